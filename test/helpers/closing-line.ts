@@ -9,7 +9,7 @@ export default class ClosingLine implements Reporter {
       const tests = Array.from(module.children.allTests());
       const states = tests.map((test) => test.result().state);
       for (const state of states) if (state !== "pending") counts[state] += 1;
-      // A file that could not be loaded, or whose hook threw, has no failed test to count.
+      // A test file that could not be loaded, or whose hook threw, has no failed test, so it is counted as one failure.
       if (module.state() === "failed" && !states.includes("failed")) counts.failed += 1;
     }
     const { passed, failed, skipped } = counts;

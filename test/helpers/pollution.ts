@@ -1,6 +1,6 @@
 /**
- * Setup of the project "polluted": while a function of the addon runs, Object.prototype has an accessor that
- * throws for every name that native code sets or reads. The tests are those of test/unit/native.
+ * Sets up the project "polluted": while a function of the addon runs, Object.prototype has an accessor that throws for
+ * every property name that native code sets or reads. The project runs the tests of test/unit/native.
  */
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -8,10 +8,10 @@ import { native } from "../../lib/native.ts";
 
 const NATIVE = join(import.meta.dirname, "..", "..", "native");
 
-/** The functions of native code that define, read or export a property, whose name is a string literal. */
+/** Matches the C++ calls that define, read or export a property under a literal name. */
 const NAMED = /\b(?:DefineOwn|GetOwn|Bind|Export<[^>]*>|InstanceMethod<[^>]*>)\([^";]*"(\w+)"/g;
 
-/** The names of the properties that native code sets or reads, from its sources. */
+/** Returns the names of the properties that native code sets or reads, from the C++ sources. */
 export function propertyNames(): readonly string[] {
   const sources = readdirSync(NATIVE).filter((file) => /\.(cc|h)$/.test(file));
   const text = sources.map((file) => readFileSync(join(NATIVE, file), "utf8")).join("\n");
@@ -46,7 +46,7 @@ export function polluted<T>(inner: () => T): T {
 
 const wrapped = new WeakSet<object>();
 
-/** Makes each function of an object of the addon's pollute while it runs. */
+/** Replaces each function of one of the addon's objects by a wrapper that calls the function under {@link polluted}. */
 function wrapFunctions(owner: object): void {
   if (wrapped.has(owner)) return;
   wrapped.add(owner);
@@ -61,7 +61,9 @@ function wrapFunctions(owner: object): void {
   }
 }
 
-/** A class's object has its functions on the prototype, a vCPU's run on itself. */
+/**
+ * Most of the addon's objects inherit their functions from a prototype; a vCPU's run has functions as own properties.
+ */
 function wrapAnswer(answer: unknown): unknown {
   if (typeof answer !== "object" || answer === null || ArrayBuffer.isView(answer)) return answer;
   const prototype: unknown = Object.getPrototypeOf(answer);

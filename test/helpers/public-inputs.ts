@@ -32,7 +32,7 @@ export class PublicInputs {
     this.#checker = this.#program.getTypeChecker();
   }
 
-  /** Lists them, sorted. */
+  /** Lists the inputs in sorted order. */
   list(): readonly string[] {
     const found = new Set<string>();
     for (const entry of this.#entries) {
@@ -64,14 +64,14 @@ export class PublicInputs {
         ...this.#ofMembers(made, symbol.name),
       ];
     }
-    // The methods of an interface that this package gives out, such as an exit's reply().
+    // This branch reads the methods of an interface whose objects this package returns, such as an exit's reply().
     if ((symbol.flags & ts.SymbolFlags.Interface) !== 0 && symbol.name.endsWith("Exit")) {
       return this.#ofMembers(this.#checker.getDeclaredTypeOfSymbol(symbol), symbol.name);
     }
     return [];
   }
 
-  /** Constructors that programs may call: not those that are marked as internal. */
+  /** Returns the constructors that programs may call, without those that are marked as `@internal`. */
   #publicConstructors(type: ts.Type): readonly ts.Signature[] {
     return type.getConstructSignatures().filter(({ declaration }) => {
       if (declaration === undefined) return false;
@@ -113,7 +113,7 @@ export class PublicInputs {
     );
   }
 
-  /** `""` for an object of named members, `"[]"` for a list of them. */
+  /** Returns `""` for an object with named members, and `"[]"` for a list of such objects. */
   #shapes(type: ts.Type): readonly string[] {
     const parts = type.isUnion() ? type.types : [type];
     const shapes = parts.flatMap((part) => {
@@ -130,7 +130,7 @@ export class PublicInputs {
     return this.#checker.getTypeArguments(type as ts.TypeReference)[0];
   }
 
-  /** Whether a type is an object with named members that is no class, list, function or buffer. */
+  /** Returns whether a type is an object with named members, and not a class, list, function or buffer. */
   #isPlain(type: ts.Type): boolean {
     if (type.isIntersection()) return type.types.some((part) => this.#isPlain(part));
     if ((type.flags & ts.TypeFlags.Object) === 0) return false;

@@ -8,7 +8,7 @@ import manifest from "../../package.json" with { type: "json" };
 
 const PROJECT = join(import.meta.dirname, "..", "..");
 
-/** The globals of a browser that are not part of the language. */
+/** Global names that browsers define and the JavaScript language does not. */
 const BROWSER = { atob, btoa, TextDecoder, TextEncoder };
 
 async function bundled(room: string): Promise<string> {
@@ -26,7 +26,7 @@ async function bundled(room: string): Promise<string> {
   return code;
 }
 
-/** Runs an expression on a room's exports in a context without the globals of Node.js. */
+/** Evaluates an expression on the exports of a folder of lib/, in a context without the globals of Node.js. */
 async function evaluated(room: string, expression: string): Promise<unknown> {
   const context = createContext({ ...BROWSER });
   return runInContext(`${await bundled(room)};\n${expression}`, context);
@@ -36,7 +36,7 @@ const STATE = `{
   format: room.STATE_FORMAT, version: room.STATE_VERSION, source: { kernel: "6.12" }, vcpus: [],
 }`;
 
-describe("a browser, which has no modules of Node.js,", () => {
+describe("a browser, which has no Node.js modules,", () => {
   test.each([
     ["abi", "room.KVM_EXIT_HLT", 5],
     [
@@ -47,17 +47,17 @@ describe("a browser, which has no modules of Node.js,", () => {
     ["guest", "room.VECTORS", 32],
     ["state", `room.stateFromBytes(room.stateToBytes(${STATE})).source.kernel`, "6.12"],
     ["state", `room.stateFromJson(room.stateToJson(${STATE})).source.kernel`, "6.12"],
-  ])("can run the test of lib/%s: %s", async (room, expression, value) => {
+  ])("runs the test of lib/%s: %s", async (room, expression, value) => {
     expect(await evaluated(room, expression)).toEqual(value);
   });
 
-  test("reports that the assembler needs Node.js", async () => {
+  test("gets an error from the assembler which states that it needs Node.js", async () => {
     const program = `try { new room.Assembler(64).hlt().assemble(); } catch (error) { error.message }`;
     expect(await evaluated("guest", program)).toBe("the assembler needs Node.js");
   });
 });
 
-test("the test for browsers detects an import of a module of Node.js", async () => {
+test("the test for browsers detects an import of a Node.js module", async () => {
   await expect(bundled("trace")).rejects.toThrow(/lib.trace imports node:/);
 });
 

@@ -5,7 +5,7 @@ import { describe, expect, test } from "vitest";
 
 const LIB = join(import.meta.dirname, "..", "..", "lib");
 
-/** Rooms in which every array was created by this package, or was converted by `kvm/handle.ts`. */
+/** Folders of lib/ in which every array was created by this package or converted by `kvm/handle.ts`. */
 const INNER = ["lab", "explain", "abi/bytes.ts"];
 
 const RULES: readonly { readonly pattern: RegExp; readonly why: string }[] = [
@@ -32,7 +32,7 @@ test("no file of lib/ recognises bytes by instanceof, which fails for objects of
   expect(found).toEqual([]);
 });
 
-test("the trace copies bytes with copyOf, because slice() of a Buffer is a view", () => {
+test("the trace copies bytes with copyOf, because slice() of a Buffer returns a view", () => {
   const text = readFileSync(join(LIB, "trace/sink.ts"), "utf8");
   expect(text.match(/(?:argument|link\.bytes)\??\.slice\(/g)).toBeNull();
 });

@@ -8,7 +8,7 @@ import { deviations } from "../kvm/deviations.ts";
 const SUITE = join(import.meta.dirname, "..", "kvm");
 const KEBAB = /^[a-z0-9]+(-[a-z0-9]+)*$/;
 
-/** The checks of the catalogue that the suite has, as `first last`. */
+/** The checks of the catalogue that need a claim, as ranges from a first to a last number. */
 const REQUIRED: readonly (readonly [number, number])[] = [
   [9, 10],
   [13, 16],
@@ -26,12 +26,12 @@ const REQUIRED: readonly (readonly [number, number])[] = [
 
 interface Claim {
   readonly number: number;
-  /** `*` is a part that a loop fills. */
+  /** `*` stands for a part that a loop inserts. */
   readonly id: string;
   readonly where: string;
 }
 
-/** Matches any text that a loop puts into an id. */
+/** Returns the id of a claim, with `*` for each part that a loop inserts. */
 function idOf(node: ts.Expression | undefined): string {
   if (node === undefined) return "";
   if (ts.isStringLiteralLike(node)) return node.text;
@@ -39,7 +39,7 @@ function idOf(node: ts.Expression | undefined): string {
   return node.head.text + node.templateSpans.map(({ literal }) => `*${literal.text}`).join("");
 }
 
-/** The number that a claim's options have. */
+/** Returns the number in the options of a claim. */
 function numberOf(options: ts.Expression | undefined): number {
   return Number(/^\{ number: (\d+)/.exec(options?.getText() ?? "")?.[1]);
 }
@@ -66,7 +66,7 @@ const literally = (text: string): string => text.replaceAll(/[^\w-]/g, "\\$&");
 const covers = (pattern: string, id: string): boolean =>
   new RegExp(`^${pattern.split("*").map(literally).join("[a-z0-9-]+")}$`).test(id);
 
-/** Lists the ids of two claims, and those that a loop's claim could also have. */
+/** Lists pairs of claims with the same id, including ids that a loop could create. */
 function repeated(all: readonly Claim[]): readonly string[] {
   return all.flatMap((a, i) =>
     all
@@ -99,7 +99,7 @@ test("every required check of the catalogue has a claim", () => {
 });
 
 test.each(deviations.map((deviation) => [deviation.claim, deviation] as const))(
-  "the deviation of %s belongs to an existing claim, and has a message and a reason",
+  "the deviation of %s belongs to an existing claim and has a message and a reason",
   (claim, { shows, reason }) => {
     expect(claims.filter(({ id }) => covers(id, claim))).toHaveLength(1);
     expect([shows.length > 0, reason.length > 0]).toEqual([true, true]);
@@ -119,12 +119,15 @@ describe("the check of the claims' names finds a planted fault", () => {
       .join(""),
   );
 
-  test("two claims with one name, one of which is created in a loop", () => {
+  test("reports two claims with one name, one of which is created in a loop", () => {
     expect(planted.map(({ id }) => id)).toEqual(["a", "a", "a-*", "a-b"]);
     expect(repeated(planted)).toHaveLength(3);
   });
 
-  test.each(["Set-256", "set_256", "-set", "set--256", ""])("a claim with a name like %j", (id) => {
-    expect(id).not.toMatch(KEBAB);
-  });
+  test.each(["Set-256", "set_256", "-set", "set--256", ""])(
+    "reports a claim with a name like %j",
+    (id) => {
+      expect(id).not.toMatch(KEBAB);
+    },
+  );
 });

@@ -1,8 +1,11 @@
 /**
- * The code of README.md, CONTRIBUTING.md, docs/, the docstrings of lib/ and examples/ compiles against the built
- * types, and the blocks that are marked `run` run. A block ```js run is followed by ```text output where its output is
- * the same on each host; what it needs is stated behind, as in an example: ```js run CPU avx2, cc
- * A block ```js claims is judged by `node-kvm test`.
+ * Tests that code blocks of README.md, CONTRIBUTING.md, docs/ and the docstrings of lib/, and the files of examples/,
+ * compile against the built types, and that each block with the mark `run` runs without an error.
+ *
+ * A ```text output block follows a ```js run block if the program prints the same on each host. The words after `run`
+ * are the requirements of the program: ```js run CPU avx2, cc
+ *
+ * `node-kvm test` judges a ```js claims block.
  */
 import { readdirSync, readFileSync } from "node:fs";
 import { join, relative } from "node:path";
@@ -11,16 +14,16 @@ import { describe, expect, test } from "vitest";
 import { problemOf, ROOT, runClaims, runFile, runText } from "../unit/examples/program.ts";
 import { type Block, blocksOfDocstrings, blocksOfMarkdown } from "./code-blocks.ts";
 
-/** Every language that a block may have; the first two are compiled. */
+/** The languages that a block may have; blocks in the first two are compiled. */
 const LANGUAGES = ["js", "ts", "console", "text", "c", "json", "sh"];
 
 /**
- * Blocks that are parts of programs: file, first line, and the undeclared names that the block uses, with their
- * types.
+ * Blocks that are parts of programs: each key is the file and the first line, each value maps the undeclared names that
+ * the block uses to their types.
  */
 const FRAGMENTS: Readonly<Record<string, Readonly<Record<string, string>>>> = {};
 
-/** Compiler errors that JavaScript cannot avoid: the type of a caught value. */
+/** Error codes of the compiler that JavaScript cannot avoid: here the unknown type of a caught value. */
 const NOT_IN_JAVASCRIPT = [18046];
 
 const OPTIONS: ts.CompilerOptions = {
@@ -51,18 +54,18 @@ const isRun = ({ marks }: Block): boolean => /^(run|claims)\b/.test(marks);
 const placeOf = ({ file, line }: Block): string => `${file}:${line}`;
 const keyOf = ({ file, code }: Block): string => `${file}: ${code.split("\n")[0]}`;
 
-/** Declares the names that a fragment uses, in lines of their own. */
+/** Declares each name that a fragment uses in a separate line. */
 function preambleOf(block: Block): string {
   const names = Object.entries(FRAGMENTS[keyOf(block)] ?? {}).map(([name, type]) =>
     block.language === "ts"
       ? `declare const ${name}: ${type};\n`
       : `/** @type {${type}} */ const ${name} = /** @type {any} */ (undefined);\n`,
   );
-  // A file without imports and exports would share its names with the others.
+  // `export {}` makes the file a module; a script would share its names with other scripts.
   return `export {};\n${names.join("")}`;
 }
 
-/** Compiles blocks and files in one program; gives each error as `file:line: message`. */
+/** Compiles blocks and files in one program and returns each error as `file:line: message`. */
 function errorsOf(blocks: readonly Block[], files: readonly string[] = []): readonly string[] {
   const sources = new Map(
     blocks.map((block, i) => {
@@ -98,7 +101,7 @@ const blocks = [
   ...filesIn("lib", ".ts").flatMap((file) => blocksOfDocstrings(file, read(file))),
 ];
 
-/** Lists the blocks that are run, each with the block of its output. */
+/** Lists the blocks that the test runs, each with its output block. */
 const programs = blocks.flatMap((block, i) => {
   const next = blocks[i + 1];
   const isOutput = next?.file === block.file && next.marks === "output";
@@ -107,7 +110,7 @@ const programs = blocks.flatMap((block, i) => {
     : [];
 });
 
-/** The block as Node runs it: `using` and types are not known to each version. */
+/** Returns a block as JavaScript that every supported Node.js can run: without types and `using`. */
 function javascriptOf({ code }: Block): string {
   return ts.transpileModule(code, { compilerOptions: OPTIONS, fileName: "program.mts" }).outputText;
 }
@@ -131,7 +134,7 @@ test("every mark of a code block is known, and every output block follows a prog
   expect(unknown.map(placeOf)).toEqual([]);
 });
 
-test("every listed code fragment exists once, and uses each name that is declared for it", () => {
+test("every listed code fragment exists once, and uses each name that the list declares for it", () => {
   const stale = Object.entries(FRAGMENTS).flatMap(([key, names]) => {
     const found = blocks.filter((block) => isCompiled(block) && keyOf(block) === key);
     const unused = Object.keys(names).filter(
@@ -142,7 +145,7 @@ test("every listed code fragment exists once, and uses each name that is declare
   expect(stale).toEqual([]);
 });
 
-test("each guide and each example in a docstring has a program that is run", () => {
+test("each guide has a program that a test runs, and so does each example in a docstring", () => {
   const guides = filesIn("docs/guides", ".md");
   const run = new Set(blocks.filter(isRun).map(({ file }) => file));
   expect(guides.filter((file) => !run.has(file))).toEqual([]);
@@ -150,7 +153,7 @@ test("each guide and each example in a docstring has a program that is run", () 
   expect(examples.filter((file) => !run.has(file))).toEqual([]);
 });
 
-test("the README's first program and its claim are run by a test", () => {
+test("a test runs the README's first program and its claim", () => {
   const first = blocks.filter((block) => block.file === "README.md" && isCompiled(block));
   expect(first.slice(0, 2).map(isRun)).toEqual([true, true]);
 });
@@ -166,7 +169,7 @@ test.for(programs.map((program) => [program.place, program] as const))(
       block.marks.startsWith("claims") ? runClaims : runFile,
     );
     expect(ending).toEqual({ status: 0, stderr: "" });
-    // Without such a block any output will do.
+    // Without an output block, any output is accepted.
     expect(stdout).toBe(output ?? stdout);
   },
 );
@@ -180,7 +183,7 @@ describe("a planted fault in a code block", () => {
     code,
   });
 
-  test("is found with its position, and a correct block has none", () => {
+  test("is reported with its position, and a correct block has no error", () => {
     const errors = errorsOf([
       block("js", 'import { Kvm } from "node-kvm";\n\nKvm.open().createVn();\n'),
       block("ts", 'import { NoSuchName } from "node-kvm/trace";\n'),
@@ -195,7 +198,7 @@ describe("a planted fault in a code block", () => {
     ]);
   });
 
-  test("of a docstring is reported with the line of its file", () => {
+  test("in a docstring is reported with the line of the file", () => {
     const text =
       "const a = 1;\n\n/**\n * Does it.\n *\n * ```ts run cc\n * f(\n *   1);\n * ```\n */\n";
     expect(blocksOfDocstrings("a.ts", text)).toEqual([
@@ -203,7 +206,7 @@ describe("a planted fault in a code block", () => {
     ]);
   });
 
-  test("without an end is reported", () => {
+  test("without a closing fence is reported", () => {
     expect(() => blocksOfMarkdown("a.md", "text\n\n```js\nf();\n")).toThrow(
       "a.md:3: a block of code has no end",
     );

@@ -1,16 +1,17 @@
 /**
- * Finds code blocks of Markdown and of docstrings, with their places. code-blocks.test.ts compiles and runs them.
+ * Finds code blocks of Markdown files and docstrings, with file and line. code-blocks.test.ts compiles and runs the
+ * blocks.
  */
 
 /** A fenced block of code. */
 export interface Block {
-  /** The file that contains it, relative to the project. */
+  /** The path of the file that contains the block, relative to the project. */
   readonly file: string;
-  /** The line of the file on which its first line of code is, counted from 1. */
+  /** The line number in the file of the first line of code, counted from 1. */
   readonly line: number;
   /** The first word after the fence: `js`. */
   readonly language: string;
-  /** The words after it: `run`. */
+  /** The words after the language, such as `run`. */
   readonly marks: string;
   readonly code: string;
 }

@@ -1,6 +1,6 @@
 /**
- * Generates and checks the README's table of coverage: from kvm-ioctls.tsv, which lists the ioctls of other projects,
- * from the methods of the classes, and from the decoded exits.
+ * Generates and checks the coverage table of the README. The sources are kvm-ioctls.tsv (which lists the ioctls that
+ * other projects call), the methods of the classes, and the decoded exits.
  *
  * `npx vitest run --project house test/house/coverage.test.ts -u` writes the table.
  */
@@ -22,7 +22,7 @@ const PROJECT = join(import.meta.dirname, "..", "..");
 const README = join(PROJECT, "README.md");
 const CLASSES = { sys: Kvm, vm: Vm, vcpu: Vcpu, dev: Device };
 
-/** The number of x86 exits of the other projects, by their sources in November 2026. */
+/** The number of x86 exits that the other projects decode, counted in their sources in November 2026. */
 const OTHERS_EXITS: Readonly<Record<string, string>> = {
   "kvm-ioctls": "14 decoded, and 6 only named",
   hype: "1",
@@ -33,10 +33,10 @@ const OTHERS_EXITS: Readonly<Record<string, string>> = {
   "qemu10.0.13": "23",
 };
 
-/** An exit that no x86 VM causes, although the x86 header has it. */
+/** An exit reason that the x86 header defines although no x86 VM causes it. */
 const NEVER_MADE = ["nmi"];
 
-/** The fields that select a form of an exit with several forms. */
+/** The fields that select the variant of an exit that has several variants. */
 const FORMS: Readonly<Partial<Record<ExitReasonName, StructInput<Run>>>> = {
   KVM_EXIT_IO: { io: { size: 1, dataOffset: 4096n } },
   KVM_EXIT_HYPERV: { hyperv: { type: KVM_EXIT_HYPERV_SYNIC } },
@@ -53,7 +53,7 @@ const decoded = new Set(
     .filter((kind) => kind !== "unknown" && !NEVER_MADE.includes(kind)),
 );
 
-/** The columns of kvm-ioctls.tsv for other projects, each with its sum. */
+/** The columns of kvm-ioctls.tsv for other projects, each with its total. */
 function others(): readonly (readonly [string, number])[] {
   const file = join(PROJECT, "gen/facts/kvm-ioctls.tsv");
   const [header = "", ...lines] = readFileSync(file, "utf8").trimEnd().split("\n");
@@ -89,7 +89,7 @@ test("the coverage table has a row for every project that the data compares", ()
   expect(others()).toHaveLength(7);
 });
 
-test("the README's coverage table equals the generated one", async () => {
+test("the README's coverage table equals the generated table", async () => {
   const between = /(<!-- coverage -->\n)[\s\S]*(\n<!-- end -->)/;
   const readme = readFileSync(README, "utf8");
   expect(readme).toMatch(between);

@@ -18,7 +18,10 @@ beforeAll(() => {
 
 afterAll(() => rmSync(out, { recursive: true }));
 
-/** Native fields that may share bits, as `name name`, each with its reason. The list is empty. */
+/**
+ * Pairs of native fields that may share bits, as `name name`, each with the reason. No pair of native fields shares
+ * bits.
+ */
 const MAY_OVERLAP: Readonly<Record<string, string>> = {};
 
 const range = (f: CpuidField): { first: number; last: number } =>

@@ -21,7 +21,7 @@ const FAMILIES: readonly (readonly [prefix: string, title: string])[] = [
 
 const cell = (text: string): string => text.replaceAll("|", "\\|");
 
-/** Describes the inputs and the profiles of a rule. */
+/** Returns the text that describes the inputs and the profiles of a rule. */
 function conditions({ id, needs = [], needsOneOf = [] }: CpuidLintRule): string {
   const inputs = [...needs, ...(needsOneOf.length > 0 ? [needsOneOf.join(" or ")] : [])];
   const off = Object.entries(LINT_PROFILES).flatMap(([name, { off: rules }]) =>
@@ -50,12 +50,12 @@ severity than its rule, if only a part of the rule is broken. A rule that lacks 
 lists it with the reason. This file is generated: \`npx vitest run --project house test/house/cpuid-lint-doc -u\`.
 `;
 
-test("docs/cpuid-lint.md lists every lint rule as the code has it", async () => {
+test("docs/cpuid-lint.md lists every lint rule exactly as the code defines it", async () => {
   const text = [INTRODUCTION, ...FAMILIES.map(section)].join("\n");
   await expect(text).toMatchFileSnapshot(DOC);
 });
 
-test("the lint rules are 119, and each id occurs once", () => {
+test("there are 119 lint rules with distinct ids", () => {
   const ids = CPUID_LINT_RULES.map(({ id }) => id);
   expect(ids).toHaveLength(119);
   expect(new Set(ids).size).toBe(119);

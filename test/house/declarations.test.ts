@@ -1,4 +1,4 @@
-/** The built declarations compile in a project without settings of its own, and have no `@internal` members. */
+/** Tests that the built declarations compile in a project with default settings and have no `@internal` members. */
 import { readdirSync, readFileSync } from "node:fs";
 import { join, relative } from "node:path";
 import ts from "typescript";
@@ -12,7 +12,7 @@ const ENTRIES = Object.entries(manifest.exports).flatMap(([name, entry]) =>
   typeof entry === "string" ? [] : [join(manifest.name, name)],
 );
 
-/** Lists the compiler's errors in a program that imports every entry, and in all declarations. */
+/** Lists the compiler's errors for a program that imports every entry, and for all declaration files. */
 function findings(
   settings: ts.CompilerOptions,
   entries: readonly string[] = ENTRIES,
@@ -46,11 +46,11 @@ function findings(
 }
 
 describe("with types: [] and skipLibCheck: false, every entry of the package compiles", () => {
-  test("under nodenext", () => {
+  test("with module resolution nodenext", () => {
     expect(findings({ module: ts.ModuleKind.NodeNext })).toEqual([]);
   });
 
-  test("under bundler", () => {
+  test("with module resolution bundler", () => {
     expect(
       findings({
         module: ts.ModuleKind.ESNext,
@@ -59,7 +59,7 @@ describe("with types: [] and skipLibCheck: false, every entry of the package com
     ).toEqual([]);
   });
 
-  test("but an entry that does not exist is an error", () => {
+  test("but an import of an entry that does not exist causes an error", () => {
     const found = findings({ module: ts.ModuleKind.NodeNext }, ["node-kvm/none"]);
     expect(found.join()).toContain("node-kvm/none");
   });

@@ -38,7 +38,7 @@ class Judge {
     this.#checker = program.getTypeChecker();
   }
 
-  /** Lists the exports of an entry without a doc comment, as `file: name`. */
+  /** Lists the exports of an entry that have no doc comment, as `file: name`. */
   undocumented(entry: string): readonly string[] {
     return this.exports(entry).flatMap((symbol) => [
       ...(this.#isSilent(symbol) ? [this.#place(symbol)] : []),
@@ -74,7 +74,7 @@ class Judge {
     return `${relative(PROJECT, this.#file(symbol))}: ${symbol.name}`;
   }
 
-  /** Overloads and the two halves of an accessor share one comment. */
+  /** Overloads share one doc comment, and so do the getter and the setter of a property. */
   #methods(symbol: ts.Symbol): readonly string[] {
     const members = (symbol.declarations ?? [])
       .filter(ts.isClassDeclaration)

@@ -1,6 +1,6 @@
 /**
- * Tests of the C, CSS, JavaScript and shell files of lib/: the generated strings match them, and compilers and
- * shells accept them.
+ * Tests of the C, CSS, JavaScript and shell files of lib/: the generated strings equal the files, and compilers and
+ * shells accept the files.
  */
 import { execFileSync, spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
@@ -11,7 +11,7 @@ import { afterAll, beforeAll, describe, expect, type TestContext, test } from "v
 const PROJECT = join(import.meta.dirname, "..", "..");
 const TEXTS = /\/generated\/texts\.ts$/;
 
-/** Lists the files of a folder, relative to it. */
+/** Lists the files of a folder, relative to the folder. */
 function filesIn(folder: string): readonly string[] {
   return readdirSync(join(folder, "lib"), { recursive: true, encoding: "utf8" })
     .map((file) => join("lib", file))
@@ -28,7 +28,7 @@ describe("the generated strings of embedded files", () => {
   });
   afterAll(() => rmSync(out, { recursive: true }));
 
-  test("exist in every room that has embedded files, and in no other", () => {
+  test("exist in every folder of lib/ that has embedded files, and in no other folder", () => {
     expect(filesIn(out).filter((file) => TEXTS.test(file))).toEqual(
       files.filter((file) => TEXTS.test(file)),
     );
@@ -40,8 +40,8 @@ describe("the generated strings of embedded files", () => {
 });
 
 /**
- * Compiles without an object file. Unused functions are allowed, because prelude.c has functions for all exported
- * files.
+ * Compiles a C file without writing an object file. Unused functions are allowed because prelude.c contains the
+ * functions of all exported files.
  */
 function compilerErrors(text: string): string {
   const options = ["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-Wno-unused-function"];
@@ -72,7 +72,7 @@ describe("an embedded C file", () => {
   });
 });
 
-/** Parses a script with the guest's shell, without running it; returns "" if it is well-formed. */
+/** Parses a script with the guest's shell without running it; returns "" if the script is well-formed. */
 function shellErrors(text: string): string {
   const result = spawnSync("busybox", ["sh", "-n"], { input: text, encoding: "utf8" });
   if (result.error !== undefined) throw result.error;
@@ -84,13 +84,13 @@ function requireBusybox({ skip }: TestContext): void {
 }
 
 describe("an embedded shell script", () => {
-  test.for(named(".sh"))("is parsed by busybox: %s", (file, context) => {
+  test.for(named(".sh"))("is valid for the shell of busybox: %s", (file, context) => {
     requireBusybox(context);
     expect(shellErrors(readFileSync(join(PROJECT, file), "utf8"))).toBe("");
   });
 
   test.for([".bash", ".zsh", ".fish"].flatMap(named))(
-    "is parsed by its own shell: %s",
+    "is valid for the shell that it names: %s",
     (file, { skip }) => {
       const shell = extname(file).slice(1);
       skip(spawnSync(shell, ["-c", "true"]).status !== 0, `there is no ${shell}`);
@@ -101,7 +101,7 @@ describe("an embedded shell script", () => {
     },
   );
 
-  test("with a planted loop that has no end is a syntax error", (context) => {
+  test("with a planted loop without an end is a syntax error", (context) => {
     requireBusybox(context);
     expect(shellErrors("while true; do\n")).toContain("syntax error");
   });

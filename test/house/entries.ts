@@ -1,4 +1,4 @@
-/** The public entries of package.json and the names that each exports. surface.test.ts tests these names. */
+/** Reads the public entries of package.json and the names that each entry exports, for surface.test.ts. */
 import { join, relative } from "node:path";
 import ts from "typescript";
 import manifest from "../../package.json" with { type: "json" };
@@ -12,7 +12,7 @@ export const ENTRIES: ReadonlyMap<string, string> = new Map(
   ),
 );
 
-/** One exported name: its entry, its declaration, and whether only types have it. */
+/** An exported name: its entry, its declaration, and whether it exists as a type only. */
 export interface Exported {
   readonly entry: string;
   readonly name: string;
@@ -20,7 +20,7 @@ export interface Exported {
   readonly isType: boolean;
 }
 
-/** Reads what declaration files export, and the types that their signatures name. */
+/** Reads the exported names of declaration files, and the types that exported signatures name. */
 export class Surface {
   readonly exported: readonly Exported[];
   readonly #checker: ts.TypeChecker;
@@ -50,7 +50,7 @@ export class Surface {
       .toSorted();
   }
 
-  /** Lists the names that two entries export with different declarations: `Step: ./lab ./trace`. */
+  /** Lists the names that two entries export with different declarations, as in `Step: ./lab ./trace`. */
   ambiguous(): readonly string[] {
     const names = Array.from(new Set(this.exported.map(({ name }) => name)));
     return names.flatMap((name) => {
@@ -60,7 +60,10 @@ export class Surface {
     });
   }
 
-  /** Lists the types that public signatures name and no entry exports: `FilteredWrite in kvm/run/exit-filter.d.ts`. */
+  /**
+   * Lists the types that public signatures name and no entry exports, as in `FilteredWrite in
+   * kvm/run/exit-filter.d.ts`.
+   */
   unreachable(): readonly string[] {
     const known = new Set(this.exported.map(({ symbol }) => symbol));
     const found = new Set<string>();
@@ -69,7 +72,7 @@ export class Surface {
       if (seen.has(node)) return;
       seen.add(node);
       if (ts.isHeritageClause(node)) {
-        // The members of a base class are public; its own name need not be.
+        // The members of a base class are public, but the name of the base class need not be exported.
         for (const { expression } of node.types) {
           const base = this.#checker.getSymbolAtLocation(expression);
           for (const declaration of base === undefined ? [] : ours(this.#resolved(base))) {
@@ -78,7 +81,7 @@ export class Surface {
         }
         return;
       }
-      // A protected constructor keeps programs from creating handles; its arguments are the addon's.
+      // Programs cannot call a protected constructor, so the types of its parameters need not be exported.
       if (ts.isConstructorDeclaration(node) && node.modifiers !== undefined) return;
       const name = ts.isTypeReferenceNode(node) ? node.typeName : undefined;
       const symbol = name && this.#checker.getSymbolAtLocation(name);
@@ -103,7 +106,7 @@ export class Surface {
   }
 }
 
-/** The declarations of a symbol that are this package's. */
+/** Returns the declarations of a symbol that are in this package. */
 function ours(symbol: ts.Symbol): readonly ts.Declaration[] {
   return (symbol.declarations ?? []).filter(
     (one) => !one.getSourceFile().fileName.includes("/node_modules/"),

@@ -1,4 +1,7 @@
-/** Errno numbers come from Node's os.constants.errno: no file of lib/ writes one. */
+/**
+ * Tests that lib/ takes errno numbers from os.constants.errno of Node.js, and that no file of lib/ writes an errno as a
+ * number.
+ */
 import { readdirSync, readFileSync } from "node:fs";
 import { constants } from "node:os";
 import { join } from "node:path";
@@ -7,7 +10,7 @@ import { describe, expect, test } from "vitest";
 const LIB = join(import.meta.dirname, "..", "..", "lib");
 const NAMES = Object.keys(constants.errno).join("|");
 
-/** Finds an errno's name that is assigned a number, and an errno that is compared with a number other than 0. */
+/** Finds an assignment of a number to an errno's name, and a comparison of an errno with a number other than 0. */
 const WRITTEN = new RegExp(`\\b(${NAMES})\\b[^;=>\\n]*=\\s*\\[?\\s*-?\\d|\\berrno [!=]== -?[1-9]`);
 
 const written = (text: string): readonly string[] =>

@@ -1,4 +1,4 @@
-/** Tests that docs/errors.md agrees with the code: every StateError code, and every errno of a docstring. */
+/** Tests that docs/errors.md agrees with the code about every StateError code and every errno in a docstring. */
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
@@ -12,7 +12,7 @@ const doc = readFileSync(join(PROJECT, "docs", "errors.md"), "utf8");
 
 const unique = (all: Iterable<string>): readonly string[] => Array.from(new Set(all));
 
-/** Returns the cells of every row of the tables. */
+/** Returns the cells of every row of the tables in the document. */
 const rows = doc
   .split("\n")
   .filter((line) => line.startsWith("| `"))
@@ -38,11 +38,11 @@ const listed = rows.flatMap(([, call = "", errnos = ""]) =>
   errnosIn(errnos).map((errno) => `${call.replaceAll("`", "")} ${errno}`),
 );
 
-/** All codes of this package, with their meanings. */
+/** All error codes of this package, with their meanings. */
 const OWN_ERRORS: Readonly<Record<string, string>> = { ...STATE_ERRORS, ...LAB_ERRORS };
 
 describe("docs/errors.md", () => {
-  test("lists every code of StateError and LabError, and no other", () => {
+  test("lists every code of StateError and LabError, and no other code", () => {
     const inTable = rows
       .map(([, code = ""]) => code.replaceAll("`", ""))
       .filter((code) => /^ERR_/.test(code));
@@ -52,12 +52,12 @@ describe("docs/errors.md", () => {
     expect(new Set(named)).toEqual(new Set(Object.keys(OWN_ERRORS)));
   });
 
-  test("has the same meaning of each code as the source", () => {
+  test("gives each code the same meaning as the source", () => {
     const meanings = Object.values(OWN_ERRORS).map((meaning) => meaning.replace("the handle ", ""));
     expect(meanings.filter((meaning) => !doc.includes(meaning))).toEqual([]);
   });
 
-  test("has a remedy for each code", () => {
+  test("gives a remedy for each code", () => {
     const codes = rows.filter(([, code = ""]) => code.startsWith("`ERR_"));
     expect(codes.filter(([, , , remedy = ""]) => remedy.length < 10)).toEqual([]);
   });
@@ -75,7 +75,7 @@ describe("docs/errors.md", () => {
     expect(unique(ruled).filter((one) => !listed.includes(one))).toEqual([]);
   });
 
-  test("names only ioctls of the handles", () => {
+  test("names only ioctls that the handles have as methods", () => {
     const wrapped = new Set(
       sources.flatMap((text) => Array.from(text.matchAll(/@ioctl (KVM_\w+)/g), ([, name]) => name)),
     );
@@ -84,7 +84,7 @@ describe("docs/errors.md", () => {
   });
 });
 
-test("the test of docs/errors.md reads a planted docstring", () => {
+test("the parser of docstrings finds the errnos of a planted docstring", () => {
   const card =
     "/**\n * Does.\n *\n * @ioctl KVM_X (vm)\n * @throws {@link KvmError} `EPERM` or `E2BIG`.\n */";
   expect(promised(card)).toEqual(["KVM_X EPERM", "KVM_X E2BIG"]);

@@ -1,6 +1,6 @@
 /**
- * Tests of reasons: no rule asserts without evidence, one place creates errors, and gathering evidence has no side
- * effects.
+ * Tests of error reasons: no rule states a cause without evidence, only three files create a KvmError, and gathering
+ * evidence has no side effects.
  */
 import { readdirSync, readFileSync } from "node:fs";
 import { join, relative } from "node:path";
@@ -15,12 +15,12 @@ const sources = readdirSync(LIB, { recursive: true, withFileTypes: true })
   .map((entry) => join(entry.parentPath, entry.name))
   .map((file) => [relative(LIB, file), readFileSync(file, "utf8")] as const);
 
-/** A refused call without an argument and without evidence. */
+/** A failed call without an argument and without evidence. */
 function bare(ioctl: string, fd: Refusal["fd"]): Refusal {
   return { ioctl, fd, errno: 22, sent: {}, evidence: {} };
 }
 
-/** Whether a rule states its cause as a fact without evidence, and without a place in the kernel. */
+/** Returns whether a rule states its cause as a fact although it has no evidence and names no place in the kernel. */
 function asserts(ioctl: string, rule: Rule): boolean {
   return (["sys", "vm", "vcpu", "dev", undefined] as const).some((fd) => {
     const verdict = rule(bare(ioctl, fd));
@@ -30,13 +30,13 @@ function asserts(ioctl: string, rule: Rule): boolean {
 
 describe("a rule of lib/explain", () => {
   test.each(everyRule())(
-    "for %s %s, %s, asserts nothing without evidence",
+    "for %s %s, %s, states no cause without evidence",
     (call, _errno, _cause, rule) => {
       expect(asserts(call, rule)).toBe(false);
     },
   );
 
-  test("that asserts without evidence is found by the test", () => {
+  test("that states a cause without evidence is found by the test", () => {
     expect(asserts("KVM_RUN", () => fault("it is so"))).toBe(true);
     expect(asserts("KVM_RUN", () => claim(true, "it is so"))).toBe(true);
     expect(asserts("KVM_RUN", ({ fd }) => fault(fd === "vm" ? "it is so" : undefined))).toBe(true);
@@ -45,7 +45,7 @@ describe("a rule of lib/explain", () => {
     expect(asserts("KVM_RUN", () => only("x86.c:there", "it is so"))).toBe(false);
   });
 
-  test("reads its evidence from the call, and never from a literal", () => {
+  test("reads its evidence from the call, never from a literal", () => {
     const literal = /\bclaim\(\s*true\b|\bfault\(\s*["']/;
     const found = sources.filter(
       ([file, text]) => file.startsWith("explain/") && literal.test(text),
@@ -55,7 +55,7 @@ describe("a rule of lib/explain", () => {
 });
 
 describe("a KvmError", () => {
-  /** The files that create one: for a failed call, an injected fault, and an error of another thread. */
+  /** The files that create a KvmError: for a failed call, for an injected fault, and for an error of another thread. */
   const MAKERS = ["kvm/refused.ts", "suite/faults.ts", "worker/message.ts"];
 
   test("is created only in the three listed files", () => {

@@ -1,15 +1,15 @@
-/** Tests that the first line of each file states its content, and that file names have a meaning. */
+/** Tests that the first line of each file describes the content of the file, and that file names are meaningful. */
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { basename, join, relative } from "node:path";
 import { describe, expect, test } from "vitest";
 
 const PROJECT = join(import.meta.dirname, "..", "..");
 const MOST_SCRIPTS = 10;
-/** The scripts that npm runs by itself. */
+/** The scripts that npm starts automatically. */
 const HOOKS = ["install", "prepack"];
 const EMPTY_NAMES = /^(utils?|helpers?|common|types|interfaces|constants)\.[a-z]+$/;
 
-/** Files that were not written by hand: generated code, facts, snapshots, recorded data. */
+/** Files that no person writes: generated code, facts, snapshots, recorded data. */
 const NOT_BY_HAND = /(^|\/)(generated|facts|fixtures|__snapshots__)\//;
 const CODE = /\.(ts|js|c|cc|h|py|css|sh)$/;
 
@@ -29,7 +29,7 @@ const handWritten = (...folders: readonly string[]): readonly string[] =>
 
 const read = (file: string): string => readFileSync(join(PROJECT, file), "utf8");
 
-/** A comment with words in it, on the first line or, after `#!` or an opening, on the next. */
+/** Matches a comment with words on the first line, or on the second line after `#!` or an opening `/*`. */
 function saysWhatItIs(text: string): boolean {
   const [first = "", second = "", third = ""] = text.split("\n");
   const [line, next] = first.startsWith("#!") ? [second, third] : [first, second];
@@ -48,7 +48,7 @@ test("the first comment of every file describes the file", () => {
   expect(silent).toEqual([]);
 });
 
-test("no file has a name without meaning, such as utils", () => {
+test("no file has a meaningless name, such as utils", () => {
   expect(ours.filter((file) => EMPTY_NAMES.test(basename(file)))).toEqual([]);
 });
 
@@ -77,7 +77,7 @@ describe("the check of a file's first line", () => {
   );
 });
 
-test("the check of file names rejects names without meaning, and accepts others", () => {
+test("the check of file names rejects meaningless names and accepts other names", () => {
   expect(
     ["utils.ts", "helper.js", "types.ts"].filter((name) => EMPTY_NAMES.test(name)),
   ).toHaveLength(3);

@@ -1,6 +1,6 @@
 /**
- * Tests of the generated ABI: it is up to date with its facts, and these agree with a compiler and the kernel's
- * headers.
+ * Tests that the generated ABI is up to date with its facts, and that these facts agree with a compiler and the
+ * kernel's headers.
  */
 
 import { execFileSync, spawnSync } from "node:child_process";
@@ -37,8 +37,8 @@ const committed = (file: string): string => readFileSync(join(project, file), "u
 const facts = JSON.parse(committed(factsFile)) as Facts;
 
 /**
- * Numbers of the hardware's exits by the kernel's names; test/unit/explain/exit-names.test.ts compares ours with
- * them.
+ * Maps the kernel's names of hardware exits to their numbers; test/unit/explain/exit-names.test.ts compares the numbers
+ * of this package with these.
  */
 interface ExitFacts {
   readonly codes: Readonly<Record<"svm" | "vmx", Readonly<Record<string, number>>>>;
@@ -57,7 +57,7 @@ function requireHeaders({ skip }: TestContext): void {
   skip(missing.length > 0, `missing here: ${missing.join(", ")}`);
 }
 
-/** Pairs C paths with ours, for every field that has an offset; bit fields have none in C. */
+/** Pairs the C path with this package's path of every field that has an offset; C defines no offset for a bit field. */
 function paths(
   fields: readonly CField[],
   c = "",
@@ -77,7 +77,8 @@ function paths(
 }
 
 /**
- * The bytes after kvm_nested_state's header are one tail in our layout, and a union of two flexible arrays in C.
+ * The bytes after the header of kvm_nested_state are one tail in this package's layout, and a union of two flexible
+ * arrays in C.
  */
 const isOnlyInC = (path: string): boolean => /^data\.(vmx|svm)$/.test(path);
 
@@ -141,7 +142,7 @@ describe("the facts about the kernel's headers", () => {
     '_Static_assert(__builtin_offsetof(struct kvm_sregs, apic_base) == 280, "");',
     '_Static_assert(sizeof(struct kvm_cpuid2) == 12, "");',
     '_Static_assert(KVM_GET_SUPPORTED_CPUID == 0xc00cae05, "");',
-  ])("do not compile with %s", (planted, context) => {
+  ])("do not compile if they contain %s", (planted, context) => {
     requireHeaders(context);
     const { status, errors } = compile([...assertions(), planted]);
     expect(status).toBe(1);
@@ -159,7 +160,7 @@ describe("the facts about the kernel's headers", () => {
     expect(Object.entries(codes[key])).toEqual(found);
   });
 
-  test("are the same after they are extracted again", (context) => {
+  test("are the same after the generator extracts them again", (context) => {
     requireHeaders(context);
     const out = mkdtempSync(join(tmpdir(), "extracted-"));
     context.onTestFinished(() => rmSync(out, { recursive: true }));

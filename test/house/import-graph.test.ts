@@ -1,4 +1,7 @@
-/** The shape of lib/: which rooms import which, the longest chain of imports in lib/kvm, the classes above Vcpu and Vm. */
+/**
+ * Tests of the import graph of lib/: the imports between its folders, the longest chain of imports in lib/kvm, and the
+ * base classes of Vcpu and Vm.
+ */
 import { readdirSync, readFileSync } from "node:fs";
 import { join, posix, relative } from "node:path";
 import ts from "typescript";
@@ -7,11 +10,11 @@ import { Handle, Kvm, Vcpu, Vm } from "../../lib/index.ts";
 
 const LIB = join(import.meta.dirname, "..", "..", "lib");
 
-/** A file's imports from lib/, relative to it. */
+/** The imports of a file that are in lib/, as paths relative to lib/. */
 interface Imports {
-  /** All, also of types. */
+  /** All imports, including type imports. */
   readonly all: readonly string[];
-  /** Those that exist when the program runs. */
+  /** The imports that exist at run time. */
   readonly values: readonly string[];
 }
 
@@ -50,7 +53,7 @@ const values: Graph = new Map(imports.map(([file, found]) => [file, found.values
 
 const room = (file: string): string => file.split("/")[0] ?? "";
 
-/** Returns the longest path that starts at a file; the graph must have no circle. */
+/** Returns the longest path that starts at a file; the graph must have no cycle. */
 function longestFrom(graph: Graph, start: string, known = new Map<string, readonly string[]>()) {
   const found = known.get(start);
   if (found !== undefined) return found;
@@ -64,7 +67,7 @@ function longestFrom(graph: Graph, start: string, known = new Map<string, readon
   return path;
 }
 
-/** Returns the files that import themselves through others: the nodes of all circles. */
+/** Returns the files that import themselves through other files: the nodes of all cycles. */
 function inCircles(graph: Graph): readonly string[] {
   const reached = (start: string): ReadonlySet<string> => {
     const seen = new Set<string>();
@@ -79,7 +82,7 @@ function inCircles(graph: Graph): readonly string[] {
   return Array.from(graph.keys()).filter((file) => reached(file).has(file));
 }
 
-/** The part of a graph in one room. */
+/** Returns the part of a graph inside one folder of lib/. */
 function within(graph: Graph, name: string): Graph {
   const inside = Array.from(graph).filter(([file]) => room(file) === name);
   return new Map(
@@ -93,7 +96,7 @@ function longestPath(graph: Graph): readonly string[] {
   return paths.reduce((best, path) => (path.length > best.length ? path : best), []);
 }
 
-/** Returns the names of the classes above a class. */
+/** Returns the names of the base classes of a class. */
 function classesAbove(made: { readonly prototype: object }): readonly string[] {
   const above: string[] = [];
   let at: unknown = Object.getPrototypeOf(made);
@@ -119,13 +122,13 @@ test("the import graph between rooms, and the longest import chain in lib/kvm, a
   expect(chain.at(0)).toBe("kvm/kvm.ts");
 });
 
-test("no file imports itself through others, except types of the parent handle", () => {
+test("no file imports itself through other files, except for types of the parent handle", () => {
   expect(inCircles(values)).toEqual([]);
-  // A vCPU has its VM as a property, and a VM its Kvm.
+  // A vCPU has a property of type Vm, and a VM has a property of type Kvm.
   expect(inCircles(within(all, "kvm"))).toEqual(["kvm/kvm.ts", "kvm/vcpu.ts", "kvm/vm.ts"]);
 });
 
-describe("the class chain of a handle has only two classes above", () => {
+describe("a class of handles has exactly two base classes", () => {
   test.each([
     [Vcpu, "VcpuIoctls"],
     [Vm, "VmIoctls"],
@@ -135,8 +138,8 @@ describe("the class chain of a handle has only two classes above", () => {
   });
 });
 
-describe("the test of the import graph finds a planted", () => {
-  test("cycle of two files, which also has a type import", () => {
+describe("the test of the import graph", () => {
+  test("finds a planted cycle of two files, one of which has only a type import", () => {
     const text = 'import type { B } from "./b.ts";\n';
     const graph = new Map([
       ["kvm/a.ts", importsOf("kvm/a.ts", text).all],
@@ -147,7 +150,7 @@ describe("the test of the import graph finds a planted", () => {
     expect(importsOf("kvm/a.ts", text).values).toEqual([]);
   });
 
-  test("class between the generated base class and a handle", () => {
+  test("finds a planted class between the generated base class and a handle", () => {
     class Between extends Vcpu {}
     class Below extends Between {}
     expect(classesAbove(Below)).toEqual(["Between", "Vcpu", "VcpuIoctls", "Handle"]);

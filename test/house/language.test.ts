@@ -1,4 +1,7 @@
-/** The language of STYLE.md in documents, comments, docstrings, titles and messages, as far as a pattern can detect it. */
+/**
+ * Tests that documents, comments, docstrings, titles and messages follow the language rules of STYLE.md, as far as a
+ * pattern can detect a violation.
+ */
 import { readdirSync, readFileSync, statSync } from "node:fs";
 import { join, relative } from "node:path";
 import ts from "typescript";
@@ -12,13 +15,13 @@ const ROOMS = [
   ...["scripts", "gen", "bench", "examples"],
 ];
 
-/** The rooms that still have findings: remove a line when its room is rewritten. */
+/** The files and folders that still contain banned words: remove a line when its folder is rewritten. */
 const NOT_DONE: readonly string[] = [];
 
-/** Files without prose of this project. */
+/** Matches folders that contain no prose of this project. */
 const SKIPPED = /(^|\/)(generated|facts|fixtures|__snapshots__)\//;
 
-/** Metaphors, personification, inversions and Germanisms. */
+/** Patterns for metaphors, personification, inversions and Germanisms. */
 const BANNED: readonly RegExp[] = [
   /\b(tells?|told|telling)\b/i,
   /\b(says?|said|saying)\b/i,
@@ -44,17 +47,17 @@ const BANNED: readonly RegExp[] = [
   /\bwhere no (memory|slot) is\b/i,
   /\bwhat (is|are) (sent|given|asked|no|wrong|left)\b/i,
   /\btakes? (only|no) (what|more)\b/i,
-  // An activity is no file: "Writing it is json.ts". A file name is CODE here.
+  // An activity is not a file: this pattern finds "Writing it is json.ts", where CODE replaces the file name.
   /(^|[.;] )\w+ing [^.;:]{1,60} (is|are) CODE\b/i,
 ];
 
-/** Openings of a docstring that delay the subject, or that only repeat a name. */
+/** Matches an opening of a docstring that delays the subject or only repeats a name. */
 const BAD_OPENING = /^(Holds?|What|Who|Whom|Says?|Tells?)\b/;
 
 const isDone = (path: string): boolean =>
   !NOT_DONE.some((room) => path === room || path.startsWith(`${room}/`));
 
-/** Lists the files of a room, as paths relative to the project. */
+/** Lists the files of a folder, as paths relative to the project. */
 function filesOf(room: string): readonly string[] {
   const path = join(PROJECT, room);
   if (statSync(path).isFile()) return [room];
@@ -70,7 +73,7 @@ interface Prose {
   readonly isDocstring: boolean;
 }
 
-/** Removes comment markers, code spans and links, and joins the lines. */
+/** Removes comment markers, replaces code spans and links by CODE, and joins the lines. */
 function plain(text: string): string {
   return text
     .replace(/^\/\*\*?|\*\/$/g, "")
@@ -83,7 +86,7 @@ function plain(text: string): string {
 
 const lineAt = (text: string, at: number): number => text.slice(0, at).split("\n").length;
 
-/** Splits a document into its lines, without blocks of code. */
+/** Splits a document into its lines, without code blocks. */
 function proseOfDocument(text: string): readonly Prose[] {
   const withoutCode = text.replaceAll(/```.*?```/gs, (block) => block.replaceAll(/[^\n]/g, ""));
   return withoutCode
@@ -173,7 +176,7 @@ const files = ROOMS.flatMap(filesOf);
 const findingsIn = (list: readonly string[]): readonly string[] =>
   list.flatMap((file) => findings(file, readFileSync(join(PROJECT, file), "utf8")));
 
-test("the finished rooms have none of the banned words and patterns", () => {
+test("finished files and folders contain no banned word or pattern", () => {
   const done = files.filter(isDone);
   expect(done.length).toBeGreaterThan(150);
   expect(findingsIn(done)).toEqual([]);
@@ -202,7 +205,7 @@ describe("the search for banned words", () => {
     ["bench/a.js", "// It looks at the exit.\n"],
     ["a.ts", "/** Reads JSON. Writing it is b.ts. */\nconst a = 1;\n"],
     ["a.cc", "// A page that\n// cannot be\n// had.\nint a;\n"],
-  ])("finds a planted one in %s: %j", (file, text) => {
+  ])("finds the planted banned word in %s: %j", (file, text) => {
     expect(findings(file, text)).not.toEqual([]);
   });
 

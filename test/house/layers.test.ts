@@ -6,10 +6,10 @@ import { describe, expect, test } from "vitest";
 
 const LIB = join(import.meta.dirname, "..", "..", "lib");
 
-/** The files that every layer may import. */
+/** The files that every folder of lib/ may import. */
 const OPEN: readonly string[] = ["errors.ts", "inspect.ts", "options.ts"];
 
-/** The permitted imports of each layer, besides itself and the open files. */
+/** Maps each folder to the folders that it may import, besides itself and {@link OPEN}. */
 const LAYERS: Readonly<Record<string, readonly string[]>> = {
   "errors.ts": [],
   "inspect.ts": [],
@@ -40,15 +40,18 @@ const LAYERS: Readonly<Record<string, readonly string[]>> = {
     "report",
     "trace",
   ],
-  // The two at the top: the public entry, and the command.
+  // The public entry and the command are the two top layers.
   "index.ts": ["cpuid", "kvm"],
   cli: ["package.ts", "abi", "cpuid", "guest", "report", "state", "kvm", "lab", "suite"],
 };
 
-/** The rooms of which lib/suite may import only the public entry, as a user's claims do. */
+/** The folders from which lib/suite may import only the public entry, because a user's claims can import only that. */
 const PUBLIC: readonly string[] = ["abi", "cpuid", "guest", "machine", "oracle", "trace"];
 
-/** The one file that the browser's half of lib/page shares with the half in the worker, and the worker's own program. */
+/**
+ * The only file that both halves of lib/page (in the browser's page and in the worker) import, and the program of the
+ * worker.
+ */
 const isBrowser = (file: string): boolean => file.startsWith("page/browser/");
 const mayEnterEngine = (file: string, target: string): boolean =>
   target === "page/protocol.ts" ||
@@ -87,7 +90,7 @@ function judge(file: string, specifier: string): string | undefined {
   return allowed ? undefined : `lib/${file} may not import lib/${target}`;
 }
 
-/** Lists the imports that a file's layer forbids, including types, import() and export from. */
+/** Lists the imports that a file's layer forbids, including type imports, `import()` and `export from`. */
 function violations(file: string, text: string): readonly string[] {
   const { importedFiles } = ts.preProcessFile(text, true, true);
   return importedFiles.flatMap(({ fileName }) => judge(file, fileName) ?? []);
@@ -98,7 +101,7 @@ const sources = readdirSync(LIB, { recursive: true, withFileTypes: true })
   .map((entry) => relative(LIB, join(entry.parentPath, entry.name)).replaceAll("\\", "/"))
   .sort();
 
-test.each(sources)("lib/%s imports only rooms that its layer allows", (file) => {
+test.each(sources)("lib/%s imports only folders that its layer allows", (file) => {
   expect(Object.keys(LAYERS)).toContain(room(file));
   expect(violations(file, readFileSync(join(LIB, file), "utf8"))).toEqual([]);
 });
@@ -143,7 +146,7 @@ describe("the check of the layers", () => {
   });
 });
 
-/** Lists the rooms that a room's files import, without itself and the open files. */
+/** Lists the folders that a folder's files import, without itself and the files that all may import. */
 function importedRooms(name: string): readonly string[] {
   const rooms = sources
     .filter((file) => room(file) === name)
@@ -158,13 +161,13 @@ function importedRooms(name: string): readonly string[] {
 }
 
 test.each(Object.entries(LAYERS))(
-  "lib/%s imports every room that its layer allows",
+  "lib/%s imports every folder that its layer allows",
   (name, allowed) => {
     expect(importedRooms(name).toSorted()).toEqual(allowed.toSorted());
   },
 );
 
-test("every room in the table of layers exists", () => {
+test("every folder in the table of layers exists", () => {
   expect(
     Object.keys(LAYERS).filter((name) => !sources.some((file) => room(file) === name)),
   ).toEqual([]);

@@ -1,4 +1,7 @@
-/** Tests of the package: its entries exist, and no file names the place where it was made or fetched. */
+/**
+ * Tests of package.json and the repository's files: the entries exist, and no file names a package registry or a path
+ * of the machine where it was written.
+ */
 import { spawnSync } from "node:child_process";
 import { existsSync, readFileSync, statSync } from "node:fs";
 import { homedir } from "node:os";
@@ -15,7 +18,7 @@ interface Manifest {
 
 const manifest = JSON.parse(read("package.json")) as Manifest;
 
-/** The source of what is built: `./dist/x.d.ts` and `./dist/x.js` are lib/x.ts. */
+/** Maps a built file to its source: `./dist/x.d.ts` and `./dist/x.js` are built from lib/x.ts. */
 const sourceOf = (file: string): string =>
   file.replace(/^(\.\/)?dist\//, "lib/").replace(/(\.d\.ts|\.js)$/, ".ts");
 
@@ -27,7 +30,7 @@ test.each(entries)("the entry %s of package.json has a source file", (file) => {
   expect(existsSync(join(PROJECT, sourceOf(file)))).toBe(true);
 });
 
-test("every entry of package.json has its types first", () => {
+test("every entry of package.json lists its types first", () => {
   const conditions = Object.values(manifest.exports).filter((target) => typeof target === "object");
   expect(conditions.map((target) => Object.keys(target))).toEqual(
     conditions.map(() => ["types", "default"]),
@@ -48,14 +51,14 @@ test.each(["package-lock.json", "test/mutation/stryker/package-lock.json"])(
   },
 );
 
-/** Patterns for names of this machine, and its actual names. */
+/** Patterns for names that identify this machine, together with the actual names. */
 const MACHINE = [
   /(?<![\w.~])\/(?:home|Users|workspace|workspaces)\/[\w.-]+/,
   /\b[A-Z]:\\Users\\/,
   /_authToken|\/\/[^\s/"'`]*(?:registry|artifactory|nexus|verdaccio)[^\s/"'`]*\//i,
   /^registry\s*=\s*https?:/m,
 ];
-/** Folders that every machine has, which files may name. */
+/** Folders that exist on every machine, so files may name them. */
 const EVERYWHERE = ["/", "/tmp", "/var/tmp"];
 const here = [PROJECT, dirname(PROJECT), homedir()].filter((path) => !EVERYWHERE.includes(path));
 const HERE = here.map((path) => new RegExp(`(?<![\\w.~-])${path.replaceAll(".", "\\.")}/`));
@@ -64,7 +67,7 @@ function tells(text: string): readonly string[] {
   return [...MACHINE, ...HERE].flatMap((pattern) => pattern.exec(text)?.[0] ?? []);
 }
 
-/** The files that are in the repository, or are not ignored. */
+/** Lists the files that are in the repository or that git does not ignore. */
 function tracked({ skip }: TestContext): readonly string[] {
   const args = ["ls-files", "-z", "--cached", "--others", "--exclude-standard"];
   const { status, stdout } = spawnSync("git", args, { cwd: PROJECT, encoding: "utf8" });

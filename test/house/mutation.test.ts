@@ -1,4 +1,4 @@
-/** Tests of the list of equivalent mutants: each names an existing line, and has a reason. */
+/** Tests that each equivalent mutant in equivalents.json names an existing line and has a reason. */
 import { execFileSync } from "node:child_process";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -8,7 +8,7 @@ const PROJECT = join(import.meta.dirname, "..", "..");
 
 interface Group {
   readonly reason: string;
-  /** Each is `file | line | original => replacement`, with single spaces. */
+  /** Each mutant is `file | line | original => replacement`, with single spaces. */
   readonly mutants: readonly string[];
 }
 
@@ -16,7 +16,7 @@ const list = readFileSync(join(PROJECT, "test/mutation/equivalents.json"), "utf8
 const groups = JSON.parse(list) as readonly Group[];
 const mutants = groups.flatMap((group) => group.mutants);
 
-/** The lines of a file with single spaces; none if there is no such file. */
+/** Returns the lines of a file with single spaces, or an empty list if the file does not exist. */
 function linesOf(file: string): readonly string[] {
   const path = join(PROJECT, file);
   if (!existsSync(path)) return [];
@@ -27,7 +27,7 @@ function linesOf(file: string): readonly string[] {
 
 function isThere(mutant: string): boolean {
   const [file = "", line = ""] = mutant.split(" | ");
-  // The line itself may contain the separator.
+  // The source line may contain the separator ` | `, so splitting the string cannot find the line's end.
   return linesOf(file).some(
     (one) => one.startsWith(line) && mutant.startsWith(`${file} | ${one} | `),
   );
@@ -42,7 +42,7 @@ test("the test of equivalents.json finds a mutant whose line does not exist", ()
   expect(isThere("lib/cpuid/gone.ts | const gone = 1; | 1 => 2")).toBe(false);
 });
 
-/** Lists the names that a test file uses from vitest: `test`, `test.each`. */
+/** Lists the vitest names that a test file uses, such as `test` and `test.each`. */
 function usedOf(text: string): readonly string[] {
   const imported = /import \{([^}]*)\} from "vitest"/.exec(text)?.[1] ?? "";
   const members = text.match(/(?<![./\w-])(test|describe|it|vi)\.\w+/g) ?? [];
@@ -52,7 +52,8 @@ function usedOf(text: string): readonly string[] {
 }
 
 /**
- * The names of the mutation run's replacement for vitest. It sets vitest's globals, so it needs its own process.
+ * Returns the names that the mutation run's replacement for vitest defines. The replacement sets vitest's global
+ * variables, so it needs a separate process.
  */
 function standInNames(): readonly string[] {
   const program = `

@@ -1,6 +1,6 @@
 /**
- * Tests that native/ uses the result of every system call, libuv call and Node-API call, and that the table of
- * faults lists each.
+ * Tests that native/ uses the result of every system call, libuv call and Node-API call, and that the table of injected
+ * faults lists every call.
  */
 import { execFileSync, spawnSync } from "node:child_process";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
@@ -13,18 +13,18 @@ const NATIVE = join(PROJECT, "native");
 const ADDON = join(PROJECT, "build", "Release", "node_kvm.node");
 
 const CANNOT_FAIL = /^it (cannot fail|ends the process)$/;
-/** Calls with a meaningful result, by their names in the sources. */
+/** Matches calls whose result must be used, by their names in the sources. */
 const judged = [
   ...Object.keys(FAILING),
   ...Object.entries(UNFAILING).flatMap(([call, { reason }]) =>
     CANNOT_FAIL.test(reason) ? [] : [call],
   ),
-  // Functions whose names differ from their imports.
+  // Functions whose name in the source differs from the name of the imported symbol.
   ...["dup", "mlock", "mremap", "pipe2", "prctl", "pthread_join", "pwrite", "sched_setaffinity"],
   ...["sem_timedwait", "sem_trywait", "sigprocmask"],
 ].map((call) => call.replace(/64$/, "").replace("raw mmap", "mmap"));
 
-/** Wrappers of node-addon-api whose failure is a pending exception and an empty value. */
+/** Matches calls of node-addon-api wrappers that report a failure as a pending exception and an empty value. */
 const UNCHECKED_WRAPPERS =
   /\.(?:Set|Get|Has|Delete)\("|\.(?:TypeTag|CheckTypeTag|ToBoolean|ToNumber|ToString|ToObject|HasOwnProperty)\(/;
 
@@ -32,7 +32,7 @@ const UNCHECKED_WRAPPERS =
 const withoutComments = (source: string): string =>
   source.replaceAll(/\/\/[^\n]*|"(?:[^"\\\n]|\\.)*"/g, (found) => " ".repeat(found.length));
 
-/** Returns the comment directly before an offset, or in the rest of its line. */
+/** Returns the comment that directly precedes an offset, or that follows it on the same line. */
 function hasReason(source: string, offset: number): boolean {
   const lineStart = source.lastIndexOf("\n", offset) + 1;
   const lineEnd = source.indexOf("\n", offset);
@@ -42,7 +42,7 @@ function hasReason(source: string, offset: number): boolean {
   );
 }
 
-/** Lists calls whose result is unused, and casts to void without a reason. */
+/** Lists calls whose result is unused, and casts to void without a stated reason. */
 function ignored(source: string): readonly string[] {
   const code = withoutComments(source);
   const found: string[] = [];
@@ -55,7 +55,7 @@ function ignored(source: string): readonly string[] {
   return found;
 }
 
-/** Whether a statement follows, because `if (…)`, `while (…)` or `for (…)` ends here, and not a call or a cast. */
+/** Returns whether a statement starts at this offset because `if (…)`, `while (…)` or `for (…)` ends before it. */
 function endsCondition(before: string): boolean {
   if (!before.endsWith(")")) return false;
   let depth = 0;
@@ -79,7 +79,7 @@ test.each(sources)(
 );
 
 test.each(sources)(
-  "%s calls no wrapper of node-addon-api whose failure cannot be detected",
+  "%s calls only wrappers of node-addon-api whose failures can be detected",
   (_, source) => {
     const lines = source.split("\n").filter((line) => UNCHECKED_WRAPPERS.test(line));
     expect(lines).toEqual([]);
@@ -145,7 +145,7 @@ test.skipIf(!isJudgeable)(
   },
 );
 
-/** Calls that go through syscall(). */
+/** These names are calls that the addon makes through syscall(). */
 const BY_NUMBER = ["arch_prctl", "gettid", "raw mmap", "tgkill"];
 
 test.skipIf(!isJudgeable)(

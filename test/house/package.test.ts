@@ -1,4 +1,7 @@
-/** Tests of what is packed: no install script, the sources of all maps, and addons that load on old systems. */
+/**
+ * Tests of the packed package: it has no install script, it contains the sources of all source maps, and its addons
+ * load on old systems.
+ */
 import { execFileSync } from "node:child_process";
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -20,7 +23,7 @@ function packed(): readonly string[] {
 const files = packed();
 
 describe("the published package", () => {
-  test("contains all files that its entries name", () => {
+  test("contains all files that the entries of package.json name", () => {
     const entries = Object.values(manifest.exports).flatMap((entry) =>
       typeof entry === "string" ? [entry] : Object.values(entry),
     );
@@ -33,7 +36,7 @@ describe("the published package", () => {
   test("runs no script when it is installed", () => {
     const hooks = ["preinstall", "install", "postinstall", "prepare"];
     expect(hooks.filter((name) => name in manifest.scripts)).toEqual([]);
-    // Without this, npm publish adds the script `node-gyp rebuild` for the repository's binding.gyp.
+    // Without `gypfile: false`, `npm publish` adds `node-gyp rebuild`, because the repository has a binding.gyp.
     expect(manifest.gypfile).toBe(false);
     expect(files.filter((path) => /\.gypi?$|^native\/|^scripts\//.test(path))).toEqual([]);
   });
@@ -58,7 +61,7 @@ describe("the published package", () => {
   });
 
   test("has a source map for each declaration file and for the code that several entries share", () => {
-    // rolldown's own helpers have no sources, and lib.js only imports.
+    // The helpers of rolldown have no sources, and lib.js contains only imports.
     const mapped = files.filter((path) =>
       /^dist\/(.*\.d\.ts|shared\/(?!usingCtx|lib\b)\w+\.js)$/.test(path),
     );
@@ -70,7 +73,7 @@ describe("the published package", () => {
 const folder = mkdtempSync(join(tmpdir(), "node-kvm-elf-"));
 afterAll(() => rmSync(folder, { recursive: true }));
 
-/** Links a library that exports what an addon does, with these options of the linker. */
+/** Links a shared library that exports the functions of an addon, with the given linker options. */
 function linked(name: string, source: string, ...options: readonly string[]): string {
   const file = join(folder, name);
   const addon = `
@@ -90,7 +93,7 @@ describe("the check of a prebuilt addon's ELF file", () => {
     expect(findingsOf(file, "glibc")).toEqual([]);
   });
 
-  test("rejects the addon that was built for this system", () => {
+  test("rejects the addon that was built on this system", () => {
     const found = findingsOf(join(PROJECT, "build/Release/node_kvm.node"), "glibc");
     expect(found).toContain("needs libstdc++.so.6");
     expect(found.join("\n")).toMatch(/^needs GLIBCXX_/m);
@@ -111,7 +114,7 @@ describe("the check of a prebuilt addon's ELF file", () => {
     expect(findingsOf(linked("planted.node", source, ...options), "glibc")).toEqual([finding]);
   });
 
-  test("reports a missing export, and glibc in a file for musl", () => {
+  test("reports a missing export, and a glibc dependency in a file for musl", () => {
     const file = join(folder, "empty.node");
     execFileSync("cc", ["-shared", "-x", "c", "/dev/null", "-o", file]);
     expect(findingsOf(file, "glibc")).toEqual([
@@ -133,7 +136,7 @@ describe("the check of a prebuilt addon's ELF file", () => {
   });
 });
 
-test("the folder prebuilds/ has only the expected folders", () => {
+test("the folder prebuilds/ contains only the expected folders", () => {
   const found = existsSync(join(PROJECT, "prebuilds"))
     ? readdirSync(join(PROJECT, "prebuilds"))
     : [];

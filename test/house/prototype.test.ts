@@ -1,6 +1,7 @@
 /**
- * Tests that a caller's names are looked up among own members only, because `in` and an index by a string also find
- * `constructor` and `toString`. Every such place in lib/ is listed here with its reason.
+ * Tests that lib/ finds names from a caller among own properties only, because `in` and an index by a string also find
+ * `constructor` and `toString`. The test lists every `in` and every index by a string in lib/, with the reason why it
+ * is safe.
  */
 import { readdirSync } from "node:fs";
 import { join, relative } from "node:path";
@@ -29,7 +30,7 @@ const TABLE = "the name is one of this package's own: a union, a layout's field,
 
 const REGISTER = "the name is one of the four registers";
 
-/** Folders without names from programs: their inputs are values of this package. */
+/** Folders that receive no names from programs: their inputs are values of this package. */
 const OUTSIDE: readonly (readonly [folder: string, reason: string])[] = [
   ["cli/", "commander checks the choices"],
   ["explain/", "the names are those of ioctls, errnos and fields; a refusal is made by kvm/"],
@@ -38,7 +39,7 @@ const OUTSIDE: readonly (readonly [folder: string, reason: string])[] = [
   ["trace/", "the records are made by kvm/"],
 ];
 
-/** Every place in the other folders: its file, its text, and why it is correct. */
+/** Every lookup by a string in the other folders: the file, the text, and the reason why the lookup is safe. */
 const ALLOWED: Readonly<Record<string, readonly (readonly [text: RegExp, reason: string])[]>> = {
   "abi/codec.ts": [
     [/^"of" in type$/, OURS],
@@ -227,7 +228,7 @@ const ALLOWED: Readonly<Record<string, readonly (readonly [text: RegExp, reason:
   "worker/message.ts": [[/^STATE_ERRORS\[code\]$/, "the code is a StateError's"]],
 };
 
-/** Returns the texts of the places in a file. */
+/** Returns the source texts of the lookups by a string in a file. */
 function places(checker: ts.TypeChecker, file: ts.SourceFile): readonly string[] {
   const found: string[] = [];
   const add = (node: ts.Node): void => {
@@ -246,7 +247,7 @@ function places(checker: ts.TypeChecker, file: ts.SourceFile): readonly string[]
   return found;
 }
 
-/** Whether an index may be any string, and not only a number or one literal. */
+/** Returns whether an index may be any string, and not only a number or one literal. */
 function isByName(checker: ts.TypeChecker, node: ts.ElementAccessExpression): boolean {
   if (ts.isStringLiteralLike(node.argumentExpression)) return false;
   const type = checker.getTypeAtLocation(node.argumentExpression);
@@ -263,7 +264,7 @@ const files = readdirSync(LIB, { recursive: true, withFileTypes: true })
   .map((entry) => join(entry.parentPath, entry.name));
 const program = ts.createProgram(files, OPTIONS);
 
-/** The places in each file of lib/, by its name, except the folders of {@link OUTSIDE}. */
+/** Maps each file of lib/, except those in the folders of {@link OUTSIDE}, to its lookups by a string. */
 const found = files
   .map((file) => [relative(LIB, file), program.getSourceFile(file)] as const)
   .filter(([name]) => !OUTSIDE.some(([folder]) => name.startsWith(folder)))
@@ -272,7 +273,7 @@ const found = files
     return [name, places(program.getTypeChecker(), source)] as const;
   });
 
-test("every lookup in an object by a name from outside is in the list of lookups", () => {
+test("every lookup in an object by a caller's name is in the list of lookups", () => {
   const isAllowed = (name: string, text: string): boolean =>
     (Object.hasOwn(ALLOWED, name) ? (ALLOWED[name] ?? []) : []).some(([one]) => one.test(text));
   expect(
@@ -282,7 +283,7 @@ test("every lookup in an object by a name from outside is in the list of lookups
   ).toEqual([]);
 });
 
-test("every row of the list of lookups has a place in the source", () => {
+test("every row of the list of lookups has a matching expression in the source", () => {
   const rows = Object.entries(ALLOWED).flatMap(([name, list]) =>
     list.map(([text]) => [name, text] as const),
   );

@@ -1,6 +1,6 @@
 /**
- * Tests that every public method with an object argument rejects an unknown member by name, before it calls the
- * kernel. The methods are found in the types of lib/; one without a row here is a failure.
+ * Tests that every public method with an object argument rejects an unknown member by name, before it calls the kernel.
+ * The test finds the methods in the types of lib/, and fails for a method without a row here.
  */
 import { describe, expect, test } from "vitest";
 import { KVM_EXIT_TDX } from "../../lib/abi/generated/constants.ts";
@@ -26,7 +26,7 @@ const found = new PublicInputs([
   "worker/index",
 ]).list();
 
-/** Inputs without a row, because programs do not create these objects. */
+/** Inputs without a row in this test, because programs do not create these objects. */
 const EXEMPT: readonly (readonly [inputs: RegExp, reason: string])[] = [
   [/\.ioctl\(ioctl\)$/, "an Ioctl is one of the list of node-kvm/abi"],
   [
@@ -69,7 +69,7 @@ const memory = GuestMemory.allocate(4096);
 const program = guest("long", (g) => g.done());
 const bitmap = new Uint8Array(8);
 
-/** For each input: a valid object, to which one member is added, and the call. */
+/** For each input: a valid object, to which the test adds one unknown member, and the call. */
 const ROWS: Readonly<Record<string, readonly [input: object, call: Call]>> = {
   "Device.getDeviceAttr(attribute)": [{ group: 0, attr: 0n }, (x) => device.getDeviceAttr(x)],
   "Device.hasDeviceAttr(attribute)": [{ group: 0, attr: 0n }, (x) => device.hasDeviceAttr(x)],
@@ -201,7 +201,7 @@ function tdxInfo(): { reply(info: object): void } {
 
 const isExempt = (input: string): boolean => EXEMPT.some(([inputs]) => inputs.test(input));
 
-/** Returns the error message of a call, thrown or as a rejection. */
+/** Returns the message of the error that a call throws or rejects with. */
 async function refusalOf(call: Call, input: Bad): Promise<string> {
   try {
     await call(input as never);
@@ -221,7 +221,7 @@ test("every row and every exemption of the test of unknown members belongs to an
 });
 
 describe("an unknown member of an options object is rejected by name:", () => {
-  test.each(Object.entries(ROWS))("%s", async (name, [input, call]) => {
+  test.each(Object.entries(ROWS))("rejects its object: %s", async (name, [input, call]) => {
     const method = /(\w+)\(/.exec(name)?.[1];
     const before = requests.length;
     const message = await refusalOf(call, { ...input, typo: 1 });

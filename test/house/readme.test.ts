@@ -1,4 +1,4 @@
-/** The README's first program is the first example. That it runs is code-blocks.test.ts. */
+/** Tests that the README's first program equals the first example. code-blocks.test.ts tests that the program runs. */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";

@@ -1,6 +1,6 @@
 /**
- * Tests that code which runs a guest for its result uses throughSignals, because a profiler's signal is an exit
- * otherwise.
+ * Tests that code of lib/ which runs a guest for a result uses throughSignals(), because otherwise a profiler's signal
+ * ends the run with the exit `intr`.
  */
 import { readdirSync, readFileSync } from "node:fs";
 import { join, relative } from "node:path";
@@ -9,7 +9,7 @@ import { expect, test } from "vitest";
 const PROJECT = join(import.meta.dirname, "..", "..");
 const FOLDERS = ["lib", "test/kvm", "test/helpers", "bench"];
 
-/** The places that handle or expect `intr`, each with its reason. */
+/** The source locations that handle or expect the exit `intr`, each with the reason. */
 const LOOKED_AT: Readonly<Record<string, string>> = {
   "lib/worker/serve-vcpu.ts": "runs on when the kick was not for its run",
   "test/kvm/has-run.test.ts": "one claim sets immediate_exit, and wants intr",
@@ -29,14 +29,14 @@ const files = FOLDERS.flatMap((folder) =>
     .map((entry) => relative(PROJECT, join(entry.parentPath, entry.name))),
 );
 
-test("no code of lib/ runs a guest without throughSignals(), if it needs the exit", () => {
+test("code of lib/ that needs the guest's exit runs the guest with throughSignals()", () => {
   const calls = files.map((file) => callsIn(readFileSync(join(PROJECT, file), "utf8")));
   const found = files.filter((_, i) => calls[i] !== 0);
   expect(new Set(found)).toEqual(new Set(Object.keys(LOOKED_AT)));
   expect(calls.reduce((sum, count) => sum + count, 0)).toBe(found.length);
 });
 
-test("the search for runs without throughSignals() finds a planted one, but not one in a comment", () => {
+test("the search for runs without throughSignals() finds a planted run, but not one in a comment", () => {
   expect(callsIn("const exit = this.vcpu.runSync();\n")).toBe(1);
   expect(callsIn("/** Not vcpu.runSync(). */\n * vcpu.runSync();\n")).toBe(0);
 });

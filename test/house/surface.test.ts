@@ -1,4 +1,4 @@
-/** The public surface: which names the main entry exports, and what holds for the names of all entries. */
+/** Tests of the public surface: the names that the main entry exports, and rules for the names of all entries. */
 import { readdirSync, readFileSync } from "node:fs";
 import { join, relative } from "node:path";
 import ts from "typescript";
@@ -8,7 +8,10 @@ import { ENTRIES, Surface } from "./entries.ts";
 const PROJECT = join(import.meta.dirname, "..", "..");
 const read = (file: string): string => readFileSync(join(PROJECT, file), "utf8");
 
-/** The values of the main entry. A new name is a promise to users: prefer the entry of its room. */
+/**
+ * The names of the values that the main entry exports. A new name is a promise to users: prefer to export it from the
+ * entry of its folder.
+ */
 const ROOT_VALUES: readonly string[] = [
   "AddonError",
   "AddressSpace",
@@ -41,7 +44,7 @@ const ROOT_VALUES: readonly string[] = [
   "vendorModule",
 ];
 
-/** The types of the main entry: exits, inputs, options, and other types that its signatures name. */
+/** The names of the types that the main entry exports: exits, inputs, options, and other types in public signatures. */
 const ROOT_TYPES: readonly string[] = [
   "AbortOptions",
   "BareExit",
@@ -126,7 +129,7 @@ const ROOT_TYPES: readonly string[] = [
   "XenHvmFilesInput",
 ];
 
-/** Types that abbreviate a signature in their own file; the compiler and the reference expand them. */
+/** Types that only abbreviate a signature inside one file; the compiler and the API reference expand them. */
 const ABBREVIATIONS: readonly string[] = [
   "Arguments in kvm/calls/capability.d.ts",
   "OneOf in abi/whole.d.ts",
@@ -163,12 +166,12 @@ describe.each(Array.from(ENTRIES.keys()))("the package's entry %s", (entry) => {
   );
   const name = join("node-kvm", entry);
 
-  test("is one file whose docstring has the entry's name", () => {
+  test("is one file with a docstring that has the entry's name", () => {
     expect(source).toMatch(/^\/\*\*/);
     expect(source.slice(0, source.indexOf("*/"))).toContain(`The entry \`${name}\``);
   });
 
-  test("lists its exports by name, except generated ones", () => {
+  test("exports its names one by one, except for generated names", () => {
     const stars = source.matchAll(/export (?:type )?\* from "\.\/(?!generated\/)[^"]*"/g);
     expect(Array.from(stars, ([star]) => star)).toEqual([]);
   });
@@ -197,7 +200,7 @@ function protectedMembers(file: string, text: string): readonly string[] {
 }
 
 describe("the check of the public surface finds a planted fault:", () => {
-  /** Reads files as if they were built; each `./name` is an entry. */
+  /** Treats source texts as built declarations; each `./name` is an entry. */
   const planted = (files: Readonly<Record<string, string>>): Surface => {
     const host = ts.createCompilerHost({});
     const [honest, exists] = [host.getSourceFile.bind(host), host.fileExists.bind(host)];
@@ -211,7 +214,7 @@ describe("the check of the public surface finds a planted fault:", () => {
     return new Surface(new Map(entries.map((file) => [file, file])), host);
   };
 
-  test("a name with two meanings, but not a name that is exported twice", () => {
+  test("a name with two meanings is reported, but not a name that is exported twice", () => {
     const found = planted({
       "/a.d.ts": 'export interface Step { a: 1 } export { Same } from "./part.js";',
       "/b.d.ts": 'export interface Step { b: 1 } export { Same } from "./part.js";',
@@ -220,7 +223,7 @@ describe("the check of the public surface finds a planted fault:", () => {
     expect(found.ambiguous()).toEqual(["Step: /a.d.ts /b.d.ts"]);
   });
 
-  test("a type in a signature, in a member or in a base class's member that no entry exports", () => {
+  test("a type that no entry exports is reported in a signature, in a member and in a base class's member", () => {
     const found = planted({
       "/a.d.ts": [
         'import type { One, Two, Three, Base } from "./part.js";',
@@ -237,7 +240,7 @@ describe("the check of the public surface finds a planted fault:", () => {
     expect(found.unreachable().map((one) => one.split(" ")[0])).toEqual(["One", "Three", "Two"]);
   });
 
-  test("a protected member", () => {
+  test("a protected member is reported", () => {
     const text = "export declare class C { protected constructor(); protected get fd(): number; }";
     expect(protectedMembers("c.d.ts", text)).toEqual(["c.d.ts: C.fd"]);
   });

@@ -1,4 +1,7 @@
-/** Every (ioctl, fd) pair, and common mistakes, on stock kernels in the lab: the results of kvm_amd. */
+/**
+ * Tests the results of every (ioctl, fd) pair, and the reasons of common mistakes, with kvm_amd on stock kernels in the
+ * lab.
+ */
 import { beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { findKernel } from "../../lib/cli/lab-kernel.ts";
 import { LabError } from "../../lib/lab/error.ts";
@@ -13,9 +16,9 @@ import {
 } from "../unit/kvm/every-ioctl.ts";
 import { CAUSES, type Said, unexplained, PROGRAM as WRONG_CALLS } from "../unit/kvm/wrong-calls.ts";
 
-/** The calls that kvm_amd rejects in an emulated machine, with the reasons; it accepts all others. */
+/** The calls that kvm_amd rejects in an emulated machine, each with its reason; kvm_amd accepts all other calls. */
 const REFUSED: Readonly<Record<string, RegExp>> = {
-  // VMs of other types than KVM_X86_DEFAULT_VM have private memory; Debian's kernels have no SEV.
+  // Only VMs of a type other than KVM_X86_DEFAULT_VM have private memory, and Debian's kernels are built without SEV.
   "KVM_SET_MEMORY_ATTRIBUTES vm": /^ENOTTY$/,
   "KVM_MEMORY_ENCRYPT_OP vm": /^ENOTTY$/,
   "KVM_MEMORY_ENCRYPT_REG_REGION vm": /^ENOTTY$/,
@@ -23,10 +26,10 @@ const REFUSED: Readonly<Record<string, RegExp>> = {
   "KVM_MEMORY_ENCRYPT_OP vcpu": /^(ENOTTY|EINVAL)$/,
   // Debian built 6.12 without CONFIG_KVM_PRIVATE_MEM.
   "KVM_CREATE_GUEST_MEMFD vm 6.12": /^ENOTTY$/,
-  // No guest runs that has set up Xen's event channels or kvmclock.
+  // No guest in this test has set up Xen's event channels or kvmclock.
   "KVM_XEN_HVM_EVTCHN_SEND vm": /^EINVAL$/,
   "KVM_KVMCLOCK_CTRL vcpu": /^EINVAL$/,
-  // The VFIO device has no readable attribute, and lacks the requested one.
+  // The VFIO device has no readable attribute, so the requested attribute does not exist.
   "KVM_SET_DEVICE_ATTR dev": /^ENXIO$/,
   "KVM_GET_DEVICE_ATTR dev": /^(EPERM|ENXIO)$/,
   "KVM_HAS_DEVICE_ATTR dev": /^ENXIO$/,
@@ -35,7 +38,7 @@ const REFUSED: Readonly<Record<string, RegExp>> = {
 const ORDER = ["6.1", "6.12", "7.2"];
 const problem = emulatorProblem();
 
-/** The reason why nothing can be judged here. */
+/** The reason why this kernel cannot be tested, if there is one. */
 function emulatorProblem(): string | undefined {
   try {
     findQemu();
@@ -77,7 +80,7 @@ describe.each(["6.12", "7.2"])("on Linux %s", (name) => {
     expect(answers.filter((answer) => !expected(answer).test(answer.answer))).toEqual([]);
   });
 
-  test("the reasons of the errors that users' common mistakes cause name the cause", () => {
+  test("for users' common mistakes, the reason of the error names the cause", () => {
     const said = JSON.parse(lines[1] ?? "") as readonly Said[];
     expect(unexplained(said)).toEqual([]);
     expect(said).toHaveLength(Object.keys(CAUSES).length);

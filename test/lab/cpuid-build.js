@@ -1,7 +1,7 @@
 /**
- * Sets the tables of all CPU models on a vCPU, then runs guests that read tables of the builder:
- * `node cpuid-build.js PLAN FILE`. PLAN is JSON, a list of guests. FILE gets gzipped JSON, because a serial port passes
- * on 30 kB per second. cpuid-build.test.ts runs this in the lab and builds the same tables itself.
+ * Sets the tables of all CPU models on a vCPU, then runs guests that execute CPUID for the tables of the builder: `node
+ * cpuid-build.js PLAN FILE`. PLAN is a JSON list of guests. FILE receives gzipped JSON, because the serial port
+ * transfers only 30 kB per second. cpuid-build.test.ts runs this program in the lab and builds the same tables itself.
  */
 import { writeFileSync } from "node:fs";
 import { gzipSync } from "node:zlib";
@@ -16,7 +16,7 @@ const CR4_PKE = 1n << 22n;
 const kvm = Kvm.open();
 const supported = CpuidTable.from(kvm.getSupportedCpuid());
 
-/** Sets a table on a vCPU that has not run; returns the error's message, or "accepted". */
+/** Sets a table on a vCPU that has not run; returns the error's message or "accepted". */
 function outcome(vcpu, table) {
   try {
     vcpu.setCpuid2(table);
@@ -26,7 +26,7 @@ function outcome(vcpu, table) {
   }
 }
 
-/** Sets each model's table, as it is and within the supported entries. */
+/** Sets each model's table twice: unchanged, and reduced to the supported entries. */
 function setModels() {
   const vm = kvm.createVm();
   const vcpu = vm.createVcpu(0);
@@ -40,7 +40,7 @@ function setModels() {
   return outcomes;
 }
 
-/** Enables what the table and the CPU have: the state of AVX in XCR0, and CR4.PKE. */
+/** Enables features that both the table and the CPU have: AVX state in XCR0, and CR4.PKE. */
 function enableState(vcpu, table) {
   const has = (name) => table.has(name) && supported.has(name);
   if (!has("xsave")) return;
@@ -51,7 +51,7 @@ function enableState(vcpu, table) {
   vcpu.setXcrs({ ...xcrs, nrXcrs: 1, xcrs: [{ ...xcrs.xcrs[0], xcr: 0, value }] });
 }
 
-/** Runs a vCPU until the program has ended, and returns the values that it sent. */
+/** Runs a vCPU until the guest program ends, and returns the values that the program sent. */
 function valuesOf(box, vcpu) {
   const all = [];
   for (;;) {
@@ -62,7 +62,7 @@ function valuesOf(box, vcpu) {
   }
 }
 
-/** Runs a vCPU for each APIC id, in one VM, and returns what CPUID gives for each entry of its table. */
+/** Runs one vCPU per APIC id in one VM, and returns the guest's CPUID for each entry of the vCPU's table. */
 function runGuest({ model, topology, caches, isWithin, ids }) {
   const whole = cpuid.model(model).topology(topology).caches(caches).hypervisor("kvm").xsave();
   const built = isWithin ? whole.within(supported) : whole;

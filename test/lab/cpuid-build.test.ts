@@ -1,6 +1,7 @@
 /**
- * Compares the tables of the models and of the builder with KVM: whether KVM_SET_CPUID2 accepts each model, and what a
- * guest's own CPUID gives on two vCPUs. The kernels are NODE_KVM_LAB_KERNEL; by default 6.1, 6.12 and 7.2.
+ * Compares the tables of the models and of the builder with KVM: whether KVM_SET_CPUID2 accepts each model, and which
+ * values a guest's CPUID instruction returns on two vCPUs. The kernels are NODE_KVM_LAB_KERNEL; by default 6.1, 6.12
+ * and 7.2.
  */
 import { fileURLToPath } from "node:url";
 import { gunzipSync } from "node:zlib";
@@ -26,7 +27,10 @@ const NAMES = (process.env["NODE_KVM_LAB_KERNEL"] ?? "6.1,6.12,7.2").split(",");
 const PROGRAM = fileURLToPath(new URL("cpuid-build.js", import.meta.url));
 const FILE = "/tmp/built.json.gz";
 
-/** Caches that no model has. One L3 for a package, because AMD's older leaf has the sum of a package. */
+/**
+ * Caches whose sizes differ from those of every model. There is one L3 for a package, because AMD's older leaf gives
+ * the total size for the package.
+ */
 const CACHES: readonly CpuidCacheInput[] = [
   { level: 1, type: "data", size: 48 * 1024, ways: 6 },
   { level: 1, type: "instruction", size: 96 * 1024, ways: 6 },
@@ -34,34 +38,37 @@ const CACHES: readonly CpuidCacheInput[] = [
   { level: 3, type: "unified", size: 24 * 2 ** 20, ways: 24, sharedBy: "package" },
 ];
 
-/** A guest to run, for cpuid-build.js. */
+/** A guest that cpuid-build.js runs. */
 interface Planned {
   readonly model: string;
   readonly topology: CpuidTopologyInput;
   readonly caches: readonly CpuidCacheInput[];
   /** Whether the table is reduced to the entries that KVM supports. */
   readonly isWithin: boolean;
-  /** The APIC ids of its vCPUs. */
+  /** The APIC ids of the guest's vCPUs. */
   readonly ids: readonly number[];
 }
 
-/** The first and the last vCPU of each topology. */
+/** Plans a guest with the first and the last vCPU of a topology. */
 const planned = (model: string, topology: CpuidTopologyInput, isWithin: boolean): Planned => {
   const ids = apicIds(topology);
   return { model, topology, caches: CACHES, isWithin, ids: [0, ids.at(-1) ?? 0] };
 };
 
-/** CPUs without threads, because the older leaves of AMD do not have them. */
+/** AMD's older leaves cannot describe threads, so this topology has none. */
 const FLAT = { cores: 4 };
 const DEEP = { packages: 2, dies: 2, cores: 3, threads: 2 };
-/** Models with every leaf of topology and caches. QEMU has no topoext, so `within` removes two of AMD's leaves. */
+/**
+ * Models that have every leaf for topology and caches. QEMU does not emulate topoext, so `within` removes two of AMD's
+ * leaves.
+ */
 const DEEP_MODELS = ["EPYC-Genoa", "Icelake-Server"];
 const PLAN: readonly Planned[] = [
   ...models().map(({ name }) => planned(name, FLAT, true)),
   ...DEEP_MODELS.flatMap((name) => [planned(name, DEEP, true), planned(name, DEEP, false)]),
 ];
 
-/** The refusal of a table with AMX: the process has not asked for the permission (kvm_check_cpuid), whatever the CPU. */
+/** The error for a table with AMX on any CPU: the process has not requested the AMX permission (kvm_check_cpuid). */
 const AMX =
   "KVM_SET_CPUID2 (vcpu 0): EPERM: 0xd.0:eax[18] requests AMX tile data, but this process has no permission to give these to a guest (arch_prctl ARCH_REQ_XCOMP_GUEST_PERM)";
 
@@ -82,22 +89,22 @@ interface Written {
     readonly unfiltered: string;
     readonly within: string;
   }[];
-  /** For each guest of the plan, its vCPUs. */
+  /** The vCPUs of each guest of the plan. */
   readonly guests: readonly (readonly Read[])[];
 }
 
-/** Builds a guest's table as cpuid-build.js does. */
+/** Builds a guest's table in the same way as cpuid-build.js. */
 function build({ model, topology, caches, isWithin }: Planned, written: Written, id: number) {
   const whole = cpuid.model(model).topology(topology).caches(caches).hypervisor("kvm").xsave();
   return (isWithin ? whole.within(written.supported) : whole).forVcpu(id);
 }
 
-/** A vCPU with its table. */
+/** A vCPU, with the table that was built for it. */
 interface Vcpu extends Read {
   readonly title: string;
   readonly planned: Planned;
   readonly built: CpuidTable;
-  /** The table that consists of what the guest read. */
+  /** The table of the CPUID values that the guest read. */
   readonly seen: CpuidTable;
 }
 
@@ -113,7 +120,7 @@ function vcpusOf(written: Written): readonly Vcpu[] {
   );
 }
 
-/** The table with the bits that KVM owns set to 0. */
+/** Returns the table with the bits that KVM sets itself replaced by 0. */
 function withoutOwned(table: CpuidTable): readonly Answer[] {
   return [...table].map(({ function: fn, index, ...registers }) => {
     const made = { function: fn, index, ...registers };
@@ -154,7 +161,7 @@ describe.each(NAMES)("a table of the builder on Linux %s", (kernelName) => {
     if (problem !== undefined) skip(problem);
   });
 
-  test("is accepted for each model within the supported entries, and as it is if it has no AMX", () => {
+  test("is accepted by KVM for each model when reduced to the supported entries, and unreduced if it has no AMX", () => {
     const expected = namedModels().map(({ name, features }) => ({
       name,
       unfiltered: features.includes("amx_tile") ? AMX : "accepted",
@@ -176,13 +183,13 @@ describe.each(NAMES)("a table of the builder on Linux %s", (kernelName) => {
     }
   });
 
-  test("equals the guest's CPUID for each entry, but for the bits that KVM owns", () => {
+  test("equals the guest's CPUID for each entry, except for the bits that KVM sets itself", () => {
     for (const { title, built, seen } of vcpus) {
       expect(withoutOwned(seen), title).toEqual(withoutOwned(built));
     }
   });
 
-  test("gives the guest the bits of its own CR4 and XCR0", () => {
+  test("gives the guest the CPUID bits that mirror the guest's CR4 and XCR0", () => {
     const owned = vcpus.map(({ seen }) => seen.get("osxsave"));
     expect(owned).toEqual(vcpus.map(({ built }) => Number(built.has("xsave"))));
     const sizes = vcpus
@@ -191,7 +198,7 @@ describe.each(NAMES)("a table of the builder on Linux %s", (kernelName) => {
     expect(new Set(sizes)).toEqual(new Set([576 + 256]));
   });
 
-  test("gives each vCPU its APIC id and the topology that was asked for", () => {
+  test("gives each vCPU its APIC id and the requested topology", () => {
     for (const { title, id, planned: one, seen } of vcpus) {
       const { dies = 1, cores = 1, threads = 1 } = one.topology;
       expect(topologyOf(seen), title).toMatchObject({
@@ -204,7 +211,7 @@ describe.each(NAMES)("a table of the builder on Linux %s", (kernelName) => {
     }
   });
 
-  test("gives the guest the caches that were asked for", () => {
+  test("gives the guest the requested caches", () => {
     for (const { title, planned: one, seen } of vcpus) {
       const found = cachesOf(seen).map(({ level, type, size }) => ({ level, type, size }));
       const asked = one.caches.map(({ level, type, size }) => ({ level, type, size }));
@@ -213,12 +220,12 @@ describe.each(NAMES)("a table of the builder on Linux %s", (kernelName) => {
   });
 });
 
-/** The APIC ids in every leaf that has one. */
+/** Returns the APIC id from every leaf that contains it. */
 function apicIdsIn(table: CpuidTable): readonly number[] {
   return [...table].flatMap((e): readonly number[] => {
     if (e.function === 1) return [e.ebx >>> 24];
     if ([0xb, 0x1f, 0x80000026].includes(e.function)) return [e.edx];
-    // Zeros if the table has no topoext.
+    // Without topoext, leaf 0x8000001e contains zeros.
     return e.function === 0x8000001e && table.has("topoext") ? [e.eax] : [];
   });
 }

@@ -1,7 +1,8 @@
 /**
  * Saves a guest's vCPU, or restores one: `node cpuid-portable.js save FILE` and `node cpuid-portable.js restore FILE`.
- * It prints, as a line of JSON, the entries that this KVM supports, and the guest's table or why restoring failed.
- * cpuid-portable.test.ts runs this on CPUs of different models and compares the outcome with portable().
+ * It prints a line of JSON with the entries that this KVM supports, and with the guest's table or the reason why
+ * restoring failed. cpuid-portable.test.ts runs this program on CPUs of different models and compares the outcome with
+ * portable().
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import { fromSupported, Kvm } from "node-kvm";
@@ -17,7 +18,7 @@ const program = guest("long", (g) => g.rdtsc().sync().done());
 const kvm = Kvm.open();
 const supported = kvm.getSupportedCpuid();
 
-/** Gives a vCPU the XCR0 of a guest that uses AVX, if its table has it. */
+/** Gives a vCPU the XCR0 of a guest that uses AVX, if the vCPU's CPUID table has AVX. */
 function enableAvx(vcpu, table) {
   const leaf = table.find((entry) => entry.function === 1);
   if (leaf === undefined || (leaf.ecx & (1 << 28)) === 0) return;
@@ -38,7 +39,7 @@ function save() {
 
 function restore() {
   const state = stateFromBytes(readFileSync(file));
-  // Long mode needs a table; restoring replaces it, because the guest has not run.
+  // Long mode needs a CPUID table; restoring may replace the table because the guest has not run.
   const box = new Sandbox(kvm, { program, cpuid: fromSupported(supported) });
   try {
     box.vm.restoreState(state, [box.vcpu]);

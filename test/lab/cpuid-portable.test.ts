@@ -1,6 +1,6 @@
 /**
- * Compares portable() with restoreState() between two CPU models, in both directions. The kernel is NODE_KVM_LAB_KERNEL;
- * by default 6.12.
+ * Tests that portable() predicts whether restoreState() succeeds between two CPU models, in both directions. The kernel
+ * is NODE_KVM_LAB_KERNEL; by default 6.12.
  */
 import { fileURLToPath } from "node:url";
 import { beforeAll, beforeEach, describe, expect, test } from "vitest";
@@ -13,7 +13,7 @@ import { kernelOrProblem } from "./kernel-or-problem.ts";
 const KERNEL = process.env["NODE_KVM_LAB_KERNEL"] ?? "6.12";
 const PROGRAM = fileURLToPath(new URL("cpuid-portable.js", import.meta.url));
 
-/** A model with AVX, and one without XSAVE. Both have SVM, which KVM needs. */
+/** A CPU model with AVX, and a CPU model without XSAVE. Both models have SVM, which KVM needs. */
 const MODELS = ["max", "Opteron_G3"] as const;
 type Model = (typeof MODELS)[number];
 
@@ -25,7 +25,7 @@ interface Printed {
   readonly error?: string;
 }
 
-/** Runs the program once for each act, in one machine. */
+/** Runs the program in one machine: once to save and once to restore. */
 async function run(
   kernel: Kernel,
   cpu: Model,

@@ -1,7 +1,7 @@
 /**
- * Runs CPUID in guests with several tables and writes for each the table, the state of the vCPU and the results:
- * `node cpuid-query.js FILE` writes gzipped JSON, because a serial port passes on 30 kB per second. cpuid-query.test.ts
- * runs this in the lab and compares the results with query().
+ * Runs CPUID in guests with several tables: `node cpuid-query.js FILE` writes the table, the vCPU's state and the
+ * results of each guest as gzipped JSON, because the serial port transfers only 30 kB per second. cpuid-query.test.ts
+ * runs this program in the lab and compares the results with query().
  */
 import { writeFileSync } from "node:fs";
 import { gzipSync } from "node:zlib";
@@ -14,7 +14,7 @@ const ABSENT = 500;
 const CR4_OSXSAVE = 1n << 18n;
 const WORD = 2 ** 32;
 
-/** Leaves at the edges of the classes, with sub-leaves that no table has. */
+/** Leaves at the boundaries of the CPUID ranges, which the test combines with sub-leaves that no table has. */
 const EDGES = [
   0x2, 0xc, 0xe, 0x1a, 0x25, 0x100, 0x3fffffff, 0x40000000, 0x40000001, 0x40000002, 0x40000010,
   0x400000ff, 0x40000100, 0x40000103, 0x4000ff00, 0x40010000, 0x4fffffff, 0x50000000, 0x7fffffff,
@@ -22,14 +22,14 @@ const EDGES = [
   0xc0000005, 0xffffffff,
 ];
 
-/** The vendor's registers of leaf 0, from its name. */
+/** Converts a vendor's name to the registers of leaf 0. */
 function vendor(name) {
   const bytes = new DataView(new TextEncoder().encode(name).buffer);
   const [ebx, edx, ecx] = [0, 4, 8].map((at) => bytes.getUint32(at, true));
   return { ebx, ecx, edx };
 }
 
-/** Numbers of a xorshift generator: the same in each run. */
+/** Generates the numbers of a xorshift generator with a fixed seed. */
 function* numbers() {
   let state = 0x2545f491;
   for (;;) {
@@ -40,7 +40,7 @@ function* numbers() {
   }
 }
 
-/** Lists the leaves of a table, and as many that it does not have. */
+/** Lists the leaves of a table and {@link ABSENT} leaves that the table does not have. */
 function inputsOf(table) {
   const own = table.map(({ function: leaf, index }) => ({ function: leaf, index }));
   const has = (leaf, index) => own.some((one) => one.function === leaf && one.index === index);
@@ -63,7 +63,7 @@ function inputsOf(table) {
 const changeLeaf0 = (table, change) =>
   table.map((entry) => (entry.function === 0 ? { ...entry, ...change } : entry));
 
-/** Tables by name, each made of the entries that KVM supports. */
+/** Functions that make a CPUID table from the entries that KVM supports, by the table's name. */
 const TABLES = {
   supported: (entries) => entries,
   "highest-basic-leaf-b": (entries) => [
@@ -82,7 +82,7 @@ const TABLES = {
   "highest-basic-leaf-d": (entries) => changeLeaf0(entries, { eax: 0xd }),
 };
 
-/** Gives a vCPU CR4.OSXSAVE and an XCR0. */
+/** Sets CR4.OSXSAVE and XCR0 of a vCPU. */
 function setXcr0(vcpu, xcr0) {
   const sregs = vcpu.getSregs();
   vcpu.setSregs({ ...sregs, cr4: sregs.cr4 | CR4_OSXSAVE });
@@ -94,7 +94,7 @@ const kvm = Kvm.open();
 const supported = [...kvm.getSupportedCpuid()];
 const guests = [];
 
-/** Runs the guest that is loaded, and adds its results. */
+/** Runs the loaded guest, and appends its results to `guests`. */
 function run(box, { inputs, ...about }) {
   const { vcpu } = box;
   const { cr4, apicBase } = vcpu.getSregs();
@@ -104,7 +104,7 @@ function run(box, { inputs, ...about }) {
 }
 
 for (const [table, make] of Object.entries(TABLES)) {
-  // The vendor changes no leaf's number, so both have the same program.
+  // The vendor does not change the set of leaves, so the guests of both vendors have the same program.
   const inputs = inputsOf(make([...fromSupported(supported)]));
   const program = guest("long", (g) => g.cpuidAll(inputs).done());
   for (const name of ["AuthenticAMD", "GenuineIntel"]) {

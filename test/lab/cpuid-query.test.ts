@@ -16,7 +16,7 @@ const FILE = "/tmp/guests.json.gz";
 
 type Answer = Pick<CpuidEntry2, "function" | "index" | "eax" | "ebx" | "ecx" | "edx">;
 
-/** One guest's results, as cpuid-query.js writes them. */
+/** One guest's results, in the form that cpuid-query.js writes. */
 interface Guest {
   readonly name: string;
   readonly table: string;
@@ -26,7 +26,7 @@ interface Guest {
   readonly results: readonly Answer[];
 }
 
-/** The file that cpuid-query.js writes. */
+/** The content of the file that cpuid-query.js writes. */
 interface Written {
   readonly supported: readonly CpuidEntry2[];
   readonly guests: readonly Guest[];
@@ -68,14 +68,14 @@ describe.each(NAMES)("query() on Linux %s", (kernelName) => {
     if (problem !== undefined) skip(problem);
   });
 
-  test("has the results of 20 guests with at least 525 leaves each", () => {
+  test("returns results for 20 guests, with at least 525 leaves each", () => {
     expect(written.guests).toHaveLength(20);
     expect(Math.min(...written.guests.map(({ results }) => results.length))).toBeGreaterThanOrEqual(
       525,
     );
   });
 
-  test("equals each guest's CPUID for the table that was set and the vCPU's state", () => {
+  test("agrees with each guest's CPUID, given the table that was set and the vCPU's state", () => {
     const { guests, supported } = written;
     for (const { cpuid, state, results, name, table } of guests) {
       const sent = CpuidTable.from(cpuid);
@@ -84,7 +84,7 @@ describe.each(NAMES)("query() on Linux %s", (kernelName) => {
     }
   });
 
-  test("equals each guest's CPUID for the table that KVM_GET_CPUID2 returns, without the state", () => {
+  test("agrees with each guest's CPUID, given the table that KVM_GET_CPUID2 returns and no state", () => {
     for (const { stored, results, name, table } of written.guests) {
       const read = CpuidTable.from(stored);
       const predicted = results.map((one) => answer(read, one, {}));
@@ -92,7 +92,7 @@ describe.each(NAMES)("query() on Linux %s", (kernelName) => {
     }
   });
 
-  test("returns other results for the two vendors", () => {
+  test("returns different results for the two vendors", () => {
     const of = (name: string): readonly unknown[] =>
       written.guests
         .filter((one) => one.name === name && one.table === "highest-basic-leaf-d")

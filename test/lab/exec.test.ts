@@ -1,6 +1,6 @@
 /**
- * Tests of `lab exec` with real boots. The kernel is NODE_KVM_LAB_KERNEL (a name of the catalogue, or a path with its
- * modules in NODE_KVM_LAB_MODULES); by default 6.1, which boots fastest.
+ * Tests of `lab exec` with real boots. NODE_KVM_LAB_KERNEL selects the kernel (a name of the catalogue, or a path with
+ * its modules in NODE_KVM_LAB_MODULES); the default is 6.1, which boots fastest.
  */
 import { execFileSync, spawn } from "node:child_process";
 import { mkdirSync, mkdtempSync, readdirSync, readlinkSync, rmSync, writeFileSync } from "node:fs";
@@ -42,7 +42,7 @@ function run(command: readonly string[], more: Partial<LabOptions> = {}): Promis
   return runInLab({ kernel, command, ...more });
 }
 
-/** The machines of a process, which use its part of the cache. */
+/** Returns the QEMU processes that use the cache folder of one process. */
 function machinesOf(pid: number): readonly string[] {
   return readdirSync("/proc")
     .filter((name) => /^\d+$/.test(name))
@@ -53,7 +53,7 @@ function folderOf(pid: string): string {
   try {
     return readlinkSync(`/proc/${pid}/cwd`);
   } catch {
-    return ""; // it has ended meanwhile
+    return ""; // the process has ended in the meantime
   }
 }
 
@@ -64,7 +64,7 @@ describe("a command that lab exec runs in a machine", () => {
     expect(result.stdout.toString()).toMatch(/^vcpus \d+\n$/);
   });
 
-  test("may be a C program, compiled statically, and returns its status", async () => {
+  test("may be a statically compiled C program, whose status lab exec returns", async () => {
     const source = join(import.meta.dirname, "one-vcpu.c");
     execFileSync("cc", ["-static", "-o", join(folder, "program"), source]);
     expect(
@@ -72,7 +72,7 @@ describe("a command that lab exec runs in a machine", () => {
     ).toMatchObject({ kind: "exited", status: 42, warnings: [] });
   });
 
-  test("may write much to standard output and standard error at once, and no byte is lost", async () => {
+  test("may write much to standard output and standard error at the same time without losing a byte", async () => {
     const say = (letter: string, to: string): string =>
       `yes ${letter.repeat(63)} | head -c 200000 >&${to} &`;
     const result = await run(["sh", "-c", `${say("a", "1")} ${say("b", "2")} wait`]);
@@ -82,7 +82,7 @@ describe("a command that lab exec runs in a machine", () => {
     expect(result.stderr.toString()).toBe(expected("b"));
   });
 
-  test("receives files and returns files and folders, byte for byte", async () => {
+  test("receives files, and returns files and folders byte for byte", async () => {
     const bytes = Uint8Array.from({ length: 70_000 }, (_, i) => (i * 7919) >> 3);
     const result = await run(["sh", "-c", "mkdir -p /o/d; cp /in /o/d/x; echo 1 >/o/y"], {
       files: { "/in": bytes },
@@ -97,13 +97,13 @@ describe("a command that lab exec runs in a machine", () => {
     });
   });
 
-  test("may be node-kvm itself, with vitest", async () => {
+  test("may be node-kvm itself, run with vitest", async () => {
     const result = await run(["node-kvm", "test", "resend-get", "--reporter", "json"]);
     expect(result).toMatchObject({ kind: "exited", warnings: [] });
     expect(JSON.parse(result.stdout.toString())).toMatchObject({ vendor: "kvm_amd" });
   }, 300_000);
 
-  test("that crashes the kernel ends with an error that has the kernel's log", async () => {
+  test("that crashes the kernel fails with an error that contains the kernel's log", async () => {
     const result = await run(["sh", "-c", "echo before; sleep 2; echo c >/proc/sysrq-trigger"]);
     expect(result).toMatchObject({
       kind: "crashed",
@@ -122,14 +122,14 @@ describe("a command that lab exec runs in a machine", () => {
     expect(machinesOf(process.pid)).toEqual([]);
   });
 
-  test("has no KVM on a CPU without SVM", async () => {
+  test("finds no KVM on a CPU without SVM", async () => {
     expect(await run(["true"], { cpu: "Nehalem" })).toMatchObject({
       kind: "no-kvm",
       why: expect.stringMatching(/kvm_amd|SVM/),
     });
   });
 
-  test("leaves no machine behind if its caller is interrupted or killed", async () => {
+  test("leaves no machine running if its caller is interrupted or killed", async () => {
     const args = [join(ROOT, "dist/cli/main.js"), "lab", "exec", "--kernel", KERNEL];
     if (MODULES !== undefined) args.push("--modules", MODULES);
     args.push("--", "sh", "-c", "echo running; sleep 1000");
@@ -147,7 +147,7 @@ describe("a command that lab exec runs in a machine", () => {
     }
   });
 
-  test("ends, with its machine, if the reader of its output has closed it", async () => {
+  test("ends together with its machine if the reader of its output closes the pipe", async () => {
     const args = [join(ROOT, "dist/cli/main.js"), "lab", "exec", "--kernel", KERNEL];
     if (MODULES !== undefined) args.push("--modules", MODULES);
     args.push("--", "sh", "-c", "while :; do echo more; sleep 1; done");

@@ -1,7 +1,7 @@
 /**
- * Tests of a hostile guest with real boots of 6.12: the command writes to the ports itself, besides the guest's init.
- * The reaction to each message is tested with test/unit/lab/machine/hostile.ts. These tests show that the messages
- * arrive, and that a suite without judged claims does not hold.
+ * Tests of a hostile guest with real boots of Linux 6.12: the guest's command writes to the ports that the guest's init
+ * uses. test/unit/lab/machine/hostile.ts tests the reaction to each message. The tests here show that the messages
+ * reach the host, and that a suite without judged claims is not reported as passed.
  */
 import { existsSync } from "node:fs";
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
@@ -25,7 +25,7 @@ beforeEach(({ skip }) => {
   if (problem !== undefined) skip(problem);
 });
 
-/** Runs shell commands as root of the guest; the guest then sleeps, so that only the host ends it. */
+/** Runs shell commands as root of the guest; afterwards the guest sleeps, so that only the host can end it. */
 function run(script: string): Promise<LabResult> {
   return runInLab({ kernel, command: ["sh", "-c", `${script}\nsleep 1000`], wanted: ["/out"] });
 }

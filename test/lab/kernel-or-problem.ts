@@ -4,7 +4,7 @@ import { LabError } from "../../lib/lab/error.ts";
 import type { Kernel } from "../../lib/lab/kernels/kernels.ts";
 import { findQemu } from "../../lib/lab/machine/qemu.ts";
 
-/** Finds QEMU and a kernel; returns the lab's message if one is missing. */
+/** Finds QEMU and a kernel; returns the lab's error message if QEMU or the kernel is missing. */
 export async function kernelOrProblem(name: string, modules?: string): Promise<Kernel | string> {
   try {
     findQemu();

@@ -1,4 +1,5 @@
-// Records one case of each kind of link on this kernel and writes it as C. usage: node link-kinds.js FOLDER
+// Records one case of each kind of link on this kernel and writes each recording as a C file.
+// usage: node link-kinds.js FOLDER
 import { mkdirSync, writeFileSync } from "node:fs";
 import { release } from "node:os";
 import { EventFd, GuestMemory, Kvm, KvmError, SevDevice } from "node-kvm";
@@ -7,7 +8,7 @@ import { exportC, record } from "node-kvm/trace";
 const [, , folder] = process.argv;
 mkdirSync(folder, { recursive: true });
 
-/** Rejected calls are recorded like accepted ones. */
+/** The trace records rejected calls as well as accepted calls. */
 function taken(call) {
   try {
     return call();
@@ -17,7 +18,7 @@ function taken(call) {
   }
 }
 
-/** Runs real-mode code, in which a CPU starts after reset, until it halts. */
+/** Runs code in real mode, which is a CPU's mode after reset, until the guest halts. */
 function runCode(vm, code) {
   const memory = GuestMemory.allocate(0x1000);
   memory.write(0xff0, Uint8Array.from([...code, 0xf4]));
@@ -32,7 +33,7 @@ const WRITE_5 = [0xb0, 5, 0xa2, 0, 0x50]; // mov al, 5; mov [0x5000], al
 const PIO = 2;
 const [DEASSIGN, CCW] = [4, 8];
 
-/** An eventfd that a guest's write signals, and its counter afterwards. */
+/** An eventfd that a guest's write signals, with the eventfd's counter afterwards. */
 function ioeventfd(vm, input, code) {
   const fd = EventFd.create();
   if (taken(() => vm.ioeventfd({ fd, ...input }) ?? "taken") === undefined) return;

@@ -1,6 +1,6 @@
 /**
- * Tests of each kind of link with real boots: each C file, recorded under a kernel, compiled here and run under the
- * same kernel, reproduces the recording. The kernels are NODE_KVM_REPRO_KERNELS; by default 7.2.
+ * Tests of each kind of link with real boots: a C file that was recorded under a kernel is compiled here, run under the
+ * same kernel, and reproduces the recording. NODE_KVM_REPRO_KERNELS lists the kernels; the default is 7.2.
  */
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -17,7 +17,7 @@ import { compileAll, problem as compilerProblem } from "../unit/trace/compiler.t
 const KERNELS = (process.env["NODE_KVM_REPRO_KERNELS"] ?? "7.2").split(",");
 const PROGRAM = fileURLToPath(new URL("link-kinds.js", import.meta.url));
 
-/** Every program with its exit status and its output. */
+/** Each program, with its exit status and its output. */
 const RUN = `
   cd /user
   for program in *; do
@@ -26,8 +26,8 @@ const RUN = `
   done`;
 
 /**
- * Kinds whose C file does not reproduce the recording, with its result: KVM_SET_USER_MEMORY_REGION2 rejects the file
- * with EINVAL in the C program; the cause is unknown.
+ * Kinds of link whose C file does not reproduce the recording, with the result: in the C program,
+ * KVM_SET_USER_MEMORY_REGION2 rejects the file with EINVAL; the cause is unknown.
  */
 const DEVIATING: Readonly<Record<string, string>> = {
   "guest-memfd": "1 values are not as recorded",

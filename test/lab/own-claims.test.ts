@@ -1,4 +1,4 @@
-/** The user's own claims, from a folder outside of the repository: on this host, on two kernels, and in a bisection. */
+/** Tests of a user's claims in a folder outside of the repository: on this host, on two kernels, and in a bisection. */
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -16,7 +16,7 @@ afterAll(() => rmSync(folder, { recursive: true }));
 const found = await Promise.all(KERNELS.map((name) => kernelOrProblem(name)));
 const problem = found.find((kernel) => typeof kernel === "string") ?? problemOf([]);
 
-/** A claim that Linux keeps since 6.14, and one that waits for an asynchronous run. */
+/** A claim that passes since Linux 6.14, and a claim that awaits an asynchronous run. */
 const CLAIMS = `
 import { claim, expect, type Kit } from "node-kvm/test";
 import { PADDING } from "./padding.ts";
@@ -46,7 +46,7 @@ function run(...args: readonly string[]) {
 
 describe.skipIf(problem !== undefined)(`a file of claims (${String(problem)})`, () => {
   test.each(["boot", "saved", "saved"])(
-    "has a verdict on the host and on each kernel, with --start %s",
+    "is judged on the host and on each kernel, with --start %s",
     (start) => {
       const args = ["--kernel", KERNELS.join(","), "--host", "--start", start];
       const { status, stdout } = run("lab", "run", "mine.claims.ts", ...args, "--reporter", "json");
@@ -62,7 +62,7 @@ describe.skipIf(problem !== undefined)(`a file of claims (${String(problem)})`, 
     900_000,
   );
 
-  test("is judged with its present content, even in a machine that was saved with another content", () => {
+  test("is judged with its present content, even in a machine that was saved with other content", () => {
     const args = ["lab", "run", "changed.claims.js", "--kernel", "7.2", "--start", "saved"];
     const verdictOf = (check: string): number | null => {
       const text = `import { claim } from "node-kvm/test";\nclaim("c", "KVM", () => { ${check} });`;
@@ -72,7 +72,7 @@ describe.skipIf(problem !== undefined)(`a file of claims (${String(problem)})`, 
     expect([verdictOf(""), verdictOf('throw new Error("no");'), verdictOf("")]).toEqual([0, 1, 0]);
   }, 900_000);
 
-  test("is bisected to the two adjacent kernels between which the verdict changes", () => {
+  test("is bisected to two adjacent kernels between which the verdict changes", () => {
     const ends = ["--good", "7.2", "--bad", "6.12"];
     const { status, stdout } = run("lab", "bisect", "padding", "--file", "mine.claims.ts", ...ends);
     expect(stdout).toMatch(/^padding holds on 6\.1[4-6]\.\S+ but not on 6\.1[23]\.\S+ \(\d+ of/);

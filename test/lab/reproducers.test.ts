@@ -1,7 +1,7 @@
 /**
- * Tests of the suite's C files with real boots: each file, recorded under a kernel, compiled here and run under the
- * same kernel, has the result of its claim. The kernels are NODE_KVM_REPRO_KERNELS (names of the catalogue, with
- * commas); by default 6.12 and 7.2.
+ * Tests of the suite's C files with real boots: a file that was recorded under a kernel is compiled here, run under the
+ * same kernel, and has the result of its claim. NODE_KVM_REPRO_KERNELS lists the kernels (names of the catalogue,
+ * separated by commas); the default is 6.12 and 7.2.
  */
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -16,16 +16,16 @@ import { compileAll, problem as compilerProblem } from "../unit/trace/compiler.t
 
 const KERNELS = (process.env["NODE_KVM_REPRO_KERNELS"] ?? "6.12,7.2").split(",");
 
-/** An emulated machine may run several times slower than usual. */
+/** An emulated machine may run several times slower than a host with KVM. */
 const TIMEOUT_MS = 900_000;
 
-/** The suite, and one claim that fails because of an injected fault. */
+/** Records the suite, and one claim that fails because of an injected fault. */
 const RECORD = `
   node-kvm test --repro /c/honest --repro-all --reporter json
   NODE_KVM_FAULT=accepts-all node-kvm test change-feature --repro /c/fault >/dev/null 2>&1
   true`;
 
-/** Every program, its exit status and its last line. */
+/** Runs each C program and prints its name, its exit status and its last line. */
 const RUN = `
   cd /user
   for program in *; do
@@ -53,7 +53,10 @@ async function exited(options: LabOptions): Promise<LabResult & { kind: "exited"
   return result;
 }
 
-/** Records under a kernel; the C files are put into a folder, those of the fault with a prefix. */
+/**
+ * Records under a kernel and puts the C files into a folder; the names of the files with an injected fault have a
+ * prefix.
+ */
 async function recordUnder(kernel: Kernel, place: string): Promise<readonly Result[]> {
   const options = { kernel, command: ["sh", "-c", RECORD], wanted: ["/c"] };
   const { files, stdout } = await exited(options);
@@ -88,7 +91,7 @@ const programsIn = (place: string): readonly string[] =>
     .filter((name) => name.endsWith(".c"))
     .map((name) => join(place, name.replace(/\.c$/, "")));
 
-/** A file that expects another errno than the recorded one. */
+/** Changes a C file so that it expects an errno other than the recorded errno. */
 function expectWrongly(place: string): void {
   const text = readFileSync(join(place, "51-change-feature.c"), "utf8");
   writeFileSync(join(place, "red.c"), text.replaceAll(", -EINVAL);", ", -EPERM);"));
@@ -108,7 +111,7 @@ describe.each(KERNELS)("under Linux %s", (name) => {
       const kernel = await findKernel(name, undefined, new AbortController().signal);
       results = (await recordUnder(kernel, place)).filter(({ verdict }) => verdict !== "skip");
       expectWrongly(place);
-      // Compiling without optimisation takes half the time, and nothing here needs speed.
+      // Compiling without optimisation takes half the time, and the programs need not be fast.
       said = await compileAll(place, ["-static", "-s", "-O0"]);
       endings = await runUnder(kernel, programsIn(place));
     } catch (error) {

@@ -1,6 +1,6 @@
 /**
- * Restored machines judge like a booted one, and their kernels report nothing. It takes minutes, so it runs on
- * request only: NODE_KVM_RESTORES=34 NODE_KVM_LAB_KERNEL=6.1,6.12,7.2.
+ * Tests that a restored machine gives the same verdicts as a booted machine, and that the kernels report no error. The
+ * test takes minutes, so it runs on request only: NODE_KVM_RESTORES=34 NODE_KVM_LAB_KERNEL=6.1,6.12,7.2.
  */
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -16,15 +16,15 @@ const NAMES = (process.env["NODE_KVM_LAB_KERNEL"] ?? "6.12").split(",");
 const MODULES = process.env["NODE_KVM_LAB_MODULES"];
 const RESTORES = Number(process.env["NODE_KVM_RESTORES"] ?? 0);
 
-/** Lines that are not a finding. */
+/** Lines of the kernel's log that do not report a problem. */
 const EXPECTED = [
-  // A kernel since 5.18 reports that it reseeds its random generator, as it should.
+  // Linux since 5.18 reports that it reseeds its random generator when a VM is restored, which is correct.
   /random: crng reseeded due to virtual machine fork$/,
-  // A kernel that powers off before its machine is killed.
+  // The kernel powers off before the host kills the machine.
   /Preparing to enter system sleep state S5$/,
   /kvm: exiting hardware virtualization$/,
   /reboot: Power down$/,
-  // Any machine, booted or restored, reports this if it waits for a busy host.
+  // Any machine, booted or restored, reports this if the host is busy.
   /hrtimer: interrupt took \d+ ns$/,
   /clocksource: (timekeeping watchdog on CPU\d+: \w+ wd-wd|wd-tsc-wd) read-back delay of \d+ns/,
 ];
@@ -39,7 +39,7 @@ interface Judged {
   readonly results: readonly LabResult[];
 }
 
-/** Judges a kernel once; `results` has those of all machines that were needed. */
+/** Runs the suite on a kernel once; `results` has the result of each machine that was needed. */
 async function judge(kernel: Kernel, start: LaneStart): Promise<Judged> {
   const results: LabResult[] = [];
   const [column] = await runCampaign({

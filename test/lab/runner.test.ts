@@ -1,4 +1,7 @@
-/** The suite's own runner, which the lab uses in its guests, judges like vitest: with real boots of one kernel. */
+/**
+ * Tests with real boots of one kernel that the suite's runner, which the lab uses in its guests, gives the same
+ * verdicts as vitest.
+ */
 import { describe, expect, test } from "vitest";
 import type { Kernel } from "../../lib/lab/kernels/kernels.ts";
 import { suiteProgram } from "../../lib/lab/machine/installation.ts";

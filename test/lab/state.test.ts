@@ -1,6 +1,6 @@
 /**
- * Tests of saved states with real boots: guests continue in another process, and in another machine. The kernels are
- * NODE_KVM_LAB_KERNEL and NODE_KVM_LAB_KERNEL_AFTER, names of the catalogue; by default 6.1.
+ * Tests of saved states with real boots: guests continue in another process, and in another machine.
+ * NODE_KVM_LAB_KERNEL and NODE_KVM_LAB_KERNEL_AFTER select the kernels, by names of the catalogue; the default is 6.1.
  */
 import { fileURLToPath } from "node:url";
 import { beforeAll, beforeEach, describe, expect, test } from "vitest";
@@ -19,7 +19,7 @@ const FOLDER = "/tmp/states";
 
 type Files = Readonly<Record<string, string | Uint8Array>>;
 
-/** Runs counting.js once for each act, each time in another process. */
+/** Runs counting.js twice, in two processes: once to save and once to restore. */
 async function count(
   kernel: Kernel,
   acts: readonly string[],

@@ -1,8 +1,11 @@
-/** Closes memory again and again without a turn of the event loop: `node --expose-gc closed-memory.js`. Needs no KVM. */
+/**
+ * Closes memory again and again without a turn of the event loop: `node --expose-gc closed-memory.js`. The program
+ * needs no KVM.
+ */
 import assert from "node:assert/strict";
 import { GuestMemory } from "node-kvm";
 
-// Node finalizes the buffer of closed memory in a later turn, and until then its addresses stay mapped.
+// The addresses of closed memory stay mapped until Node finalizes its buffer in a later turn of the event loop.
 assert.throws(
   () => {
     for (;;) {

@@ -1,8 +1,11 @@
-/** The garbage collector knows the resources of dropped handles: neither memory nor descriptors run out. */
+/**
+ * Tests that the garbage collector knows the size of dropped handles, so that a program runs out of neither memory nor
+ * descriptors.
+ */
 import { describe, expect, test } from "vitest";
 import { CLEAN, deviceProblem, runNode } from "./run-node.ts";
 
-/** Runs Node with a limit of descriptors. */
+/** Runs Node with a limit of open descriptors. */
 const limited = (descriptors: number): readonly string[] => [
   "sh",
   "-c",

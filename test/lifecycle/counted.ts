@@ -1,22 +1,25 @@
-/** The values that the guests of counting.js must write before and after a save; on this host and in the lab. */
+/** The values that the guests of counting.js must write before and after a save, on this host and in the lab. */
 
-/** The output of a process of counting.js for one guest. */
+/** The result that a process of counting.js prints for one guest. */
 export interface Counted {
   readonly guest: string;
-  /** `bytes` or `json`, after restoring. */
+  /** The form from which the state was restored, `bytes` or `json`; absent when saving. */
   readonly form?: string;
   /** The values that the guest wrote to its port. */
   readonly said: readonly number[];
-  /** The values that it wrote after the vCPU, which had run in the meantime, was restored again. */
+  /** The values that the guest wrote after a second restore, into a vCPU that had run since the first restore. */
   readonly again?: readonly number[];
-  /** Before restoring: the parts of the state. After: the parts that differ in another save right after. */
+  /**
+   * When saving: the names of the state's parts. When restoring: the names of the parts that differ in a state that was
+   * saved directly after restoring.
+   */
   readonly parts?: readonly string[];
   readonly different?: readonly string[];
-  /** The TSC that was saved, and when it was saved again. */
+  /** The saved TSC, and the TSC of a state that was saved directly after restoring. */
   readonly tsc?: readonly [number, number];
 }
 
-/** Reads what a process printed. */
+/** Parses the output of a process of counting.js. */
 export function countedIn(stdout: string): readonly Counted[] {
   const lines = stdout.split("\n").filter((line) => line !== "");
   return lines.map((line) => JSON.parse(line) as Counted);
@@ -34,7 +37,7 @@ const three = (a: number, b: number): Values => [
   [3, a, b, 4, a, b],
 ];
 
-/** The guests, each with its subject and the values that it writes before and after the save. */
+/** The guests, each with a description and the values that it writes before and after the save. */
 export const GUESTS: readonly (readonly [guest: string, about: string, values: Values])[] = [
   ["long", "that counts in 64 bits", PLAIN],
   ["protected", "that counts in 32 bits", PLAIN],
@@ -47,10 +50,10 @@ export const GUESTS: readonly (readonly [guest: string, about: string, values: V
   ["deadline", "whose local APIC waits for a TSC deadline", PLAIN],
 ];
 
-/** The values that change while a guest is stopped: clocks, the 8254's count, and Hyper-V's copies of them. */
+/** The parts that change while a guest is stopped: clocks, the 8254's count, and Hyper-V's copies of the clocks. */
 export const MOVES: readonly string[] = [
   ...["clock", "pit2", "picMaster", "msr 0x10", "msr 0x40000010", "msr 0x40000020"],
 ];
 
-/** In cycles: more than the duration of any test, and far less than the error of a wrong TSC. */
+/** A number of TSC cycles that is longer than any test, and far smaller than the error of a wrong TSC. */
 export const LONG: number = 2 ** 44;

@@ -1,8 +1,8 @@
 /**
- * Guests that count, saved by one process and restored by another: `node counting.js
- * '{"act":"save","guests":["long"],"folder":"/tmp/x"}'`, then `"act":"restore"`, which restores from bytes
- * and from JSON. It prints the values that each guest wrote; state.test.ts and, on other kernels,
- * test/lab/state.test.ts compare them.
+ * Guests that count; one process saves them and another restores them: `node counting.js
+ * '{"act":"save","guests":["long"],"folder":"/tmp/x"}'`, then `"act":"restore"`, which restores from bytes and from
+ * JSON. The program prints the values that each guest wrote; state.test.ts and, on other kernels,
+ * test/lab/state.test.ts compare the values.
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import { inspect } from "node:util";
@@ -14,7 +14,7 @@ import { stateFromBytes, stateFromJson, stateToBytes, stateToJson } from "node-k
 
 const PORT = 0x80;
 const QUESTION = 0x60;
-/** How many values each process waits for. */
+/** The number of values that each process awaits. */
 const VALUES = 6;
 const CR4_OSXSAVE = 1n << 18n;
 const [TSC, TSC_DEADLINE, STAR, KERNEL_GS_BASE] = [0x10, 0x6e0, 0xc000_0081, 0xc000_0102];
@@ -28,10 +28,10 @@ const count = (a) => say(a.inc("ebx").mov("eax", "ebx"));
 const outb = (a, port, value) => a.mov("al", value).out(8, port);
 const loop = (inner) => (g) => g.asm((a) => inner(a.label("again")).jmp("again"));
 
-/** Puts an interrupt handler between a call and where it returns to, and its address into (E/R)AX. */
+/** Emits a call over an interrupt handler, so that (E/R)AX gets the handler's address from the stack. */
 const handler = (a, inner) => inner(a.call("after")).iret().label("after");
 
-/** Gives a vCPU XCR0 7 and YMM7, whose halves the guest writes. */
+/** Sets XCR0 to 7 and both halves of YMM7; the guest writes the halves to the port. */
 function setYmm(vcpu) {
   const sregs = vcpu.getSregs();
   vcpu.setSregs({ ...sregs, cr4: sregs.cr4 | CR4_OSXSAVE });
@@ -39,14 +39,14 @@ function setYmm(vcpu) {
   vcpu.setXcrs({ ...xcrs, xcrs: [{ ...xcrs.xcrs[0], value: 7n }, ...xcrs.xcrs.slice(1)] });
   const state = vcpu.saveState();
   const view = new DataView(state.xsave.buffer);
-  // The standard format: XMM0 at 160, XSTATE_BV at 512, the upper halves of YMM at 576.
+  // Offsets in the standard format: XMM0 is at 160, XSTATE_BV at 512, the upper halves of YMM at 576.
   view.setUint32(160 + 7 * 16, 0x1111_1111, true);
   view.setBigUint64(512, view.getBigUint64(512, true) | 7n, true);
   view.setUint32(576 + 7 * 16, 0x2222_2222, true);
   vcpu.restoreState(state);
 }
 
-/** Lets the IDT reach beyond the exceptions. */
+/** Raises the limit of the IDT, so that it has entries for vectors above the exceptions. */
 function takeInterrupts({ vcpu }) {
   const sregs = vcpu.getSregs();
   vcpu.setSregs({ ...sregs, idt: { ...sregs.idt, limit: 0xfff } });
@@ -65,7 +65,7 @@ const GUESTS = {
   echo: {
     mode: "long",
     program: loop((a) => say(a.mov("dx", QUESTION).in(32, "dx"))),
-    // The read has its value, but KVM has not yet written it to EAX.
+    // KVM has the value of the port read, but has not yet written it to EAX.
     leave: ({ vcpu, answer }) => vcpu.runSync().reply([answer()]),
   },
   msrs: {
@@ -141,7 +141,7 @@ const GUESTS = {
   },
 };
 
-/** A VM with its vCPU, as it was made for the saved one too. */
+/** Creates a VM with its vCPU; the saving and the restoring process call this function. */
 function machine(name) {
   const kvm = Kvm.open();
   const vm = kvm.createVm();
@@ -155,7 +155,7 @@ function machine(name) {
   return { kvm, vm, memory, program, vcpu: vm.createVcpu(0) };
 }
 
-/** Returns the values that the guest writes in this many rounds; a read of the port gets the next number. */
+/** Runs the guest until it has written this many values; a read of the question port gets the next number. */
 function rounds({ vcpu, memory, answer }, values) {
   const said = [];
   while (said.length < values) {
@@ -192,14 +192,14 @@ function save(name, folder) {
   const state = vm.saveState([vcpu]);
   writeFileSync(`${folder}/${name}.bytes`, stateToBytes(state));
   writeFileSync(`${folder}/${name}.json`, stateToJson(state));
-  // It is compressed because nearly all bytes are zero, and the lab sends it through a serial port.
+  // The memory is compressed because nearly all bytes are zero and the lab sends the file through a serial port.
   writeFileSync(`${folder}/${name}.memory`, gzipSync(memory.read(0, memory.byteLength)));
   return { guest: name, said, parts: [...Object.keys(state), ...Object.keys(state.vcpus[0])] };
 }
 
 const msrOf = ({ msrs }, wanted) => msrs.find(({ index }) => index === wanted).data;
 
-/** Returns the names of the parts in which two states differ; MSRs by number. */
+/** Returns the names of the parts in which two states differ; an MSR is named by its number. */
 function differences(before, after) {
   const [a, b] = [before, after].map(({ vcpus: [vcpu], source: _, ...vm }) => {
     const msrs = vcpu.msrs.map(({ index, data }) => [`msr 0x${index.toString(16)}`, data]);
@@ -223,7 +223,7 @@ function restore(name, folder, form) {
   made.vm.restoreState(state, [made.vcpu]);
   const resaved = made.vm.saveState([made.vcpu]);
   const tsc = [state, resaved].map(({ vcpus }) => Number(msrOf(vcpus[0], TSC)));
-  // The second time the vCPU has run, and its last exit is not completed.
+  // At the second restore, the vCPU has already run, and its last exit is not completed.
   const [said, again] = [goOn(), goOn()];
   return { guest: name, form, said, again, different: differences(state, resaved), tsc };
 }

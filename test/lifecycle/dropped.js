@@ -1,6 +1,6 @@
 /**
- * A program that closes nothing and returns to the event loop after each life: `node dropped.js
- * '["populated memory",200]'`. It does not start a garbage collection. It prints the maxima as JSON.
+ * A program that closes no handle and returns to the event loop after each iteration: `node dropped.js '["populated
+ * memory",200]'`. The program does not force a garbage collection. The program prints the maxima as JSON.
  */
 import { readdirSync, readFileSync } from "node:fs";
 import { EventFd, GuestMemory, Kvm } from "node-kvm";
@@ -27,7 +27,7 @@ const most = { residentMib: 0, descriptors: 0 };
 for (let done = 0; done < times; done += 1) {
   lives[name]();
   await new Promise((resolve) => setImmediate(resolve));
-  // Counting makes garbage of its own, which would cause collections.
+  // Counting itself creates garbage, which would cause collections.
   if (done % EVERY !== 0) continue;
   const resident = field("/proc/self/status", /^VmRSS:\s+(\d+) kB/m) / 1024;
   most.residentMib = Math.max(most.residentMib, Math.round(resident));

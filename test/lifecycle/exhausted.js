@@ -1,4 +1,4 @@
-/** Opens objects and closes none until no descriptor is left; prints the error. */
+/** Opens objects without closing any until no descriptor is left; prints the error. */
 import { EventFd, GuestMemory, Kvm } from "node-kvm";
 
 const kept = [];

@@ -1,4 +1,7 @@
-/** Each call of the addon that fails ends in success or in an error that names it. The faults are faults/calls.js. */
+/**
+ * Tests that after each failed call of the addon, a program succeeds or gets an error that names the call.
+ * faults/calls.js lists the calls that fail.
+ */
 import { type SpawnSyncReturns, spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -10,7 +13,7 @@ const OBJECTS = join(ROOT, "build/Release/obj.target/node_kvm/native");
 const HEADERS = join(dirname(dirname(process.execPath)), "include/node");
 const ADDON_API = join(ROOT, "node_modules/node-addon-api");
 
-/** A sanitizer that was loaded before this process is not for a compiler. */
+/** A sanitizer that is preloaded into this process must not be loaded into the compiler. */
 const { LD_PRELOAD: _, ...env } = process.env;
 const run = (command: string, args: readonly string[]): SpawnSyncReturns<string> =>
   spawnSync(command, args, { cwd: ROOT, env, encoding: "utf8" });
@@ -24,7 +27,10 @@ beforeEach(({ skip }) => {
   if (run("cc", ["--version"]).status !== 0) skip("no C compiler");
 });
 
-/** All calls take four minutes: `node scripts/faults.js`. A loaded machine gets five times as long for each. */
+/**
+ * `node scripts/faults.js` tests all calls, in four minutes. On a loaded machine, each call may take five times as
+ * long.
+ */
 test("if each of the first calls of each kind fails in turn, no program hangs, crashes, leaks or has a misleading error", () => {
   const { status, stdout } = faults("--most", "2", "--scale", "5");
   expect({ status, stdout }).toEqual({ status: 0, stdout: expect.stringMatching(/ 0 bad, /) });
@@ -34,7 +40,7 @@ test("scripts/faults.js fails if a program makes no call", () => {
   expect(faults("--only", "a permission", "--calls", "eventfd").status).toBe(1);
 });
 
-/** The addon with one of its sources changed; the other objects are those of the build. */
+/** Builds an addon with one source changed; the other object files are those of the build. */
 function plant(source: string, [right, wrong]: readonly [string, string]): string {
   const text = readFileSync(join(ROOT, "native", `${source}.cc`), "utf8");
   expect(text).toContain(right);

@@ -1,18 +1,18 @@
 /**
- * Kicks at random moments around KVM_RUN's entry and the guest's own exit: `node kicks.js '{"kicks":1000000}'` sends a
- * million on two vCPUs, and throws when a kick is lost, or when a run ends without a kick. It prints statistics. `seed`
- * repeats the same moments, `mode` is `real` or `user`, `every` prints progress after that many kicks. kicks.test.ts
- * is a short form of it.
+ * Sends kicks at random moments around the entry of KVM_RUN and the guest's own exit: `node kicks.js
+ * '{"kicks":1000000}'` sends a million kicks to two vCPUs, and throws when a kick is lost or when a run ends without a
+ * kick. The program prints statistics. The same `seed` gives the same moments, `mode` is `real` or `user`, and `every`
+ * prints the progress after that many kicks. kicks.test.ts sends fewer kicks.
  */
 import { GuestMemory, Kvm } from "node-kvm";
 import { guest, mem } from "node-kvm/guest";
 
 const VCPUS = 2;
 const COUNTERS = 0x800;
-/** A count that starts at 0 needs 2^32 steps, so only a kick can end it. */
+/** A counter that starts at 0 needs 2^32 steps to reach 0 again, so only a kick can end the run. */
 const FOREVER = 0;
 
-/** Counts down to 0, exits, and again. */
+/** Emits a loop that counts down to 0 and exits. */
 const countdown = (register) => (g) =>
   g.asm((a) =>
     a
@@ -35,7 +35,10 @@ const {
   every = Number.POSITIVE_INFINITY,
 } = JSON.parse(process.argv[2]);
 
-/** Numbers from 0 to 1 (xorshift32): a seed that failed fails again, as far as the threads allow it. */
+/**
+ * Returns pseudorandom numbers from 0 to 1 (xorshift32): a failing seed fails again, as far as thread scheduling
+ * allows.
+ */
 let state = seed + 1;
 function random() {
   state ^= state << 13;
@@ -45,7 +48,7 @@ function random() {
 }
 
 const choose = (list) => list[Math.floor(random() * list.length)];
-/** From 1 to 2 to the power of `bits`: each order of magnitude as often. */
+/** Returns a number from 1 to 2 to the power of `bits`; every order of magnitude is equally frequent. */
 const magnitude = (bits) => 2 ** (random() * bits);
 
 const turn = () => new Promise((resolve) => setImmediate(resolve));
@@ -54,7 +57,7 @@ function wait() {
   while (performance.now() < until);
 }
 
-/** The delay of a kick after run(), which only wakes the other thread. */
+/** Delays of a kick after run(), because run() only wakes the other thread. */
 const MOMENTS = {
   "at once": (kick) => kick(),
   "after a while": (kick) => {
@@ -106,7 +109,7 @@ async function kicked(vcpu, count, moment) {
   return (await ended).kind;
 }
 
-/** A run without a kick, right after one that was kicked. */
+/** Runs the vCPU without a kick, directly after a kicked run. */
 async function alone(vcpu, moment) {
   counters[vcpu.id * 16] = magnitude(12);
   const isSync = random() < 0.25;
@@ -117,7 +120,7 @@ async function alone(vcpu, moment) {
   throw new Error(`${how} ended with ${kind} although only the previous run was kicked, ${moment}`);
 }
 
-/** A guest that only a kick can end. */
+/** Runs a guest that only a kick can end. */
 async function spin(vcpu) {
   const moment = choose(moments);
   const kind = await kicked(vcpu, FOREVER, moment);
@@ -126,12 +129,12 @@ async function spin(vcpu) {
   if (random() < 0.25) await alone(vcpu, moment);
 }
 
-/** A guest that exits by itself at about the same time: either may be first. */
+/** Runs a guest that exits at about the time of the kick: either the exit or the kick may be first. */
 async function race(vcpu) {
   const moment = choose(moments);
   const kind = await kicked(vcpu, magnitude(16), moment);
   done.racing[kind] += 1;
-  // The guest may have counted to 0 and not yet exited, so the end of a run alone proves nothing.
+  // The guest may have counted to 0 but not yet exited, so the end of this run does not show whether the kick was lost.
   await alone(vcpu, moment);
 }
 
@@ -141,7 +144,7 @@ async function live(vcpu) {
   }
 }
 
-// Its vCPUs change threads on purpose.
+// The program runs each vCPU on several threads on purpose.
 process.removeAllListeners("warning");
 process.on("warning", (warning) => {
   if (warning.code !== "NODE_KVM_THREADS") throw warning;

@@ -1,4 +1,4 @@
-/** Two thousand lives in one process all end and leave nothing: counted in descriptors, mappings and bytes. */
+/** Tests that two thousand repetitions in one process leak no descriptors, no mappings and no memory. */
 import { beforeEach, describe, expect, test } from "vitest";
 import { CLEAN, deviceProblem, ON_ONE_CPU, runNode } from "./run-node.ts";
 
@@ -10,11 +10,17 @@ interface Sample {
 
 const LIVES = 2000;
 const SAMPLE = 100;
-/** By then the ring of /dev/kvm's last 256 calls is full. */
+/** After 300 repetitions, the ring of the last 256 calls of /dev/kvm is full. */
 const COUNTED_FROM = 300;
-/** The number of the heap's own regions varies, by 101 once. A mapping that each round leaks would be 1,700. */
+/**
+ * The number of the heap's memory regions varies; the largest difference was 101. A mapping that leaked in each
+ * repetition would add 1,700 mappings.
+ */
 const MAPPINGS = 400;
-/** One page per round, so that a leaked mapping is detected. The runtime itself grows by half of that. */
+/**
+ * The limit is one page per repetition, so that a leaked mapping is detected. The runtime itself grows by half of the
+ * limit.
+ */
 const BYTES = (LIVES - COUNTED_FROM) * 4096;
 
 const problem = deviceProblem();
@@ -47,8 +53,8 @@ describe("2,000 repetitions use no more memory and descriptors than the first 30
     expectNothingLeft(await samples(name));
   });
 
-  // On one CPU, the thread of a run does not run while the event loop's thread does.
-  test("vCPUs that are kicked and closed, with all threads on one CPU", async () => {
+  // With all threads on one CPU, the thread of a run is not running while the event loop's thread is.
+  test("if vCPUs are kicked and closed, with all threads on one CPU", async () => {
     expectNothingLeft(await samples("vcpu kicked and closed", ON_ONE_CPU));
   });
 });

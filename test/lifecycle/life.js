@@ -1,6 +1,6 @@
 /**
- * Opens, uses and closes handles in a given order, in a separate process or worker: `node life.js '["kvm","vm","close kvm"]'`.
- * This file has the stages; orders.test.ts and spins.test.ts have their orders, and how each must end.
+ * Opens, uses and closes handles in a given order in a process or a worker: `node life.js '["kvm","vm","close kvm"]'`.
+ * This file defines the stages; orders.test.ts and spins.test.ts define the orders and the expected results.
  */
 import assert from "node:assert/strict";
 import { execFileSync, fork } from "node:child_process";
@@ -12,14 +12,14 @@ import { isMainThread, parentPort, Worker, workerData } from "node:worker_thread
 import { GuestMemory, Kvm, kickVcpu } from "node-kvm";
 import { KVM_RUN } from "node-kvm/abi";
 
-// out 0x10, al; jmp to it
+// out 0x10, al; jmp to the out
 const CODE = Uint8Array.of(0xe6, 0x10, 0xeb, 0xfc);
 const RELEASE = 0x800;
-// cmp byte [0x800], 0; je to it; then as above
+// cmp byte [0x800], 0; je to the cmp; then CODE
 const SPIN = Uint8Array.of(0x80, 0x3e, 0x00, 0x08, 0x00, 0x74, 0xf9, ...CODE);
 const SIZE = 0x10000;
 
-/** As SPIN, in ring 3: the assembler is not loaded where it is not wanted. */
+/** Returns the program of SPIN for ring 3; the import is dynamic so that other orders do not load the assembler. */
 async function userProgram() {
   const { guest, mem } = await import("node-kvm/guest");
   return guest("user", (g) =>
@@ -31,7 +31,9 @@ async function userProgram() {
 
 const turn = () => new Promise((resolve) => setImmediate(resolve));
 
-/** Collects garbage; finalizers run on later turns, and free what the next collection finds. */
+/**
+ * Collects garbage repeatedly: a finalizer runs in a later turn, and what it releases is freed by the next collection.
+ */
 async function collect() {
   for (let i = 0; i < 4; i += 1) {
     globalThis.gc();
@@ -47,13 +49,13 @@ const move = (buffer) =>
 
 const closed = { name: "StateError", code: "ERR_CLOSED" };
 
-/** The link targets of this package's descriptors: anon_inode:kvm-vm, /dev/kvm. */
+/** Lists the process's descriptors whose link target names KVM, such as anon_inode:kvm-vm and /dev/kvm. */
 const kvmLinks = () =>
   readdirSync("/proc/self/fd").filter((fd) => {
     try {
       return readlinkSync(`/proc/self/fd/${fd}`).includes("kvm");
     } catch {
-      return false; // the directory's own descriptor is closed by now
+      return false; // the descriptor of the directory listing is closed by now
     }
   });
 
@@ -186,7 +188,7 @@ const stages = {
   },
   exec: () => {
     assert.notEqual(kvmLinks().length, 0);
-    // ls complains of its own descriptor, which is closed by then.
+    // ls prints an error for the descriptor of its own directory listing, which is closed by then.
     const options = { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] };
     assert.doesNotMatch(execFileSync("ls", ["-l", "/proc/self/fd"], options), /kvm/);
   },
@@ -215,7 +217,7 @@ function signal(name) {
   return new Promise(() => undefined);
 }
 
-/** Starts a worker with its own order of stages. */
+/** Starts a worker that runs an order of stages. */
 function start(order) {
   const worker = new Worker(fileURLToPath(import.meta.url), { workerData: order });
   const ended = new Promise((resolve, reject) => {
@@ -225,13 +227,16 @@ function start(order) {
   return { worker, ended };
 }
 
-/** A worker that blocks after "ready" (such as in KVM_RUN) cannot report it, so the test waits a moment. */
+/**
+ * A worker that blocks after it posted "ready" (such as in KVM_RUN) cannot report the block, so the test waits a
+ * moment.
+ */
 const isReady = ({ worker }) =>
   new Promise((resolve) => {
     worker.on("message", (message) => message === "ready" && setTimeout(resolve, 100));
   });
 
-/** The ways in which a stage of workers may end. */
+/** The ways in which the workers of a stage may end. */
 const ends = {
   naturally: ({ ended }) => ended,
   throwing: ({ ended }) => assert.rejects(ended, { message: "thrown on purpose" }),
@@ -243,7 +248,7 @@ const ends = {
   abandoned: isReady,
 };
 
-/** A stage that is not a name: concurrent workers, each with its own order. */
+/** Runs a stage that consists of concurrent workers, each with an order of stages. */
 async function runWorkers(s, { workers, end }) {
   const started = workers.map(start);
   for (const { worker } of started) {
@@ -264,7 +269,7 @@ async function live(order) {
   }
 }
 
-/** One round of a loop that only terminate() ends, possibly in the middle of any call. */
+/** Runs one round of a loop that only terminate() ends, possibly in the middle of a call. */
 function churn(handles) {
   parentPort.postMessage("ready");
   for (const stage of ["vm", "memory", "slot", "vcpu", "run", "close vm", "close vcpu"]) {
@@ -273,7 +278,7 @@ function churn(handles) {
   handles.memory.close();
 }
 
-/** Like churn, with runs on other threads. */
+/** Runs one round of a loop like churn(), but with runs on other threads. */
 async function churnBeside(handles) {
   parentPort.postMessage("ready");
   for (const stage of ["run beside", "turn", "kick", "run has ended"]) {

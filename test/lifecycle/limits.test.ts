@@ -1,4 +1,4 @@
-/** Spinning guests in processes with a resource limit, at which the calls that end a run fail. */
+/** Tests with spinning guests in processes with a resource limit, because of which the calls that end a run fail. */
 import { beforeEach, describe, expect, test } from "vitest";
 import { CLOSE, live, MADE, type Order } from "./orders.ts";
 import { CLEAN, deviceProblem } from "./run-node.ts";
@@ -8,15 +8,15 @@ beforeEach(({ skip }) => {
   if (problem !== undefined) skip(problem);
 });
 
-/** Node under a limit that a command of the shell sets. */
+/** Returns the command that runs Node under a limit that a shell command sets. */
 const under = (limit: string): readonly string[] => [
   ...["sh", "-c", `{ ${limit}; } && exec "$@"`, "sh"],
   process.execPath,
 ];
 
-/** Real-time signals are refused with EAGAIN. Not every shell knows the limit. */
+/** With this limit, sending a real-time signal fails with EAGAIN. Not every shell supports `ulimit -i`. */
 const NO_SIGNALS = under("ulimit -i 0 2>/dev/null || prlimit --sigpending=0:0 --pid $$");
-/** Node itself needs about 30. */
+/** Node itself needs about 30 descriptors. */
 const FEW_DESCRIPTORS = under("ulimit -n 96");
 
 const SPINS: Order = ["the signal queue has no room", ...MADE, "spin"];
@@ -47,7 +47,7 @@ test.each([
   expect(await live([worker, "gc", "no descriptors"], NO_SIGNALS)).toEqual(CLEAN);
 });
 
-test("a worker's vCPU cannot be created while its event loop cannot be watched, and the next one can", async () => {
+test("a worker's vCPU cannot be created while no descriptor is free to watch the worker's event loop, but can be created later", async () => {
   const order = [
     ...["kvm", "vm", "memory", "slot", "spin"],
     ...["vcpu is refused without an epoll", "another vcpu", "ready", "run"],
@@ -56,7 +56,7 @@ test("a worker's vCPU cannot be created while its event loop cannot be watched, 
   expect(await live([worker, "gc", "no descriptors"], FEW_DESCRIPTORS)).toEqual(CLEAN);
 });
 
-test("closing a VM ends the runs of all its vCPUs, and the vCPUs stay open", async () => {
+test("closing a VM ends the runs of all vCPUs of the VM, but the vCPUs stay open", async () => {
   const order = [...MADE, "spin", "run beside", "turn", "close vm", "run has ended"];
   expect(await live([...order, "run beside", "kick", "run has ended", ...CLOSE])).toEqual(CLEAN);
 });

@@ -1,6 +1,6 @@
 /**
- * Mapped pages that are not available (SIGBUS) read as zeros; each is accessed in its own process,
- * which must not end by it. And a SIGBUS that is not ours ends the process, as without us.
+ * Tests that an unavailable mapped page (SIGBUS) reads as zeros; each access happens in a separate process, which must
+ * survive. The tests also show that any other SIGBUS ends the process, as it does without this package.
  */
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { CLEAN, deviceProblem, type Ending, runNode } from "./run-node.ts";
 
-// A sanitizer would report the SIGBUS that is not ours, and end the process in its own way.
+// A sanitizer would report a SIGBUS outside of guest memory, and end the process in a different way.
 process.env["ASAN_OPTIONS"] = `${process.env["ASAN_OPTIONS"] ?? ""}:handle_sigbus=0`;
 
 function run(way: string): Promise<Ending> {
@@ -37,7 +37,7 @@ describe("guest memory whose file was truncated can be accessed without SIGBUS",
     expect(await run(way)).toEqual(CLEAN);
   });
 
-  test("while a VM has the memory, whose guest continues only after the host has accessed it", async ({
+  test("while a VM has the memory; the guest continues only after the host has accessed the memory", async ({
     skip,
   }) => {
     const problem = deviceProblem();
@@ -58,7 +58,7 @@ describe("a SIGBUS outside of guest memory ends the process", () => {
     expect(await run(way)).toEqual({ code: null, signal: "SIGBUS", stdout: "", stderr: "" });
   });
 
-  test("except that a SIGBUS from kill() calls the process's listener", async () => {
+  test("but a SIGBUS from kill() calls the process's listener", async () => {
     expect(await run("to a listener")).toEqual(CLEAN);
   });
 });

@@ -1,6 +1,6 @@
 /**
- * Accesses unavailable pages, in one way per process, with files in an existing directory:
- * `node --expose-gc lost.js '["by index","/tmp/x"]'`. How each must end is lost-pages.test.ts.
+ * Accesses unavailable pages in one way per process, with files in an existing directory: `node --expose-gc lost.js
+ * '["by index","/tmp/x"]'`. lost-pages.test.ts defines how each process must end.
  */
 import assert from "node:assert/strict";
 import { randomFill } from "node:crypto";
@@ -42,7 +42,7 @@ const move = (buffer) =>
     ? structuredClone(buffer, { transfer: [buffer] })
     : buffer.transfer();
 
-/** Maps a file of sevens (zeros, if it is large), which can be truncated to a number of pages. */
+/** Maps a file of bytes 7 (zeros after page 100), which the returned `cut` truncates to `left` pages. */
 function cut(pages, left = 0) {
   writeFileSync(file, new Uint8Array(Math.min(pages, 100) * PAGE).fill(7));
   truncateSync(file, pages * PAGE);
@@ -50,14 +50,14 @@ function cut(pages, left = 0) {
   return { memory, bytes: memory.bytes, cut: () => truncateSync(file, left * PAGE) };
 }
 
-/** The same, cut already. */
+/** Maps a file like {@link cut} and truncates it. */
 function lost(pages, left) {
   const made = cut(pages, left);
   made.cut();
   return made;
 }
 
-/** Maps a library of which the second half is missing: the loader touches it. */
+/** Loads a library without its second half: the dynamic loader accesses the missing pages. */
 function loadHalf() {
   const path = join(directory, "half.node");
   const whole = readFileSync(addon);
@@ -75,7 +75,7 @@ function inWorker(name) {
 
 const turn = () => new Promise((resolve) => setImmediate(resolve));
 
-/** Touches lost memory, to see that it can still be done. */
+/** Accesses lost memory to check that the access still works. */
 function touch() {
   const { memory, bytes } = lost(3);
   assert.equal(bytes[PAGE], 0);
@@ -130,7 +130,7 @@ const ways = {
   "in more places than the kernel has mappings for": () => {
     const { bytes } = lost(100_000);
     let sum = 0;
-    // Every other page, so that no two of them become one mapping.
+    // The loop accesses every other page first, so that no two replaced pages merge into one mapping.
     for (let page = 0; page < 100_000; page += 2) sum += bytes[page * PAGE];
     for (let page = 1; page < 100_000; page += 2) sum += bytes[page * PAGE];
     assert.equal(sum, 0);
@@ -210,7 +210,7 @@ const ways = {
   },
   "while a VM has it": () => {
     const kvm = Kvm.open();
-    // Ring 3, because KVM's emulator, which kvm_pvm uses for ring 0, reports an unreadable address as MMIO.
+    // Ring 3 is used because KVM's emulator, which kvm_pvm uses for ring 0, reports an unreadable address as MMIO.
     const program = guest("user", (g) =>
       g.read(Number(DATA), 8).sync().read(Number(DATA), 8).sync().done(),
     );
@@ -256,7 +256,7 @@ const ways = {
   },
 };
 
-/** The result of a run that accesses lost memory: an errno, or KVM's exit for it. */
+/** Returns the result of a run that accesses lost memory: an errno, or the kind of KVM's exit. */
 function refusal(vcpu) {
   try {
     const { kind } = vcpu.runSync();

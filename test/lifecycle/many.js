@@ -1,4 +1,7 @@
-/** Repeats one order of stages in one process and counts resources: `node --expose-gc many.js '["vm closed",2000]'` prints samples. */
+/**
+ * Repeats an order of stages in one process and counts resources: `node --expose-gc many.js '["vm closed",2000]'`
+ * prints samples.
+ */
 import { readdirSync, readFileSync } from "node:fs";
 import { GuestMemory, Kvm } from "node-kvm";
 import { guest } from "node-kvm/guest";
@@ -21,7 +24,7 @@ function makeMemory() {
   return memory;
 }
 
-/** A run that is kicked, and one that the vCPU's end ends: often before its thread has begun it. */
+/** The vCPU has one run that is kicked, and one that closing the vCPU ends, often before the run's thread starts it. */
 async function runTwice() {
   const box = new Sandbox(kvm, { program: SPIN });
   const { vcpu } = box;
@@ -44,7 +47,9 @@ const lives = {
 
 const turn = () => new Promise((resolve) => setImmediate(resolve));
 
-/** Collects garbage; finalizers run on later turns, and free what the next collection finds. */
+/**
+ * Collects garbage repeatedly: a finalizer runs in a later turn, and what it releases is freed by the next collection.
+ */
 async function collect() {
   for (let i = 0; i < 4; i += 1) {
     globalThis.gc();

@@ -1,4 +1,7 @@
-/** One build of the addon serves every Node: this one, and those that $NODE_KVM_NODES lists. */
+/**
+ * Tests that one build of the addon works in every Node version: the running version, and the versions that
+ * $NODE_KVM_NODES lists.
+ */
 import { execFileSync } from "node:child_process";
 import { beforeEach, describe, expect, test } from "vitest";
 import { CLEAN, deviceProblem, runNode } from "./run-node.ts";
@@ -77,7 +80,7 @@ describe.each(nodes)("with Node $version,", ({ node }) => {
   });
 });
 
-test("the test found other Node versions", ({ skip }) => {
+test("the Node binaries in NODE_KVM_NODES have distinct major versions", ({ skip }) => {
   if (listed.length === 0) skip("NODE_KVM_NODES is not set; scripts/nodes.js installs them");
   const majors = nodes.map(({ version }) => version.split(".")[0]);
   expect(new Set(majors).size).toBe(nodes.length);

@@ -1,4 +1,4 @@
-/** Handles that are opened, used and closed in unusual orders, each in a process that must end cleanly. */
+/** Tests of handles that are opened, used and closed in unusual orders, each in a process that must end cleanly. */
 import { beforeEach, describe, expect, test } from "vitest";
 import { CLOSE, live, MADE, type Order, RAN, type Stage } from "./orders.ts";
 import { CLEAN, deviceProblem } from "./run-node.ts";

@@ -1,7 +1,7 @@
 /**
- * Links between objects that own memory or descriptors, closed in every order: `node --expose-gc owners.js
- * '["guest_memfd mapped"]'`. It prints the first order after which the process has more mappings or
- * descriptors than before, as JSON. Judging that is owners.test.ts.
+ * Closes linked objects that own memory or descriptors, in every order: `node --expose-gc owners.js '["guest_memfd
+ * mapped"]'`. The program prints, as JSON, the first order after which the process has more mappings or descriptors
+ * than before. owners.test.ts judges the result.
  */
 import { readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -10,12 +10,12 @@ import { EventFd, GuestMemory, Kvm } from "node-kvm";
 import * as abi from "node-kvm/abi";
 
 const PAGE = 4096;
-/** A size that no other mapping of the process has. */
+/** No other mapping of the process has this size. */
 const SIZE = 0x7f_3000;
 const FILTER_RING = 0x1_0000;
 const FILE = join(tmpdir(), `node-kvm-owners-${process.pid}`);
 
-/** Ends a case that this kernel cannot have. */
+/** Ends a case because this kernel does not support its objects. */
 class Missing extends Error {}
 
 /** @param {unknown} wanted @param {string} reason */
@@ -25,7 +25,9 @@ function need(wanted, reason) {
 
 const turn = () => new Promise((resolve) => setImmediate(resolve));
 
-/** Collects garbage; finalizers run on later turns, and free what the next collection finds. */
+/**
+ * Collects garbage repeatedly: a finalizer runs in a later turn, and what it releases is freed by the next collection.
+ */
 async function collect() {
   for (let i = 0; i < 6; i += 1) {
     globalThis.gc();
@@ -37,11 +39,11 @@ function linkOf(number) {
   try {
     return readlinkSync(`/proc/self/fd/${number}`);
   } catch {
-    return "closed"; // the listing's own descriptor
+    return "closed"; // the descriptor of the directory listing
   }
 }
 
-/** A mapping of one of the sizes above, or of a file that only this package maps. */
+/** Returns whether a mapping has one of the sizes above, or maps a file that only this package maps. */
 const isOurs = ({ size, name }) =>
   size === SIZE || size === FILTER_RING || /kvm|node-kvm-owners/.test(name);
 
@@ -54,7 +56,7 @@ function mappings() {
   });
 }
 
-/** How many there are of each. */
+/** Counts the mappings and the descriptors of this package. */
 const count = () => {
   const mapped = mappings().filter(isOurs);
   const files = readdirSync("/proc/self/fd").map(linkOf);
@@ -82,7 +84,9 @@ function memfdOf(vm, flags) {
 
 const SHARED = BigInt(abi.GUEST_MEMFD_FLAG_MMAP | abi.GUEST_MEMFD_FLAG_INIT_SHARED);
 
-/** Each kind of memory or link, with the objects that can be closed, in the order of their making. */
+/**
+ * Maps each kind of memory or link to a function that creates the objects that can be closed, in the order of creation.
+ */
 const KINDS = {
   anonymous: (kvm) => anonymous(kvm, { populate: true }),
   memfd: (kvm) => anonymous(kvm, { shared: true, populate: true }),
@@ -167,13 +171,15 @@ const KINDS = {
   },
 };
 
-/** Every order of some names. @param {readonly string[]} names @returns {readonly string[][]} */
+/** Returns every permutation of some names. @param {readonly string[]} names @returns {readonly string[][]} */
 const orders = (names) =>
   names.length === 0
     ? [[]]
     : names.flatMap((name) => orders(names.filter((n) => n !== name)).map((o) => [name, ...o]));
 
-/** Makes the objects and closes those that are named. Nothing of them is kept. */
+/**
+ * Creates the objects of a kind and closes those that `order` names. The function keeps no reference to the objects.
+ */
 function live(kind, kvm, order) {
   const made = KINDS[kind](kvm);
   for (const name of order) made[name].close();
@@ -186,7 +192,7 @@ async function judge(kind) {
     const before = count();
     const names = live(kind, kvm, []);
     const all = orders(names);
-    // Closed in each order; each alone, the others dropped; and all dropped.
+    // The program tests every permutation, each object closed with the others dropped, and all objects dropped.
     const left = [];
     for (const order of [...all, ...names.map((name) => [name]), []]) {
       live(kind, kvm, order);

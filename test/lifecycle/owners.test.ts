@@ -1,12 +1,12 @@
 /**
- * No two objects keep each other: whatever memory a VM uses and in whatever order things are closed or
- * dropped, no mapping and no descriptor is left.
+ * Tests that no two objects keep each other from being freed: no mapping and no descriptor is left, whatever memory a
+ * VM uses and in whatever order handles are closed or dropped.
  */
 import { beforeEach, describe, expect, test } from "vitest";
 import { vendorModule } from "../../lib/kvm/host.ts";
 import { CLEAN, deviceProblem, runNode } from "./run-node.ts";
 
-/** How many mappings and descriptors of this package a process has. */
+/** The number of mappings and descriptors of this package in a process. */
 interface Count {
   readonly mappings: number;
   readonly descriptors: number;
@@ -14,7 +14,7 @@ interface Count {
 
 interface Judged {
   readonly kind: string;
-  /** Why this kernel has no such thing. */
+  /** The reason why this kernel does not support this kind of object. */
   readonly missing?: string;
   readonly orders: number;
   readonly left: readonly {
@@ -37,7 +37,7 @@ async function judge(kind: string): Promise<Judged> {
   return judged;
 }
 
-describe("a VM, its vCPU and its files leave no descriptor and no memory after they were", () => {
+describe("closing a VM, its vCPU and its memory in any order leaves no descriptor and no mapping, with", () => {
   test.for([
     "anonymous",
     "memfd",

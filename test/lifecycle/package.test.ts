@@ -1,4 +1,4 @@
-/** Tests of the packed package in empty folders: npm, Node.js, vitest and TypeScript as a user has them. */
+/** Tests of the packed package in empty folders, with the npm, Node.js, vitest and TypeScript that a user has. */
 import { execFileSync, spawnSync } from "node:child_process";
 import {
   copyFileSync,
@@ -27,7 +27,9 @@ interface Ran {
   readonly output: string;
 }
 
-/** Runs a program with the output of both streams; by default with the environment of a user, not with npm's own. */
+/**
+ * Runs a program and returns the output of both streams; the default environment is a user's, without npm's variables.
+ */
 function run(cwd: string, path: string, command: string, ...args: readonly string[]): Ran {
   const own = Object.entries(process.env).filter(([name]) => !/^(npm_|NODE_|VITEST)/i.test(name));
   const env = { ...Object.fromEntries(own), PATH: path };
@@ -37,7 +39,10 @@ function run(cwd: string, path: string, command: string, ...args: readonly strin
 
 const usual = process.env["PATH"] ?? "";
 
-/** Packs the project. Without `npm run prebuilds`, the addon of this system takes the place of the prebuilt file. */
+/**
+ * Packs the project. If `npm run prebuilds` was not run, the addon that was built on this system replaces the prebuilt
+ * file.
+ */
 function packed(): string {
   const pack = ["pack", "--ignore-scripts", "--pack-destination", folder];
   const name = `node-kvm-${manifest.version}.tgz`;
@@ -63,7 +68,7 @@ function emptyFolder(name: string): string {
   return place;
 }
 
-/** Installs packages, or returns npm's reason why it cannot. */
+/** Installs packages; returns npm's error if a package cannot be fetched. */
 function install(place: string, path: string, ...names: readonly string[]): string | undefined {
   const args = ["install", "--prefer-offline", "--no-audit", "--no-fund", ...names];
   const { status, output } = run(place, path, "npm", ...args);
@@ -71,7 +76,7 @@ function install(place: string, path: string, ...names: readonly string[]): stri
   return `npm install ${names.join(" ")}: ${/npm error .*/.exec(output)?.[0] ?? output}`;
 }
 
-/** The errors of npm when a package cannot be fetched, unlike those of a package that does not fit. */
+/** Matches npm's errors when a package cannot be fetched, but not its errors for an incompatible package. */
 const UNREACHABLE =
   /E404|ENOTFOUND|ETIMEDOUT|ECONNREFUSED|EAI_AGAIN|ENETUNREACH|ETARGET|ENOTCACHED/;
 
@@ -83,7 +88,7 @@ const majorOf = (node: string): number =>
   Number(/v(\d+)/.exec(execFileSync(node, ["--version"], { encoding: "utf8" }))?.[1]);
 const nodes = [process.execPath, ...listed].map((node) => [majorOf(node), node] as const);
 
-/** The folder of npm's programs: this system's npm, or another version that is installed for the test. */
+/** Returns the folder of npm's programs: the npm of this system, or another version that the test installs. */
 function npmFolder(version: string | undefined): string {
   if (version === undefined) {
     const found = usual.split(":").find((path) => existsSync(join(path, "npm"))) ?? "";
@@ -94,7 +99,7 @@ function npmFolder(version: string | undefined): string {
   return problem ?? join(place, "node_modules/npm/bin");
 }
 
-/** Makes a folder of programs without a compiler: Node.js, npm, and what npm's scripts start. */
+/** Makes a folder of programs without a compiler: Node.js, npm, and the programs that npm's scripts start. */
 function programFolder(name: string, node: string, npm: string): string {
   const place = join(folder, name);
   mkdirSync(place);
@@ -154,7 +159,7 @@ describe.each(nodes)("in Node %i without a compiler, npm", (major, node) => {
   });
 });
 
-/** Writes the README's programs and one that imports each of these entries. */
+/** Writes the README's programs, and a program that imports each of the given entries. */
 function writePrograms(place: string, entries: readonly string[]): void {
   for (const [i, { language, code }] of programs.entries()) {
     writeFileSync(join(place, `program-${i}.${language}`), code);
@@ -163,7 +168,7 @@ function writePrograms(place: string, entries: readonly string[]): void {
   writeFileSync(join(place, "entries.ts"), imports.join(""));
 }
 
-/** The entries whose declarations use types of Node.js. */
+/** The entries whose declarations use types of @types/node. */
 const withNode = ["./lab", "./worker"];
 /** `./test` extends the declarations of vitest, which is not installed here. */
 const NOT_HERE = ["./package.json", "./test"];
@@ -173,7 +178,7 @@ const MODULES = [
   ["--module", "nodenext"],
   ["--module", "esnext", "--moduleResolution", "bundler"],
 ];
-/** A caught value is `unknown`, and JavaScript has no way to state its type. */
+/** A caught value has the type `unknown`, and JavaScript has no syntax to declare another type. */
 const IN_JAVASCRIPT = ["--allowJs", "--checkJs", "--useUnknownInCatchVariables", "false"];
 
 describe.each(["typescript@6", "typescript@7"])("a fresh project with %s", (typescript) => {
@@ -194,7 +199,7 @@ describe.each(["typescript@6", "typescript@7"])("a fresh project with %s", (type
     }
   });
 
-  test("without @types/node reports a compiler error that names the types of node-kvm/worker", ({
+  test("reports a compiler error that names the types of node-kvm/worker if @types/node is missing", ({
     skip,
   }) => {
     const place = join(folder, `${typescript}-without-types-node`);

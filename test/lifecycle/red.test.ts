@@ -1,7 +1,7 @@
 /**
- * Every claim of the suite can fail. The suite is run with injected faults (lib/suite/faults.ts),
- * and each claim that is judged here must turn red for at least one of them: by its own assertion,
- * not because a refused call stopped it before.
+ * Tests that every claim of the suite can fail. The tests run the suite with each injected fault (lib/suite/faults.ts);
+ * every claim that is judged here must fail for at least one fault, because of its own assertion and not because of a
+ * failed call before it.
  */
 import { spawnSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
@@ -32,7 +32,7 @@ function judge(fault?: string): Verdicts["results"] {
   return (report as Verdicts).results;
 }
 
-/** Failed by an assertion; a KvmError that nothing expected begins with the call it was. */
+/** Returns whether an assertion failed; the reason of an unexpected KvmError begins with the name of the ioctl. */
 const isRed = ({ verdict, reason = "" }: Verdicts["results"][number]): boolean =>
   verdict === "fail" && !reason.startsWith("KVM_");
 
@@ -59,7 +59,7 @@ describe("the suite with injected faults", () => {
     if (problem !== undefined) skip(problem);
   });
 
-  test("judges at least 35 claims on this device", () => {
+  test("judges at least 35 claims on this host", () => {
     expect(judged.length).toBeGreaterThanOrEqual(35);
   });
 
@@ -67,7 +67,7 @@ describe("the suite with injected faults", () => {
     expect(red.get(fault)).not.toHaveLength(0);
   });
 
-  test("has no claim that passes with every injected fault", () => {
+  test("fails every judged claim for at least one injected fault", () => {
     const seen = new Set(Array.from(red.values()).flat());
     expect(judged.filter((id) => !seen.has(id))).toEqual([]);
   });

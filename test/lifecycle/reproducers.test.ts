@@ -1,7 +1,7 @@
 /**
- * The C files of the suite on this host: each compiles without a warning, and run here ends as its
- * claim did. All of it stays on one CPU, because what a guest sees of the host's CPUID may be that
- * CPU's own. The same on lab kernels is test/lab/reproducers.test.ts.
+ * Tests the C files of the suite on this host: each compiles without a warning, and running it gives the verdict of its
+ * claim. All processes stay on one CPU, because the CPUID values that a guest reads may differ between the host's CPUs.
+ * test/lab/reproducers.test.ts tests the same on lab kernels.
  */
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -43,7 +43,7 @@ function judge(
   return (report as { results: readonly Result[] }).results;
 }
 
-/** How a program ends: its status, and its last line up to the comment. */
+/** The result of a program: its status, and its last line up to the comment. */
 function ending(program: string): readonly [number | null, string] {
   const { status, stdout } = pinned([program]);
   return [status, stdout.trimEnd().split("\n").at(-1)?.split(" #")[0] ?? ""];
@@ -62,7 +62,7 @@ describe("the C files that the suite exports", () => {
     if (problem !== undefined) skip(problem);
   });
 
-  test("are as many as the judged claims, and compile without a warning", () => {
+  test("have the same number as the judged claims, and compile without a warning", () => {
     expect(new Map(said)).toEqual(
       new Map(results.map(({ number, id }) => [`${number}-${id}.c`, ""] as const)),
     );
@@ -77,7 +77,7 @@ describe("the C files that the suite exports", () => {
     );
   });
 
-  test("exit with 1 if another errno is expected", async () => {
+  test("exit with 1 if they are changed to expect another errno", async () => {
     const place = mkdtempSync(join(folder, "red-"));
     const text = readFileSync(join(folder, "51-change-feature.c"), "utf8");
     writeFileSync(join(place, "red.c"), text.replaceAll(", -EINVAL);", ", -EPERM);"));

@@ -1,10 +1,10 @@
-/** Runs a script of this directory in its own process and returns its exit status and output. */
+/** Runs a script of this directory in a separate process and returns its exit status and output. */
 import { spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { Kvm, KvmError } from "node-kvm";
 
-/** How a process ended. */
+/** The result of a process that has ended. */
 export interface Ending {
   readonly code: number | null;
   readonly signal: NodeJS.Signals | null;
@@ -12,10 +12,10 @@ export interface Ending {
   readonly stderr: string;
 }
 
-/** The result of a process that succeeded. */
+/** The result of a process that has ended without an error. */
 export const CLEAN: Ending = { code: 0, signal: null, stdout: "", stderr: "" };
 
-/** Node with all its threads on one CPU: each runs until it waits, or for a slice of time. */
+/** Runs Node with all its threads on one CPU, so that a thread runs until it waits or its time slice ends. */
 export const ON_ONE_CPU: readonly string[] = [
   "taskset",
   "--cpu-list",
@@ -28,7 +28,7 @@ function firstCpu(): string {
   return allowed?.[1] ?? "0";
 }
 
-/** Runs `script` with one argument; a process that hangs ends by SIGKILL. */
+/** Runs `script` with one argument; a process that hangs is killed with SIGKILL. */
 export function runNode(
   script: string,
   argument: string,
@@ -54,7 +54,7 @@ export function runNode(
   });
 }
 
-/** Why there is no device for these tests; `undefined` when there is one. */
+/** Returns the reason why these tests have no KVM device, or `undefined` if they have one. */
 export function deviceProblem(): string | undefined {
   try {
     Kvm.open().close();

@@ -1,4 +1,4 @@
-/** The suite's own runner on this host: each file's claims in a process of their own, or all in one. */
+/** Tests the suite's runner on this host, with one process for each file and with one process for all files. */
 import { spawnSync } from "node:child_process";
 import { join } from "node:path";
 import { expect, test } from "vitest";
@@ -34,7 +34,7 @@ test("running the suite with a process for each file gives the same report as wi
   expect([one.stderr, many.stderr]).toEqual([lines, lines]);
 });
 
-test("a suite whose pattern selects no claim fails, and states this", () => {
+test("a suite fails and prints the reason if its pattern selects no claim", () => {
   const { status, stderr, report } = run("--pattern=no such claim");
   expect(report.results).toEqual([]);
   expect([status, stderr]).toEqual([1, 'node-kvm: no claim contains "no such claim"\n']);

@@ -1,4 +1,4 @@
-// Runs a guest while signals other than kicks arrive: a profiler's and a listener's.
+// Runs a guest while signals other than kicks arrive: those of a profiler and of a listener.
 // usage: node signals.js MILLISECONDS
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -11,7 +11,7 @@ let heard = 0;
 process.on("SIGUSR2", () => {
   heard += 1;
 });
-// SIGPROF ends a process that has no handler; a profiler has its own.
+// SIGPROF ends a process that has no handler; a profiler installs its own handler.
 if (!process.execArgv.includes("--cpu-prof")) {
   process.on("SIGPROF", () => {
     heard += 1;
@@ -35,7 +35,7 @@ const storm = spawn(process.execPath, ["-e", STORM, String(process.pid), millise
   stdio: ["ignore", "pipe", "inherit"],
 });
 await once(storm.stdout, "data");
-// Its end is read from its pipe: in a storm libuv's own pipe of signals is full, and SIGCHLD may be lost.
+// The end of the child is read from its pipe, because SIGCHLD may be lost while libuv's signal pipe is full.
 const ended = once(storm.stdout.resume(), "end");
 storm.unref();
 

@@ -1,4 +1,4 @@
-/** Signals that are not kicks do not change the results of guests. */
+/** Tests that signals other than kicks do not change the results of guests. */
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -14,7 +14,7 @@ beforeEach(({ skip }) => {
   if (problem !== undefined) skip(problem);
 });
 
-/** Runs Node in a folder of its own, where profiles are left. */
+/** Runs Node in a temporary folder, because a profiler writes its profile to the working directory. */
 function node(args: readonly string[], options: readonly string[]) {
   const cwd = mkdtempSync(join(tmpdir(), "signals-"));
   onTestFinished(() => rmSync(cwd, { recursive: true }));

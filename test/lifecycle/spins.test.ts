@@ -1,4 +1,4 @@
-/** Spinning guests, with every way in which the run, its thread or its process can end. */
+/** Tests of spinning guests with every way in which the run, its thread or its process can end. */
 import { beforeEach, describe, expect, test } from "vitest";
 import { CLOSE, type End, live, MADE, type Order, type Stage } from "./orders.ts";
 import { CLEAN, deviceProblem, type Ending } from "./run-node.ts";
@@ -57,14 +57,14 @@ describe.each(Object.entries(GUESTS))(
 
 const REAL = GUESTS["in real mode"];
 
-describe("a guest that spins in run() on another thread than the event loop of its worker", () => {
+describe("a guest that spins in run() on a thread beside its worker's event loop", () => {
   test.each(cases(RUN_ENDS))("$name", async ({ order }) => {
     const ending = await live([worker([...REAL, ...order], "naturally"), "gc", "no descriptors"]);
     expect(ending).toEqual(CLEAN);
   });
 });
 
-/** How a worker ends whose guest spins. */
+/** The ways in which a worker with a spinning guest ends. */
 const WORKER_ENDS: Readonly<Record<string, readonly [order: Order, end: End]>> = {
   "is terminated beside its guest": [["run beside", "ready"], "terminated"],
   "is terminated in KVM_RUN": [["ready", "run"], "terminated"],
@@ -83,7 +83,7 @@ describe("a guest that spins in a worker is stopped when the worker", () => {
   });
 });
 
-/** Where the guest of a process spins that is to end. */
+/** The threads and calls in which the guest spins when its process ends. */
 const PLACES: Orders = {
   "beside its event loop": [...REAL, "run beside"],
   "in ring 3 beside its event loop": [...GUESTS["in ring 3"], "run beside", "turn"],
@@ -96,7 +96,7 @@ const PLACES: Orders = {
 const EXITED: Ending = { ...CLEAN, code: 7 };
 const killed = (signal: NodeJS.Signals): Ending => ({ ...CLEAN, code: null, signal });
 
-/** How a process ends. */
+/** The ways in which the process ends. */
 const PROCESS_ENDS: Readonly<Record<string, readonly [order: Order, ending: object]>> = {
   "process.exit()": [["exit"], EXITED],
   SIGINT: [["SIGINT"], killed("SIGINT")],

@@ -1,4 +1,4 @@
-/** Guests that one process saves, and another one, in another VM, lets go on. */
+/** Tests of guests whose state one process saves, and whose execution continues in a VM of another process. */
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

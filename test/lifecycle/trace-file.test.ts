@@ -1,4 +1,7 @@
-/** Traces that cannot be written: the traced process continues and ends as without a trace. Needs no KVM. */
+/**
+ * Tests of traces that cannot be written: the traced process continues and ends as it does without a trace. The tests
+ * need no KVM.
+ */
 import { execFileSync, spawn, spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -10,7 +13,7 @@ const SCRIPT = fileURLToPath(new URL("trace-file.js", import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), "trace-file-"));
 afterAll(() => rmSync(folder, { recursive: true }));
 
-/** Runs the script with a trace to a path. */
+/** Runs the script with its trace written to a path. */
 function traced(path: string) {
   const { status, signal, stdout, stderr } = spawnSync(process.execPath, [SCRIPT], {
     encoding: "utf8",
@@ -49,7 +52,7 @@ test("a trace whose output is a pipe without a reader ends with one warning", ()
 
 test("a trace whose output is a pipe with a reader that stops ends with one warning", async () => {
   const path = fifo("stalled");
-  // Opens the pipe, and reads nothing.
+  // The reader opens the pipe but reads nothing.
   const reader = spawn("sh", ["-c", 'exec 3<"$0"; echo open; exec sleep 60', path], {
     stdio: ["ignore", "pipe", "inherit"],
   });

@@ -1,6 +1,6 @@
 /**
- * Waits for eventfds that end in every way: `node waits.js '"a worker is terminated"'`, in a process of
- * its own. The ways are here; how each must end is waits.test.ts. Needs no KVM.
+ * Waits for eventfds and ends each wait in one way: `node waits.js '"a worker is terminated"'`, in a separate process.
+ * This file defines the ways; waits.test.ts defines how each process must end. The program needs no KVM.
  */
 import assert from "node:assert/strict";
 import { readdirSync, readlinkSync } from "node:fs";
@@ -11,7 +11,9 @@ import { EventFd } from "node-kvm";
 
 const CLOSED = { name: "StateError", code: "ERR_CLOSED" };
 
-/** Collects garbage; finalizers run on later turns, and free what the next collection finds. */
+/**
+ * Collects garbage repeatedly: a finalizer runs in a later turn, and what it releases is freed by the next collection.
+ */
 async function collect() {
   for (let i = 0; i < 4; i += 1) {
     globalThis.gc();
@@ -19,22 +21,22 @@ async function collect() {
   }
 }
 
-/** Returns the number of the process's eventfds, which includes some of libuv. */
+/** Returns the number of the process's eventfds, which include eventfds of libuv. */
 const eventfds = () =>
   readdirSync("/proc/self/fd").filter((fd) => {
     try {
       return readlinkSync(`/proc/self/fd/${fd}`) === "anon_inode:[eventfd]";
     } catch {
-      return false; // the directory's own descriptor is closed by now
+      return false; // the descriptor of the directory listing is closed by now
     }
   }).length;
 
-/** Waits for an eventfd that is never signalled; the rejection of a closed eventfd is expected. */
+/** Waits for an eventfd that is never signalled; the rejection by close() is expected. */
 const waitInVain = (event) => {
   event.wait().catch((error) => assert.equal(error.code, CLOSED.code));
 };
 
-/** An eventfd that was waited for once: its watch is in the loop, and stopped. */
+/** Returns an eventfd whose single wait has ended: the event loop has a stopped watch for it. */
 async function used() {
   const event = EventFd.create();
   const wait = event.wait();
@@ -43,7 +45,7 @@ async function used() {
   return event;
 }
 
-/** Signals an eventfd `times` while it waits for it, and consumes each signal. */
+/** Signals an eventfd `times` times while a wait is pending, and consumes each signal. */
 async function signalItself(times) {
   const event = EventFd.create();
   for (let i = 0; i < times; i += 1) {
@@ -54,7 +56,7 @@ async function signalItself(times) {
   event.close();
 }
 
-/** The functions of a worker, in its own thread. */
+/** Functions that run in a worker thread. */
 const works = {
   "waits forever": () => {
     for (let i = 0; i < 10; i += 1) waitInVain(EventFd.create());
@@ -110,7 +112,7 @@ const works = {
   },
 };
 
-/** Starts a worker with one of these works. */
+/** Starts a worker that runs one of these functions. */
 function start(work) {
   const worker = new Worker(fileURLToPath(import.meta.url), { workerData: work });
   const ready = new Promise((resolve) => worker.once("message", resolve));
@@ -212,7 +214,7 @@ const ways = {
   },
 };
 
-/** Its eventfd is reachable from nowhere when it returns, but from the wait. */
+/** After this function returns, only the pending wait keeps the eventfd reachable. */
 function waitForAbort(signal) {
   EventFd.create()
     .wait({ signal })

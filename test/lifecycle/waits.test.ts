@@ -1,4 +1,7 @@
-/** Waits for eventfds that end in every way, each in a process of its own, which must end cleanly. Needs no KVM. */
+/**
+ * Tests of waits for eventfds that end in every way, each in a separate process that must end cleanly. The tests need
+ * no KVM.
+ */
 import { expect, test } from "vitest";
 import { CLEAN, type Ending, runNode } from "./run-node.ts";
 

@@ -1,4 +1,7 @@
-/** The tests of one folder and all that they import as one script, which is compiled once and evaluated per mutant. */
+/**
+ * Bundles the tests of one folder and all their imports into one script, which is compiled once and evaluated for each
+ * mutant.
+ */
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { pathToFileURL } from "node:url";
@@ -26,7 +29,7 @@ const virtual = (files, names) => ({
     if (!id.startsWith(FILE)) return undefined;
     return module(`globalThis.nodeKvmSession.file(${JSON.stringify(id.slice(FILE.length))});`);
   },
-  // Each module keeps its own import.meta, because a bundle has only one.
+  // Each module gets a separate import.meta, because a bundle has only one.
   transform: (code, id) =>
     code
       .replaceAll("import.meta.filename", JSON.stringify(id))
@@ -35,11 +38,11 @@ const virtual = (files, names) => ({
 });
 
 /**
- * Bundles test files, which are relative to the working directory.
+ * Bundles test files, given as paths relative to the working directory.
  *
- * @param names - what the stand-in for vitest exports.
- * @returns functions that evaluate all modules anew, so that nothing of an earlier evaluation is kept: one counts
- * which mutants are reached, which takes longer than most tests, and one does not.
+ * @param names - the names that the replacement of vitest exports.
+ * @returns two functions that evaluate all modules anew, without state from an earlier evaluation: one counts the
+ * mutants that are reached, which takes longer than most tests, and the other counts nothing.
  */
 export async function bundle(files, names) {
   const build = await rolldown({
@@ -48,7 +51,7 @@ export async function bundle(files, names) {
     external: (id) => !/^[./\0]/.test(id) && id !== "vitest",
     plugins: [virtual(files, names)],
     transform: { target: "es2023" },
-    // A bundler that removes unused code would remove mutants.
+    // A bundler with removal of unused code would remove mutants.
     treeshake: false,
   });
   const { output } = await build.generate({ format: "cjs" });

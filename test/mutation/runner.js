@@ -1,6 +1,6 @@
 /**
- * Stryker's test runner for the unit tests of this project: it runs them in Stryker's own process, and evaluates
- * tests and sources anew for each mutant. A worker of vitest for each mutant takes 20 times as long.
+ * Stryker's test runner for the unit tests of this project: it runs the tests in Stryker's process, and evaluates tests
+ * and sources anew for each mutant. Starting a vitest worker for each mutant takes 20 times as long.
  */
 import { createRequire } from "node:module";
 import { bundle } from "./bundle.js";
@@ -12,7 +12,7 @@ const state = globalThis.__stryker__;
 
 const SLOW_MS = 250;
 
-/** The CPU time of this process, because a busy machine must not make a test slow. */
+/** Tests are timed by the CPU time of this process, because other load must not make a test slow. */
 const cpuMs = () => process.cpuUsage().user / 1000;
 
 class UnitTestRunner {
@@ -20,7 +20,7 @@ class UnitTestRunner {
   #files;
   #session;
   #bundle;
-  /** The longest time of each passed test; quick tests run first. */
+  /** The longest time that each passed test has taken; quick tests run first. */
   #took = new Map();
 
   constructor({ nodeKvmTests }) {
@@ -32,8 +32,7 @@ class UnitTestRunner {
   }
 
   async init() {
-    // Failing properties are not shrunk, and the default number of values is 25 instead of 100, because most
-    // mutants fail with the first.
+    // A property tests 25 values without shrinking, because most mutants fail for the first value.
     createRequire(import.meta.url)("fast-check").configureGlobal({
       endOnFailure: true,
       numRuns: 25,
@@ -44,8 +43,8 @@ class UnitTestRunner {
   }
 
   /**
-   * Runs every test, each with newly evaluated sources, so that values which are computed once are covered by each
-   * test that needs them.
+   * Runs every test with newly evaluated sources, so that a value that is computed once counts as covered by every test
+   * that uses it.
    */
   async dryRun() {
     state.mutantCoverage = { static: {}, perTest: {} };
@@ -66,7 +65,7 @@ class UnitTestRunner {
     return { status: "complete", tests, mutantCoverage: state.mutantCoverage };
   }
 
-  /** Runs the tests that cover a mutant, or all, until one fails. */
+  /** Runs the tests that cover a mutant, or all tests, until one fails. */
   async mutantRun({ activeMutant, testFilter, hitLimit, mutantActivation }) {
     state.hitCount = hitLimit === undefined ? undefined : 0;
     state.hitLimit = hitLimit;
@@ -76,12 +75,12 @@ class UnitTestRunner {
       const wanted = testFilter && new Set(testFilter);
       const all = this.#session.register(this.#bundle.uncounted);
       state.activeMutant = activeMutant.id;
-      // A static mutant is in code that runs when it is loaded. All tests except the slow ones judge it,
-      // because slow tests take most of the time, and use the same tables as the quick ones.
+      // A static mutant is in code that runs when its module is loaded: only the quick tests run for this mutant.
+      // Slow tests would take most of the time, and use the same tables as the quick tests.
       const tests = all.filter(({ id }) => wanted?.has(id) ?? this.#cost(id) < SLOW_MS);
       result = await this.#judge(tests);
     } catch (error) {
-      // The mutant breaks the loading of the tests or of the sources.
+      // The mutant makes the tests or the sources fail to load.
       result = { status: "killed", killedBy: [], failureMessage: String(error), nrOfTests: 0 };
     }
     state.activeMutant = undefined;
@@ -119,7 +118,7 @@ class UnitTestRunner {
   }
 }
 
-/** The interface of a Stryker plugin. */
+/** The class implements the interface of a Stryker plugin. */
 export const strykerPlugins = [
   { kind: "TestRunner", name: "unit", injectableClass: UnitTestRunner },
 ];

@@ -1,12 +1,12 @@
 /**
- * The part of vitest's interface that unit tests use, in one process: tests are registered once, and run for each
- * mutant. bundle.js bundles the tests; Stryker's interface is runner.js.
+ * Implements the part of vitest's interface that unit tests use, in one process: tests are registered once, and run for
+ * each mutant. bundle.js bundles the tests; runner.js implements Stryker's interface.
  */
 import { createRequire } from "node:module";
 import { pathToFileURL } from "node:url";
 import { format } from "node:util";
 
-/** The matchers of vitest, without its other parts. */
+/** This object has vitest's matchers without the rest of vitest. */
 async function makeExpect() {
   const vitest = createRequire(import.meta.url).resolve("vitest/package.json");
   const path = createRequire(vitest).resolve("@vitest/expect");
@@ -24,19 +24,19 @@ async function makeExpect() {
 
 class Skipped extends Error {}
 
-/** Formats the title of a row: `%s` and similar are replaced by its values. */
+/** Formats the title of a row: the row's values replace `%s` and similar placeholders. */
 function titleOf(title, row) {
   const count = title.replaceAll("%%", "").split("%").length - 1;
   return format(title, ...[row].flat().slice(0, count));
 }
 
-/** Calls `each` with the title and the arguments of every row; as in vitest, rows are spread if all are arrays. */
+/** Calls `each` with the title and the arguments of every row; as in vitest, rows are spread if all rows are arrays. */
 function eachRow(rows, title, each) {
   const isSpread = rows.every(Array.isArray);
   for (const row of rows) each(titleOf(title, row), isSpread ? row : [row]);
 }
 
-/** Creates the interface that the tests import, and the list of the tests that they register. */
+/** Creates the functions that the tests import, and the list of the tests that they register. */
 export async function openSession() {
   const expect = await makeExpect();
   let tests = [];
@@ -77,7 +77,7 @@ export async function openSession() {
       afterEach: (hook) => scope.after.push(hook),
       onTestFinished: (hook) => finishing.push(hook),
     },
-    /** Starts a file, which has its own hooks. The bundle calls it before each file. */
+    /** Starts a test file, which has separate hooks. The bundle calls this function before each test file. */
     file(name) {
       scope = { name: `${name} > `, before: [], after: [] };
     },
@@ -87,7 +87,7 @@ export async function openSession() {
       evaluate();
       return tests;
     },
-    /** Runs one test with its hooks, and throws its error. A skipped test passes. */
+    /** Runs one test with its hooks, and throws the test's error. A skipped test passes. */
     async run({ own, body }) {
       finishing = [];
       try {

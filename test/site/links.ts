@@ -1,4 +1,4 @@
-/** Reads a site on disk: its pages, and the links and search results that lead to nothing. */
+/** Reads a site on disk: its pages, and the links and search results without an existing target. */
 import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { dirname, join, relative } from "node:path";
 import { inflateSync } from "node:zlib";
@@ -27,7 +27,7 @@ function valuesOf(html: string, attribute: string): readonly string[] {
   return Array.from(html.matchAll(pattern), ([, value = ""]) => decode(value));
 }
 
-/** The pages and their anchors. */
+/** The pages of a site and the anchors of each page. */
 class Site {
   readonly #folder: string;
   readonly #anchors = new Map<string, ReadonlySet<string>>();
@@ -40,14 +40,17 @@ class Site {
     return readFileSync(join(this.#folder, file), "utf8");
   }
 
-  /** Whether a link of a page leads to a file of the site and, in a page, to an anchor. */
+  /**
+   * Returns whether the target of a link in a page is a file of the site and, if the file is a page, an existing
+   * anchor.
+   */
   leads(page: string, link: string): boolean {
     const [path = "", anchor = ""] = link.split("#");
     const [file = ""] = path.split("?");
     const target = file === "" ? page : relative("", join(dirname(page), decodeURIComponent(file)));
     const place = join(this.#folder, target);
     if (!existsSync(place) || !statSync(place).isFile()) return false;
-    // icons.js adds the icons to each page.
+    // The script icons.js adds the icons, so links to icons have no target in the HTML.
     if (anchor === "" || anchor.startsWith("icon-") || !target.endsWith(".html")) return true;
     return this.#anchorsOf(target).has(decodeURIComponent(anchor));
   }
@@ -63,7 +66,7 @@ class Site {
 
 const isInside = (link: string): boolean => !/^[a-z]+:/i.test(link);
 
-/** Finds the links of all pages that lead to no file or to no anchor, as `page: link`. */
+/** Finds the links of all pages whose file or anchor does not exist, as `page: link`. */
 export function brokenLinks(folder: string): readonly string[] {
   const site = new Site(folder);
   return pagesOf(folder).flatMap((page) => {
@@ -74,20 +77,20 @@ export function brokenLinks(folder: string): readonly string[] {
   });
 }
 
-/** Decodes what a script of TypeDoc's assets/ assigns to a variable: JSON, deflated, in base64. */
+/** Decodes the value that a script in TypeDoc's assets/ assigns to a variable: base64 of deflated JSON. */
 export function assetOf(folder: string, name: string): unknown {
   const script = readFileSync(join(folder, "assets", name), "utf8");
   const [, base64 = ""] = /"([A-Za-z0-9+/=]{100,})"/.exec(script) ?? [];
   return JSON.parse(inflateSync(Buffer.from(base64, "base64")).toString());
 }
 
-/** A row of the search index. */
+/** A row of the site's search index. */
 interface SearchRow {
   readonly name: string;
   readonly url: string;
 }
 
-/** Finds the results of the search that lead to nothing, as their addresses. */
+/** Finds the search results whose page or anchor does not exist, as their addresses. */
 export function brokenResults(folder: string): readonly string[] {
   const site = new Site(folder);
   const { rows } = assetOf(folder, "search.js") as { readonly rows: readonly SearchRow[] };

@@ -1,6 +1,6 @@
 /**
- * The page dist/cpuid.html in Chromium, read from file:// without a network: formats, faults, comparisons, links, a
- * large paste, and the widths of its screens.
+ * Tests of the page dist/cpuid.html in Chromium, read from file:// without a network: formats, faults, comparisons,
+ * links, a large paste, and screen widths.
  */
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -14,7 +14,7 @@ import { CPUID_FORMATS, type CpuidTable, formatCpuid, modelTable } from "../../l
 const FILE = fileURLToPath(new URL("../../dist/cpuid.html", import.meta.url));
 const BROWSER = process.env["CHROMIUM"] ?? "/usr/bin/chromium";
 const ADDRESS = pathToFileURL(FILE).href;
-/** A page whose thread works for longer is frozen for a person, in seconds. */
+/** A task of the page's thread that takes more seconds than this visibly freezes the page. */
 const FREEZE = 0.1;
 
 const folder = mkdtempSync(join(tmpdir(), "node-kvm-page-"));
@@ -34,7 +34,7 @@ afterAll(async () => {
 
 interface Opened {
   readonly page: Page;
-  /** The requests that the page made, beside its own file. */
+  /** The requests that the page made, except for the page's own file. */
   readonly requests: readonly string[];
   readonly errors: readonly string[];
 }
@@ -68,11 +68,11 @@ const text = (table: CpuidTable, format: Parameters<typeof formatCpuid>[1]): str
   Buffer.from(formatCpuid([table], format)).toString("utf8");
 
 describe("the page", () => {
-  test("has at most 300 kB when it is compressed", () => {
+  test("has at most 300 kB when compressed", () => {
     expect(gzipSync(readFileSync(FILE)).length).toBeLessThan(300_000);
   });
 
-  test("states that it sends nothing, and makes no request while it is used", async () => {
+  test("states that it sends no data, and makes no request while it is used", async () => {
     const { page, requests, errors } = await open();
     expect(await page.textContent("header")).toContain("sends nothing");
     await paste(page, text(MILAN, "json"));
@@ -96,7 +96,7 @@ describe("the page", () => {
     expect(await page.textContent("#documents")).toMatch(/\d+ entries|0x7\.0:ebx sets 0x/);
   });
 
-  test("reads a dropped file of bytes", async () => {
+  test("reads a dropped binary file", async () => {
     const { page } = await open();
     const buffer = Buffer.from(formatCpuid([MILAN], "kvm"));
     await page.setInputFiles("#files", { name: "milan.bin", mimeType: "", buffer });
@@ -117,7 +117,7 @@ describe("the page", () => {
     const { page } = await open();
     const lines = text(MILAN, "cpuid-r").split("\n");
     const seven = lines.findIndex((line) => line.includes("0x00000007"));
-    // Leaf 7 with a feature whose dependency is missing: AVX-512 without AVX2's parents stays; SHA-512 needs AVX2.
+    // Without SSE2, the features of leaf 7 that need SSE2 have a missing dependency.
     const broken = MILAN.with({ sse2: 0 });
     await paste(page, text(broken, "cpuid-r"));
     await page.click("#tab-lint");
@@ -176,10 +176,10 @@ describe("the page", () => {
     expect(shown.trim()).toBe(text(MILAN, "cpuid-r").trim());
   });
 
-  test("2 MB of garbage become one fault, and the page's thread works for less than 100 ms", async () => {
+  test("shows one fault for 2 MB of garbage, and blocks its thread for less than 100 ms", async () => {
     const { page } = await open();
     const session = await page.context().newCDPSession(page);
-    // Time of the thread, which other programs of this machine do not change.
+    // The limit is CPU time of the thread, which other programs of this machine do not change.
     await session.send("Performance.enable", { timeDomain: "threadTicks" });
     const worked = async (): Promise<number> => {
       const { metrics } = await session.send("Performance.getMetrics");
@@ -200,7 +200,7 @@ describe("the page", () => {
     expect((await worked()) - before).toBeLessThan(FREEZE);
   });
 
-  test("markup in a document stays text", async () => {
+  test("shows markup in a document as text", async () => {
     const { page, errors } = await open();
     await paste(page, '<img src=x onerror="document.title=1"> {"entries": "<b>"}');
     await page.waitForSelector("#documents > li");
@@ -208,7 +208,7 @@ describe("the page", () => {
     expect(errors).toEqual([]);
   });
 
-  test.each([[400], [1600]])("fits a screen of %i pixels in each view", async (width) => {
+  test.each([[400], [1600]])("fits a screen that is %i pixels wide in each view", async (width) => {
     const { page } = await open({ width });
     await paste(page, text(MILAN, "json"));
     await paste(page, text(ROME, "json"));
@@ -224,7 +224,7 @@ describe("the page", () => {
     expect(wide).toEqual([]);
   });
 
-  test("the tabs are used with the keyboard", async () => {
+  test("can switch its tabs with the keyboard", async () => {
     const { page } = await open();
     await paste(page, text(MILAN, "json"));
     await page.waitForSelector("#decoded h3");

@@ -1,6 +1,6 @@
 /**
- * The documentation site, made by scripts/docs.js without a warning and read from file://: every link inside leads
- * somewhere, the search works, and each page fits a narrow screen.
+ * Tests of the documentation site, which scripts/docs.js generates without a warning, read from file://: every internal
+ * link has a target, the search works, and each page fits a narrow screen.
  */
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -14,7 +14,7 @@ import { brokenLinks, brokenResults, pagesOf } from "./links.ts";
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 const BROWSER = process.env["CHROMIUM"] ?? "/usr/bin/chromium";
 const NARROW = { width: 400, height: 800 };
-// A string, because the page's globals are not this file's.
+// The script is a string because it uses the page's global variables.
 const WIDTH = "document.documentElement.scrollWidth";
 const folder = mkdtempSync(join(tmpdir(), "node-kvm-site-"));
 const site = join(folder, "site");
@@ -61,11 +61,11 @@ test("the @ioctl tag of a method links to the ioctl's section in KVM's manual", 
   );
 });
 
-test("the site's index by ioctl has each of the 119 pairs of ioctl and descriptor", () => {
+test("the site's index by ioctl contains each of the 119 pairs of ioctl and descriptor", () => {
   expect(pageOf("documents/Index_by_ioctl.html").match(/<tr>\s*<td>/g)).toHaveLength(119);
 });
 
-test("the site's index by errno names calls and causes", () => {
+test("the site's index by errno contains calls and causes", () => {
   const page = pageOf("documents/Index_by_errno.html");
   expect(page.match(/<h2 id="e[a-z0-9]+"/g)?.length).toBeGreaterThan(20);
   expect(page).toMatch(/<td><code>open<\/code><\/td>\s*<td>[^<]*another hypervisor/);
@@ -76,7 +76,7 @@ describe.skipIf(!existsSync(BROWSER))(
   () => {
     let browser: Browser;
     let page: Page;
-    /** Each complaint once, without the address of its page. */
+    /** Lists each error message once, without the address of its page. */
     const complaints = new Set<string>();
 
     beforeAll(async () => {
@@ -119,7 +119,7 @@ describe.skipIf(!existsSync(BROWSER))(
     });
 
     test("has no page that is wider than 400 pixels", async () => {
-      // Without scripts, which take most of the time and change nothing in the layout but the closed menu.
+      // Scripts are off because they take most of the time and change nothing in the layout except for the closed menu.
       const context = await browser.newContext({ viewport: NARROW, javaScriptEnabled: false });
       const names = pagesOf(site).values();
       const wide: string[] = [];
@@ -135,7 +135,7 @@ describe.skipIf(!existsSync(BROWSER))(
       expect(wide).toEqual([]);
     }, 600_000);
 
-    test("has no error on the main pages, which are not wider with scripts", async () => {
+    test("has no error on the main pages, which do not become wider when scripts run", async () => {
       const names = pagesOf(site).filter((name) => /^(classes|documents|modules)\//.test(name));
       const wide: string[] = [];
       for (const name of ["index.html", ...names]) {

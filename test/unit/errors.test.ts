@@ -1,4 +1,4 @@
-/** Tests of errors: their messages, codes, and the C names of errnos. */
+/** Tests of error classes: their messages, their codes, and the C names of errnos. */
 import { describe, expect, test } from "vitest";
 import {
   errnoName,
@@ -63,7 +63,7 @@ describe("a KvmError", () => {
     expect([error.reason, error.args]).toEqual([undefined, {}]);
   });
 
-  test("is an Error whose name is printed", () => {
+  test("is an Error that is printed with its class name", () => {
     const error = new KvmError({ call: "open", object: "/dev/kvm", errno: 2 });
     expect(error).toBeInstanceOf(Error);
     expect(String(error)).toBe("KvmError: open (/dev/kvm): ENOENT");
@@ -80,7 +80,7 @@ describe("a StateError", () => {
     expect(error).not.toBeInstanceOf(KvmError);
   });
 
-  test.each(codes)("with code %s has the form of Node's own errors", (code) => {
+  test.each(codes)("with code %s has the properties of Node's own errors", (code) => {
     expect(code).toMatch(/^ERR_[A-Z_]+$/);
   });
 });

@@ -1,4 +1,6 @@
-/** Tests of inspectable(): plain values of the kernel in hexadecimal, and the options of util.inspect. */
+/**
+ * Tests of inspectable(): it shows the kernel's plain values in hexadecimal, and respects the options of util.inspect.
+ */
 import { inspect } from "node:util";
 import { runInNewContext } from "node:vm";
 import { describe, expect, test } from "vitest";

@@ -10,7 +10,7 @@ import {
 
 const KNOWN = ["machineType", "id", "supported"];
 
-test("options with known members are accepted, also if their values are undefined", () => {
+test("options with known members are accepted, even if their values are undefined", () => {
   expect(refuseUnknown("f()", { id: 1, supported: undefined }, KNOWN)).toBeUndefined();
   expect(refuseUnknown("f()", {}, KNOWN)).toBeUndefined();
 });
@@ -37,7 +37,7 @@ test("the message about an unknown option with a name of a million letters is sh
   expect(() => refuseUnknown("f()", { ["x".repeat(1_000_000)]: 1 }, ["id"])).toThrow(message);
 });
 
-test("the error about missing options names all of them", () => {
+test("the error about missing options names all missing options", () => {
   expect(() => refuseMisfit("f()", { c: 1 }, ["a", "b"], ["c"])).toThrow(
     new TypeError("f(): missing members a, b"),
   );
@@ -67,7 +67,7 @@ test("the suggestion for an unknown option ignores a prefix that all options hav
   expect(nearestName("KVM_CAP_IRQCHIPS", ["KVM_CAP_IRQCHIP"])).toBe("KVM_CAP_IRQCHIP");
 });
 
-test("an option with a dissimilar name is not suggested for an unknown one", () => {
+test("an option with a dissimilar name is not suggested for an unknown option", () => {
   expect(nearestName("guestPhysAdr", ["guestPhysAddr", "slot"])).toBe("guestPhysAddr");
   expect(nearestName("userspaceAddr", ["slot", "flags"])).toBeUndefined();
 });

@@ -1,10 +1,10 @@
 /**
- * Every function that the addon imports: how it can fail, or why it is not made to fail. How a call is made
- * to fail is inject.c; test/house/native-calls.test.ts compares this table with the addon's imports.
+ * Every function that the addon imports: how it can fail, or why it is not made to fail. inject.c makes the calls fail;
+ * test/house/native-calls.test.ts compares this table with the addon's imports.
  */
 import { constants } from "node:os";
 
-/** How a function reports its failure; the numbers are those of inject.c. */
+/** How a function reports its failure; the numbers equal those in inject.c. */
 export const FORMS = { errno: 0, returned: 1, negated: 2 };
 
 const { EAGAIN, EBUSY, EFAULT, EINTR, EINVAL, EIO, EMFILE, ENFILE } = constants.errno;
@@ -15,13 +15,13 @@ const fails = (form, ...errors) => ({ form, errors });
 const errno = (...errors) => fails("errno", ...errors);
 const never = (reason) => ({ reason });
 
-/** The status of a Node-API call in an environment that ends, and that of any other failure. */
+/** The Node-API status for a call in an environment that ends, and the status for any other failure. */
 const [napi_generic_failure, napi_pending_exception] = [9, 10];
 const napi = fails("returned", napi_generic_failure, napi_pending_exception);
 const arguments_only = never("it fails only when an argument is null or has another type");
 const pure = never("it cannot fail");
 
-/** System calls and the C library's functions, by their names in C. */
+/** System calls and functions of the C library, by their names in C. */
 export const SYSTEM_CALLS = {
   arch_prctl: errno(EPERM, EOPNOTSUPP),
   close: errno(EINTR, EIO),
@@ -56,14 +56,14 @@ export const SYSTEM_CALLS = {
   write: errno(EINTR, EIO),
 };
 
-/** libuv's functions that ask the kernel for something. */
+/** Functions of libuv that make a system call. */
 export const LIBUV_CALLS = {
   uv_async_init: fails("negated", EMFILE, ENOMEM),
   uv_poll_init: fails("negated", ENOMEM, EPERM),
   uv_poll_start: fails("negated", EINVAL),
 };
 
-/** Node-API's functions that run JavaScript or make something: they fail when the environment ends. */
+/** Functions of Node-API that run JavaScript or create an object: they fail when the environment ends. */
 export const NODE_API_CALLS = {
   napi_add_async_cleanup_hook: napi,
   napi_add_finalizer: napi,
@@ -71,7 +71,7 @@ export const NODE_API_CALLS = {
   napi_call_function: napi,
   napi_check_object_type_tag: napi,
   napi_create_arraybuffer: napi,
-  // After a generic failure, Node has called the finalizer, which this file cannot do.
+  // After a real failure of this kind, Node has already called the finalizer, which an injected failure cannot do.
   napi_create_external_arraybuffer: fails("returned", napi_pending_exception),
   napi_create_function: napi,
   napi_create_object: napi,

@@ -1,7 +1,7 @@
 /**
- * Runs one program of programs.js repeatedly, each time with another failing call, and prints the result of each
- * run as a line of JSON: `node --expose-gc cases.js '{"library":…,"program":…,"cases":[…]}'`.
- * run.js selects the cases, and kills a process that hangs.
+ * Runs one program of programs.js repeatedly, each time with another failing call, and prints the result of each run as
+ * a line of JSON: `node --expose-gc cases.js '{"library":…,"program":…,"cases":[…]}'`. run.js selects the cases, and
+ * kills a process that hangs.
  */
 import { readdirSync, readlinkSync, writeSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -10,7 +10,10 @@ import { errnoName } from "node-kvm";
 import { FAILING, FORMS } from "./calls.js";
 import { DEVICE_PROGRAMS, HOST_PROGRAMS } from "./programs.js";
 
-/** `cases`: `{ call, error, nth, isAlways }`; without any, the calls of a first and a second life are counted. */
+/**
+ * `cases` is a list of `{ call, error, nth, isAlways }`; without it, the program counts the calls of a first and a
+ * second run.
+ */
 const { library, addon, program: name, cases, isCold } = JSON.parse(process.argv[2]);
 process.env["NODE_KVM_ADDON"] = addon;
 const injector = createRequire(import.meta.url)(library);
@@ -18,16 +21,16 @@ const wanted = [...Object.keys(FAILING), "syscall"];
 const names = injector.install(addon, `\n${wanted.join("\n")}\n`);
 const program = { ...HOST_PROGRAMS, ...DEVICE_PROGRAMS }[name];
 
-/** Synchronous, so that a line is out before the process crashes or hangs. */
+/** The write is synchronous, so that the line is printed before the process crashes or hangs. */
 const say = (line) => writeSync(1, `${JSON.stringify(line)}\n`);
 const counted = (list) => Object.fromEntries(names.map((call, i) => [call, list[i]]));
 
-/** Uncaught errors of a promise or a callback. */
+/** Errors of promises and callbacks that no code catches. */
 let stray = [];
 process.on("unhandledRejection", (error) => stray.push(error));
 process.on("uncaughtException", (error) => stray.push(error));
 
-/** Runs the program, then closes what it owns. Every error is kept. */
+/** Runs the program, then closes the handles that the program owns. The function returns every error. */
 async function live() {
   const owned = [];
   const own = (handle) => {
@@ -56,10 +59,10 @@ async function live() {
 }
 
 const MAPS = { uv_poll_init: "epoll_ctl", uv_poll_start: "epoll_ctl" };
-/** The names that an error may use for the failed call. */
+/** Returns the name of the failed call that an error may use. */
 const titleOf = (call) => MAPS[call] ?? call.replace(/64$/, "").replace("raw ", "");
 
-/** An error, its causes and its parts. */
+/** Lists an error, its causes and the errors of an AggregateError. */
 function* chainOf(error, depth = 0) {
   if (depth > 8 || typeof error !== "object" || error === null) return;
   yield error;
@@ -67,13 +70,13 @@ function* chainOf(error, depth = 0) {
   for (const part of error.errors ?? []) yield* chainOf(part, depth + 1);
 }
 
-/** Whether an error names the failed call and its errno. Node-API's failures have a message and no errno. */
+/** Returns whether an error names the failed call and its errno. A failure of Node-API has a message but no errno. */
 function isNamed(error, { call, error: number }) {
   if (call.startsWith("napi_")) return error instanceof Error && error.message !== "";
   const title = titleOf(call);
   return [...chainOf(error)].some((one) => {
     const said = String(one.message);
-    // Kvm.open() calls KVM_GET_API_VERSION, and reports its failure as a failure of open.
+    // Kvm.open() calls KVM_GET_API_VERSION, and reports a failure of this call as a failure of open.
     const isCall = title === "ioctl" ? /\bKVM_[A-Z]|^open \(/.test(said) : said.includes(title);
     return isCall && (said.includes(errnoName(number)) || said.includes(`errno ${number}`));
   });
@@ -90,7 +93,9 @@ function judge(errors, one) {
   return { outcome: "misleading", detail: errors.map(text).join(" | ") };
 }
 
-/** The open descriptors of the process. The addon keeps one epoll open, which belongs to no program. */
+/**
+ * Lists the open descriptors of the process. The addon keeps one epoll descriptor open, which belongs to no program.
+ */
 const descriptors = () =>
   readdirSync("/proc/self/fd")
     .flatMap((fd) => {
@@ -98,13 +103,16 @@ const descriptors = () =>
         const link = readlinkSync(`/proc/self/fd/${fd}`);
         return link.startsWith("pipe:") || link.startsWith("socket:") ? [] : [link];
       } catch {
-        return []; // the directory's own descriptor is closed by now
+        return []; // the descriptor of the directory listing is closed by now
       }
     })
     .filter((link) => !isCold || link !== "anon_inode:[eventpoll]")
     .sort();
 
-/** The descriptors that are open beyond `before`; the collector may have to close them. */
+/**
+ * Returns the descriptors that are open in addition to `before`, after the garbage collector had a chance to close
+ * them.
+ */
 async function leaked(before) {
   for (let i = 0; i < 6; i += 1) {
     const now = descriptors();
@@ -127,7 +135,9 @@ const busy = async (milliseconds) => {
   return (user + system) / 1000 / milliseconds;
 };
 
-/** Whether a thread uses the CPU though nothing runs; the collector's threads do for a moment. */
+/**
+ * Returns whether a thread uses the CPU although no code should run; the collector's threads do so only for a moment.
+ */
 async function isSpinning() {
   for (const milliseconds of [10, 50, 200, 400, 400, 400]) {
     if ((await busy(milliseconds)) < 0.7) return false;

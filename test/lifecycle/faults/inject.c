@@ -1,8 +1,8 @@
 // Makes one chosen call of the addon fail. Each function that node_kvm.node imports is replaced in
 // its global offset table by a thunk that counts the calls and fails the n-th one, so Node's own
 // calls are not affected. A preloaded library cannot replace napi_* and uv_*, because the dynamic
-// linker searches Node's executable first. calls.js lists the calls and their errnos. For tests
-// only; x86-64 Linux.
+// linker searches Node's executable first. calls.js lists the calls and their errnos. The library
+// is for tests on x86-64 Linux only.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <elf.h>
@@ -16,7 +16,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-// Node-API's part that is used here; node_api.h may not be installed.
+// The declarations of Node-API that this file uses; node_api.h may not be installed.
 typedef struct napi_env__* napi_env;
 typedef struct napi_value__* napi_value;
 typedef struct napi_callback_info__* napi_callback_info;
@@ -40,7 +40,7 @@ enum Form { kErrno = 0, kReturned = 1, kNegated = 2 };
 struct Call {
   char name[64];
   void* real;
-  int number;  // of a system call that goes through syscall(); else -1
+  int number;  // of a system call that goes through syscall(); otherwise -1
   int reached;
   int failed;
 };
@@ -72,8 +72,8 @@ static int IndexOf(const char* name) {
   return call_count++;
 }
 
-// Called by every thunk with the call's index and its first six arguments; also in a signal
-// handler.
+// Every thunk calls this function with the call's index and its first six arguments, also in a
+// signal handler.
 __attribute__((visibility("hidden"))) struct Decision node_kvm_decide(int index,
                                                                       const long* arguments) {
   struct Decision pass = {calls[index].real, 0};
@@ -82,7 +82,8 @@ __attribute__((visibility("hidden"))) struct Decision node_kvm_decide(int index,
       if (calls[i].number == arguments[0]) index = i;
     }
   }
-  // A standard signal needs no place in the queue: only a real-time signal answers EAGAIN.
+  // Only a real-time signal can fail with EAGAIN, because a standard signal needs no slot in the
+  // signal queue.
   if (calls[index].number == SYS_tgkill && arguments[3] < kFirstRealTimeSignal) return pass;
   const int nth = __atomic_add_fetch(&calls[index].reached, 1, __ATOMIC_SEQ_CST);
   if (armed.call != index || !(nth == armed.nth || (armed.always && nth > armed.nth))) return pass;
@@ -104,7 +105,7 @@ __attribute__((visibility("hidden"))) struct Decision node_kvm_decide(int index,
   return fail;
 }
 
-// eax has the index; all argument registers and the stack are the caller's.
+// EAX contains the index; all argument registers and the stack are the caller's.
 __asm__(
     ".pushsection .text\n"
     ".type node_kvm_enter, @function\n"
@@ -175,9 +176,8 @@ static void Replace(struct link_map* map, const Elf64_Rela* relocations, size_t 
   }
 }
 
-// install(path, wanted): loads the addon and replaces those of its imports that `wanted`
-// lists, each between newlines. Returns the names of the calls; the functions below use their
-// indices.
+// install(path, wanted) loads the addon and replaces the imports that `wanted` lists, each between
+// newlines. It returns the names of the calls; the functions below use the indices of these names.
 static napi_value Install(napi_env env, napi_callback_info info) {
   size_t count = 2;
   napi_value given[2] = {NULL};
@@ -230,7 +230,8 @@ static napi_value Install(napi_env env, napi_callback_info info) {
   return names;
 }
 
-// arm(index, nth, isAlways, error, form): counts from zero on; an index of -1 fails nothing.
+// arm(index, nth, isAlways, error, form) selects the call that fails and starts counting at zero;
+// with an index of -1, no call fails.
 static napi_value Arm(napi_env env, napi_callback_info info) {
   size_t count = 5;
   napi_value given[5] = {NULL};
@@ -258,7 +259,8 @@ static napi_value Numbers(napi_env env, size_t offset) {
   return list;
 }
 
-// reached(), failed(): the number of times that each call was reached or failed since arm().
+// reached() and failed() return the number of times that each call was made, or failed, since
+// arm().
 static napi_value Reached(napi_env env, napi_callback_info info) {
   (void)info;
   return Numbers(env, offsetof(struct Call, reached));

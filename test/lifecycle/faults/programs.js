@@ -1,7 +1,7 @@
 /**
- * Life-cycle programs for fault injection: each opens, uses and closes what the addon has, and asserts each
- * result. `own(handle)` closes the handle when the program ends, the last first. cases.js makes
- * the calls fail.
+ * Programs for fault injection: each program opens, uses and closes objects of the addon, and asserts each result.
+ * `own(handle)` closes the handle when the program ends; the last handle is closed first. cases.js makes the calls
+ * fail.
  */
 import assert from "node:assert/strict";
 import { rmSync, truncateSync, writeFileSync } from "node:fs";
@@ -19,16 +19,16 @@ import {
 } from "node-kvm/abi";
 
 const PORT = 0x10;
-// out 0x10, al; jmp to it
+// out 0x10, al; jmp to the out
 export const EXITS = Uint8Array.of(0xe6, PORT, 0xeb, 0xfc);
-// jmp to itself
+// jmp to the jmp itself
 export const SPINS = Uint8Array.of(0xeb, 0xfe);
 // mov al, 'a'; out 0x10, al; mov [0x2000], al; hlt
 const WRITES = Uint8Array.of(0xb0, 0x61, 0xe6, PORT, 0xa2, 0x00, 0x20, 0xf4);
 const SIZE = 0x10000;
 const PAGE = 4096;
 
-/** A VM with one vCPU that starts at the first byte of `code`. */
+/** Creates a VM with one vCPU that starts at the first byte of `code`. */
 export function machine(own, code, { prepare, flags = 0 } = {}) {
   const kvm = own(Kvm.open());
   const vm = own(kvm.createVm());
@@ -43,7 +43,7 @@ export function machine(own, code, { prepare, flags = 0 } = {}) {
   return { kvm, vm, memory, vcpu };
 }
 
-/** Runs the guest until it exits; any signal may end a synchronous run before. */
+/** Runs the guest until it exits; a signal may end a synchronous run earlier. */
 function exitOf(vcpu) {
   for (let i = 0; i < 100; i += 1) {
     const exit = vcpu.runSync();
@@ -52,7 +52,10 @@ function exitOf(vcpu) {
   throw new Error("the guest does not exit");
 }
 
-/** Starts a worker that runs a spinning guest synchronously; returns the promise of its end, and its vCPU's token. */
+/**
+ * Starts a worker that runs a spinning guest synchronously; returns a promise for the worker's end, and the vCPU's
+ * token.
+ */
 async function spinningWorker() {
   const worker = new Worker(new URL("spinning.js", import.meta.url));
   const ended = new Promise((resolve, reject) => {
@@ -116,7 +119,7 @@ export const HOST_PROGRAMS = {
     assert.equal(await again, 4n);
   },
   "a permission": () => {
-    // No CPU has this component.
+    // No CPU supports this component of the extended state.
     assert.throws(() => Kvm.reqXcompGuestPerm(63), { name: "KvmError" });
   },
 };
@@ -171,7 +174,7 @@ export const DEVICE_PROGRAMS = {
   },
   "a worker in KVM_RUN that is kicked": async () => {
     const { token, ended } = await spinningWorker();
-    // A signal of any kind may have ended the run before.
+    // A signal of any kind may have ended the run earlier.
     kickVcpu(token);
     assert.equal(await ended, 0);
   },
@@ -235,7 +238,7 @@ export const DEVICE_PROGRAMS = {
     interrupt.write();
     const run = vcpu.run();
     const signal = written.wait();
-    // A run that cannot start writes nothing.
+    // If the run cannot start, the eventfd is not signalled.
     await Promise.race([signal, run]);
     assert.ok((await signal) > 0n);
     vcpu.kick();

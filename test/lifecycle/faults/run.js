@@ -1,7 +1,7 @@
 /**
- * Makes each call of the addon fail once, in every program that reaches it, and prints a table of the
- * results: `node run.js '{"library":…,"addon":…,"isDevice":true,"scale":1}'`. scripts/faults.js builds the
- * library and calls this, here or in the lab.
+ * Makes each call of the addon fail once, in every program that makes the call, and prints a table of the results:
+ * `node run.js '{"library":…,"addon":…,"isDevice":true,"scale":1}'`. scripts/faults.js builds the library and runs this
+ * program, on this host or in the lab.
  */
 import { spawn } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
@@ -13,24 +13,27 @@ import { errnoName } from "node-kvm";
 import { FAILING, SYSTEM_CALLS } from "./calls.js";
 import { DEVICE_PROGRAMS, HOST_PROGRAMS } from "./programs.js";
 
-/** A life that takes longer than this hangs. A slow emulated CPU gets `scale` times as long. */
+/**
+ * A run of a program that takes more milliseconds than this is judged as a hang. A slow emulated CPU gets `scale` times
+ * as much time.
+ */
 const LIMIT_MS = 2000;
-/** Loading Node and this package. */
+/** The time limit in milliseconds for loading Node and this package. */
 const START_MS = 20_000;
-/** A run has hundreds of Node-API calls of one kind; at most this many fail per program, */
+/** The maximum number of calls of one Node-API function that fail per program; a run has hundreds. */
 const MOST_NODE_API_CALLS = 3;
-/** and at most this many faults are tried in all programs. */
+/** The maximum number of faults of one Node-API function in all programs. */
 const MOST_NODE_API_FAULTS = 24;
-/** The first 16 calls of a kind fail with every errno; each later call fails with one of them, in turn. */
+/** The first 16 calls of a function fail with every errno in turn; each later call fails with only one errno. */
 const MOST_WITH_ALL_ERRNOS = 16;
 
 const GOOD = new Set(["success", "error", "not reached"]);
 const EINTR = 4;
 
 /**
- * `device`: "none" runs the programs that need no device, "only" the others. `calls`: only these. `report`: a file for
- * the results; `judged`: the report of an earlier run, whose cases are skipped and count as reached. `most`: the number
- * of failing calls of a kind; `errors`: the number of errnos of each.
+ * `device`: "none" runs the programs that need no device, "only" runs the other programs. `calls`: only these.
+ * `report`: a file for the results; `judged`: the report of an earlier run, whose cases are skipped and count as
+ * reached. `most`: the number of failing calls of a function; `errors`: the number of errnos that each call fails with.
  */
 const folder = mkdtempSync(join(tmpdir(), "faults-"));
 process.on("exit", () => rmSync(folder, { recursive: true }));
@@ -92,7 +95,7 @@ const range = (count) => Array.from({ length: count }, (_, i) => i + 1);
 const mostOf = (call, count) =>
   Math.min(count, isNodeApi(call) ? MOST_NODE_API_CALLS : count, request.most ?? count);
 
-/** Returns a case for each call of a run, which fails once; and, if possible, a case in which all calls of a kind fail. */
+/** Returns one case per call, in which only that call fails; for a system call, also a case in which all calls fail. */
 function casesOf(call, count) {
   const errors = FAILING[call].errors.slice(0, request.errors);
   const single = range(mostOf(call, count)).flatMap((nth) =>
@@ -107,7 +110,7 @@ function casesOf(call, count) {
   return [...single, ...lasting];
 }
 
-/** Describes how a process ended early: its last case caused that. */
+/** Describes why a process ended early; the cause is the last case that it started. */
 function endingOf({ code, signal, isHung, errors }) {
   if (isHung) return { outcome: "hang" };
   const detail = errors.trim().split("\n").slice(-3).join(" / ");
@@ -131,7 +134,7 @@ function record(program, one, result) {
   if (!GOOD.has(result.outcome)) process.stderr.write(`${lineOf(results.at(-1))}\n`);
 }
 
-/** Runs cases in as few processes as they allow. */
+/** Runs the cases in as few processes as possible: a process that ends early is replaced by another. */
 async function runCases(program, cases, isCold) {
   for (let at = 0; at < cases.length; ) {
     const batch = [...cases.entries()].slice(at, isCold ? at + 1 : cases.length);
@@ -149,7 +152,7 @@ async function runCases(program, cases, isCold) {
     });
     const isWhole = !isOpen && at === batch[0][0] + batch.length;
     if (isWhole && end.code === 0) continue;
-    // The process did not end by itself, or was ended in the middle of a case.
+    // The process failed, or ended in the middle of a case.
     record(program, cases[Math.min(current, cases.length - 1)], endingOf(end));
     at = Math.max(at, current + 1);
   }
@@ -159,7 +162,10 @@ const reached = Object.fromEntries(Object.keys(FAILING).map((call) => [call, 0])
 const isEnough = (call) =>
   isNodeApi(call) && results.filter((one) => one.call === call).length >= MOST_NODE_API_FAULTS;
 
-/** Returns the calls that only the first run in a process makes, such as those that load the addon; one run is enough. */
+/**
+ * Returns whether a call is made only by the first run in a process, such as a call that loads the addon, and was not
+ * tested yet.
+ */
 const tried = new Set(judged.first);
 function isNew(call, count) {
   const key = `${call} ${count}`;
@@ -173,7 +179,7 @@ for (const program of programs) {
   const { cold, warm } = await countCalls(program);
   for (const call of Object.keys(FAILING)) reached[call] += cold[call] ?? 0;
   const chosen = Object.keys(FAILING).filter((call) => isChosen(call) && !isEnough(call));
-  // Each case has its own process; Node-API's calls were judged without a device before, which is faster.
+  // Each of these cases needs its own process; an earlier, faster run without a device has tested the Node-API calls.
   const first = chosen
     .filter((call) => request.judged === undefined || !isNodeApi(call))
     .filter((call) => isNew(call, (cold[call] ?? 0) - (warm[call] ?? 0)));
@@ -223,7 +229,7 @@ for (const row of rows) {
 
 const bad = results.filter(({ outcome }) => !GOOD.has(outcome));
 for (const one of bad) process.stdout.write(`${lineOf(one)}\n`);
-// A call that no program reaches was not judged.
+// A call that no program makes was not tested.
 const failures = (call) =>
   results.filter((one) => one.call === call && one.outcome !== "not reached");
 const isJudged = (call) => failures(call).length > 0 || judged.calls.includes(call);

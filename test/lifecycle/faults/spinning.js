@@ -1,4 +1,4 @@
-/** A worker that runs a guest that never exits: it posts the vCPU's token, and ends with the run. */
+/** A worker that runs a guest that never exits: the worker posts the vCPU's token, and ends when the run ends. */
 import { parentPort } from "node:worker_threads";
 import { machine, SPINS } from "./programs.js";
 

@@ -1,6 +1,7 @@
 /**
- * Compares every field of every struct with C: a program compiled with the kernel's headers reads our bytes, and we
- * read its bytes. The program is c-program.ts; tests without C are roundtrip.test.ts.
+ * Compares every field of every struct with C: a program that is compiled with the kernel's headers reads bytes that
+ * this package wrote, and this package reads bytes that the program wrote. c-program.ts generates the program;
+ * roundtrip.test.ts contains the tests without C.
  */
 
 import { mkdtempSync, rmSync } from "node:fs";
@@ -26,7 +27,7 @@ import { cStructs, inC, pathsOf, structFacts } from "./c-structs.ts";
 import { MADE_BITS_IN_C, MadeBits, madeBitsInC } from "./made-bits.ts";
 import { bytesOf, covering, type Members, only, structValue } from "./values.ts";
 
-/** The values depend only on the seed, so a failure can be repeated. */
+/** The values depend only on the seed, so that a failure can be reproduced. */
 const SEED = 20_261_123;
 const RANDOM = 5;
 
@@ -34,13 +35,13 @@ const layouts: readonly Layout[] = [...Object.values<Layout>(structs), MadeBits]
 const byName = layouts.map((layout) => [layout.name, layout] as const);
 const known = new Map([...cStructs(structFacts()), ...madeBitsInC]);
 
-/** A value's fields as one side reads them, under C's names. */
+/** A value's fields as C or this package reads them, under the C names. */
 interface View {
-  /** The bytes after the value was written. */
+  /** The bytes of the struct after the value was written. */
   readonly written: string;
-  /** The fields that the value names: as given, and as C reads them in our bytes. */
+  /** The fields that the value contains: the given values, and the values that C reads from this package's bytes. */
   readonly given: unknown;
-  /** All fields in our bytes; of a union, every member. */
+  /** All fields that this package's bytes contain; for a union, the fields of every member. */
   readonly read: unknown;
 }
 interface Views {
@@ -51,20 +52,18 @@ interface Views {
 let program: CProgram | undefined;
 let views: ReadonlyMap<string, readonly Views[]> = new Map();
 
-/** Values that name every field that C has, and some more. */
+/** Returns values in which every field that C has occurs, and additional random values. */
 const valuesOf = (layout: Layout): readonly Members[] => [
   ...covering(layout, pathsOf(known, layout.name), SEED),
   ...fc.sample(structValue(layout), { seed: SEED, numRuns: RANDOM }),
 ];
 
-/** The bytes before a value is written: zeros, and arbitrary ones. */
+/** The bytes before a value is written: zeros, or arbitrary bytes. */
 function starts(length: number): readonly Uint8Array[] {
   return [new Uint8Array(length), ...fc.sample(bytesOf(length), { seed: SEED, numRuns: 1 })];
 }
 
-/**
- * Reads all fields under C's names; an error is returned as a view, so that the other structs are still compared.
- */
+/** Reads all fields under their C names; returns an error as a view, so that the other structs are still compared. */
 function readAll(layout: Layout, bytes: Uint8Array): unknown {
   try {
     return inC(known, layout.name, read(layout as Layout<Members>, bytes));
@@ -73,7 +72,7 @@ function readAll(layout: Layout, bytes: Uint8Array): unknown {
   }
 }
 
-/** Reads and writes values of these structs with C, in one run of the program. */
+/** Reads and writes values of the given structs with C, in one run of the program. */
 function compare(compiled: CProgram, some: readonly Layout[]): ReadonlyMap<string, Views[]> {
   const questions = some.flatMap((layout) =>
     valuesOf(layout).flatMap((value) =>
@@ -107,7 +106,7 @@ function leaves(value: unknown, path: string): readonly (readonly [string, strin
   );
 }
 
-/** Lists the differences of the first value that has any, one line per integer. */
+/** Lists the differences of the first value that has a difference, one line per integer. */
 function differences(pairs: readonly Views[]): readonly string[] {
   const first = pairs.filter(({ ours, c }) => !isDeepStrictEqual(ours, c)).slice(0, 1);
   return first.flatMap(({ ours, c }) => {
@@ -118,7 +117,7 @@ function differences(pairs: readonly Views[]): readonly string[] {
   });
 }
 
-/** Returns the program, or skips a test if it cannot be compiled here. */
+/** Returns the program, or skips a test if the program cannot be compiled on this machine. */
 function requireC({ skip }: TestContext): CProgram {
   skip(missing.length > 0, `missing here: ${missing.join(", ")}`);
   if (!program) throw new Error("the program has not been compiled");
@@ -134,20 +133,17 @@ describe(`a C program and this package exchange random values (seed ${SEED})`, (
   }, 120_000);
   afterAll(() => rmSync(directory, { recursive: true }));
 
-  test.for(byName)(
-    "a value of %s that one of them writes is read unchanged by the other",
-    ([name], context) => {
-      requireC(context);
-      const pairs = views.get(name) ?? [];
-      expect(pairs.length).toBeGreaterThan(RANDOM);
-      expect(differences(pairs)).toEqual([]);
-    },
-  );
+  test.for(byName)("C or this package reads a written value of %s unchanged", ([name], context) => {
+    requireC(context);
+    const pairs = views.get(name) ?? [];
+    expect(pairs.length).toBeGreaterThan(RANDOM);
+    expect(differences(pairs)).toEqual([]);
+  });
 
   describe("a planted fault", () => {
     afterEach(() => vi.restoreAllMocks());
 
-    /** A copy of a layout with some fields changed. */
+    /** Copies a layout and changes some of its fields. */
     const changed = (
       layout: Layout,
       changes: Readonly<Record<string, Partial<Field>>>,
@@ -201,7 +197,7 @@ describe(`a C program and this package exchange random values (seed ${SEED})`, (
       const { u32 } = scalars;
       vi.spyOn(u32, "get").mockImplementation((view, at) => view.getUint32(at));
       vi.spyOn(u32, "set").mockImplementation((view, at, value) => view.setUint32(at, value));
-      // A copy, because generated code reads and writes Segment itself.
+      // The test changes a copy, because the generated code uses Segment itself.
       expect(judge({ ...Segment }, compiled)).toMatch(
         /^written: .*\ngiven\.limit: .*\nread\.limit: .*$/,
       );

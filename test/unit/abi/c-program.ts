@@ -1,6 +1,6 @@
 /**
- * A C program that has every struct from the kernel's headers, independent of our layouts: it reads the fields of
- * given bytes, and writes given fields to bytes. Names and types are c-structs.ts.
+ * Generates a C program with every struct from the kernel's headers, independent of this package's layouts: it reads
+ * the fields of given bytes, and writes given fields to bytes. c-structs.ts has the names and types.
  */
 
 import { execFileSync, spawnSync } from "node:child_process";
@@ -15,7 +15,10 @@ const { NODE_KVM_UAPI } = process.env;
 const headers = NODE_KVM_UAPI ?? join(import.meta.dirname, "../../../../shared/data/uapi-7.2");
 const has = (program: string): boolean => spawnSync(program, ["--version"]).status === 0;
 
-/** Returns what this machine lacks to compile and run the program; undefined if nothing. */
+/**
+ * Returns the name of the program that this machine needs to compile and run the C program and does not have, or
+ * undefined.
+ */
 export const missing: readonly string[] = [
   ...(existsSync(headers) ? [] : ["Linux 7.2 UAPI headers (NODE_KVM_UAPI names them)"]),
   ...(has("gcc") ? [] : ["gcc"]),
@@ -73,7 +76,7 @@ int main(void) {
 }
 `;
 
-/** The names of a struct's type and functions in the program. */
+/** The names of a struct's type and functions in the C program. */
 const idOf = (name: string): string => name.replaceAll(".", "__");
 
 /** Returns C code that prints one integer as a JSON string. */
@@ -148,7 +151,8 @@ function programOf(structs: Structs, declarations: string): string {
 }
 
 /**
- * The numbers that the functions write_… read: whether a field is given, and the number of elements, before them.
+ * Lists the numbers that the functions write_… read: for each field, whether it is given, then the number of elements,
+ * then the elements.
  */
 function numbersOf(structs: Structs, name: string, given: Members): readonly string[] {
   return structOf(structs, name).fields.flatMap(({ name: field, inner }) => {
@@ -160,7 +164,7 @@ function numbersOf(structs: Structs, name: string, given: Members): readonly str
   });
 }
 
-/** A struct's name, a value of it, and the bytes before and after this package has written it. */
+/** The name of a struct, a value of the struct, and the bytes before and after this package wrote the value. */
 export interface Question {
   readonly name: string;
   readonly value: Members;
@@ -168,13 +172,16 @@ export interface Question {
   readonly after: Uint8Array;
 }
 
-/** The program's answer: every field of our bytes, and the bytes after C has written the value, in hexadecimal. */
+/**
+ * The program's answer: every field that C reads in this package's bytes, and the bytes after C wrote the value, in
+ * hexadecimal.
+ */
 export interface Answer {
   readonly fields: Members;
   readonly bytes: string;
 }
 
-/** Compiles the program in a directory of the caller. */
+/** Compiles the program in a directory that the caller owns. */
 export class CProgram {
   readonly #path: string;
   readonly #structs: Structs;
@@ -188,7 +195,7 @@ export class CProgram {
     });
   }
 
-  /** Answers all questions in one run. */
+  /** Answers all questions in one run of the program. */
   ask(questions: readonly Question[]): readonly Answer[] {
     const names = [...this.#structs.keys()];
     const input = questions.flatMap(({ name, value, before, after }) => {

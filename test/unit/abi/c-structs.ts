@@ -1,27 +1,27 @@
 /**
- * The structs under their C names, from the facts that were extracted from the headers: their fields, the paths of
- * these, and our values under C's names. The program that uses these names is c-program.ts.
+ * Describes the structs under their C names, from the facts that were extracted from the headers: fields, field paths,
+ * and values of this package converted to C names. c-program.ts generates the program that uses these names.
  */
 
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Members, Path } from "./values.ts";
 
-/** A field as C declares it: the type of its elements, and its dimensions; 0 for a flexible array. */
+/** A field as C declares it: the element type and the array dimensions, with 0 for a flexible array. */
 export interface CField {
   readonly name: string;
   readonly type: string;
   readonly dims: readonly number[];
-  /** The struct of its elements, by its name in this file. */
+  /** The struct of the field's elements, by its name in this file. */
   readonly inner: string | undefined;
-  /** Its expression in the struct at `p`. */
+  /** The C expression of the field in the struct at `p`. */
   readonly at: string;
 }
 
-/** A struct or union; an unnamed one is named by its path. */
+/** A struct or union; an unnamed struct is named by its path. */
 export interface CStruct {
   readonly name: string;
-  /** Its type in C. */
+  /** The C type of the struct. */
   readonly type: string;
   readonly fields: readonly CField[];
 }
@@ -37,11 +37,11 @@ type StructFacts = Readonly<Record<string, { readonly fields: readonly FieldFact
 
 const FACTS = join(import.meta.dirname, "../../../gen/facts/kvm-abi.json");
 
-/** Converts a field's C name to ours. */
+/** Converts a field's C name to the name in this package. */
 const ours = (name: string): string =>
   name.replace(/_+([a-z0-9])/g, (_, next: string) => next.toUpperCase());
 
-/** Creates the structs of these facts, including the inline ones. */
+/** Creates the descriptions of all structs in the facts, including the inline structs. */
 export function cStructs(facts: StructFacts): ReadonlyMap<string, CStruct> {
   const found = new Map<string, CStruct>();
   const add = (name: string, type: string, fields: readonly FieldFact[]): void => {
@@ -50,7 +50,7 @@ export function cStructs(facts: StructFacts): ReadonlyMap<string, CStruct> {
   const fieldOf = (owner: string, type: string, field: FieldFact): CField => {
     const { name, dims = [], size, fields } = field;
     const at = `p->${name}`;
-    // A union that has only flexible arrays is an array of bytes in our layouts.
+    // A union of flexible arrays only is an array of bytes in this package's layouts.
     if (size === 0) {
       const bytes = `((unsigned char *)&${at})`;
       return { name, type: "u8", dims: [0], inner: undefined, at: bytes };
@@ -78,14 +78,14 @@ export function structFacts(): StructFacts {
   return structs;
 }
 
-/** Returns the struct with a layout's name. */
+/** Returns the struct that has the name of a layout. */
 export function structOf(structs: ReadonlyMap<string, CStruct>, name: string): CStruct {
   const struct = structs.get(name);
   if (!struct) throw new Error(`the facts have no ${name}`);
   return struct;
 }
 
-/** Lists the paths of a struct's integers, under our names. */
+/** Lists the paths of a struct's integers, under this package's names. */
 export function pathsOf(structs: ReadonlyMap<string, CStruct>, name: string): readonly Path[] {
   return structOf(structs, name).fields.flatMap((field) => {
     const ways = field.inner === undefined ? [[]] : pathsOf(structs, field.inner);
@@ -98,7 +98,7 @@ const deep = (value: unknown, one: (element: unknown) => unknown): unknown =>
     ? Array.from(value, (element) => deep(element, one))
     : one(value);
 
-/** Converts one of our values to C's names, with integers in decimal. */
+/** Converts a value of this package to C names, with integers in decimal. */
 export function inC(
   structs: ReadonlyMap<string, CStruct>,
   name: string,

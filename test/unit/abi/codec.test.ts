@@ -1,4 +1,7 @@
-/** A compiled layout and an interpreter of layouts agree: on any value, on missing, unusual and wrong members. */
+/**
+ * Tests that a compiled codec and the interpreter of its layout agree on any value, and on missing, unusual and wrong
+ * members.
+ */
 
 import { isDeepStrictEqual } from "node:util";
 import fc from "fast-check";
@@ -12,18 +15,18 @@ import { type Members, structValue } from "./values.ts";
 
 const layouts: readonly Layout[] = [...Object.values(structs), MadeBits];
 const byName = layouts.map((layout) => [layout.name, layout] as const);
-/** The structs whose members programs send most, each of which is made wrong. */
+/** The structs that programs send most often; the test makes each of their members wrong. */
 const frequent = [Regs, structs.Segment, Sregs, CpuidEntry2, Cpuid2, structs.MsrEntry, Msrs].map(
   (layout: Layout) => [layout.name, layout] as const,
 );
 
-/** A value with some of its members left out, and the others in another order. */
+/** A value without some of its members, and with the remaining members in another order. */
 const partOf = (layout: Layout): fc.Arbitrary<Members> =>
   structValue(layout).chain((value) =>
     fc.shuffledSubarray(Object.entries(value)).map((some) => Object.fromEntries(some)),
   );
 
-/** The bytes of a value, or the class of its error. */
+/** Returns the bytes of a value, or the class of the error. */
 function outcome(encoding: () => Uint8Array): unknown {
   try {
     return encoding();

@@ -1,4 +1,4 @@
-/** Claims about the table of exits: it has every exit of x86, with every field of its members of `kvm_run`. */
+/** Tests of the table of exits: it contains every exit of x86, with every field of the exit's members of `kvm_run`. */
 import { describe, expect, test } from "vitest";
 import {
   EXIT_UNION_BYTES,
@@ -13,7 +13,7 @@ import { Run } from "../../../lib/abi/generated/structs.ts";
 import { cName, leavesOf } from "../../../lib/trace/leaf.ts";
 import { decode } from "../kvm/kvm-run.ts";
 
-/** The exits of other architectures, by their members of the union; `undefined` if the exit has none. */
+/** Maps the exits of other architectures to their members of the union, or to `undefined` if the exit has no member. */
 const OTHER_ARCHITECTURES: Readonly<Partial<Record<ExitReasonName, string | undefined>>> = {
   KVM_EXIT_S390_SIEIC: "s390_sieic",
   KVM_EXIT_S390_RESET: "s390_reset_flags",
@@ -39,7 +39,7 @@ const leaves = leavesOf(Run).map(({ path }) => path);
 
 const byText = (a: string, b: string): number => (a < b ? -1 : 1);
 
-/** The fields of a row, of all three kinds. */
+/** Lists the fields of a row: data fields, selectors and fields of its variants. */
 function fieldsOf(name: X86ExitName): readonly string[] {
   const row = exitRow(KVM_EXIT_REASONS[name]);
   return [...(row?.fields ?? []), ...(row?.varying?.fields ?? []), ...(row?.others?.fields ?? [])];
@@ -50,7 +50,7 @@ test("every KVM_EXIT_* constant of the headers is in the exit table or belongs t
 });
 
 test.each(names)(
-  "the row of %s in the exit table has every field of its union members exactly once",
+  "the row of %s in the exit table contains every field of its union members exactly once",
   (name) => {
     const { members } = EXITS[name];
     const wanted = leaves.filter((path) => members.some((member) => path.startsWith(`${member}.`)));
@@ -78,7 +78,7 @@ test("kvm_run's exit union has the size of its padding", () => {
   expect(padding?.type).toEqual({ of: "u8", count: EXIT_UNION_BYTES });
 });
 
-/** The fields of `kvm_run` that select one form of an exit with several. */
+/** The fields of `kvm_run` that select the variant of an exit with several variants. */
 const FORMS: Readonly<Partial<Record<X86ExitName, Parameters<typeof decode>[0]>>> = {
   KVM_EXIT_IO: { io: { size: 1, dataOffset: 4096n } },
   KVM_EXIT_HYPERV: { hyperv: { type: 1 } },

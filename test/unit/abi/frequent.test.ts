@@ -1,6 +1,6 @@
 /**
- * Claims about the generated readers and writers: they read and write as an interpreter of layouts does, and a writer
- * leaves each value that is not whole to codec.ts.
+ * Tests that generated readers and writers agree with an interpreter of layouts, and that a writer leaves every
+ * incomplete value to codec.ts.
  */
 
 import { isDeepStrictEqual } from "node:util";
@@ -19,7 +19,7 @@ const written = all.flatMap(([name, layout, { write }]) =>
 );
 const NUMBERS = { numRuns: 20 };
 
-/** Any value of a struct with all members in the struct's order, which is that of a value that was read. */
+/** Any value of a struct with all members in the struct's order, which is the order in a value that was read. */
 const wholeValue = (layout: Layout): fc.Arbitrary<Members> =>
   structValue(layout).map((value) => read(layout, encode(layout, value)) as Members);
 
@@ -27,7 +27,7 @@ function viewOf(bytes: Uint8Array): DataView {
   return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
-/** Values of which most do not fit any member, and some fit one after a conversion. */
+/** Values most of which fit no member; some fit a member after a conversion. */
 const UNUSUAL = [
   ...[null, undefined, "1", 0, 1, 0.5, -1, 2 ** 8, 2 ** 16, 2 ** 32, 2 ** 53, Number.NaN, true],
   ...[0n, -1n, 2n ** 64n - 1n, 2n ** 64n],
@@ -35,7 +35,10 @@ const UNUSUAL = [
   ...[[1n, 2n, 3n, 4n], [1n, 2n, 3n, 2n ** 64n], {}, new Map(), new Uint32Array(3)],
 ];
 
-/** Compares a writer's answer with the interpreter's: a value may be left to codec.ts, but not be written wrongly. */
+/**
+ * Compares a writer's result with the interpreter's: a writer may leave a value to codec.ts, but must not write it
+ * wrongly.
+ */
 function outcome(layout: Layout, value: Members, isWritten: boolean, bytes: Uint8Array): string {
   if (!isWritten) return "as interpreted";
   try {
@@ -107,7 +110,7 @@ describe.each(written)("the generated writer of struct %s", (_, layout, write) =
     expect(bytes).toEqual(new Uint8Array(layout.size));
   });
 
-  test("writes the members before the first one that does not fit", () => {
+  test("writes the members before the first member that does not fit", () => {
     const value = read(layout, new Uint8Array(layout.size).fill(1)) as Members;
     for (const { name, offset } of layout.fields) {
       const bytes = new Uint8Array(layout.size);

@@ -1,7 +1,7 @@
 /**
- * Writes and reads a struct in the plainest way: one field after the other, by its layout, without a compiled form. It
- * is the reference for lib/abi/codec.ts, and shares only the layouts and their sizes with it. It throws any error for a
- * value that does not fit; the messages are refusal.test.ts.
+ * Writes and reads a struct in the simplest way: one field after the other, by its layout, without a compiled form. The
+ * interpreter is the reference for lib/abi/codec.ts, and shares only the layouts and their sizes with it. It throws an
+ * arbitrary error for a value that does not fit; refusal.test.ts tests the messages.
  */
 import {
   type Field,
@@ -15,7 +15,7 @@ import { sizeOf } from "../../../lib/abi/struct.ts";
 
 type Members = Readonly<Record<string, unknown>>;
 
-/** The bits of an integer as a string of bytes, lowest first. */
+/** Returns the bits of an integer as little-endian bytes. */
 function toBytes(value: bigint, length: number): number[] {
   return Array.from({ length }, (_, i) => Number((value >> BigInt(8 * i)) & 0xffn));
 }
@@ -119,7 +119,7 @@ function readField({ type, offset, bits }: Field, bytes: Uint8Array): unknown {
   return isWide(type) ? value : Number(value);
 }
 
-/** Reads a struct from the start of bytes that end where it ends. */
+/** Reads a struct from the start of bytes that end with the struct. */
 export function interpretedRead(layout: Layout, bytes: Uint8Array): Members {
   const { fields, tail } = layout;
   const members = fields.map((field) => [field.name, readField(field, bytes)] as const);
@@ -131,7 +131,7 @@ export function interpretedRead(layout: Layout, bytes: Uint8Array): Members {
   return { ...value, [tail.name]: readList(tail.element, place, count) };
 }
 
-/** Encodes a struct with this many elements in its tail, into bytes of this value. */
+/** Encodes a value with `tailLength` elements in its tail, into bytes that are preset to `fill`. */
 export function interpretedEncode(
   layout: Layout,
   value: unknown,

@@ -29,7 +29,7 @@ const exceptions = (
 
 const named = IOCTLS.map((ioctl) => [ioctl.name, ioctl] as const);
 
-/** Names of fields that may be addresses; a bitmap in the struct may have such a name, too. */
+/** Matches names of fields that may contain addresses; a bitmap inside the struct may have such a name, too. */
 const looksLikeAddress = /addr|hva|bitmap/i;
 
 function innerLayouts(type: FieldType): readonly Layout[] {
@@ -47,7 +47,7 @@ function namesOf(kind: Ioctl["kind"]): readonly string[] {
   return IOCTLS.filter((ioctl) => ioctl.kind === kind).map(({ name }) => name);
 }
 
-test("the table has 119 pairs of an ioctl and a descriptor, of 106 different ioctls", () => {
+test("the table has 119 pairs of an ioctl and a descriptor, for 106 different ioctls", () => {
   expect([rows.length, IOCTLS.length]).toEqual([119, 106]);
   expect(new Set(IOCTLS.map(({ request }) => request)).size).toBe(106);
 });
@@ -61,7 +61,7 @@ describe.each(rows)("the ioctl %s on %s", (name, fd, request, size) => {
     expect(ioctls).toHaveProperty(name, ioctlByRequest(Number(request)));
   });
 
-  test("has a request number whose direction, type, number and size are those of its row", () => {
+  test("has a request number whose direction, type, number and size equal those in its row", () => {
     const number = Number(request) & 0xff;
     expect(decodeRequest(Number(request))).toMatchObject({
       type: 0xae,
@@ -70,14 +70,14 @@ describe.each(rows)("the ioctl %s on %s", (name, fd, request, size) => {
     });
   });
 
-  test("names a capability that exists, or none", () => {
+  test("names either no capability or a capability that exists", () => {
     const capabilities = [null, ...Object.keys(KVM_CAPABILITIES)];
     expect(capabilities).toContain(ioctlByRequest(Number(request))?.capability[fd]);
   });
 });
 
 describe("the kinds of an ioctl's argument", () => {
-  test("cannot be derived from the request number: REINJECT_CONTROL is an _IO request, but takes 32 bytes", () => {
+  test("the kind cannot be derived from the request number: REINJECT_CONTROL is an _IO request, but takes 32 bytes", () => {
     const { request, kind, size } = ioctls.KVM_REINJECT_CONTROL;
     expect([decodeRequest(request).size, kind, size]).toEqual([0, "plain", 32]);
   });
@@ -94,14 +94,14 @@ describe("the kinds of an ioctl's argument", () => {
   });
 
   test.each(named.filter(([, { kind }]) => kind === "none" || kind === "value"))(
-    "the ioctl %s takes no bytes",
+    "the ioctl %s takes no bytes as its argument",
     (_, { size, direction, struct }) => {
       expect([size, direction, struct]).toEqual([0, "none", undefined]);
     },
   );
 
   test.each(named.filter(([, { kind }]) => kind !== "none" && kind !== "value"))(
-    "the ioctl %s takes the bytes of its struct",
+    "the ioctl %s takes the bytes of its struct as its argument",
     (_, { size, direction, struct, request }) => {
       expect(size).toBe(struct?.size ?? decodeRequest(request).size);
       expect(size).toBeGreaterThan(0);
@@ -114,14 +114,14 @@ describe("the kinds of an ioctl's argument", () => {
   );
 
   test.each(suspects)(
-    'the ioctl %s, whose struct has a field named like an address, is "pointing" or has a reason why not',
+    'the ioctl %s, with a struct field that has an address-like name, is "pointing" or has a stated reason',
     (name, ioctl) => {
       const isJudged = exceptions[name]?.kind === ioctl.kind && exceptions[name].reason !== "";
       expect(ioctl.kind === "pointing" || isJudged).toBe(true);
     },
   );
 
-  test('the "pointing" ioctls, whose struct contains an address, are exactly these', () => {
+  test('exactly these ioctls, whose struct contains an address, are "pointing"', () => {
     expect([...namesOf("pointing")].sort((a, b) => a.localeCompare(b))).toEqual([
       "KVM_CLEAR_DIRTY_LOG",
       "KVM_ENABLE_CAP",
@@ -150,7 +150,7 @@ describe("the kinds of an ioctl's argument", () => {
     expect(lies.map(({ name }) => name).filter((name) => !exceptions[name]?.reason)).toEqual([]);
   });
 
-  test("four ioctls return a new descriptor, and one writes it", () => {
+  test("four ioctls return a new descriptor, and one ioctl writes a new descriptor to its argument", () => {
     const answering = IOCTLS.filter(({ result }) => result === "fd").map(({ name }) => name);
     expect(new Set(answering)).toEqual(
       new Set(["KVM_CREATE_VM", "KVM_CREATE_VCPU", "KVM_GET_STATS_FD", "KVM_CREATE_GUEST_MEMFD"]),
@@ -169,7 +169,7 @@ describe("decoding a request", () => {
     });
   });
 
-  test("a request number with all bits set is decoded as unsigned", () => {
+  test("a request number with all bits set is decoded as an unsigned number", () => {
     const parts = { direction: "inout", size: 0x3fff, type: 0xff, number: 0xff };
     expect(decodeRequest(0xffff_ffff)).toEqual(parts);
   });
@@ -181,7 +181,7 @@ describe("decoding a request", () => {
     },
   );
 
-  test("a request number is not found for a descriptor of another kind, or if KVM does not have it", () => {
+  test("a request number is not found for another kind of descriptor, or if KVM does not define it", () => {
     const request = 0x4008ae90;
     expect(ioctlByRequest(request, "vm")).toBeUndefined();
     expect(ioctlByRequest(0x1234)).toBeUndefined();
@@ -195,7 +195,7 @@ describe("the lists of KVM's constants", () => {
     expect(numbers).toEqual(numbers.toSorted((a, b) => a - b));
   });
 
-  test("contain every exit reason from 0 to the highest", () => {
+  test("contain every exit reason from 0 to the highest reason", () => {
     expect(Object.values(KVM_EXIT_REASONS)).toEqual(Array.from({ length: 44 }, (_, i) => i));
   });
 

@@ -1,12 +1,12 @@
 /**
- * A struct of bit fields that no KVM header has yet: signed, wide, and across bytes. Its layout is that of
- * gen/layout.py, by whose rule a field's offset is the byte of its first bit.
+ * A struct with kinds of bit fields that no KVM header has yet: signed, wide, and across bytes. Its layout follows
+ * gen/layout.py, where the offset of a bit field is the byte of its first bit.
  */
 
 import type { Layout } from "../../../lib/abi/struct.ts";
 import { type CStruct, cStructs } from "./c-structs.ts";
 
-/** Its declaration in C. */
+/** The C declaration of the struct. */
 export const MADE_BITS_IN_C = `
 struct made_bits {
   __u32 low : 3, high : 29;
@@ -39,7 +39,7 @@ export const MadeBits: Layout = {
   ],
 };
 
-/** Its names in C. */
+/** The C names of the struct and its fields. */
 export const madeBitsInC: ReadonlyMap<string, CStruct> = cStructs({
   made_bits: {
     fields: MadeBits.fields.map(({ name, type }) => ({ name, type: String(type) })),

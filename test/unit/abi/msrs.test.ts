@@ -1,4 +1,4 @@
-/** Claims about the table of MSRs: each number has one name, and the names are unique. */
+/** Tests of the table of MSRs: each number has one name, and the names are unique. */
 import { expect, test } from "vitest";
 import * as constants from "../../../lib/abi/generated/constants.ts";
 import { MSRS, msrName } from "../../../lib/abi/msrs.ts";
@@ -12,7 +12,7 @@ test("every MSR number in the table is a u32", () => {
   expect(Object.values(MSRS).filter((index) => index !== index >>> 0)).toEqual([]);
 });
 
-test("the table of MSRs has every MSR of KVM's headers", () => {
+test("the table of MSRs contains every MSR of KVM's headers", () => {
   const generated = Object.entries(constants).filter(([name]) => name.startsWith("MSR_KVM_"));
   expect(generated.length).toBeGreaterThan(10);
   expect(generated.map(([, index]) => msrName(Number(index)))).toEqual(

@@ -1,11 +1,11 @@
-/** Tests of rejected values: the error names the place and the expected value. */
+/** Tests of rejected values: the error names the member and the expected value. */
 
 import { describe, expect, test } from "vitest";
 import * as structs from "../../../lib/abi/generated/structs.ts";
 import { encode, type Layout, read, sizeOf, write } from "../../../lib/abi/struct.ts";
 import { CpuidTable } from "../../../lib/cpuid/index.ts";
 
-/** Values that TypeScript would reject, and JavaScript may pass. */
+/** Values that TypeScript rejects but JavaScript code may pass. */
 const wrong: readonly (readonly [Layout, unknown, Error])[] = [
   [structs.Regs, { raxx: 1n }, new TypeError('kvm_regs has no field "raxx"; did you mean "rax"?')],
   [
@@ -136,7 +136,7 @@ describe("the message that rejects a value", () => {
     expect(() => write(structs.Regs, {}, new Uint8Array(144), 8)).toThrow(error);
   });
 
-  test("states that the count needs more bytes than were passed", () => {
+  test("states that the count needs more bytes than the caller passed", () => {
     const bytes = new Uint8Array(sizeOf(structs.Cpuid2, 2));
     write(structs.Cpuid2, { nent: 300 }, bytes);
     expect(() => read(structs.Cpuid2, bytes)).toThrow(
@@ -144,7 +144,7 @@ describe("the message that rejects a value", () => {
     );
   });
 
-  test("states that the tail is longer than the bytes", () => {
+  test("states that the tail is longer than the bytes that the caller passed", () => {
     const value = { entries: [{ function: 1 }] };
     expect(() => write(structs.Cpuid2, value, new Uint8Array(8))).toThrow(
       new RangeError("kvm_cpuid2: takes 48 bytes at offset 0, got 8 bytes"),

@@ -1,6 +1,6 @@
 /**
- * Properties of every struct: any value reads as it was written, and every field that C has occurs. The comparison
- * with C is against-c.test.ts; single cases are struct.test.ts.
+ * Tests of properties of every struct: reading returns any value that was written, and every field that C declares
+ * occurs. against-c.test.ts compares with C; struct.test.ts contains single cases.
  */
 
 import { isDeepStrictEqual } from "node:util";
@@ -26,7 +26,7 @@ const roundTrip = (layout: Layout) =>
     return before && isDeepStrictEqual(only(read(layout, bytes, offset), value), value);
   });
 
-/** Lists the fields of a C struct that none of our values writes and reads back. */
+/** Lists the fields of a C struct that no test value writes and reads back. */
 function unreached(layout: Layout): readonly string[] {
   const wanted = pathsOf(inC, layout.name);
   const back = covering(layout, wanted, SEED)
@@ -37,7 +37,7 @@ function unreached(layout: Layout): readonly string[] {
   return wanted.map((path) => path.join(".")).filter((path) => !seen.has(path));
 }
 
-/** Lists the bits that `write` changes in zeros or in ones, by number. */
+/** Lists the numbers of the bits that `write` changes in bytes of zeros or in bytes of ones. */
 function touched(layout: Layout, value: Members): readonly number[] {
   const { length } = encode(layout, value);
   const [zeros, ones] = [new Uint8Array(length), new Uint8Array(length).fill(0xff)];
@@ -49,7 +49,7 @@ function touched(layout: Layout, value: Members): readonly number[] {
   });
 }
 
-/** Returns the number of bits of a value's integers. */
+/** Returns the total number of bits of a value's integers. */
 function widthOf(type: FieldType, value: unknown): number {
   if (typeof type === "string") return 8 * sizeOfType(type);
   if ("of" in type) {
@@ -67,7 +67,7 @@ function widthOf(type: FieldType, value: unknown): number {
     .reduce((sum, width) => sum + width, 0);
 }
 
-/** Reads random bytes as a struct, with counts of zero, so that it has no tail. */
+/** Reads random bytes as a struct, with all counts set to zero, so that the struct has no tail. */
 function readCountless(layout: Layout, noise: Uint8Array): object {
   clearCounts(layout, noise, 0);
   return read(layout as Layout<object>, noise);
@@ -83,15 +83,15 @@ function clearCounts(layout: Layout, bytes: Uint8Array, at: number): void {
 }
 
 describe.each(byName)("a random value of struct %s", (_, layout) => {
-  test("is read at any offset as it was written", () => {
+  test("is read as it was written, at any offset", () => {
     fc.assert(roundTrip(layout), { numRuns: 25 });
   });
 
-  test("is written and read with every field that C has", () => {
+  test("is written and read with every field that C declares", () => {
     expect(unreached(layout)).toEqual([]);
   });
 
-  test("changes only the bits of the fields that it names", () => {
+  test("changes only the bits of the fields that it contains", () => {
     fc.assert(
       fc.property(structValue(layout), (value) => {
         expect(touched(layout, value)).toHaveLength(widthOf(layout, value));
@@ -100,7 +100,7 @@ describe.each(byName)("a random value of struct %s", (_, layout) => {
     );
   });
 
-  test("with a single field changes nothing before this field's offset", () => {
+  test("with a single field changes no byte before the field's offset", () => {
     const fields = layout.fields.map((field) =>
       fieldValue(field).map((value) => [field, value] as const),
     );
@@ -131,7 +131,7 @@ describe.each(byName)("a random value of struct %s", (_, layout) => {
   });
 });
 
-test("the headers have fields for this test", () => {
+test("the C headers have fields that this test compares", () => {
   const counts = generated.map(({ name }) => pathsOf(inC, name).length);
   expect(counts.reduce((sum, count) => sum + count, 0)).toBeGreaterThan(1500);
 });
@@ -152,14 +152,14 @@ describe("the round trip detects a planted fault", () => {
   afterEach(() => vi.restoreAllMocks());
 
   test("a writer with the other byte order, while the reader is correct", () => {
-    // Copies, because generated code reads and writes the struct itself.
+    // The test changes copies, because the generated code reads and writes the struct itself.
     const big = (view: DataView, at: number, value: number) => view.setUint16(at, value);
     vi.spyOn(scalars.u16, "set").mockImplementation(big as typeof scalars.u16.set);
     expect(fc.check(roundTrip({ ...structs.Segment })).failed).toBe(true);
     expect(unreached({ ...structs.Segment })).toContain("selector");
   });
 
-  test("a field of C that this package lacks", () => {
+  test("a C field that this package does not have", () => {
     const fields = structs.Regs.fields.filter(({ name }) => name !== "rip");
     expect(unreached({ ...structs.Regs, fields })).toEqual(["rip"]);
   });

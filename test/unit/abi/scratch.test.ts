@@ -1,4 +1,4 @@
-/** Tests of borrowed bytes: they are zeros, have one borrower at a time, and are free after an error. */
+/** Tests of scratch bytes: they are zeros, have one borrower at a time, and are released after an error. */
 
 import { expect, test } from "vitest";
 import { Cpuid2, Regs } from "../../../lib/abi/generated/structs.ts";
@@ -39,7 +39,7 @@ test("the scratch bytes are released when encode() rejects a value", () => {
   expect(borrow(layout).bytes).toBe(bytes);
 });
 
-test("the number of lent bytes is the number for the tail, whatever was lent before", () => {
+test("the number of lent bytes depends only on the tail, not on earlier loans", () => {
   for (const count of [3, 2, 2, 3]) {
     const value = { entries: Array.from({ length: count }, () => ({ function: count })) };
     const scratch = borrowEncoded(Cpuid2, value);

@@ -1,6 +1,6 @@
 /**
- * Single cases of encode, write, read and offsetOf. Arbitrary values are roundtrip.test.ts, the comparison with C
- * is against-c.test.ts, and rejected values are refusal.test.ts.
+ * Tests of single cases of encode, write, read and offsetOf. roundtrip.test.ts tests arbitrary values,
+ * against-c.test.ts compares with C, and refusal.test.ts tests rejected values.
  */
 
 import { describe, expect, test } from "vitest";
@@ -24,7 +24,7 @@ describe("encode()", () => {
     expect(read(structs.RegList, bytes)).toEqual({ n: 3n, reg: [1n, 2n, 3n] });
   });
 
-  test("a count that the value has is written unchanged, before or after its tail", () => {
+  test("a count that the value contains is written unchanged, before or after its tail", () => {
     const before = encode(structs.Msrs, { nmsrs: 0, entries: [{ index: 0x10 }] });
     const after = encode(structs.Msrs, { entries: [{ index: 0x10 }], nmsrs: 0 });
     expect([before[0], after[0], before.length]).toEqual([0, 0, sizeOf(structs.Msrs, 1)]);
@@ -47,7 +47,7 @@ describe("encode()", () => {
     expect(read(structs.TdxInitVm, bytes).cpuid).toMatchObject({ nent: 1 });
   });
 
-  test("if a value has two members of a union, the one that it has last is written", () => {
+  test("if a value has two members of a union, the last one in the value is written", () => {
     const irqFirst = encode(structs.IrqLevel, { irq: 5, status: -1 });
     const irqLast = encode(structs.IrqLevel, { status: -1, irq: 5 });
     expect(read(structs.IrqLevel, irqFirst)).toMatchObject({ irq: 0xffff_ffff, status: -1 });

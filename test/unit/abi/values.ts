@@ -1,6 +1,6 @@
 /**
- * Arbitrary values of structs, made from their layouts, and the fields that a value names. The properties are in
- * the tests.
+ * Creates arbitrary values of structs from their layouts, and lists the fields that a value contains. The tests define
+ * the properties.
  */
 
 import fc from "fast-check";
@@ -13,10 +13,13 @@ import {
 } from "../../../lib/abi/layout.ts";
 import type { Scalar } from "../../../lib/abi/struct.ts";
 
-/** A partial value of a struct. */
+/** A value of a struct in which fields may be missing. */
 export type Members = Readonly<Record<string, unknown>>;
 
-/** The path of a field: `redirtbl`, `fields`, `mask`. All elements of an array have the same path. */
+/**
+ * The path of a field, as a list of names such as `redirtbl`, `fields`, `mask`. All elements of an array have the same
+ * path.
+ */
 export type Path = readonly string[];
 
 const integers: Readonly<Record<Exclude<Scalar, "u64" | "s64">, readonly [number, number]>> = {
@@ -35,7 +38,7 @@ function scalarOf(type: Scalar): fc.Arbitrary<number | bigint> {
   return fc.integer({ min, max });
 }
 
-/** The values of a bit field, as far as its width allows. */
+/** Creates arbitrary values of a bit field, within the field's width. */
 function bitsOf(type: Scalar, width: number): fc.Arbitrary<number | bigint> {
   const span = 2n ** BigInt(width);
   const min = type.startsWith("s") ? -span / 2n : 0n;
@@ -44,11 +47,12 @@ function bitsOf(type: Scalar, width: number): fc.Arbitrary<number | bigint> {
 }
 
 /**
- * Larger arrays are derived from one number, because thousands of arbitrary ones are slow, especially to shrink.
+ * Larger arrays are derived from one number, because thousands of arbitrary elements are slow, especially when
+ * fast-check shrinks them.
  */
 const SMALL = 64;
 
-/** Creates arbitrary bytes of this number. */
+/** Creates an arbitrary byte array of this length. */
 export function bytesOf(length: number): fc.Arbitrary<Uint8Array> {
   if (length <= SMALL) return fc.uint8Array({ minLength: length, maxLength: length });
   return fc.nat().map((start) => {
@@ -81,18 +85,18 @@ function anyOf(type: FieldType, path: Path): fc.Arbitrary<unknown> {
   return "of" in type ? arrayOf(type.of, type.count, path) : structValue(type, path);
 }
 
-/** Creates an arbitrary value of a field, which names the field at `path`. */
+/** Creates an arbitrary value of a field; if `path` leads through the field, the value contains the field at `path`. */
 export function fieldValue({ type, bits }: Field, path: Path = []): fc.Arbitrary<unknown> {
   return bits && typeof type === "string" ? bitsOf(type, bits[1]) : anyOf(type, path);
 }
 
-/** Returns the bits of a field within its struct: the first, and the first one after it. */
+/** Returns the position of a field's bits within its struct: the first bit, and the first bit after the field. */
 function extent({ offset, type, bits }: Field): readonly [number, number] {
   const [shift, width] = bits ?? [0, 8 * sizeOfType(type)];
   return [8 * offset + shift, 8 * offset + shift + width];
 }
 
-/** Groups fields that overlap: those of a union, flattened into its struct or not. */
+/** Groups fields that overlap: the members of a union, even if the union is flattened into its struct. */
 function overlapping(fields: readonly Field[]): readonly (readonly Field[])[] {
   const groups: Field[][] = [];
   let reached = 0;
@@ -106,7 +110,7 @@ function overlapping(fields: readonly Field[]): readonly (readonly Field[])[] {
   return groups;
 }
 
-/** Chooses one of the overlapping members: the one on the path, or else any. */
+/** Chooses one of the overlapping members: the member on the path if there is one, otherwise any member. */
 function memberOf(group: readonly Field[], [name, ...rest]: Path) {
   const wanted = group.filter((field) => field.name === name);
   const choice = (wanted.length > 0 ? wanted : group).map((field) =>
@@ -115,7 +119,7 @@ function memberOf(group: readonly Field[], [name, ...rest]: Path) {
   return fc.oneof(...choice);
 }
 
-/** Adds the count of a tail. */
+/** Adds the count of a tail to a value. */
 function counted({ tail, fields }: Layout, members: Members): Members {
   const count = fields.find(({ name }) => name === tail?.count);
   if (!tail || !count) return members;
@@ -124,8 +128,8 @@ function counted({ tail, fields }: Layout, members: Members): Members {
 }
 
 /**
- * Creates an arbitrary value of a struct with every field. Of overlapping members it has only one, because another
- * one would overwrite it. The field at `path` is included.
+ * Creates an arbitrary value of a struct with every field. The value has only one of overlapping members, because
+ * another member would overwrite it. The value contains the field at `path`.
  */
 export function structValue(layout: Layout, path: Path = []): fc.Arbitrary<Members> {
   const { tail, fields } = layout;
@@ -156,7 +160,7 @@ function namedIn(type: FieldType, value: unknown): readonly Path[] {
   return inner ? named(inner, value as Members) : [[]];
 }
 
-/** Lists the paths of the integers that a value names, one for each element of an array. */
+/** Lists the paths of the integers that a value contains, one path for each element of an array. */
 export function named({ fields, tail }: Layout, members: Members): readonly Path[] {
   const all = [...fields, ...(tail ? [{ name: tail.name, type: tail.element }] : [])];
   return all
@@ -164,7 +168,7 @@ export function named({ fields, tail }: Layout, members: Members): readonly Path
     .flatMap(({ name, type }) => namedIn(type, members[name]).map((rest) => [name, ...rest]));
 }
 
-/** Creates values of a struct, always the same ones, and enough of them to name every path. */
+/** Creates the same values of a struct in each run, enough of them to contain every path. */
 export function covering(layout: Layout, paths: readonly Path[], seed: number): readonly Members[] {
   const values: Members[] = [];
   const seen = new Set<string>();
@@ -177,7 +181,7 @@ export function covering(layout: Layout, paths: readonly Path[], seed: number): 
   return values;
 }
 
-/** Returns the part of a read value that `members` names. */
+/** Returns the part of a read value that `members` contains. */
 export function only(value: unknown, members: unknown): unknown {
   if (isList(members) && isList(value)) {
     return value instanceof Uint8Array

@@ -1,4 +1,4 @@
-/** Tests of the check for whole structs, for methods that replace a state. */
+/** Tests of the check for complete structs, which protects methods that replace a state. */
 import { describe, expect, test } from "vitest";
 import * as structs from "../../../lib/abi/generated/structs.ts";
 import { type Layout, read, sizeOf } from "../../../lib/abi/struct.ts";
@@ -69,12 +69,12 @@ describe("a value may omit", () => {
     expect(check(structs.Irqchip, irqchip)()).toBeUndefined();
   });
 
-  test("array elements after the number in the count", () => {
+  test("array elements after the number that the count gives", () => {
     const value = { nrXcrs: 1, flags: 0, xcrs: [{ xcr: 0, value: 1n }] };
     expect(check(structs.Xcrs, value)()).toBeUndefined();
   });
 
-  test("a member of a union, if it has another member of the union", () => {
+  test("a member of a union, if the value has another member of the union", () => {
     const pic = zero(structs.PicState);
     expect(check(structs.Irqchip, { chipId: 0, chip: { pic } })()).toBeUndefined();
   });
@@ -99,7 +99,7 @@ describe("a value with two members of a union is rejected, because one of them w
   });
 });
 
-test("the value of an update method may omit fields, but not fields of an array's element", () => {
+test("the value of an update method may omit fields, but not fields of an array element", () => {
   const patch = { cs: { base: 1n } };
   expect(refuseShortArrays("f()", structs.Sregs, patch)).toBeUndefined();
   expect(() => refuseShortArrays("f()", structs.Debugregs, { db: [1n] })).toThrow(

@@ -1,4 +1,4 @@
-/** The page of `npm run bench -- --page FILE`: what it draws, and that it needs nothing besides itself. */
+/** Tests of the page of `npm run bench -- --page FILE`: its drawings, and that it loads no other file. */
 import { join } from "node:path";
 import { expect, test } from "vitest";
 
@@ -43,20 +43,23 @@ const document = {
 };
 const html = page(document);
 
-/** The horizontal places of the lines of each path of a class; the scale ends at 1.02 times the largest 99th percentile. */
+/**
+ * The horizontal positions of the lines in each path of a class; the scale ends at 1.02 times the largest 99th
+ * percentile.
+ */
 const placesOf = (name: string): readonly (readonly number[])[] =>
   Array.from(html.matchAll(new RegExp(`<path class="${name}[^"]*" d="([^"]*)"`, "g")), ([, d]) =>
     Array.from((d ?? "").matchAll(/M([\d.]+) 0V24/g), ([, x]) => Number(x)),
   );
 
-test("the benchmark page draws a line for each round, and rounds beyond the scale at the scale's end", () => {
+test("the benchmark page draws a line for each round, and draws rounds beyond the scale at its end", () => {
   expect(placesOf("rounds")).toEqual([
     [441.2, 490.2, 980.4],
     [686.3, 735.3, 1000],
   ]);
 });
 
-test("the benchmark page draws each row's median, and the median of C beside the one of JavaScript", () => {
+test("the benchmark page draws each row's median, with the median of C beside that of JavaScript", () => {
   expect(placesOf("median")).toEqual([[490.2], [735.3]]);
   expect(placesOf("base")).toEqual([[490.2]]);
 });
@@ -75,7 +78,7 @@ test("the benchmark page escapes HTML in a benchmark's text", () => {
   expect(html).not.toContain("<of");
 });
 
-test("the benchmark page has no script and loads nothing", () => {
+test("the benchmark page has no script and loads no other file", () => {
   expect(html).not.toMatch(/<script|<link|<img|src=|href=|url\(|@import|https?:/i);
 });
 

@@ -1,4 +1,4 @@
-/** Tests of the benchmarks' definitions and arithmetic. Nothing is timed; `npm run bench` measures. */
+/** Tests of the benchmarks' definitions and arithmetic. The tests measure no time; `npm run bench` does. */
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -55,7 +55,7 @@ test.each(questions)(
 );
 
 test.each(questions)(
-  "the rows of the benchmark %s have different names, and each baseline of a row is a row",
+  "the rows of the benchmark %s have different names, and the baseline of each row is a row",
   (_, __, rows) => {
     const names = rows.map(({ what }) => what);
     expect(new Set(names).size).toBe(names.length);
@@ -105,11 +105,11 @@ test.each([
   [over(8), 109, "NOT reached"],
   [total(200), 200, "reached"],
   [total(200), 201, "NOT reached"],
-])("with a limit of %j, the time %d is %s if the baseline takes 100", (limit, median, said) => {
+])("with a limit of %j, the time %d is %s if the baseline is 100", (limit, median, said) => {
   expect(verdict(limit, { median }, { median: 100 }, false)).toBe(said);
 });
 
-test("on an emulated CPU, limits in nanoseconds are not judged, but ratios are", () => {
+test("on an emulated CPU, limits in nanoseconds are not judged, but limits of ratios are", () => {
   const judged = [over(8), total(200), ratio(1.05)].map((limit) =>
     verdict(limit, { median: 300 }, { median: 100 }, true),
   );

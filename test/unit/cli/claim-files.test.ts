@@ -1,4 +1,4 @@
-/** The user's own files of claims: the words that name them, and the error of a wrong file, in one line. */
+/** Tests of the user's files of claims: the arguments that select them, and the one-line error for an invalid file. */
 import { spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -11,7 +11,7 @@ const folder = mkdtempSync(join(tmpdir(), "own-claims-"));
 const temporary = join(folder, "tmp");
 afterAll(() => rmSync(folder, { recursive: true }));
 
-/** Writes a file below the folder, and returns its path. */
+/** Writes a file below the folder and returns its path. */
 function write(name: string, ...lines: readonly string[]): string {
   const path = join(folder, name);
   mkdirSync(join(path, ".."), { recursive: true });
@@ -21,7 +21,7 @@ function write(name: string, ...lines: readonly string[]): string {
 
 const IMPORT = 'import { claim, expect } from "node-kvm/test";';
 
-/** Runs the command in the folder, with a temporary folder of its own. */
+/** Runs the command in the folder, with a separate directory for temporary files. */
 function run(...args: readonly string[]) {
   mkdirSync(temporary, { recursive: true });
   const { status, stdout, stderr } = spawnSync(
@@ -48,7 +48,7 @@ describe("the arguments of node-kvm test", () => {
     );
   });
 
-  test("may name a folder: its files of claims are judged, but not helpers, declarations and packages", () => {
+  test("may name a folder: its files of claims are judged, but its helpers, declarations and packages are not", () => {
     const names = [
       "x/b.claims.ts",
       "x/a.test.js",
@@ -64,7 +64,7 @@ describe("the arguments of node-kvm test", () => {
   });
 });
 
-/** Each bad file: its name, its lines, and the one line that the command prints. */
+/** Invalid files: the name, the lines, and the one line that the command prints. */
 const BAD: readonly (readonly [name: string, lines: readonly string[], message: string])[] = [
   ["syntax.ts", [IMPORT, "", "const = 1;"], "syntax.ts:3: Unexpected token"],
   [
@@ -141,7 +141,7 @@ describe("a bad file of claims is reported in one line, with status 2", () => {
     expect(run("test", name)).toEqual({ status: 2, stdout: "", stderr: `node-kvm: ${message}\n` });
   });
 
-  test("by lab run and lab bisect before a machine starts", () => {
+  test("also by lab run and lab bisect, before a machine starts", () => {
     write("syntax.ts", IMPORT, "const = 1;");
     const expected = { status: 2, stdout: "", stderr: "node-kvm: syntax.ts:2: Unexpected token\n" };
     expect(run("lab", "run", "syntax.ts", "--kernel", "none")).toEqual(expected);
@@ -174,7 +174,7 @@ describe("node-kvm test --list of a good file", () => {
     );
   });
 
-  test("prints its claims, whatever the file itself prints", () => {
+  test("prints the file's claims, whatever the file itself prints", () => {
     const stdout = "sync: KVM has leaf 7\nasync: KVM waits\n";
     expect(run("test", "--list", "good.claims.ts")).toEqual({ status: 0, stdout, stderr: "" });
   });

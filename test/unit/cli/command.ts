@@ -1,4 +1,4 @@
-/** The built command, run as a user runs it: its output and its exit status. */
+/** Runs the built command as a user does, and returns its output and exit status. */
 import { spawnSync } from "node:child_process";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -9,14 +9,14 @@ export const MAIN: string = join(
   "cli/main.js",
 );
 
-/** The result of a run. */
+/** The output and the exit status of a run. */
 export interface Ran {
   readonly status: number | null;
   readonly stdout: string;
   readonly stderr: string;
 }
 
-/** Runs `node-kvm` with these arguments to its end. */
+/** Runs `node-kvm` with these arguments until it ends. */
 export function command(
   args: readonly string[],
   options: {

@@ -1,4 +1,4 @@
-/** Completion in shells: each script is run by its shell, if this host has it. */
+/** Tests of shell completion: each script runs in its shell, if this host has the shell. */
 import { spawnSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -9,7 +9,7 @@ import { command } from "./command.ts";
 vi.setConfig({ testTimeout: 60_000 });
 
 /**
- * The commands with which each shell completes a line; `$1` is the script, the other arguments are the words of the
+ * The commands with which each shell completes a line; `$1` is the script, and the other arguments are the words of the
  * line.
  */
 const SHELLS = {
@@ -40,7 +40,7 @@ function complete(
   });
   expect(ran.stderr).toBe("");
   const last = words.at(-1) ?? "";
-  // zsh filters the words itself.
+  // zsh filters the suggestions itself.
   return ran.stdout.split("\n").filter((word) => word !== "" && word.startsWith(last));
 }
 

@@ -1,4 +1,7 @@
-/** Tests of `node-kvm cpuid`: every form of a table that it reads, its commands with their exit statuses, and its errors. */
+/**
+ * Tests of `node-kvm cpuid`: every form of table that it reads, its subcommands with their exit statuses, and its
+ * errors.
+ */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -79,7 +82,7 @@ describe("node-kvm cpuid show prints the CPUID table of", () => {
   });
 });
 
-/** Replaces words that name a file of the folder by its path; the others are no file's name. */
+/** Replaces words that name a file of the folder by the file's path, and keeps other words. */
 const paths = (words: readonly string[]): readonly string[] =>
   words.map((word) => (/\.(json|raw|bin|txt)(#\d+)?$/.test(word) ? join(folder, word) : word));
 
@@ -90,7 +93,7 @@ test("node-kvm cpuid show reports which vCPU of a saved state it shows", () => {
   );
 });
 
-describe("node-kvm cpuid ends with status 2 and one line about", () => {
+describe("node-kvm cpuid ends with status 2 and prints one line about", () => {
   test.each<readonly [input: string, args: readonly string[], line: RegExp]>([
     [
       "text of no format",
@@ -201,7 +204,7 @@ test("node-kvm cpuid rejects a file whose only entry is damaged, with the entry'
   });
 });
 
-test("node-kvm cpuid rejects a list of features without a model, and notes what it means", () => {
+test("node-kvm cpuid rejects a list of features without a model, and suggests the intended command", () => {
   const { status, stdout, stderr } = command(["cpuid", "show", join(folder, "flags.txt")]);
   expect(stderr).toMatch(/flags\.txt is a list of features without a model \(.*cpuinfo\)\n$/);
   expect({ status, stdout }).toEqual({ status: 2, stdout: "" });
@@ -250,7 +253,7 @@ describe("node-kvm cpuid", () => {
     expect(ran.status).toBe(status);
   });
 
-  test("dump writes the file of --output, which is the table again", () => {
+  test("dump writes the file that --output names, which reads as the same table", () => {
     const output = join(folder, "dumped.json");
     const ran = command(["cpuid", "dump", join(folder, "table.raw"), "--output", output]);
     expect(ran).toEqual({ status: 0, stdout: "", stderr: "" });
@@ -265,7 +268,7 @@ describe("node-kvm cpuid", () => {
   });
 });
 
-test("the raw output of node-kvm cpuid show has all numbers of the table", () => {
+test("the raw output of node-kvm cpuid show contains all numbers of the table", () => {
   expect(Array.from(parseRawTable(raw))).toEqual(Array.from(table));
 });
 
@@ -277,13 +280,13 @@ test.each(["0x7 0x0: eax=0x1", raw.replace("flags=1", "flags=x"), raw.replace("0
 );
 
 describe("a hostile input of node-kvm cpuid", () => {
-  test("a program without an end that is no ELF file is refused", () => {
+  test("a program without an end that is not an ELF file is refused", () => {
     const { status, stderr } = command(["cpuid", "needs", "/dev/zero", "model:EPYC-Milan"]);
     expect(status).toBe(2);
     expect(stderr).toBe("node-kvm: /dev/zero: not an ELF file: 64 bytes without its header\n");
   });
 
-  test("the control characters of a file's name are escaped in notes and results", () => {
+  test("the control characters in a file's name are escaped in notes and results", () => {
     const name = join(folder, "esc\u001b[31m\nred.raw");
     writeFileSync(name, `${raw}0x00000001 0x00: eax=zz\n`);
     const { stdout, stderr } = command([

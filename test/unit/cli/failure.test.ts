@@ -163,7 +163,7 @@ describe("an expected failure of node-kvm prints one line and ends with status 2
   });
 
   test("test, if vitest is missing", () => {
-    // This package installed beside its dependencies, without vitest.
+    // The folder contains this package and its dependencies, but not vitest.
     const root = resolve(MAIN, "../../..");
     const installed = join(folder, "node_modules/node-kvm");
     mkdirSync(installed, { recursive: true });
@@ -201,7 +201,7 @@ test("node-kvm info --json without the addon prints JSON", () => {
 });
 
 test.each([[[]], [["lab"]], [["cpuid"]]])(
-  "node-kvm %j prints its help and a line that a command is missing, and ends with status 2",
+  "node-kvm %j prints its help and a message that a command is missing, and ends with status 2",
   (args) => {
     const ran = command(args);
     expect(ran.stderr).toMatch(/^Usage: node-kvm/);
@@ -228,7 +228,7 @@ const COMMANDS = [
   ["lab", "build-bochs"],
 ];
 
-/** Returns a command's --help, which is run once. */
+/** Returns the --help output of a command; each command runs only once. */
 const helps = new Map<string, Ran>();
 function help(args: readonly string[]): Ran {
   const name = args.join(" ");
@@ -256,7 +256,7 @@ describe("--help", () => {
     expect(list).toMatch(/^ {2}130 {2}interrupted/m);
   });
 
-  test("of lab exec has the lab's own statuses, the defaults, and the folder for scripts", () => {
+  test("of lab exec describes the lab's exit statuses, the defaults, and the folder for scripts", () => {
     const { stdout } = help(["lab", "exec"]);
     const statuses = Array.from(stdout.matchAll(/^ {2}(\d{3}) {2}\S/gm), ([, status]) => status);
     expect(statuses).toEqual(["121", "122", "123", "124", "125", "130"]);

@@ -1,19 +1,19 @@
-/** A terminal of a given size: it executes the sequences that a live block writes, and shows its rows. */
+/** A fake terminal of a given size: it executes the escape sequences that a live block writes, and returns its rows. */
 import type { TextStream } from "../../../lib/cli/terminal.ts";
 
-/** The sizes with which output is tested: narrower than any table, the usual one, a wide one. */
+/** The sizes with which output is tested: one narrower than any table, the usual size, and a wide one. */
 export const SIZES = [
   [40, 10],
   [80, 24],
   [200, 50],
 ] as const;
 
-/** Keeps the rows on the screen and those that were scrolled off it. */
+/** Keeps the rows on the screen and the rows that were scrolled off the screen. */
 export class FakeTerminal implements TextStream {
   readonly isTTY: boolean = true;
   columns: number;
   rows: number;
-  /** All that was written. */
+  /** The text of all writes to the terminal. */
   written: string = "";
   readonly #scrolled: string[] = [];
   #screen: string[] = [""];
@@ -41,12 +41,12 @@ export class FakeTerminal implements TextStream {
     this.#listeners.delete(listener);
   }
 
-  /** The number of listeners for the size. */
+  /** The number of listeners for changes of the terminal's size. */
   get listeners(): number {
     return this.#listeners.size;
   }
 
-  /** Changes the size and wraps the rows on the screen again, as most terminals do. */
+  /** Changes the size and wraps the rows on the screen anew, as most terminals do. */
   resize(columns: number, rows: number): void {
     this.columns = columns;
     this.rows = rows;
@@ -57,12 +57,12 @@ export class FakeTerminal implements TextStream {
     for (const listener of this.#listeners) listener();
   }
 
-  /** The rows on the screen that have text. */
+  /** The rows on the screen that contain text. */
   get screen(): readonly string[] {
     return this.#screen.filter((line) => line !== "");
   }
 
-  /** All rows that have text, also those that were scrolled off. */
+  /** All rows that contain text, including rows that were scrolled off the screen. */
   get all(): readonly string[] {
     return [...this.#scrolled, ...this.#screen].filter((line) => line !== "");
   }
@@ -105,7 +105,7 @@ export class FakeTerminal implements TextStream {
   }
 }
 
-/** A stream that is not a terminal. */
+/** A fake output stream that is not a terminal. */
 export class FakePipe implements TextStream {
   readonly isTTY: boolean = false;
   written: string = "";
@@ -119,7 +119,7 @@ export class FakePipe implements TextStream {
 
   off(): void {}
 
-  /** The lines that were written. */
+  /** The lines that were written to the stream. */
   get lines(): readonly string[] {
     return this.written.split("\n").slice(0, -1);
   }

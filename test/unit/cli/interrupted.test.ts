@@ -6,7 +6,7 @@ import { MAIN } from "./command.ts";
 
 const DEVICE = process.env["NODE_KVM_DEVICE"] ?? "/dev/kvm";
 
-/** Waits until this many claims were judged. */
+/** Waits until the command has judged this many claims. */
 function judged(child: ChildProcess, claims: number): Promise<void> {
   let lines = 0;
   return new Promise((resolve) => {
@@ -17,7 +17,7 @@ function judged(child: ChildProcess, claims: number): Promise<void> {
   });
 }
 
-/** Returns the children of a process. */
+/** Returns the ids of a process's child processes. */
 function childrenOf(pid: number): readonly number[] {
   const path = `/proc/${pid}/task/${pid}/children`;
   return existsSync(path) ? readFileSync(path, "utf8").split(" ").filter(Boolean).map(Number) : [];
@@ -49,7 +49,7 @@ test.each(["SIGINT", "SIGTERM"] as const)(
 test("Ctrl-C while vitest's worker starts ends node-kvm test with status 130", async () => {
   const child = spawn(process.execPath, [MAIN, "test"], {
     stdio: ["ignore", "pipe", "pipe"],
-    // It has its own process group, because a terminal sends Ctrl-C to all processes of the group.
+    // The command has a separate process group, because a terminal sends Ctrl-C to all processes of the group.
     detached: true,
   });
   const { pid = 0 } = child;

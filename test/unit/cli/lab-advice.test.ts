@@ -6,7 +6,7 @@ afterEach(() => {
   vi.unstubAllEnvs();
 });
 
-test("if NODE_KVM_DEVICE names a missing device, the advice is to correct it, and not to use QEMU", () => {
+test("if NODE_KVM_DEVICE names a missing device, the advice is to correct the variable, and not to use QEMU", () => {
   vi.stubEnv("NODE_KVM_DEVICE", "/dev/nope");
   expect(adviceWithoutKvm()).toBe(
     "NODE_KVM_DEVICE is /dev/nope: unset it to use /dev/kvm, or set it to the path of a KVM device",

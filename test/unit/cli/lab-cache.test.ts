@@ -24,7 +24,7 @@ beforeEach(async () => {
     stderr += String(text);
     return true;
   });
-  // They are used in the order b, a, c.
+  // The entries were last used in the order b, a, c.
   await put("kernels", "a", 2000);
   await put("tools", "b", 1000);
   await put("guests", "c", 3000);
@@ -34,7 +34,7 @@ afterEach(() => {
   vi.unstubAllEnvs();
 });
 
-/** Builds an entry of one MB with a last use in seconds after 1970. */
+/** Builds an entry of one MB that was last used at this number of seconds after 1970. */
 async function put(kind: string, name: string, used: number): Promise<void> {
   const fill = async (folder: string): Promise<Record<string, string>> => {
     writeFileSync(join(folder, "file"), Buffer.alloc(1_000_000, name));
@@ -87,7 +87,7 @@ describe("node-kvm lab cache", () => {
     expect(stderr).toMatch(/^removed tools\/b \(1\.0 MB\)\nremoved kernels\/a \(1\.0 MB\)\n/);
   });
 
-  test("reports what the lab must download or boot again after the last kernel or saved machine was removed", async () => {
+  test("reports that kernels must be downloaded, or machines booted, again after the last one was removed", async () => {
     await put("snapshots", "d", 100);
     expect(await labCache({ prune: 2 })).toBe(0);
     expect(stderr.split("\n").slice(-3)).toEqual([
@@ -97,7 +97,7 @@ describe("node-kvm lab cache", () => {
     ]);
   });
 
-  test("does not report a removal of saved machines while some are left", async () => {
+  test("does not report a removal of saved machines while some saved machines remain", async () => {
     await put("snapshots", "d", 100);
     await put("snapshots", "e", 5000);
     expect(await labCache({ prune: 4 })).toBe(0);
@@ -106,7 +106,7 @@ describe("node-kvm lab cache", () => {
   });
 
   test.each([40, 80, 200])(
-    "prints a table of %i columns, with a long name on its own line",
+    "prints a table of %i columns, with a long name on a separate line",
     async (width) => {
       await put("snapshots", `own_${"x".repeat(60)}-0123456789abcdef`, 100);
       writeFileSync(join(cache.root, "kernels/a/file"), Buffer.alloc(1_000_000, "x"));
@@ -122,7 +122,7 @@ describe("node-kvm lab cache", () => {
     expect(await left()).toHaveLength(3);
   });
 
-  test("records a use of each entry that --verify reads, but not of entries that are only listed", async () => {
+  test("records a use of each entry that --verify reads, but not of entries that it only lists", async () => {
     const entry = await cache.find("tools", "b");
     await labCache({ verify: true });
     expect((await left())[0]).toBe("tools/b");
@@ -144,7 +144,7 @@ describe("node-kvm lab cache", () => {
     expect(kept.filter((path) => !existsSync(path))).toEqual([]);
   });
 
-  test("rejects two of its options together, and a cache that cannot be read", async () => {
+  test("rejects two of its options together, and an unreadable cache", async () => {
     await expect(labCache({ prune: 1, empty: true })).rejects.toThrow(CommandError);
     expect(await left()).toHaveLength(3);
     vi.stubEnv("NODE_KVM_CACHE", join(cache.root, "kernels/a/file"));
@@ -169,7 +169,7 @@ describe("node-kvm lab cache", () => {
   test("ends at SIGINT while it waits for the lock of the cache", async () => {
     await using _lock = await cache.lock("archive");
     const ended = labCache({ empty: true });
-    // It now waits for the lock: the lab's own handler is the only one.
+    // The command now waits for the lock: only the lab's handler of SIGINT is left.
     await vi.waitUntil(() => process.listenerCount("SIGINT") > 0);
     process.emit("SIGINT");
     await expect(ended).rejects.toMatchObject({ code: "ERR_LAB_INTERRUPTED" });

@@ -1,4 +1,4 @@
-/** Tests of the emulator that a word means, and of the KVM module that is loaded for it. */
+/** Tests which emulator an option selects, and which KVM module is loaded for the emulator. */
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, describe, expect, test, vi } from "vitest";
@@ -12,7 +12,7 @@ afterEach(() => {
 });
 
 describe("the CPU model of a lab command", () => {
-  test("is a model of the selected emulator, unless a prefix names another emulator", () => {
+  test("is a model of the selected emulator if no prefix names another emulator", () => {
     expect(cpuModels(["max,-la57", "bochs:ryzen"], "qemu")).toEqual([
       { emulator: "qemu", cpu: "max,-la57" },
       { emulator: "bochs", cpu: "ryzen" },
@@ -25,7 +25,7 @@ describe("the CPU model of a lab command", () => {
   });
 });
 
-/** Requests a machine with a kernel that has one of KVM's two modules built in, and without Bochs. */
+/** Requests a machine in Bochs with a kernel that has one of KVM's two vendor modules built in. */
 function run(builtin: "kvm-amd" | "kvm-intel", cpu?: string): Promise<LabResult> {
   vi.stubEnv("NODE_KVM_BOCHS", "/nowhere/bochs");
   const folder = temporaryFolder();
@@ -43,12 +43,12 @@ function run(builtin: "kvm-amd" | "kvm-intel", cpu?: string): Promise<LabResult>
 }
 
 describe("a lab machine in Bochs", () => {
-  test("loads kvm_intel if its CPU model is of Intel", async () => {
+  test("loads kvm_intel if its CPU model is an Intel CPU", async () => {
     await expect(run("kvm-amd")).rejects.toThrow("there is no module kvm_intel");
     await expect(run("kvm-intel")).rejects.toThrow("the emulator /nowhere/bochs does not exist");
   });
 
-  test("loads kvm_amd if its CPU model is of AMD", async () => {
+  test("loads kvm_amd if its CPU model is an AMD CPU", async () => {
     await expect(run("kvm-intel", "ryzen")).rejects.toThrow("there is no module kvm_amd");
     await expect(run("kvm-amd", "ryzen")).rejects.toThrow(
       "the emulator /nowhere/bochs does not exist",

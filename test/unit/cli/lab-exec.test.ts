@@ -1,4 +1,4 @@
-/** Tests of `lab exec` and `lab run` with a script in place of the machine. */
+/** Tests of `lab exec` and `lab run` with a function in place of the machine. */
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -19,7 +19,7 @@ vi.mock("../../../lib/lab/machine/machine.ts", async (original) => ({
   runInLab,
 }));
 
-// The standard input of a test's process is a pipe that never ends.
+// The standard input of the test process is a pipe that never ends.
 const { readGuestStdin } = vi.hoisted(() => ({
   readGuestStdin: vi.fn<() => Promise<GuestStdin>>(async () => ({ bytes: undefined })),
 }));
@@ -42,7 +42,7 @@ let stdout = "";
 let stderr = "";
 beforeEach(() => {
   folder = mkdtempSync(join(tmpdir(), "exec-"));
-  // A bzImage is recognised by four bytes (Documentation/arch/x86/boot.rst).
+  // The lab recognises a bzImage by four bytes (Documentation/arch/x86/boot.rst).
   const image = Buffer.alloc(0x1000);
   image.write("HdrS", 0x202, "latin1");
   writeFileSync(join(folder, "bzImage"), image);
@@ -87,7 +87,7 @@ function run(more: Partial<LabRunOptions> = {}): Promise<number> {
   });
 }
 
-/** A machine that runs until it is interrupted, and then ends as in runInLab(). */
+/** A machine that runs until it is interrupted, and then ends like runInLab(). */
 function untilInterrupted({ signal }: LabOptions): Promise<LabResult> {
   return new Promise((_, reject) => {
     signal?.addEventListener("abort", () =>
@@ -96,7 +96,7 @@ function untilInterrupted({ signal }: LabOptions): Promise<LabResult> {
   });
 }
 
-/** Emits the error that Node raises when standard output has no reader any more. */
+/** Emits the error that Node raises when the reader of standard output has closed the pipe. */
 function closeStdout(): void {
   process.stdout.emit("error", Object.assign(new Error("write EPIPE"), { code: "EPIPE" }));
 }
@@ -111,7 +111,7 @@ describe("node-kvm lab exec", () => {
     expect(runInLab).toHaveBeenCalledTimes(1);
   });
 
-  test("passes its standard input to the guest, and reports if it does not", async () => {
+  test("passes its standard input to the guest, or reports that it does not", async () => {
     runInLab.mockResolvedValue(EXITED);
     const bytes = Buffer.from("input");
     readGuestStdin.mockResolvedValueOnce({ bytes });
@@ -130,7 +130,7 @@ describe("node-kvm lab exec", () => {
     expect(runInLab.mock.calls[0]?.[0].files).toEqual({ "/x": folder, [image]: image });
   });
 
-  test("writes the kernel's log line by line, for both boots of a machine that hung and was booted again", async () => {
+  test("writes the kernel's log line by line, for both boots of a machine that hung and was rebooted", async () => {
     const log = join(folder, "log");
     runInLab.mockImplementation(async ({ onKernelLog, onRetry }) => {
       onKernelLog?.("one");
@@ -217,7 +217,7 @@ describe("node-kvm lab exec", () => {
     },
   );
 
-  test("ends the machine at once if the reader of standard output has closed it", async () => {
+  test("ends the machine at once if the reader of standard output closes the pipe", async () => {
     const ignore = (): void => {};
     process.stdout.on("error", ignore);
     runInLab.mockImplementation((options) => {

@@ -41,7 +41,7 @@ const claim = (verdict: string): object => ({
   verdict,
 });
 
-/** Returns the result of a guest whose suite printed these results. */
+/** Returns the result of a guest in which the suite printed these results. */
 function ended(status: number, stderr: string, ...results: readonly object[]): LabResult {
   const report = { kernel: "6.12", vendor: "kvm_amd", results };
   return {
@@ -82,7 +82,7 @@ test.each<[string, LabResult, string]>([
     "the suite ended with status 137 after 1 claims, of which 0 failed; stderr ends with: Killed",
   ],
 ])(
-  "npm start on a host without KVM: a suite that judges %s in the lab fails with a reason",
+  "npm start on a host without KVM fails with a reason if the suite in the lab judges %s",
   async (_, result, why) => {
     guest.result = result;
     expect(await runSuite(OPTIONS)).toBeGreaterThan(0);
@@ -90,7 +90,7 @@ test.each<[string, LabResult, string]>([
   },
 );
 
-test("npm start on a host without KVM: a suite that judges claims in the lab and ends with status 0 succeeds", async () => {
+test("npm start on a host without KVM succeeds if the suite in the lab judges claims and ends with status 0", async () => {
   guest.result = ended(0, "pass a\n", claim("pass"));
   expect(await runSuite(OPTIONS)).toBe(0);
 });

@@ -1,4 +1,6 @@
-/** Tests of the word that names a kernel: a path has a slash, other words are names of the catalogue. */
+/**
+ * Tests of the option that names a kernel: a value with a slash is a path, any other value is a name of the catalogue.
+ */
 
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

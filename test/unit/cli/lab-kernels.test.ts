@@ -6,7 +6,7 @@ import type { KernelRow } from "../../../lib/lab/kernels/kernels.ts";
 import { paint } from "../../../lib/report/text.ts";
 import { FakeApt } from "../lab/archive/fake-apt.ts";
 
-// Each test starts a dozen processes, which other load may slow down.
+// Each test starts a dozen processes, which are slower on a loaded machine.
 vi.setConfig({ testTimeout: 60_000 });
 
 afterEach(() => {
@@ -27,7 +27,7 @@ const row = (release: string, rest: Partial<KernelRow>): KernelRow => ({
   ...rest,
 });
 
-/** A fake machine with one kernel, and the output of the command there. */
+/** Creates a fake machine with one kernel, and runs the command there. */
 function machine(): { readonly out: () => string; readonly err: () => string } {
   const apt = new FakeApt();
   apt.addKernel("6.12.9+deb13-cloud-amd64", "6.12.9-1", "trixie");

@@ -1,4 +1,6 @@
-/** Tests of the files that `lab exec` copies back: they are written to the user's paths, and nowhere else. */
+/**
+ * Tests of the files that `lab exec` copies out of the guest: they are written only to the paths that the user named.
+ */
 import {
   existsSync,
   linkSync,
@@ -31,14 +33,14 @@ const write = (guest: string, paths: Readonly<Record<string, string>>): readonly
 const mine = (): string => readFileSync(join(root, "mine/x"), "utf8");
 
 describe("a path that lab exec copies out of the guest", () => {
-  test("is a folder, and is written with its content", () => {
+  test("may be a folder, which is written with its content", () => {
     expect(write("/o/", { "/o/a": "1", "/o/d/e/b": "2", "/other": "3" })).toEqual([]);
     expect(readFileSync(join(target, "a"), "utf8")).toBe("1");
     expect(readFileSync(join(target, "d/e/b"), "utf8")).toBe("2");
     expect(readdirSync(target).sort()).toEqual(["a", "d"]);
   });
 
-  test("is a file, and is written to the user's path, even if a symlink of the user is part of it", () => {
+  test("may be a file, which is written to the user's path even if a part of the path is a symlink of the user", () => {
     symlinkSync(join(root, "mine/x"), target);
     expect(write("/o/a", { "/o/a": "1" })).toEqual([]);
     expect(mine()).toBe("1");

@@ -1,4 +1,7 @@
-/** Tests of the standard input of `lab exec`: inputs that are read to their end, and inputs that are not passed. */
+/**
+ * Tests of the standard input of `lab exec`: inputs that are read to their end, and inputs that are not passed to the
+ * guest.
+ */
 import { execFileSync } from "node:child_process";
 import {
   closeSync,
@@ -23,7 +26,7 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(folder, { recursive: true }));
 
-/** Reads a path in place of standard input. */
+/** Reads from a path instead of standard input. */
 async function read(from: string, more: { readonly isTTY?: boolean } = {}): Promise<GuestStdin> {
   const fd = openSync(from, "r");
   const stream = Object.assign(createReadStream(from, { fd }), more);

@@ -1,9 +1,9 @@
-/** Tests of the streams to which a guest's output is passed. */
+/** Tests of the streams to which the lab passes a guest's output. */
 import { Writable } from "node:stream";
 import { expect, test } from "vitest";
 import { OutputStream } from "../../../lib/cli/output-stream.ts";
 
-/** Returns a stream with a buffer of four bytes whose writes end when the test calls what `writes` holds. */
+/** Returns a stream with a buffer of four bytes; a write ends when the test calls its function in `writes`. */
 function slowStream(): { readonly stream: Writable; readonly writes: ((error?: Error) => void)[] } {
   const writes: ((error?: Error) => void)[] = [];
   const stream = new Writable({
@@ -16,7 +16,7 @@ function slowStream(): { readonly stream: Writable; readonly writes: ((error?: E
 
 const BYTES = Buffer.from("12345678");
 
-test("a write to an output stream is pending until the reader has taken the bytes", async () => {
+test("a write to an output stream is pending until the reader has read the bytes", async () => {
   const { stream, writes } = slowStream();
   const output = new OutputStream(stream);
   const pending = output.write(BYTES);
@@ -25,7 +25,7 @@ test("a write to an output stream is pending until the reader has taken the byte
   expect(await pending).toBeUndefined();
 });
 
-test("an output stream that fails settles the pending write and ignores later ones", async () => {
+test("an output stream that fails settles the pending write and ignores later writes", async () => {
   const { stream, writes } = slowStream();
   const output = new OutputStream(stream);
   const pending = output.write(BYTES);
@@ -35,7 +35,7 @@ test("an output stream that fails settles the pending write and ignores later on
   expect(writes).toEqual([]);
 });
 
-test("many writes to a full output stream add only one listener of each event", () => {
+test("many writes to a full output stream add only one listener for each event", () => {
   const { stream } = slowStream();
   const output = new OutputStream(stream);
   const promises = Array.from({ length: 50 }, () => output.write(BYTES));

@@ -1,4 +1,4 @@
-/** Progress of the lab and of the suite, on terminals and on a pipe. */
+/** Tests of the progress output of the lab and the suite, on terminals and on a pipe. */
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { LabProgress } from "../../../lib/cli/lab-progress.ts";
 import { duration, timeLeft } from "../../../lib/cli/progress.ts";
@@ -61,7 +61,7 @@ describe.each(SIZES)("the progress of 70 kernels on a terminal of %i x %i", (col
     expect(terminal.listeners).toBe(0);
   });
 
-  test("is drawn again when the terminal's size changes", () => {
+  test("is redrawn when the terminal's size changes", () => {
     const terminal = new FakeTerminal(columns, rows);
     const progress = new LabProgress(terminal);
     progress.begin({ machines: 9, claims: 3 });
@@ -74,7 +74,7 @@ describe.each(SIZES)("the progress of 70 kernels on a terminal of %i x %i", (col
   });
 });
 
-test('the progress calls a restored machine "restoring", and not "booting"', () => {
+test('the progress calls a restored machine "restoring", not "booting"', () => {
   const terminal = new FakeTerminal(80, 24);
   const progress = new LabProgress(terminal);
   progress.begin({ machines: 3, claims: 3 });
@@ -106,7 +106,7 @@ test("the progress estimates the remaining time from the machines that have ende
   progress.step(lane(3), { kind: "starts", how: "boot" });
   progress.step(lane(4), { kind: "starts", how: "boot" });
   vi.advanceTimersByTime(5000);
-  // 15 s of each of the two that run, and 20 s of the one that waits, on two machines at a time.
+  // Two running jobs need 15 s each and the waiting job needs 20 s, on two machines at a time: 25 s.
   expect(terminal.screen.at(-1)).toBe("2/5 done, 2 running, 1 unexpected, 25 s, about 25 s left");
   progress.end();
 });
@@ -142,7 +142,7 @@ describe("the progress of lab run without a terminal", () => {
     expect(pipe.lines).toHaveLength(3);
   });
 
-  test("leaves the suite's claims to their reporter, and prints a heartbeat between them", () => {
+  test("leaves the suite's claims to the reporter of the suite, and prints a heartbeat between the claims", () => {
     const pipe = new FakePipe();
     const progress = new TestProgress(pipe);
     progress.begin(4);
@@ -175,7 +175,7 @@ test("on a terminal, the suite prints its claims above the live block, which nam
   expect(terminal.all).toEqual(["  ok  set-257"]);
 });
 
-test("the live block counts claims from the start if their files are not known", () => {
+test("the live block counts claims from the start if the files of claims are not known", () => {
   const terminal = new FakeTerminal(80, 24);
   const progress = new TestProgress(terminal);
   progress.beginClaims(3);

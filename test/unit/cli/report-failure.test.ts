@@ -1,4 +1,4 @@
-/** Tests of the output of failed commands by the kind of the error, and of their exit status. */
+/** Tests of the output and the exit status of failed commands, by the kind of error. */
 import { Command } from "commander";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { CommandError, reportFailure, setTroubleStatus } from "../../../lib/cli/failure.ts";

@@ -1,4 +1,4 @@
-/** Colours, widths and live blocks, on terminals of several sizes. */
+/** Tests of colours, widths and live blocks on terminals of several sizes. */
 import { describe, expect, test } from "vitest";
 import {
   canRedraw,
@@ -12,7 +12,7 @@ import { FakeTerminal, SIZES } from "./fake-terminal.ts";
 const TERMINAL = { isTTY: true };
 const PIPE = { isTTY: false };
 
-describe("colours are used or not, as decided", () => {
+describe("the stream and the environment decide whether colours are used:", () => {
   test.each([
     ["a terminal", TERMINAL, { TERM: "xterm-256color" }, true],
     ["a pipe", PIPE, { TERM: "xterm-256color" }, false],
@@ -33,7 +33,7 @@ describe("colours are used or not, as decided", () => {
   });
 });
 
-test("output is wrapped to the terminal's width; elsewhere, tables have 80 columns", () => {
+test("output is wrapped to the terminal's width; without a terminal, tables have 80 columns", () => {
   expect([lineWidth(PIPE), tableWidth(PIPE)]).toEqual([Infinity, 80]);
   const terminal = { isTTY: true, columns: 40 };
   expect([lineWidth(terminal), tableWidth(terminal)]).toEqual([40, 40]);
@@ -48,14 +48,14 @@ test.each([
   ["a terminal", TERMINAL, { TERM: "xterm" }, true],
   ["a dumb terminal", TERMINAL, { TERM: "dumb" }, false],
   ["a pipe", PIPE, { TERM: "xterm" }, false],
-])("whether the live block is used on a terminal with %s: %s", (_, stream, env, expected) => {
+])("the stream and TERM decide whether the live block is used: %s", (_, stream, env, expected) => {
   expect(canRedraw(stream, env)).toBe(expected);
 });
 
 describe.each(SIZES)("a live block on a terminal of %i x %i", (columns, rows) => {
   const many = Array.from({ length: 70 }, (_, i) => `${i}: ${"a long state, ".repeat(20)}`);
 
-  test("leaves a row for the cursor, and shows the last lines, cut to the width", () => {
+  test("leaves a row for the cursor, and shows the last lines, cut to the terminal's width", () => {
     const terminal = new FakeTerminal(columns, rows);
     new LiveBlock(terminal).draw(many);
     expect(terminal.all).toHaveLength(rows - 1);

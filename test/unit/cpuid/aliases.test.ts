@@ -1,4 +1,7 @@
-/** Tests of the names of fields in other programs: a field is found by each of them, and unknown ones get suggestions. */
+/**
+ * Tests of the names that other programs give to fields: each name finds its field, and an unknown name gets
+ * suggestions.
+ */
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import {
@@ -50,11 +53,11 @@ test("a database name has priority over another program's name for another field
   expect([findField("dts")?.name, findField("prefetchi")?.name]).toEqual(["dts", "prefetchi"]);
 });
 
-test("with a source, only its names count", () => {
+test("if a source is given, only the names of that source are found", () => {
   expect([findField("sse3", "linux"), findField("sse3", "qemu")?.name]).toEqual([undefined, "pni"]);
 });
 
-test("each name of each source finds its field again, unless another field has the same name first", () => {
+test("each name of each source finds its field again if no earlier field has the same name", () => {
   const lost = fields().flatMap(({ name }) =>
     CPUID_NAME_SOURCES.flatMap((source) =>
       aliasesOf(name)[source].filter((alias) => findField(alias, source)?.name !== name),
@@ -90,7 +93,7 @@ test("a field without other names has empty lists", () => {
   expect(Object.values(aliasesOf("max_std_leaf")).flat()).toEqual([]);
 });
 
-test("the names cannot be changed", () => {
+test("the lists of names cannot be changed", () => {
   expect(Object.isFrozen(aliasesOf("pni")) && Object.isFrozen(aliasesOf("pni").qemu)).toBe(true);
 });
 
@@ -108,24 +111,24 @@ test.each([
   expect(suggestFields(name)).toEqual(near);
 });
 
-test("the start of several names suggests more than the nearest of them", () => {
+test("an input that several names start with suggests more than only the nearest name", () => {
   expect(suggestFields("avx512")).toHaveLength(5);
   expect(suggestFields("avx512")[0]).toBe("avx512f");
 });
 
-test("an unknown name is refused with the nearest", () => {
+test("an unknown name is refused with the nearest name as a suggestion", () => {
   expect(() => resolveField("hypervisr")).toThrow(
     new TypeError('unknown CPUID field "hypervisr"; did you mean guest_status?'),
   );
 });
 
-test("field() takes the database's names only and suggests the field of another program's name", () => {
+test("field() accepts only the database's names, and suggests the field that has the name in another program", () => {
   expect(() => field("lzcnt" as CpuidFieldName)).toThrow(
     new TypeError('unknown CPUID field "lzcnt"; did you mean abm?'),
   );
 });
 
-test.each([5, null, undefined])("%j is not a name", (name) => {
+test.each([5, null, undefined])("%j is not a name of a field", (name) => {
   const given = name as unknown as string;
   expect(() => findField(given)).toThrow("findField(): expected a name");
   expect(() => resolveField(given)).toThrow("resolveField(): expected a name");

@@ -1,4 +1,4 @@
-/** Tests of applyDiff(): the differences of two tables, applied to the first, give the second. */
+/** Tests of applyDiff(): applying the differences of two tables to the first table gives the second. */
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import {
@@ -22,7 +22,7 @@ const anEntry: fc.Arbitrary<CpuidEntry2Input> = fc.record({
 });
 const tables = fc.array(anEntry, { maxLength: 9 }).map((list) => CpuidTable.from(list));
 
-test("applyDiff(a, diff(a, b)) is b, with duplicates, in order", () => {
+test("applyDiff(a, diff(a, b)) equals b, including duplicates and order", () => {
   fc.assert(
     fc.property(tables, tables, (a, b) => {
       expect([...applyDiff(a, diff(a, b))]).toEqual([...b]);

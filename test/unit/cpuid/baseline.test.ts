@@ -15,7 +15,7 @@ import {
 
 const INTEL = { ebx: 0x756e6547, ecx: 0x6c65746e, edx: 0x49656e69 };
 
-/** Returns the table, or fails. */
+/** Returns the baseline, or fails the test. */
 function tableOf(result: CpuidBaseline): CpuidTable {
   if (result.kind !== "table") throw new Error(result.why);
   return result.table;
@@ -42,7 +42,7 @@ describe("the baseline of two hosts", () => {
   const result = baseline([young, old]);
   const table = tableOf(result);
 
-  test("has the features of both, and the lower numbers", () => {
+  test("has the common features of both hosts, and the lower numbers", () => {
     expect(table.get("avx2")).toBe(1);
     expect(table.get("adx")).toBe(0);
     expect(table.get("pku")).toBe(0);
@@ -55,11 +55,11 @@ describe("the baseline of two hosts", () => {
     expect(table.get("guest_phys_addr_bits")).toBe(0);
   });
 
-  test("reports the lack of a function if any host lacks it", () => {
+  test("reports that a function is missing if any host does not have it", () => {
     expect(table.get("fdp_excptn_only")).toBe(1);
   });
 
-  test("has the XSAVE components of both, and their size", () => {
+  test("has the common XSAVE components of both hosts, and the size of these components", () => {
     expect(table.find(0xd, 0)).toMatchObject({ eax: 7, ecx: 0x340 });
     expect(table.find(0xd, 9)).toBeUndefined();
   });
@@ -69,7 +69,7 @@ describe("the baseline of two hosts", () => {
     expect(tableOf(baseline([old, young])).find(1)?.eax).toBe(0x906ea);
   });
 
-  test("lists what each host loses", () => {
+  test("lists the features that each host loses", () => {
     expect(formatBaseline(result).split("\n")).toEqual([
       "topology, caches, brand string and ids are those of the first table",
       "family, model and stepping are the lowest of the tables",
@@ -89,13 +89,13 @@ describe("the baseline of two hosts", () => {
   });
 });
 
-test("the guest's physical bits are the fewest that a host has", () => {
+test("the guest's number of physical address bits is the smallest of all hosts", () => {
   const wide = young.with({ guest_phys_addr_bits: 0, phys_addr_bits: 52 });
   const limited = young.with({ guest_phys_addr_bits: 48, phys_addr_bits: 52 });
   expect(tableOf(baseline([wide, limited])).get("guest_phys_addr_bits")).toBe(48);
 });
 
-test("a component with another layout is left out, with its bit and its size", () => {
+test("an XSAVE component whose layout differs is left out, with its bit and its size", () => {
   const moved = young.map((e) => (e.function === 0xd && e.index === 9 ? { ...e, ebx: 832 } : e));
   const result = baseline([young, moved]);
   expect(tableOf(result).find(0xd, 9)).toBeUndefined();
@@ -105,7 +105,7 @@ test("a component with another layout is left out, with its bit and its size", (
   );
 });
 
-test("a component that is left out takes its siblings and its features with it", () => {
+test("an XSAVE component that is left out removes its siblings and its features", () => {
   const wide = young
     .with({ avx512f: 1, avx512vl: 1, xcr0_avx512_opmask: 1 })
     .with({ xcr0_avx512_zmm_hi256: 1, xcr0_avx512_hi16_zmm: 1 })
@@ -119,12 +119,12 @@ test("a component that is left out takes its siblings and its features with it",
   expect(table.find(0xd, 6)).toBeUndefined();
 });
 
-test("a dump without sub-leaves of XSAVE keeps its components and size", () => {
+test("a dump without sub-leaves of XSAVE keeps the dump's components and size", () => {
   const bare = young.filter((e) => e.function !== 0xd || e.index === 0);
   expect(tableOf(baseline([bare, bare])).find(0xd, 0)).toMatchObject({ eax: 0x207, ecx: 0xa88 });
 });
 
-test("a leaf of different hypervisor interfaces is left out", () => {
+test("a leaf whose hypervisor interface differs between hosts is left out", () => {
   const kvm = old.append(
     { function: 0x40000000, ebx: 0x4b4d564b, ecx: 0x564b4d56, edx: 0x4d },
     { function: 0x40000001, eax: 0x1 },
@@ -139,7 +139,7 @@ test("a leaf of different hypervisor interfaces is left out", () => {
   expect(tableOf(baseline([kvm, kvm])).has("kvm_clocksource")).toBe(true);
 });
 
-test("tables of different vendors have none, and the vendors are named", () => {
+test("tables of different vendors have no baseline, and the error names the vendors", () => {
   const amd = old.with({ cpu_vendorid_0: 0x68747541 });
   const result = baseline([old, amd, old]);
   expect(result).toMatchObject({
@@ -151,7 +151,7 @@ test("tables of different vendors have none, and the vendors are named", () => {
   );
 });
 
-test("the baseline of one table is that table", () => {
+test("the baseline of one table equals that table", () => {
   expect(compare(tableOf(baseline([old])), old)).toMatchObject({
     relation: "identical",
     notes: [],
@@ -185,7 +185,7 @@ const anEntry: fc.Arbitrary<CpuidEntry2Input> = fc.record({
   edx: word,
 });
 
-/** Tables of one vendor, of which some leaves are alike. */
+/** Arbitrary tables of one vendor, some of whose leaves are equal. */
 const tables = fc.tuple(
   fc.array(anEntry, { maxLength: 12 }),
   fc.array(anEntry, { maxLength: 8 }),
@@ -207,7 +207,7 @@ test("the baseline of any three tables is a subset of each", () => {
   );
 });
 
-test("the baseline of tables in another order has the same relation to it in both directions", () => {
+test("the baseline does not depend on the order of the tables", () => {
   fc.assert(
     fc.property(tables, ([common, ...own]) => {
       const three = own.map((more) =>
@@ -228,13 +228,13 @@ describe("the baseline of models", () => {
       .map((second) => [first, second] as const),
   );
 
-  /** Lists what the lint finds in the baseline of some models, without what it only remarks. */
+  /** Lists the errors and warnings of the lint for the baseline of some models, without its remarks. */
   const faults = (tables: readonly CpuidTable[]): readonly string[] =>
     lint(tableOf(baseline(tables)), { profile: "guest" })
       .findings.filter(({ severity }) => severity !== "info")
       .map(({ rule, message }) => `${rule} ${message}`);
 
-  test("of each two of one vendor has no error and no warning", () => {
+  test("has no error and no warning for any two models of one vendor", () => {
     const found = pairs.flatMap(([a, b]) =>
       faults([a.table, b.table]).map((fault) => `${a.name}, ${b.name}: ${fault}`),
     );
@@ -242,7 +242,7 @@ describe("the baseline of models", () => {
     expect(found).toEqual([]);
   }, 60_000);
 
-  test("of each two of one vendor is a subset of both", () => {
+  test("is a subset of both models for any two models of one vendor", () => {
     const relations = pairs.flatMap(([a, b]) => {
       const made = tableOf(baseline([a.table, b.table]));
       return [a, b].map((one) => `${a.name}, ${b.name}: ${compare(made, one.table).relation}`);
@@ -251,7 +251,7 @@ describe("the baseline of models", () => {
     expect(others).toEqual([]);
   }, 60_000);
 
-  test("of Rome, Milan and Genoa has no error and no warning", () => {
+  test("has no error and no warning for Rome, Milan and Genoa", () => {
     expect(faults(["EPYC-Rome", "EPYC-Milan", "EPYC-Genoa"].map(modelTable))).toEqual([]);
   });
 });

@@ -1,4 +1,4 @@
-/** Tests of the builder: each step, what it lists as changed, and what holds for any sequence of steps. */
+/** Tests of the builder: each step, the changes that it lists, and properties of any sequence of steps. */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import {
@@ -20,12 +20,15 @@ const amd = cpuid.empty("AuthenticAMD");
 const texts = (built: CpuidBuilder): readonly string[] => built.changes.map(formatBuildChange);
 const leaves = (table: CpuidTable): readonly number[] => [...table].map((e) => e.function);
 
-/** The native features of the pairs of dependencies, without two whose XSAVE components overlap with others. */
+/**
+ * The native features that occur in pairs of dependencies, except for two features whose XSAVE components overlap with
+ * others.
+ */
 const FEATURES: readonly CpuidFieldName[] = [
   ...new Set(cpuidDependencies().flatMap(({ feature, needs }) => [feature, needs])),
 ].filter((name) => !/^(kvm|hv)_/.test(name) && name !== "mpx" && name !== "apx_f");
 
-/** Features that KVM's table does not report, or that are not in its registers of features. */
+/** Features that KVM's table does not report, or that are outside of KVM's feature registers. */
 const UNCHECKED: ReadonlySet<CpuidFieldName> = new Set<CpuidFieldName>([
   ...(["tsc_deadline_timer", "cqm_llc", "cqm_occup_llc", "cqm_mbm_total"] as const),
   ...(["cqm_mbm_local", "bmec", "sdciae", "cat_l3", "mba", "per_thread_mba"] as const),
@@ -50,7 +53,7 @@ describe("cpuid", () => {
     expect(intel.changes).toEqual([]);
   });
 
-  test("starts with a table or entries as they are", () => {
+  test("starts with an unchanged table or list of entries", () => {
     const entries = [
       { function: 7, flags: 1 },
       { function: 0, eax: 5 },
@@ -59,7 +62,7 @@ describe("cpuid", () => {
     expect(cpuid.from(intel.table).table).toBe(intel.table);
   });
 
-  test("starts with each model and each variant, with its caches", () => {
+  test("starts with each model and each model variant, including its caches", () => {
     for (const { name, model } of namedModels()) {
       const { table, changes } = cpuid.model(name);
       expect(changes).toEqual([]);
@@ -71,14 +74,14 @@ describe("cpuid", () => {
     }
   });
 
-  test("gives each model the topology that was asked for", () => {
+  test("gives each model the requested topology", () => {
     for (const { name } of namedModels()) {
       const { table } = cpuid.model(name).topology({ packages: 2, cores: 4 });
       expect(topologyOf(table), name).toMatchObject({ coresPerPackage: 4, threadsPerCore: 1 });
     }
   });
 
-  test("gives each model with a topology, an interface and XSAVE nothing that lint calls an error", () => {
+  test("builds a table without a lint error from each model with a topology, an interface and XSAVE", () => {
     for (const { name } of namedModels()) {
       const built = cpuid.model(name).hypervisor("kvm").xsave().topology({ cores: 3, threads: 2 });
       const found = lint(built.forVcpu(3)).findings.filter(({ severity }) => severity === "error");
@@ -94,7 +97,7 @@ describe("cpuid", () => {
 });
 
 describe("features()", () => {
-  test("turns on what a feature needs, adds its leaves and lists the reasons", () => {
+  test("turns on the dependencies of a feature, adds the feature's leaves and lists the reasons", () => {
     expect(texts(intel.features("+avx2"))).toEqual([
       "features: 0x0.0:eax[31:0] max_std_leaf: 1 -> 0xd, because the leaf of a feature is within it",
       "features: 0x1.0:ecx[26] xsave: 0 -> 1, because avx2 needs it",
@@ -106,7 +109,7 @@ describe("features()", () => {
     ]);
   });
 
-  test("turns off what needs a feature", () => {
+  test("turns off the features that need a feature that it turns off", () => {
     const made = intel.features("+avx512_fp16", "+aes").features("-avx");
     const on = ["avx", "avx512f", "avx512bw", "avx512_fp16", "xsave", "aes"] as const;
     expect(on.map((name) => made.table.has(name))).toEqual([
@@ -122,7 +125,7 @@ describe("features()", () => {
     );
   });
 
-  test("with the dependencies refused names what is missing and what is in the way", () => {
+  test("names the missing and the conflicting features if dependencies are refused", () => {
     const options = { dependencies: "refuse" } as const;
     expect(() => intel.features("+avx2", options)).toThrow(
       'features(): avx2 needs avx, which the table lacks; add "+avx" or use { dependencies: "close" }',
@@ -135,13 +138,13 @@ describe("features()", () => {
     expect(made.features("+avx2", options).changes).toEqual(made.changes);
   });
 
-  test("raises the maxima for a sub-leaf that the table lacks", () => {
+  test("raises the maxima for a sub-leaf that the table does not have yet", () => {
     const made = intel.features("+amx_fp16").table;
     expect([made.get("max_std_leaf"), made.get("leaf7_n_subleaves")]).toEqual([0x1e, 1]);
     expect(made.has("amx_fp16")).toBe(true);
   });
 
-  test("gives the tiles of AMX their sizes, and clears them without it", () => {
+  test("sets the sizes of AMX tiles with AMX, and clears them without AMX", () => {
     const made = intel.features("+amx_int8");
     expect(made.table.find(0x1d, 1)).toMatchObject({ eax: 0x04002000, ebx: 0x00080040, ecx: 16 });
     expect(made.table.find(0x1e, 0)?.ebx).toBe(0x4010);
@@ -150,12 +153,12 @@ describe("features()", () => {
     expect(without.has("amx_int8")).toBe(false);
   });
 
-  test("clears the leaf of SVM with SVM", () => {
+  test("clears the leaf of SVM when SVM is turned off", () => {
     const made = amd.features("+svm").set({ svm_version: 1, npt: 1 });
     expect(made.features("-svm").table.find(0x8000000a)).toMatchObject({ eax: 0, edx: 0 });
   });
 
-  test("repeats bits of 0x1:edx on AMD only", () => {
+  test("copies bits of 0x1:edx to 0x80000001:edx on AMD only", () => {
     const made = amd.features("+lm", "+mmx").features("+sse", "-mmx");
     expect(made.table.has("e_fxsr")).toBe(true);
     expect(made.table.has("e_mmx")).toBe(false);
@@ -165,20 +168,20 @@ describe("features()", () => {
     expect(intel.features("+lm", "+mmx").table.has("e_mmx")).toBe(false);
   });
 
-  test("sets the width of virtual addresses with la57", () => {
+  test("sets the width of virtual addresses to that of la57", () => {
     const made = intel.features("+lm").set({ virt_addr_bits: 48 });
     expect(made.features("+la57").table.get("virt_addr_bits")).toBe(57);
     expect(made.features("+la57").features("-la57").table.get("virt_addr_bits")).toBe(48);
   });
 
-  test("keeps leaves that also describe other things", () => {
+  test("keeps leaves that also describe other features", () => {
     const made = intel.features("+lm").set({ phys_addr_bits: 46 }).features("-lm").table;
     expect(made.get("phys_addr_bits")).toBe(46);
     const saved = intel.features("+avx", "+xsavec").xsave().features("-xsave").table;
     expect(saved.get("xsave_sz_max")).toBe(832);
   });
 
-  test("keeps the contents of a leaf that it finds, and clears it with the last of its features", () => {
+  test("keeps the contents of an existing leaf, and clears the leaf with the last of its features", () => {
     const tiles = intel.features("+amx_tile").set({ amx_max_palette: 2 }).features("-amx_int8");
     const bare = tiles.set({ amx_tile: 0 }).features("+amx_tile").table;
     expect(bare.get("amx_max_palette")).toBe(2);
@@ -189,11 +192,11 @@ describe("features()", () => {
     ).toBe(0);
   });
 
-  test("gives AVX10 its first version and the three widths of vectors", () => {
+  test("sets version 1 and the three vector widths for AVX10", () => {
     expect(intel.features("+avx10").table.find(0x24, 0)?.ebx).toBe(0x70001);
   });
 
-  test("raises the maximum of an interface for a field that its leaves lack", () => {
+  test("raises the maximum of a hypervisor interface for a field in a leaf that the interface does not have yet", () => {
     const made = intel.hypervisor("xen").set({ xen_vtsc_mul: 5 }).table;
     expect([made.find(0x40000000)?.eax, made.get("xen_vtsc_mul")]).toEqual([0x40000003, 5]);
   });
@@ -234,7 +237,7 @@ describe("features()", () => {
     expect(call).toThrow(message);
   });
 
-  test("leaves no missing dependency, for any features", () => {
+  test("leaves no missing dependency for any set of features", () => {
     fc.assert(
       fc.property(someFeatures, someFeatures, (on, off) => {
         const made = amd
@@ -260,7 +263,7 @@ describe("set()", () => {
     ]);
   });
 
-  test("of 0 in an absent entry adds nothing", () => {
+  test("adds nothing if it sets 0 in an absent entry", () => {
     expect(intel.set({ avx2: 0 }).table).toBe(intel.table);
   });
 
@@ -295,15 +298,15 @@ describe("brand()", () => {
   });
 });
 
-describe("the widths of addresses", () => {
-  test("of physical ones limit those of nested guests", () => {
+describe("the address width", () => {
+  test("of physical addresses limits the width for nested guests", () => {
     const made = intel.set({ guest_phys_addr_bits: 48 }).physicalBits(40).table;
     expect([made.get("phys_addr_bits"), made.get("guest_phys_addr_bits")]).toEqual([40, 40]);
     const narrow = intel.set({ guest_phys_addr_bits: 36 }).physicalBits(40).table;
     expect(narrow.get("guest_phys_addr_bits")).toBe(36);
   });
 
-  test("of virtual ones follow la57 and turn it on and off", () => {
+  test("of virtual addresses follows la57, and setting it turns la57 on and off", () => {
     const made = intel.virtualBits(57).table;
     expect([made.get("virt_addr_bits"), made.has("la57"), made.has("lm")]).toEqual([
       57,
@@ -314,7 +317,7 @@ describe("the widths of addresses", () => {
     expect([back.get("virt_addr_bits"), back.has("la57")]).toEqual([48, false]);
   });
 
-  test("are refused outside of their ranges", () => {
+  test("is refused outside of its range", () => {
     expect(() => intel.physicalBits(31)).toThrow(
       "physicalBits(): expected an integer from 32 to 52, got 31",
     );
@@ -328,11 +331,11 @@ describe("signature()", () => {
     [{ family: 25, model: 1, stepping: 1 }, 0x00a00f11],
     [{ family: 15, model: 6, stepping: 1 }, 0x00000f61],
     [{ family: 5, model: 4 }, 0x00000540],
-  ])("packs %j", (signature, eax) => {
+  ])("packs family, model and stepping: %j", (signature, eax) => {
     expect(intel.signature(signature).table.find(1)?.eax).toBe(eax);
   });
 
-  test("keeps members that are left out, and repeats it on AMD", () => {
+  test("keeps omitted members, and repeats the signature on AMD", () => {
     const made = amd.features("+lm").signature({ family: 25, model: 17, stepping: 1 });
     const next = made.signature({ stepping: 2 }).table;
     expect([next.find(1)?.eax, next.find(0x80000001)?.eax]).toEqual([0x00a10f12, 0x00a10f12]);
@@ -349,12 +352,12 @@ describe("signature()", () => {
 });
 
 describe("hypervisor()", () => {
-  test("with none removes all interfaces", () => {
+  test("without an interface removes all interfaces", () => {
     const made = intel.hypervisor("hyperv", "kvm").hypervisor("none").table;
     expect(made.toString()).toBe(intel.table.toString());
   });
 
-  test("without a name is refused", () => {
+  test("refuses an interface without a name", () => {
     expect(() => intel.hypervisor()).toThrow('expected names of interfaces, or "none", got none');
     expect(() => intel.hypervisor("kvm", "none" as "xen")).toThrow('unknown hypervisor "none"');
   });
@@ -373,7 +376,7 @@ describe("within()", () => {
     .xsave()
     .set({ zero_fcs_fds: 1 }).table;
 
-  test("drops what KVM does not support and what needs it, and lists the reason of each", () => {
+  test("drops features that KVM does not support and their dependents, and lists each reason", () => {
     const made = full.within(host);
     const dropped = ["xsaves", "cet_ss", "la57", "kvm_steal_time", "kvm_pv_tlb_flush"] as const;
     expect(dropped.filter((name) => made.table.has(name))).toEqual([]);
@@ -387,7 +390,7 @@ describe("within()", () => {
     );
   });
 
-  test("drops a feature that KVM supports if it needs one that KVM does not", () => {
+  test("drops a feature that KVM supports if the feature needs a feature that KVM does not support", () => {
     const odd = host.with({ kvm_pv_tlb_flush: 1 });
     const made = full.within(odd);
     expect(texts(made)).toContainEqual(
@@ -399,13 +402,13 @@ describe("within()", () => {
     expect(full.within(full.table).table.toString()).toBe(full.table.toString());
   });
 
-  test("takes bits whose absence is the feature from the CPU", () => {
+  test("copies bits that negate a feature from the CPU's table", () => {
     expect(full.within(host).table.has("zero_fcs_fds")).toBe(true);
     expect(full.within(host.with({ fdp_excptn_only: 1 })).table.has("fdp_excptn_only")).toBe(true);
     expect(full.set({ zero_fcs_fds: 1 }).within(full.table).table.has("zero_fcs_fds")).toBe(false);
   });
 
-  test("limits the width for nested guests by the CPU's own, and nothing by a width of 0", () => {
+  test("limits the address width for nested guests to the CPU's width; a width of 0 is no limit", () => {
     const nested = full.set({ guest_phys_addr_bits: 50 });
     expect(nested.within(host).table.get("guest_phys_addr_bits")).toBe(48);
     const unknown = nested.within(host.with({ phys_addr_bits: 0, virt_addr_bits: 0 })).table;
@@ -420,7 +423,7 @@ describe("within()", () => {
     expect(new Set(reasons)).toEqual(new Set(["it follows from the features and the CPU's XSAVE"]));
   });
 
-  test("takes the sizes of XSAVE components from the CPU", () => {
+  test("copies the sizes of XSAVE components from the CPU's table", () => {
     const zen2 = host.map((e) =>
       e.function === 0xd && e.index === 9 ? { ...e, eax: 64, ebx: 832 } : e,
     );
@@ -434,7 +437,7 @@ describe("within()", () => {
     expect(made.has("pku")).toBe(false);
   });
 
-  test("drops bits without a name", () => {
+  test("drops bits that have no name", () => {
     const odd = full.table.replace(1, { ecx: ((full.table.find(1)?.ecx ?? 0) | (1 << 16)) >>> 0 });
     expect((cpuid.from(odd).within(host).table.find(1)?.ecx ?? 0) & (1 << 16)).toBe(0);
   });
@@ -450,7 +453,7 @@ describe("within()", () => {
     expect(kept.find(0x80000002)?.eax).toBe(0x50432041);
   });
 
-  test("gives a subset, and applied again changes nothing, for any features on both sides", () => {
+  test("gives a subset, and a second application changes nothing, for any features on both sides", () => {
     fc.assert(
       fc.property(someFeatures, someFeatures, (own, theirs) => {
         const wanted = amd
@@ -483,7 +486,7 @@ describe("any sequence of steps", () => {
     (built) => built.hypervisor("none"),
     (built) => built.within(intel.features("+avx2", "+lm").table),
   );
-  /** A table in no order, with entries that no step knows. */
+  /** A table without order, with entries that no step recognises. */
   const odd = CpuidTable.from([
     { function: 0x80000001 },
     { function: 0x8fffffff, eax: 1 },
@@ -494,7 +497,7 @@ describe("any sequence of steps", () => {
     { function: 0x80000000, eax: 0x80000001 },
   ]);
 
-  test("keeps the order of entries, changes no earlier builder, and lists a change if there is one", () => {
+  test("keeps the order of entries, changes no earlier builder, and lists every change", () => {
     fc.assert(
       fc.property(
         fc.array(steps, { maxLength: 6 }),
@@ -528,7 +531,7 @@ test("a builder starts with entries, and is frozen", () => {
   expect([made.table.length, Object.isFrozen(made)]).toEqual([1, true]);
 });
 
-test("forVcpu() takes the ids of the topology that was set, and any id without one", () => {
+test("forVcpu() accepts only ids of the topology that was set, and accepts any id without a topology", () => {
   const start = cpuid.model("EPYC-Milan");
   const guest = start.topology({ packages: 2, cores: 3 }).brand("guest");
   expect(guest.forVcpu(6).get("local_apic_id")).toBe(6);

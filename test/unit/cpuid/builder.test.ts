@@ -1,4 +1,4 @@
-/** Claims about the table of one vCPU, made from the supported entries. */
+/** Tests of the table for one vCPU, which is made from the supported entries. */
 import { expect, test } from "vitest";
 import { diff, fromSupported } from "../../../lib/cpuid/index.ts";
 import { supported } from "./supported-table.ts";
@@ -7,7 +7,7 @@ test("the APIC id is 0 by default", () => {
   expect(fromSupported(supported).get("local_apic_id")).toBe(0);
 });
 
-test("the APIC id is set in each leaf that has it", () => {
+test("the APIC id is set in each leaf that contains it", () => {
   const table = fromSupported(supported, { apicId: 300 });
   const ids = [
     table.get("local_apic_id"),
@@ -20,7 +20,7 @@ test("the APIC id is set in each leaf that has it", () => {
   expect(ids).toEqual([300 & 0xff, 300, 300, 300, 300, 300]);
 });
 
-test("only the APIC id is changed", () => {
+test("the APIC id is the only change", () => {
   const changed = diff(supported, fromSupported(supported, { apicId: 9 })).map((c) => c.where);
   expect(changed).toEqual([
     "0x1.0:ebx[31:24]",

@@ -1,4 +1,4 @@
-/** Tests of writing caches: leaves 2 and 4 for Intel, 0x8000001d, 0x80000005 and 0x80000006 for AMD. */
+/** Tests of writing caches: leaves 2 and 4 for Intel; 0x8000001d, 0x80000005 and 0x80000006 for AMD. */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import {
@@ -35,7 +35,7 @@ const MILAN: readonly CpuidCacheInput[] = [
   { level: 2, type: "unified", size: 512 * KIB, ways: 8, isInclusive: true },
 ];
 
-/** The caches of leaf 4 or 0x8000001d as they were asked for, without the terminator. */
+/** Returns the caches of leaf 4 or 0x8000001d in the form of the input, without the terminator. */
 function decoded(table: CpuidTable, fn: number): readonly object[] {
   return [...table]
     .filter((e) => e.function === fn && (e.eax & 31) !== 0)
@@ -93,7 +93,7 @@ describe("withCaches() for Intel", () => {
   const table = withTopology(intel, { packages: 2, cores: 3, threads: 2 });
   const made = withCaches(table, MILAN);
 
-  test("writes leaf 4 by level and type, shared by a core or a die, and the terminator", () => {
+  test("writes leaf 4 by level and type, with the sharing by a core or a die, and the terminator", () => {
     const common = { line: 64, partitions: 1, isInclusive: false };
     expect(decoded(made, 4)).toEqual([
       { ...common, level: 1, type: "data", size: 32768, ways: 8, sharedBy: 2 },
@@ -114,7 +114,7 @@ describe("withCaches() for Intel", () => {
     expect(made.get("cache_self_init", 0)).toBe(1);
   });
 
-  test("writes leaf 2 as a reference to leaf 4, and keeps one that has it", () => {
+  test("writes leaf 2 as a reference to leaf 4, and keeps a leaf 2 that has the reference", () => {
     expect(made.find(2)).toMatchObject({ eax: 0xff01, ebx: 0, ecx: 0, edx: 0 });
     const kept = intel.replace(2, { eax: 0x00feff01, edx: 0xf0 });
     expect(withCaches(kept, MILAN).find(2)).toMatchObject({ eax: 0x00feff01, edx: 0xf0 });
@@ -126,7 +126,7 @@ describe("withCaches() for Intel", () => {
     expect(made.find(0x80000006)?.edx).toBe(0);
   });
 
-  test("raises the maximum to 4", () => {
+  test("raises the maximum basic leaf to 4", () => {
     const low = withCaches(intel.with({ max_std_leaf: 2 }), MILAN);
     expect(low.get("max_std_leaf")).toBe(4);
   });
@@ -139,7 +139,7 @@ describe("withCaches() for AMD", () => {
     MILAN.map((one) => (one.level === 3 ? { ...one, sharedBy: 16 } : one)),
   );
 
-  test("writes 0x8000001d, and no core ids, which Intel's leaf 4 has", () => {
+  test("writes 0x8000001d, but no core ids, which only Intel's leaf 4 contains", () => {
     const shares = decoded(made, 0x8000001d).map((one) => Reflect.get(one, "sharedBy"));
     expect(shares).toEqual([2, 2, 2, 16]);
     expect(
@@ -157,7 +157,7 @@ describe("withCaches() for AMD", () => {
     expect(made.find(0x80000006)).toMatchObject({ eax: 0x48006400, ecx: 0x02006140 });
   });
 
-  test("gives the third level of the whole package in 0x80000006", () => {
+  test("writes the third-level size of the whole package to 0x80000006", () => {
     expect(made.get("l3_size_range")).toBe((2 * 32768) / 512);
   });
 
@@ -169,8 +169,8 @@ describe("withCaches() for AMD", () => {
 });
 
 describe("withCaches()", () => {
-  test("writes caches that decode to the given ones, for any caches", () => {
-    // Without 0x80000006, which has fewer sizes.
+  test("writes caches that decode to the given caches, for any caches", () => {
+    // The comparison omits 0x80000006, which can express fewer sizes.
     const table = intel.with({ max_ext_leaf: 0x80000004 });
     const json = JSON.stringify(table);
     const order = ["data", "instruction", "unified"];
@@ -213,14 +213,14 @@ describe("withCaches()", () => {
     expect(() => withCaches(intel, [...MILAN, ...MILAN])).toThrow("two caches have level 1");
   });
 
-  test("refuses a level that fewer CPUs share than a lower one", () => {
+  test("refuses a cache level that fewer CPUs share than a lower level", () => {
     const wide = MILAN.map((one) => (one.level === 2 ? { ...one, sharedBy: 8 } : one));
     expect(() => withCaches(intel, wide)).toThrow(
       "withCaches(): 1 logical CPUs share level 3, but 8 share level 2",
     );
   });
 
-  test("refuses a size that AMD's leaf 0x80000005 cannot have", () => {
+  test("refuses a size that AMD's leaf 0x80000005 cannot express", () => {
     const big = { level: 1, type: "data", size: 512 * KIB, ways: 8 } as const;
     expect(() => withCaches(amd, [big])).toThrow(
       "withCaches(): 524288 bytes of level 1 are not 1 to 255 times 1024 bytes, which leaf 0x80000005 needs",

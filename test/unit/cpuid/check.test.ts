@@ -1,4 +1,4 @@
-/** Tests of checkCpuid(): each rule finds its fault and nothing else, and a valid table has no finding. */
+/** Tests of checkCpuid(): each rule reports its fault and nothing else, and a valid table has no finding. */
 import { describe, expect, test } from "vitest";
 import { CPUID_RULES } from "../../../lib/cpuid/check.ts";
 import {
@@ -12,7 +12,7 @@ import {
 
 const KVM_SIGNATURE = { ebx: 0x4b4d564b, ecx: 0x564b4d56, edx: 0x4d };
 
-/** A small result of KVM_GET_SUPPORTED_CPUID. */
+/** A small example of the result of KVM_GET_SUPPORTED_CPUID. */
 const SUPPORTED = CpuidTable.from([
   { function: 0, eax: 0x1f },
   { function: 1, eax: 0x906ea, ebx: 0x0510_0800, ecx: 1, edx: 0x201 },
@@ -136,12 +136,12 @@ describe("a table with", () => {
   });
 });
 
-test("every rule has a table that breaks it", () => {
+test("every rule is broken by a table of this test", () => {
   const broken = new Set(BROKEN.map(([rule]) => rule));
   expect(CPUID_RULES.map(({ name }) => name).filter((name) => !broken.has(name))).toEqual([]);
 });
 
-test("every rule has a sentence about its fault", () => {
+test("every rule has a sentence that describes its fault", () => {
   expect(CPUID_RULES.filter(({ why }) => why === "")).toEqual([]);
 });
 
@@ -169,7 +169,7 @@ test("all faults of a table are found, in the order of its entries", () => {
   ]);
 });
 
-/** Each register with feature bits; a leaf of KVM is relative to the base of KVM's leaves. */
+/** The registers with feature bits; a KVM leaf is relative to the base of KVM's leaves. */
 const FEATURES = [
   ...["0x1.0:ecx", "0x1.0:edx", "0x6.0:eax"],
   ...["0x7.0:ebx", "0x7.0:ecx", "0x7.0:edx", "0x7.1:eax", "0x7.1:ecx", "0x7.1:edx", "0x7.2:edx"],
@@ -191,7 +191,7 @@ test.each(FEATURES)("a bit of %s that KVM does not support is a finding", (place
   expect(new Set(found.map(({ where }) => where.replace(/\[.*/, "")))).toEqual(new Set([place]));
 });
 
-test("named and reserved bits of one register are found in order", () => {
+test("named and reserved bits of one register are reported in order", () => {
   expect(messages(GOOD.replace(1, { ecx: 0x3_0003 }))).toEqual([
     "0x1.0:ecx[1] pclmulqdq: KVM does not support it",
     "0x1.0:ecx[16] reserved: KVM does not support it",
@@ -199,7 +199,7 @@ test("named and reserved bits of one register are found in order", () => {
   ]);
 });
 
-test("several features of one register are found by name, lowest first", () => {
+test("several features of one register are reported by name, lowest bit first", () => {
   expect(messages(GOOD.with({ bmi1: 1, avx2: 1, erms: 1, fsgsbase: 1 }))).toEqual([
     "0x7.0:ebx[0] fsgsbase: KVM does not support it",
     "0x7.0:ebx[3] bmi1: KVM does not support it",
@@ -211,12 +211,12 @@ test.each([
   [1, "0x1.0:ebx[31:24] local_apic_id: is 0, but the vCPU's APIC id is 2"],
   [6, "0xb.0:edx[31:0] x2apic_id: is 0x0, but the vCPU's APIC id is 0x2"],
   [9, "0x1f.0:edx[31:0] x2apic_id_1f: is 0x0, but the vCPU's APIC id is 0x2"],
-] as const)("entry %i of zeros has the wrong APIC id: %s", (position, message) => {
+] as const)("entry %i with zeros has the wrong APIC id: %s", (position, message) => {
   const zeros = { eax: 0, ebx: 0, ecx: 0, edx: 0 };
   expect(messages(GOOD.replace(position, zeros), { id: 2 })).toEqual([message]);
 });
 
-describe("these are not faults:", () => {
+describe("checkCpuid() reports no finding for", () => {
   test.each([
     ["a feature that KVM writes itself", GOOD.with({ osxsave: 1 })],
     ["a TSC deadline timer, which old tables never report", GOOD.with({ tsc_deadline_timer: 1 })],
@@ -243,20 +243,20 @@ describe("these are not faults:", () => {
     expect(messages(table)).toEqual([]);
   });
 
-  test("KVM's leaves, if the supported table has none", () => {
+  test("KVM's leaves if the supported table has none", () => {
     const supported = SUPPORTED.without(0x4000_0000).without(0x4000_0001);
     expect(messages(GOOD, { supported })).toEqual([]);
   });
 
-  test("an APIC id, if no id is given", () => {
+  test("an APIC id if the caller passes no id", () => {
     expect(messages(GOOD.with({ local_apic_id: 5 }), { supported: SUPPORTED })).toEqual([]);
   });
 
-  test("a feature, if no supported table is given", () => {
+  test("a feature if the caller passes no supported table", () => {
     expect(messages(GOOD.with({ bmi1: 1 }), { id: 2 })).toEqual([]);
   });
 
-  test("an id above 255, if leaf 1 has its low eight bits", () => {
+  test("an id above 255 if leaf 1 has the low eight bits of the id", () => {
     const table = fromSupported(SUPPORTED, { apicId: 300 });
     expect(messages(table, { id: 300 })).toEqual([]);
   });
@@ -277,7 +277,7 @@ test.each([
   );
 });
 
-test("the highest id of 32 bits is checked", () => {
+test("the highest id of 32 bits is accepted and checked", () => {
   const table = fromSupported(SUPPORTED, { apicId: 0xffff_ffff });
   expect(messages(table, { id: 0xffff_ffff })).toEqual([]);
 });

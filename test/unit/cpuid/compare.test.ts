@@ -1,4 +1,4 @@
-/** Tests of compare(): which of two tables a guest can use, and why. */
+/** Tests of compare(): which of two tables a guest can use on the other host, and why. */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import {
@@ -25,7 +25,7 @@ const relation = (values: CpuidFieldValuesInput, index?: number): string =>
   compare(host, host.with(values, index)).relation;
 
 describe("the relation of a table to another", () => {
-  test("is identical for the same table", () => {
+  test(`is "identical" for the same table`, () => {
     expect(compare(host, host)).toEqual({
       relation: "identical",
       reasons: [],
@@ -64,11 +64,11 @@ describe("the relation of a table to another", () => {
     expect(notes.map(({ name }) => name)).toEqual(Object.keys(values));
   });
 
-  test("is incompatible if an XSAVE component has another offset", () => {
+  test(`is "incompatible" if an XSAVE component has another offset`, () => {
     expect(relation({ xsave_offset: 832 }, 2)).toBe("incompatible");
   });
 
-  test("is subset if only the other has an XSAVE component", () => {
+  test(`is "subset" if only the other table has an XSAVE component`, () => {
     const other = host
       .with({ xcr0_pkru: 1 })
       .append({ function: 0xd, index: 9, flags: 1, eax: 8, ebx: 2432 });
@@ -76,22 +76,22 @@ describe("the relation of a table to another", () => {
     expect(compare(other, host).relation).toBe("superset");
   });
 
-  test("is superset if the other lacks a leaf, also that of the PMU", () => {
+  test(`is "superset" if the other table does not have a leaf, including the leaf of the PMU`, () => {
     expect(compare(host, host.without(7)).relation).toBe("superset");
     expect(compare(host, host.without(0xa)).relation).toBe("superset");
     expect(compare(host, host.without(2)).relation).toBe("identical");
   });
 
-  test("does not depend on order, flags of unindexed leaves, and entries that KVM never uses", () => {
+  test("does not depend on the order of entries, the flags of unindexed leaves, and entries that KVM never uses", () => {
     const other = CpuidTable.from([...host].reverse()).append({ function: 7, flags: 1, ebx: 1 });
     expect(compare(host, other).relation).toBe("identical");
   });
 
-  test("is that of features for an unnamed bit of a feature register", () => {
+  test("is the relation of features for an unnamed bit of a feature register", () => {
     expect(compare(host, host.replace(1, { ecx: (1 << 26) | (1 << 16) })).relation).toBe("subset");
   });
 
-  test("is incompatible for an unknown leaf with another value", () => {
+  test(`is "incompatible" for an unknown leaf whose values differ`, () => {
     const [a, b] = [
       host.append({ function: 0x7777, eax: 1 }),
       host.append({ function: 0x7777, eax: 2 }),
@@ -100,14 +100,14 @@ describe("the relation of a table to another", () => {
     expect(compare(host, b).relation).toBe("subset");
   });
 
-  test("is incompatible for masks of which each has a bit of its own", () => {
+  test(`is "incompatible" for masks if each has a bit that the other does not have`, () => {
     const mask = (ecx: number): CpuidTable => host.replace(4, { ecx });
     expect(compare(mask(3), mask(5)).relation).toBe("incompatible");
     expect(compare(mask(4), mask(5)).relation).toBe("subset");
   });
 });
 
-test("negated bits are listed apart from the other reasons", () => {
+test("negated bits are listed separately from the other reasons", () => {
   const { negated, reasons } = compare(host, host.with({ fdp_excptn_only: 1, avx2: 0 }));
   expect(reasons.map(({ name }) => name)).toEqual(["avx2", "fdp_excptn_only"]);
   expect(negated.map(({ name }) => name)).toEqual(["fdp_excptn_only"]);
@@ -122,12 +122,15 @@ test.each([
     { zero_fcs_fds: 1 },
     "0x7.0:ebx[13] zero_fcs_fds: 0 and 1, the first has more (1 reports that the CPU lacks a function)",
   ],
-] as const)("the difference %j is printed with place, values and consequence", (values, line) => {
-  const { reasons, notes } = compare(host, host.with(values));
-  expect([...reasons, ...notes].map(formatDifference)).toEqual([line]);
-});
+] as const)(
+  "the difference %j is printed with its position, values and consequence",
+  (values, line) => {
+    const { reasons, notes } = compare(host, host.with(values));
+    expect([...reasons, ...notes].map(formatDifference)).toEqual([line]);
+  },
+);
 
-test("an unnamed bit is printed with its place", () => {
+test("an unnamed bit is printed with its position", () => {
   const { reasons } = compare(host, host.replace(1, { ecx: (1 << 26) | (1 << 16) }));
   expect(reasons.map(formatDifference)).toEqual([
     "0x1.0:ecx[16] reserved: 0 and 1, the second has more",
@@ -160,7 +163,7 @@ test("compare() of two tables in the other order has the opposite relation", () 
   );
 });
 
-test("a table without some bits of its features is a subset", () => {
+test("a table without some feature bits of another table is a subset", () => {
   fc.assert(
     fc.property(word, word, word, (ebx, ecx, mask) => {
       const negated = (1 << 6) | (1 << 13);
@@ -179,7 +182,7 @@ test.each([
   expect(call).toThrow(message);
 });
 
-test("unnamed bits that differ are listed as runs, each with the table that has it", () => {
+test("unnamed bits that differ are listed as ranges, each with the table that has the bits", () => {
   const tableOf = (eax: number): CpuidTable => CpuidTable.from([{ function: 0x80000021, eax }]);
   const bits = compare(tableOf((1 << 15) | (3 << 25)), tableOf((1 << 19) | (1 << 18))).reasons;
   expect(bits.map(formatDifference)).toEqual([

@@ -1,4 +1,7 @@
-/** Tests of the pairs of features: the table of pairs, closing over it, and the pairs that a table breaks. */
+/**
+ * Tests of dependencies between features: the table of pairs, its transitive closure, and the pairs that a table
+ * violates.
+ */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import {
@@ -16,7 +19,7 @@ const names: readonly CpuidFieldName[] = [
   ...new Set(pairs.flatMap(({ feature, needs }) => [feature, needs])),
 ];
 
-/** A table with an entry for each field of the pairs, all zero, and the signatures of KVM and Hyper-V. */
+/** A table with an all-zero entry for each field of the pairs, and the signatures of KVM and Hyper-V. */
 function blank(): CpuidTable {
   const places = new Map(
     names
@@ -50,7 +53,7 @@ describe("cpuidDependencies()", () => {
     expect(own).toHaveLength(72);
   });
 
-  test("has no pair twice and no cycle", () => {
+  test("contains no pair twice and no cycle", () => {
     const texts = pairs.map(({ feature, needs }) => `${feature} needs ${needs}`);
     expect(new Set(texts).size).toBe(texts.length);
     for (const { feature, needs } of pairs) expect(closeFeatures([needs])).not.toContain(feature);
@@ -78,12 +81,12 @@ describe("cpuidDependencies()", () => {
 });
 
 describe("closeFeatures()", () => {
-  test("adds AVX for F16C, and no AVX2 for AVX-512, because that pair is only a remark", () => {
+  test("adds AVX for F16C, but not AVX2 for AVX-512, because that pair is only a remark", () => {
     expect(closeFeatures(["f16c"])).toContain("avx");
     expect(closeFeatures(["avx512f"])).not.toContain("avx2");
   });
 
-  test("adds what AMX needs down to the FPU", () => {
+  test("adds all dependencies of AMX down to the FPU", () => {
     expect(closeFeatures(["amx_int8"])).toEqual([
       "amx_int8",
       "amx_tile",
@@ -128,7 +131,7 @@ describe("closeFeatures()", () => {
 });
 
 describe("dependentFeatures()", () => {
-  test("of avx512vl is what needs it, and itself", () => {
+  test("returns avx512vl and the features that need it for avx512vl", () => {
     expect(dependentFeatures(["avx512vl"])).toEqual(
       ["avx512vl", "avx512_vbmi2", "avx512_vnni", "avx512_bitalg"].concat([
         "avx512_vp2intersect",
@@ -137,7 +140,7 @@ describe("dependentFeatures()", () => {
     );
   });
 
-  test("is the inverse of closing", () => {
+  test("is the inverse of closeFeatures()", () => {
     fc.assert(
       fc.property(fc.constantFrom(...names), fc.constantFrom(...names), (a, b) => {
         expect(dependentFeatures([a]).includes(b)).toBe(closeFeatures([b]).includes(a));
@@ -147,11 +150,11 @@ describe("dependentFeatures()", () => {
 });
 
 describe("missingDependencies()", () => {
-  test("of each pair's feature alone names the pair", () => {
+  test("lists the pair if a table has only the pair's feature", () => {
     for (const pair of pairs) expect(missingDependencies(turnOn([pair.feature]))).toContain(pair);
   });
 
-  test("of an empty table is empty", () => {
+  test("is empty for an empty table", () => {
     expect(missingDependencies(CpuidTable.from([]))).toEqual([]);
   });
 });

@@ -1,4 +1,4 @@
-/** Tests of diff() and of its text. */
+/** Tests of diff() and printDiff(). */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import {
@@ -44,7 +44,7 @@ test("a table does not differ from itself", () => {
   );
 });
 
-test("distinct entries in another order differ only in order, and at least one keeps its place", () => {
+test("distinct entries in another order differ only in order, and at least one entry keeps its place", () => {
   const distinct = fc.uniqueArray(fc.integer({ min: 0, max: 20 }), { minLength: 1 });
   const shuffled = distinct.chain((all) =>
     fc.tuple(fc.constant(all), fc.shuffledSubarray(all, { minLength: all.length })),
@@ -91,7 +91,7 @@ test("printDiff() uses the given names of the two tables", () => {
   expect(said).toEqual(["0x7.0:ebx[5] avx2: ran with 1, got 0"]);
 });
 
-test("a wide field is one change", () => {
+test("a change of a wide field is reported as one change", () => {
   expect(lines(table.with({ base_model: 1 }))).toBe("0x1.0:eax[7:4] base_model: 14 -> 1");
 });
 
@@ -108,18 +108,18 @@ test("unnamed bits are grouped into runs", () => {
   );
 });
 
-test("named and unnamed bits of one register come in order", () => {
+test("named and unnamed bits of one register are listed in bit order", () => {
   const changed = table.replace(1, { ecx: 0x00030001 });
   expect(lines(changed)).toBe(
     "0x1.0:ecx[0] pni: 0 -> 1\n0x1.0:ecx[16] reserved: 0 -> 1\n0x1.0:ecx[17] pcid: 0 -> 1",
   );
 });
 
-test("a field of a family is named in its sub-leaf", () => {
+test("a field in a family of sub-leaves is named in its sub-leaf", () => {
   expect(lines(table.with({ cache_level: 2 }, 1))).toBe("0x4.1:eax[7:5] cache_level: 0 -> 2");
 });
 
-test("a hypervisor's field is named by its signature", () => {
+test("a hypervisor's field is named according to the hypervisor's signature", () => {
   const kvm = CpuidTable.from([
     { function: 0x40000100, ebx: 0x4b4d564b, ecx: 0x564b4d56, edx: 0x4d },
     { function: 0x40000101, eax: 0x80 },
@@ -145,13 +145,13 @@ test("a leaf is named by a signature that only the first table has", () => {
   );
 });
 
-test("bit 0 of a register without fields is one change", () => {
+test("a change of bit 0 in a register without known fields is reported as one change", () => {
   expect(printDiff(diff([entry({ function: 3 })], [entry({ function: 3, eax: 1 })]))).toBe(
     "0x3.0:eax[0] reserved: 0 -> 1",
   );
 });
 
-test("a change of the count has no leaf", () => {
+test("a change of the number of entries has no leaf", () => {
   expect(diff(table, table.append({ function: 2 }))[0]).toStrictEqual({
     kind: "count",
     where: "table",
@@ -163,19 +163,19 @@ test("a change of the count has no leaf", () => {
   });
 });
 
-test("a removed entry is a removal and a count", () => {
+test("a removed entry is reported as a removal and a change of the number of entries", () => {
   expect(lines(table.without(7))).toBe(
     "table entries: 5 -> 4\n0x7.0 entry: present (avx2) -> absent",
   );
 });
 
-test("an added entry is an addition and a count", () => {
+test("an added entry is reported as an addition and a change of the number of entries", () => {
   expect(lines(table.append({ function: 2 }))).toBe(
     "table entries: 5 -> 6\n0x2.0 entry: absent -> present",
   );
 });
 
-test("an added entry names its fields that are not 0, at most 12", () => {
+test("an added entry lists its nonzero fields, at most 12", () => {
   const few = table.append({ function: 7, index: 1, flags: 1, eax: 1 << 5 });
   expect(lines(few)).toContain("0x7.1 entry: absent -> present (avx512_bf16)");
   const many = printDiff(diff(table, table.append({ function: 0x80000001, edx: 0xffffffff })));
@@ -184,11 +184,11 @@ test("an added entry names its fields that are not 0, at most 12", () => {
   expect(names?.[1]).toMatch(/^\d+ more$/);
 });
 
-test("a second duplicate is an added entry", () => {
+test("a second duplicate is reported as an added entry", () => {
   expect(diff(table, table.append({ function: 1 })).map((c) => c.kind)).toEqual(["count", "added"]);
 });
 
-test("an added duplicate is called a duplicate, with its number", () => {
+test("an added duplicate is called a duplicate, with its ordinal number", () => {
   const twice = table.append({ function: 7, flags: 1, eax: 1 });
   expect(lines(twice)).toBe(
     "table entries: 5 -> 6\n0x7.0#2 duplicate entry: absent -> present (leaf7_n_subleaves)",
@@ -213,19 +213,19 @@ test("an entry that occurs once is not a duplicate", () => {
   });
 });
 
-test("a change in a duplicate has its number", () => {
+test("a change in a duplicate is reported with the duplicate's ordinal number", () => {
   const twice = table.append({ function: 7, flags: 1 });
   expect(printDiff(diff(twice, twice.replace(5, { ebx: 0x20, flags: 0 })))).toBe(
     "0x7.0#2 flags: 1 -> 0\n0x7.0#2:ebx[5] avx2: 0 -> 1",
   );
 });
 
-test("one entry that moved is one change of order", () => {
+test("moving one entry is reported as one change of order", () => {
   const [first, ...rest] = [...table];
   expect(lines([...rest, first ?? { function: 0 }])).toBe("0x0.0 position: 0 -> 4");
 });
 
-/** The entries of the table in another order. */
+/** Returns the entries of the table in another order. */
 const reordered = (...order: readonly number[]): readonly CpuidEntry2Input[] =>
   order.flatMap((i) => table.at(i) ?? []);
 
@@ -238,16 +238,16 @@ test.each([
   expect(lines(reordered(...order))).toBe(line);
 });
 
-test("of two entries that changed places, only the second one has moved", () => {
+test("if two entries changed places, only the second has moved", () => {
   const two = table.filter(({ function: fn }) => fn < 2);
   expect(printDiff(diff(two, CpuidTable.from([...two].reverse())))).toBe("0x1.0 position: 1 -> 0");
 });
 
-test("sub-leaves that changed places differ in order and not in index", () => {
+test("sub-leaves that changed places differ in order but not in index", () => {
   expect(lines(reordered(0, 1, 3, 2, 4))).toBe("0x4.1 position: 3 -> 2");
 });
 
-test("an entry whose index changed stays where it is", () => {
+test("an entry with a changed index keeps its place", () => {
   expect(lines(table.replace(2, { index: 5 }))).toBe("0x4.0 index: 0 -> 5");
 });
 
@@ -263,7 +263,7 @@ test("changed flags are reported", () => {
   expect(lines(table.replace(4, { flags: 0 }))).toBe("0x7.0 flags: 1 -> 0");
 });
 
-test("a changed index is reported as a changed index", () => {
+test("a changed index is reported as a change of the index", () => {
   expect(lines(table.replace(4, { index: 3 }))).toBe("0x7.0 index: 0 -> 3");
 });
 
@@ -298,25 +298,25 @@ describe("the kind of a change", () => {
   });
 });
 
-describe("ignored changes", () => {
+describe("ignored changes of diff()", () => {
   const own = CpuidTable.from([{ function: 1 }, { function: 0xb, flags: 1 }, { function: 2 }]);
 
-  test("are those of the APIC id", () => {
+  test("may be those of the APIC id", () => {
     const other = own.with({ local_apic_id: 3, x2apic_id: 3, avx: 1 });
     expect(printDiff(diff(own, other, { ignore: ["apic-id"] }))).toBe("0x1.0:ecx[28] avx: 0 -> 1");
   });
 
-  test("are those of bits that KVM computes", () => {
+  test("may be those of bits that KVM computes", () => {
     const other = own.with({ osxsave: 1, avx: 1 });
     expect(diff(own, other, { ignore: ["runtime-owned"] })).toMatchObject([{ name: "avx" }]);
   });
 
-  test("are those of a named field", () => {
+  test("may be those of a named field", () => {
     const other = own.with({ osxsave: 1, avx: 1 });
     expect(diff(own, other, { ignore: ["avx"] })).toMatchObject([{ name: "osxsave" }]);
   });
 
-  test("are those of the order", () => {
+  test("may be those of the order of entries", () => {
     expect(diff(own, [...own].reverse(), { ignore: ["order"] })).toEqual([]);
   });
 

@@ -1,9 +1,9 @@
-/** Tests of elfCode() with files that are built here, and with damaged ones. */
+/** Tests of elfCode() with ELF files that the test builds, and with damaged files. */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { elfCode } from "../../../lib/cpuid/index.ts";
 
-/** One section or segment of a built file. */
+/** A section or segment of an ELF file that the test builds. */
 interface Part {
   readonly name: number;
   readonly type: number;
@@ -18,7 +18,7 @@ const NAMES_AT = 64;
 const CODE_AT = 96;
 const HEADERS_AT = 128;
 
-/** Builds a file with names, 16 bytes of code, and section headers. */
+/** Builds an ELF file with section names, 16 bytes of code, and section headers. */
 function build(sections: readonly Part[], segments: readonly Part[] = []): Uint8Array {
   const segmentsAt = HEADERS_AT + sections.length * 64;
   const bytes = new Uint8Array(segmentsAt + segments.length * 56);
@@ -118,16 +118,16 @@ describe("a damaged file is refused:", () => {
     expect(() => elfCode(bytes)).toThrow(message);
   });
 
-  test("anything but bytes", () => {
+  test("a value that is not bytes", () => {
     expect(() => elfCode("file" as never)).toThrow(TypeError);
   });
 });
 
-test("a name beyond the names is empty, and the section is still found", () => {
+test("a name beyond the string table is empty, and the section is still found", () => {
   expect(elfCode(patched(TEXT, 0xff, 0xff))).toMatchObject([{ name: "" }]);
 });
 
-test("a file with any changed bytes gives sections inside of it or a RangeError", () => {
+test("a file with randomly changed bytes gives sections within the file or a RangeError", () => {
   const change = fc.tuple(fc.nat({ max: file.length - 1 }), fc.nat({ max: 255 }));
   fc.assert(
     fc.property(fc.array(change, { maxLength: 8 }), (changes) => {

@@ -1,4 +1,4 @@
-/** Tests of single entries and of KVM's lookup. Tables are table.test.ts. */
+/** Tests of single entries and of the lookup that KVM does. table.test.ts tests tables. */
 import { expect, test } from "vitest";
 import { entry, formatLeaf, isIndexed, locate, sameEntry } from "../../../lib/cpuid/entry.ts";
 
@@ -32,12 +32,12 @@ test("a fraction is refused", () => {
   expect(() => entry({ function: 1, edx: 0.5 })).toThrow(wrong);
 });
 
-test("a wrong function is refused without a leaf to name", () => {
+test("a wrong function is refused with an error that names no leaf", () => {
   const wrong = new RangeError("cpuid entry: function -1 does not fit 32 bits");
   expect(() => entry({ function: -1 })).toThrow(wrong);
 });
 
-test("a wrong index is refused without a leaf to name", () => {
+test("a wrong index is refused with an error that names no leaf", () => {
   const wrong = new RangeError("cpuid entry: index -1 does not fit 32 bits");
   expect(() => entry({ function: 7, index: -1 })).toThrow(wrong);
 });
@@ -84,15 +84,15 @@ test("padding is not compared", () => {
   expect(sameEntry(entry({ function: 7 }), entry({ function: 7, padding: [1, 2, 3] }))).toBe(true);
 });
 
-test("a flagged entry does not answer another index", () => {
+test("a lookup with another index does not find a flagged entry", () => {
   expect(locate([entry({ function: 7, index: 5, flags: 1 })], 7)).toBe(-1);
 });
 
-test("an unflagged entry answers any index", () => {
+test("a lookup with any index finds an unflagged entry", () => {
   expect(locate([entry({ function: 7, index: 5 })], 7, 3)).toBe(0);
 });
 
-test("KVM ignores the index of an unindexed function, even if flagged", () => {
+test("KVM ignores the index of an unindexed function, even if the entry is flagged", () => {
   expect(locate([entry({ function: 1, index: 5, flags: 1 })], 1)).toBe(0);
 });
 
@@ -104,7 +104,7 @@ test("only bit 0 of the flags makes the index significant", () => {
   expect(locate([entry({ function: 7, index: 5, flags: 6 })], 7, 0)).toBe(0);
 });
 
-test("the first of two duplicates is found", () => {
+test("a lookup finds the first of two duplicates", () => {
   const twice = [
     entry({ function: 0 }),
     entry({ function: 1, eax: 1 }),

@@ -1,4 +1,4 @@
-/** Tests of the names of values, of KVM's treatment of a field, and of the types of values. */
+/** Tests of the names of field values, of KVM's treatment of a field, and of the types of values. */
 import { expect, test } from "vitest";
 import {
   type CpuidFieldName,
@@ -26,7 +26,7 @@ test.each([
   ["desc1", 0xff, "no cache information here: see leaf 4"],
   ["cache_type", 9, undefined],
   ["stepping", 1, undefined],
-] as const)("%s %i is %s", (name, value, text) => {
+] as const)("describeValue() names %s %i as %s", (name, value, text) => {
   expect(describeValue(name, value)).toBe(text);
 });
 
@@ -39,12 +39,12 @@ test("each named value fits its field", () => {
   expect(wide).toEqual([]);
 });
 
-test("a changed copy of the named values changes nothing", () => {
+test("changing a copy of the named values does not change the database", () => {
   (valuesOf("cache_type") as Map<number, string>).clear();
   expect(describeValue("cache_type", 1)).toBe("data");
 });
 
-test("a field or a value of another type is refused", () => {
+test("a field or a value of a wrong type is refused", () => {
   expect(() => describeValue("cach_type" as CpuidFieldName, 1)).toThrow("did you mean cache_type");
   expect(() => describeValue("cache_type", "1" as never)).toThrow("value: expected a number");
 });
@@ -66,11 +66,11 @@ test.each([
   ["srso_no", "synthesized"],
   ["e_fpu", "aliased"],
   ["osxsave", "runtime"],
-] as const)("KVM declares %s as %s", (name, treatment) => {
+] as const)("KVM's treatment of %s is %s", (name, treatment) => {
   expect(kvmTreatmentOf(name)?.treatment).toBe(treatment);
 });
 
-test("KVM of Linux 7.2 declares 261 features, in these numbers", () => {
+test("Linux 7.2 declares these numbers of CPUID features, 261 in total", () => {
   const counts = new Map<string, number>();
   for (const { name, low, high } of fields()) {
     const treatment = low === high ? kvmTreatmentOf(name)?.treatment : undefined;
@@ -90,7 +90,7 @@ test("KVM of Linux 7.2 declares 261 features, in these numbers", () => {
   });
 });
 
-test("KVM owns bits that it also reports", () => {
+test("kvmTreatmentOf() marks a bit as owned even if KVM also reports it", () => {
   expect([kvmTreatmentOf("apic"), kvmTreatmentOf("ss")?.isOwned]).toMatchObject([
     { treatment: "host", isOwned: true },
     false,
@@ -98,7 +98,7 @@ test("KVM owns bits that it also reports", () => {
   expect(kvmTreatmentOf("stepping")).toBeUndefined();
 });
 
-test("the compiler takes 0 and 1 for one bit, numbers for wider fields, and known names only", () => {
+test("the compiler accepts 0 and 1 for one bit, numbers for wider fields, and known names only", () => {
   const bit = (avx2: 0 | 1): CpuidFieldValuesInput => ({ avx2 });
   const wide = (bits: number): CpuidFieldValuesInput => ({ phys_addr_bits: bits });
   // @ts-expect-error: a number may not fit one bit.

@@ -1,4 +1,4 @@
-/** Tests of finding the fields of a feature list. */
+/** Tests of resolveFeatures(), which finds the fields of a feature list. */
 import { describe, expect, test } from "vitest";
 import { resolveFeatures } from "../../../lib/cpuid/features.ts";
 import { readCpuid } from "../../../lib/cpuid/formats/index.ts";
@@ -21,7 +21,7 @@ describe("resolveFeatures", () => {
     expect(names(resolveFeatures({ on: ["sse4.1", "sse4_1"], off: [] }).on)).toEqual(["sse4_1"]);
   });
 
-  test("lists a field that is on and off by two names", () => {
+  test("lists a field that is both on and off under two names", () => {
     expect(names(resolveFeatures({ on: ["sse4.1"], off: ["sse4-1"] }).both)).toEqual(["sse4_1"]);
   });
 
@@ -33,7 +33,7 @@ describe("resolveFeatures", () => {
     ]);
   });
 
-  test("takes a megabyte of unknown names, with suggestions for the first 50", () => {
+  test("accepts a megabyte of unknown names, and suggests names for the first 50", () => {
     const on = Array.from({ length: 20_000 }, (_, i) => `feature-${i}-${"x".repeat(30)}`);
     const { unknown } = resolveFeatures({ on: [...on, "y".repeat(100_000)], off: [] });
     expect(unknown).toHaveLength(20_001);

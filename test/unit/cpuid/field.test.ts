@@ -34,7 +34,7 @@ test("a written value is read back, truncated to the field's width", () => {
   );
 });
 
-test("writing a field leaves the other bits alone", () => {
+test("writing a field does not change the other bits", () => {
   fc.assert(
     fc.property(u32, u32, bits, (word, value, { low, high }) => {
       const written = writeField(word, low, high, value);
@@ -56,7 +56,7 @@ test("avx2 is at 0x7.0:ebx[5]", () => {
   expect(formatBits({ function: 7, index: 0, register, low, high })).toBe("0x7.0:ebx[5]");
 });
 
-test("a wide field is written with both ends", () => {
+test("a wide field is printed with its first and last bit", () => {
   const wide = { function: 1, index: 0, register: "ebx", low: 24, high: 31 } as const;
   expect(formatBits(wide)).toBe("0x1.0:ebx[31:24]");
 });
@@ -73,7 +73,7 @@ test("the first native leaf keeps the plain name", () => {
   expect([field("fsrs").function, field("apic").function]).toEqual([7, 1]);
 });
 
-test("a field of a later leaf has the leaf in its name", () => {
+test("the name of a field in a later leaf contains the leaf", () => {
   expect(field("fsrs_80000021").function).toBe(0x80000021);
 });
 
@@ -82,7 +82,7 @@ test("an unknown name suggests the nearest", () => {
   expect(() => field("avx3" as CpuidFieldName)).toThrow(wrong);
 });
 
-test("an unknown name that is part of others suggests those", () => {
+test("an unknown name that is part of other names suggests those names", () => {
   const wrong = new TypeError(
     'unknown CPUID field "addr_bits"; did you mean phys_addr_bits, virt_addr_bits, guest_phys_addr_bits?',
   );
@@ -125,11 +125,11 @@ test("a family has no fields after its last member", () => {
   expect([fieldsOf("native", 4, 32, "eax"), fieldsOf("native", 3, 0, "eax")]).toEqual([[], []]);
 });
 
-test("the index is ignored where the database has no sub-leaves", () => {
+test("the index is ignored for leaves without sub-leaves in the database", () => {
   expect(fieldsOf("native", 1, 5, "ecx")).toHaveLength(fieldsOf("native", 1, 0, "ecx").length);
 });
 
-test("the lowest of two KVM bases wins", () => {
+test("the lower of two KVM bases is used", () => {
   const table = [entry({ function: 0x40000200, ...kvm }), entry({ function: 0x40000100, ...kvm })];
   expect(baseOf(table, "kvm")).toBe(0x40000100);
 });
@@ -138,7 +138,7 @@ test("the last possible base is 0x4000ff00", () => {
   expect(baseOf([entry({ function: 0x4000ff00, ...kvm })], "kvm")).toBe(0x4000ff00);
 });
 
-test.each([0x40010000, 0x40000080, 0x3fffff00])("%i is not a base", (fn) => {
+test.each([0x40010000, 0x40000080, 0x3fffff00])("%i is not a base of KVM's leaves", (fn) => {
   expect(baseOf([entry({ function: fn, ...kvm })], "kvm")).toBeUndefined();
 });
 
@@ -154,7 +154,7 @@ test("Hyper-V is found by its interface leaf", () => {
   expect(baseOf([entry({ function: 0x40000001, eax: 0x31237648 })], "hyperv")).toBe(0x40000000);
 });
 
-test("Hyper-V is at 0x40000000 only", () => {
+test("Hyper-V is found at 0x40000000 only", () => {
   expect(baseOf([entry({ function: 0x40000101, eax: 0x31237648 })], "hyperv")).toBeUndefined();
 });
 
@@ -162,6 +162,6 @@ test("an unsigned hypervisor leaf is in the native space", () => {
   expect(spaceOf([entry({ function: 0x40000000 })], 0x40000000)).toBe("native");
 });
 
-test("a leaf above a signature is in its space", () => {
+test("a leaf above a signature is in the space of the signature", () => {
   expect(spaceOf([entry({ function: 0x40000100, ...kvm })], 0x40000110)).toBe("kvm");
 });

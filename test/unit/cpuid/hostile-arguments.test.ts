@@ -1,4 +1,6 @@
-/** Tests of arguments that only a wrong program passes: each function of lib/cpuid rejects them with a clear message. */
+/**
+ * Tests of arguments that only a wrong program passes: each function of lib/cpuid rejects them with a clear message.
+ */
 import { describe, expect, test } from "vitest";
 import {
   addressSizesOf,
@@ -81,7 +83,7 @@ describe("a value without the needed members is rejected by", () => {
   });
 });
 
-test("printDiff() rejects anything but an iterable", () => {
+test("printDiff() rejects a value that is not iterable", () => {
   expect(() => printDiff(undefined as never)).toThrow("printDiff(): expected an array");
 });
 
@@ -98,7 +100,7 @@ test("an iterable without an end is rejected", () => {
   expect(() => diff(table, endless as never)).toThrow("diff(): more than 16777216 elements");
 });
 
-test("the message about an APIC id is one short line", () => {
+test("the message about an APIC id is a single short line", () => {
   const apicId: unknown = "\u001b[31m\n".repeat(1000);
   expect(() => forVcpu(table, apicId as number)).toThrow(/^apicId ".{0,200}" is not an unsigned/);
   expect(() => forVcpu(table, Symbol("x") as never)).toThrow("apicId a symbol is not");

@@ -1,4 +1,4 @@
-/** Tests of hypervisor interfaces in a table: their bases, their contents, and the hypervisor bit. */
+/** Tests of hypervisor interfaces in a table: their bases, their contents, and the hypervisor bit of leaf 1. */
 import { describe, expect, test } from "vitest";
 import { type CpuidHypervisor, CpuidTable, withHypervisors } from "../../../lib/cpuid/index.ts";
 
@@ -15,7 +15,7 @@ describe("withHypervisors()", () => {
     expect(made.has("guest_status")).toBe(true);
   });
 
-  test("puts KVM and Xen after Hyper-V, where KVM finds them", () => {
+  test("puts the leaves of KVM and Xen after those of Hyper-V, where KVM finds them", () => {
     const made = withHypervisors(bare, ["hyperv", "kvm", "xen"]);
     const bases = (["hyperv", "kvm", "xen"] as const).map((space) => made.base(space));
     expect(bases).toEqual([0x40000000, 0x40000100, 0x40000200]);
@@ -24,12 +24,12 @@ describe("withHypervisors()", () => {
     expect(made.get("hv_max_leaf")).toBe(0x40000005);
   });
 
-  test("gives Xen another hypercall MSR beside Hyper-V", () => {
+  test("gives Xen another hypercall MSR if the table also contains Hyper-V", () => {
     expect(withHypervisors(bare, ["xen"]).get("xen_hypercall_msr")).toBe(0x40000000);
     expect(withHypervisors(bare, ["hyperv", "xen"]).get("xen_hypercall_msr")).toBe(0x40000200);
   });
 
-  test("moves an interface that the table has, with its values", () => {
+  test("moves an interface that the table already has, with its values", () => {
     const made = withHypervisors(bare, ["kvm"]).with({ kvm_steal_time: 0, kvm_hint_realtime: 1 });
     const moved = withHypervisors(made, ["hyperv", "kvm"]);
     expect(moved.base("kvm")).toBe(0x40000100);
@@ -49,7 +49,7 @@ describe("withHypervisors()", () => {
     expect(none.has("guest_status")).toBe(false);
   });
 
-  test("keeps the place of the hypervisor leaves and the order of all others", () => {
+  test("keeps the position of the hypervisor leaves and the order of all other leaves", () => {
     const mixed = CpuidTable.from([
       ...withHypervisors(bare, ["xen"]),
       { function: 0x80000001 },
@@ -72,7 +72,7 @@ describe("withHypervisors()", () => {
     expect(() => withHypervisors(bare, kinds as CpuidHypervisor[])).toThrow(message);
   });
 
-  test("refuses a table without leaf 1, and changes nothing in place", () => {
+  test("refuses a table without leaf 1, and does not modify the given table", () => {
     expect(() => withHypervisors(bare.without(1), ["kvm"])).toThrow("the table has no leaf 0x1");
     expect(bare.length).toBe(2);
   });

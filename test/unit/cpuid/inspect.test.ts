@@ -1,4 +1,4 @@
-/** Tests of util.inspect's output of a CPUID table. */
+/** Tests of the output of util.inspect for a CPUID table. */
 import { inspect } from "node:util";
 import { expect, test } from "vitest";
 import { CpuidTable, entry } from "../../../lib/cpuid/index.ts";
@@ -22,7 +22,7 @@ const ENTRIES = [
   "0x7.1: eax=0x00000010 ebx=0x00000000 ecx=0x00000000 edx=0x00000000 flags=1",
 ];
 
-test("a table shows vendor and brand as text and its entries by leaf", () => {
+test("a table shows its vendor and brand as text, and its entries by leaf", () => {
   const lines = inspect(table).split("\n");
   expect(lines.slice(0, 6)).toEqual([
     "CpuidTable {",
@@ -34,7 +34,7 @@ test("a table shows vendor and brand as text and its entries by leaf", () => {
   expect(lines).toHaveLength(11);
 });
 
-test("a table without the leaves of vendor and brand shows only its entries", () => {
+test("a table without vendor and brand leaves shows only its entries", () => {
   const text = inspect(CpuidTable.from([{ function: 7, index: 1, flags: 1, eax: 0x10 }]));
   expect(text).toBe(`CpuidTable {\n  entries: [\n    ${ENTRIES[1]}\n  ]\n}`);
 });
@@ -44,14 +44,14 @@ test("control characters in a vendor are escaped", () => {
   expect(text).toContain("vendor: '\\x1B[2J'");
 });
 
-test("depth, maxArrayLength and colors are respected", () => {
+test("the options depth, maxArrayLength and colors are respected", () => {
   expect(inspect([[table]], { depth: 1 })).toBe("[ [ [CpuidTable] ] ]");
   expect(inspect(table, { depth: 0 })).toContain("entries: [Array]");
   expect(inspect(table, { maxArrayLength: 2 })).toContain("... 3 more items");
   expect(inspect(table, { colors: true })).toContain("\u001b[33meax=0x00000007\u001b[39m");
 });
 
-test("an entry stays a plain object", () => {
+test("an entry is shown as a plain object", () => {
   const made = entry({ function: 7, ebx: 1 });
   expect(Reflect.ownKeys(made)).toEqual([
     "function",

@@ -1,4 +1,4 @@
-/** Tests of the kinds of fields: the database against the tables of kinds. */
+/** Tests that the kinds of fields agree with the field database. */
 import { describe, expect, test } from "vitest";
 import { apicIdPlace } from "../../../lib/cpuid/apic-id.ts";
 import {
@@ -14,7 +14,7 @@ import { natureAt } from "../../../lib/cpuid/kinds.ts";
 
 const kinds = (name: CpuidFieldName): string => natureOf(field(name)).kind;
 
-/** Returns the nature of a place without rows, which is that of an unknown leaf. */
+/** The nature of a place without rows in the tables of kinds, which is the nature of an unknown leaf. */
 const UNKNOWN = natureAt({
   space: "native",
   function: 0x7777,
@@ -31,12 +31,12 @@ describe("the orders", () => {
   const named = (order: string): readonly CpuidField[] =>
     fields().filter((one) => natureOf(one).order === order);
 
-  test("all occur", () => {
+  test("all occur in the database", () => {
     const orders = ["bits", "inverted-bits", "number", "equal", "none"];
     expect(orders.map((order) => named(order).length > 5)).toEqual([true, true, true, true, true]);
   });
 
-  test("of every single bit of the feature leaves are bits, unless it is negated, topology or KVM's", () => {
+  test(`of single bits in the feature leaves are "bits", except for bits that are negated, topology or KVM's`, () => {
     const leaves = new Set([0x1, 0x7, 0x80000001, 0x80000021]);
     const odd = fields().filter(
       (one) =>
@@ -49,7 +49,7 @@ describe("the orders", () => {
     expect(odd).toEqual([]);
   });
 
-  test("of bits and inverted bits are those of features and negated bits only", () => {
+  test("of bits and inverted bits occur only for features and negated bits", () => {
     const odd = fields()
       .map((one) => ({ name: one.name, ...natureOf(one) }))
       .filter(({ order }) => order === "bits" || order === "inverted-bits")
@@ -58,8 +58,8 @@ describe("the orders", () => {
   });
 });
 
-test("every leaf of the database has a row, except the unknown ones", () => {
-  // 0x80860000 and later are Transmeta's.
+test("every leaf of the database has a row in the table of kinds, except unknown leaves", () => {
+  // Leaves from 0x80860000 on belong to Transmeta.
   const places = fields().filter(
     (one) => JSON.stringify(natureOf(one)) === JSON.stringify(UNKNOWN) && one.low === one.high,
   );
@@ -74,7 +74,7 @@ test("every leaf of the database has a row, except the unknown ones", () => {
   ]);
 });
 
-test("every bit with `no` in its name is negated, except those that are not about the CPU", () => {
+test("every bit with `no` in its name is negated, except bits that do not describe the CPU", () => {
   const names = fields()
     .filter(({ low, high }) => low === high)
     .map(({ name }) => name)
@@ -103,7 +103,7 @@ test.each(["monitor", "kvm_pv_unhalt"] as const)(
   },
 );
 
-test("every place of an APIC id is a per-CPU field", () => {
+test("every field that contains an APIC id is a per-CPU field", () => {
   const places = fields().filter((one) => {
     const place = one.space === "native" ? apicIdPlace(one) : undefined;
     return place !== undefined && place.register === one.register && place.low === one.low;
@@ -112,6 +112,6 @@ test("every place of an APIC id is a per-CPU field", () => {
   expect(places.filter(({ name }) => !PER_CPU_FIELDS.includes(name))).toEqual([]);
 });
 
-test.each(PER_CPU_FIELDS)("%s is an id, and a guest runs with any", (name) => {
+test.each(PER_CPU_FIELDS)("%s is an id, and a guest can run with any value of it", (name) => {
   expect(natureOf(field(name))).toEqual({ kind: "id", order: "none" });
 });

@@ -37,7 +37,7 @@ describe("applyMask", () => {
     expect(absent).toEqual([]);
   });
 
-  test("changes bit 31 to an unsigned number", () => {
+  test("returns a register with bit 31 set as an unsigned number", () => {
     const { table: after } = applyMask(
       table,
       keep(change({ mask: 0x80000000, value: 0x80000000 })),
@@ -50,7 +50,7 @@ describe("applyMask", () => {
     expect([...after].map((e) => e.flags)).toEqual([0, 0, 1]);
   });
 
-  test("changes each sub-leaf of a range, and all without one", () => {
+  test("changes each sub-leaf of a range, or all sub-leaves without a range", () => {
     const bits = { mask: 0xff, value: 0 };
     const ofRange = applyMask(table, keep(change({ ...bits, indexes: { first: 1, last: 5 } })));
     expect([...ofRange.table].map((e) => e.ebx)).toEqual([0, 0xf0, 0]);
@@ -58,7 +58,7 @@ describe("applyMask", () => {
     expect([...ofAll.table].map((e) => e.ebx)).toEqual([0, 0, 0]);
   });
 
-  test("lists a change without an entry, and adds none", () => {
+  test("lists a change whose entry is missing, and adds no entry", () => {
     const missing = change({ function: 0x14 });
     const result = applyMask(table, keep(missing));
     expect(result.absent).toEqual([missing]);
@@ -87,7 +87,7 @@ describe("applyMask", () => {
     ]);
   });
 
-  test("copies bits of the host, and refuses to without its table", () => {
+  test("copies bits of the host's table, and throws without that table", () => {
     const mask = keep(change({ host: 0x0f }));
     const host = table.replace(1, { ebx: 0xff });
     expect(applyMask(table, mask, { host }).table.find(7, 0)?.ebx).toBe(0xff);
@@ -96,7 +96,7 @@ describe("applyMask", () => {
     );
   });
 
-  test("refuses what is not a table, a mask or an option", () => {
+  test("refuses an argument that is not a table, a mask or an option", () => {
     expect(() => applyMask([] as unknown as CpuidTable, keep())).toThrow(TypeError);
     expect(() => applyMask(table, {} as CpuidMask)).toThrow(
       "applyMask(): missing members mask, unlisted, capabilities",
@@ -117,12 +117,12 @@ describe("applyMask", () => {
     expect(() => applyMask(table, keep(change(patch)))).toThrow(message);
   });
 
-  test('refuses an unlisted that is neither "keep" nor "clear"', () => {
+  test('refuses a value of `unlisted` other than "keep" and "clear"', () => {
     const mask = { ...keep(), unlisted: "drop" as "keep" };
     expect(() => applyMask(table, mask)).toThrow('unlisted is "keep" or "clear", not "drop"');
   });
 
-  test("applied twice changes nothing more", () => {
+  test("changes nothing if it is applied a second time", () => {
     const u32 = fc.integer({ min: 0, max: 0xffffffff });
     const any = fc
       .tuple(u32, u32)

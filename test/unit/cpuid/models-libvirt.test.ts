@@ -1,4 +1,7 @@
-/** Tests of reading a CPU model from libvirt's cpu_map. The files here are written for the tests. */
+/**
+ * Tests of reading a CPU model from libvirt's cpu_map. The files in this test were written for it, and are not from
+ * libvirt.
+ */
 import { describe, expect, test } from "vitest";
 import { importedModelTable, importLibvirtModel } from "../../../lib/cpuid/index.ts";
 
@@ -28,7 +31,7 @@ const FILES = {
 };
 
 describe("importLibvirtModel()", () => {
-  test("reads what a model inherits, adds and removes", () => {
+  test("reads the features that a model inherits, adds and removes", () => {
     expect(importLibvirtModel("Next", FILES)).toEqual({
       name: "Next",
       vendor: "AuthenticAMD",
@@ -90,7 +93,7 @@ describe("importLibvirtModel()", () => {
     expect(() => importLibvirtModel(name, files)).toThrow(message);
   });
 
-  test("refuses a name that is no text and files that are no object", () => {
+  test("refuses a name that is not a string, and files that are not an object", () => {
     expect(() => importLibvirtModel(5 as never, FILES)).toThrow("name: expected a string, got 5");
     expect(() => importLibvirtModel("Next", null as never)).toThrow(
       "files: expected an object, got null",

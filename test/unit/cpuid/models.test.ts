@@ -1,4 +1,7 @@
-/** Tests of the named CPU models: their data, finding them, and their tables. QEMU's view is models/qemu.test.ts. */
+/**
+ * Tests of the named CPU models: their data, the search for a model, and their tables. models/qemu.test.ts compares the
+ * models with QEMU.
+ */
 import { describe, expect, test } from "vitest";
 import {
   cachesOf,
@@ -24,11 +27,11 @@ const sorted = (names: Iterable<string>): string[] => [...names].sort((a, b) => 
 const keyOf = (name: string): string => name.toLowerCase().replace(/[-_]/g, "");
 
 describe("the models", () => {
-  test("are the levels of the psABI, kvm-base, and the 24 families", () => {
+  test("are the psABI levels, kvm-base, and the 24 families", () => {
     expect(sorted(models().map(({ name }) => name))).toEqual(sorted([...OTHERS, ...FAMILIES]));
   });
 
-  test("stand after the model that they inherit from", () => {
+  test("come after the model from which they inherit", () => {
     const names = models().map(({ name }) => name);
     const late = models().filter(
       (m) => m.from && !names.slice(0, names.indexOf(m.name)).includes(m.from),
@@ -36,7 +39,7 @@ describe("the models", () => {
     expect(late).toEqual([]);
   });
 
-  test("have names and aliases that are unique without case, - and _", () => {
+  test(`have names and aliases that are unique even without case, "-" and "_"`, () => {
     const owners = namedModels().flatMap(({ name, aliases }) =>
       [...new Set([name, ...aliases.qemu, ...aliases.libvirt].map(keyOf))].map((key) => ({
         key,
@@ -57,7 +60,7 @@ describe("the models", () => {
     expect(texts.filter(([, text = ""]) => text.length < 15)).toEqual([]);
   });
 
-  test("add nothing that they inherit, and remove nothing that they lack", () => {
+  test("add no feature that they inherit, and remove no feature that they do not have", () => {
     const useless = models().flatMap((model) =>
       [model, ...model.variants].flatMap((row) => {
         const parent = row === model ? model.from : model.name;
@@ -71,7 +74,7 @@ describe("the models", () => {
     expect(useless).toEqual([]);
   });
 
-  test("list only fields of one bit", () => {
+  test("list only one-bit fields", () => {
     const wide = namedModels().flatMap(({ name, features }) =>
       features
         .map(field)
@@ -81,7 +84,7 @@ describe("the models", () => {
     expect(wide).toEqual([]);
   });
 
-  test("have every feature that one of their features needs", () => {
+  test("have every feature that another feature of the model needs", () => {
     const open = namedModels().flatMap(({ name, features }) =>
       closeFeatures(features)
         .filter((needed) => !features.includes(needed))
@@ -92,7 +95,7 @@ describe("the models", () => {
 });
 
 describe("the levels", () => {
-  // x86-64 psABI, table "Micro-Architecture Levels"; long mode, which they presuppose, is lm and pae.
+  // Source: x86-64 psABI, table "Micro-Architecture Levels"; the levels presuppose long mode, which is lm and pae.
   const ADDED: readonly (readonly [string, string])[] = [
     ["x86-64-v1", "cmov cx8 fpu fxsr lm mmx pae sse sse2 syscall"],
     ["x86-64-v2", "cx16 lahf_lm pni popcnt sse4_1 sse4_2 ssse3"],
@@ -107,7 +110,7 @@ describe("the levels", () => {
   });
 });
 
-test("a table with amx_tile has the sizes of the tiles, also if leaf 0x1e has features", () => {
+test("a table with amx_tile has the sizes of the tiles, even if leaf 0x1e has feature bits", () => {
   const fields = ["amx_palette_size", "amx_tile_nr_rows", "tmul_maxk", "tmul_maxn"] as const;
   const sizes = ["SapphireRapids", "DiamondRapids"].map((name) =>
     fields.map((wide) => modelTable(name).get(wide)),
@@ -149,7 +152,7 @@ describe("findModel()", () => {
     expect(() => findModel(name)).toThrow(message);
   });
 
-  test.each([undefined, null, 5, {}])("refuses %j, which is no text", (name) => {
+  test.each([undefined, null, 5, {}])("refuses %j, which is not a string", (name) => {
     expect(() => findModel(name as string)).toThrow("findModel(): name: expected a string, got");
     expect(() => modelTable(name as string)).toThrow("expected a string, got");
   });
@@ -159,7 +162,7 @@ describe.each(namedModels().map((m) => [m.name, m] as const))("the table of %s",
   const table = modelTable(name);
   const { model, features } = named;
 
-  test("has each feature and no other bit of the features of any model", () => {
+  test("has each feature of the model, and no bit that is a feature of another model only", () => {
     const all = new Set(namedModels().flatMap((m) => m.features));
     expect(sorted([...all].filter((f) => table.has(f)))).toEqual(sorted(features));
   });
@@ -173,7 +176,7 @@ describe.each(namedModels().map((m) => [m.name, m] as const))("the table of %s",
     expect(table.get("max_ext_leaf")).toBe(named.variant?.maxExtended ?? model.maxExtended);
   });
 
-  test("has the caches of the model, each of one logical CPU", () => {
+  test("has the caches of the model, each shared by one logical CPU only", () => {
     const read = cachesOf(table).map(({ level, type, size, ways, sharedBy }) => ({
       ...{ level, type, kib: size / 1024, ways, sharedBy },
     }));
@@ -187,14 +190,14 @@ describe.each(namedModels().map((m) => [m.name, m] as const))("the table of %s",
     });
   });
 
-  test("has leaf 0xb or 0x1f exactly if its maximum reaches it", () => {
+  test("has leaf 0xb or 0x1f if and only if the maximum basic leaf is large enough", () => {
     const reached = [0xb, 0x1f].filter((fn) => fn <= model.maxLeaf);
-    // ecx bits 15 to 8 of sub-leaf 1: the type of the second level, the core.
+    // Bits 15 to 8 of ECX in sub-leaf 1 contain the type of the second level, which is the core.
     const written = [0xb, 0x1f].filter((fn) => (table.find(fn, 1)?.ecx ?? 0) >>> 8 === 2);
     expect(written).toEqual(reached);
   });
 
-  test("has no leaf above its maxima, and a leaf at each", () => {
+  test("has no leaf above its maxima, and has a leaf at each maximum", () => {
     const basic = [...table].filter((e) => e.function < 0x8000_0000).map((e) => e.function);
     const extended = [...table].filter((e) => e.function >= 0x8000_0000).map((e) => e.function);
     expect([Math.max(...basic), Math.max(...extended)]).toEqual([
@@ -208,7 +211,7 @@ describe.each(namedModels().map((m) => [m.name, m] as const))("the table of %s",
     expect(found.map(({ rule, where, message }) => `${rule} ${where}: ${message}`)).toEqual([]);
   });
 
-  test("has no feature without the feature that it needs", () => {
+  test("has no feature without the features that it needs", () => {
     expect(missingDependencies(table)).toEqual([]);
   });
 });

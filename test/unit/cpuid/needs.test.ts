@@ -1,4 +1,4 @@
-/** Tests of needs(): bytes whose instructions are known, and programs of this machine's compiler. */
+/** Tests of needs(): with bytes whose instructions are known, and with programs that this machine's compiler builds. */
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -39,11 +39,11 @@ const v1 = empty.with({
 const v2 = v1.with({ cx16: 1, lahf_lm: 1, popcnt: 1, pni: 1, ssse3: 1, sse4_1: 1, sse4_2: 1 });
 
 describe("the table of instruction sets", () => {
-  test("has each name of the decoder, and no other", () => {
+  test("has each name that the decoder uses, and no other name", () => {
     expect(new Set(Object.keys(INSTRUCTION_FEATURES))).toEqual(new Set(namesIn(x86.CpuidFeature)));
   });
 
-  test("has fields that exist", () => {
+  test("names only fields that exist", () => {
     const known = new Set<string>(fields().map(({ name }) => name));
     const used = Object.values(INSTRUCTION_FEATURES).flatMap((known) =>
       known.kind === "any" ? known.fields : [],
@@ -52,7 +52,7 @@ describe("the table of instruction sets", () => {
     expect(used.length).toBeGreaterThan(120);
   });
 
-  test("has no bit that the database has a name for", () => {
+  test("has no unnamed bit for which the database has a name", () => {
     const named = Object.values(INSTRUCTION_FEATURES).flatMap((known) => {
       if (known.kind !== "bit") return [];
       const { function: fn, index, register, bit } = known.bit;
@@ -69,7 +69,7 @@ describe("the table of instruction sets", () => {
     expect(named).toEqual([]);
   });
 
-  test("has mnemonics of the decoder among the exceptions", () => {
+  test("has only mnemonics of the decoder in its exceptions", () => {
     const known = namesIn(x86.Mnemonic).map((name) => name.toLowerCase());
     expect(Object.keys(WITHOUT_SUPPORT).filter((name) => !known.includes(name))).toEqual([]);
   });
@@ -81,7 +81,7 @@ const VPADDD_ZMM_K = [0x62, 0xf1, 0x7d, 0x29, 0xfe, 0xc0]; // vpaddd ymm0{k1}, y
 const ADD = [0x01, 0xc0];
 
 describe("needs()", () => {
-  test("names the first instruction, its address and the missing bit", () => {
+  test("returns the first instruction, its address and the missing bit", () => {
     const found = needs(code(...ADD, ...VPADDD_YMM, ...VPADDD_YMM), v2, { decoder, ip: 0x1000 });
     expect(found).toMatchObject({ instructions: 3, invalid: 0, unknown: [] });
     expect(found.missing).toEqual([
@@ -101,18 +101,18 @@ describe("needs()", () => {
     ]);
   });
 
-  test("reports a need that the table meets as met", () => {
+  test("reports a need as met if the table meets it", () => {
     const { missing, needs: all } = needs(code(...VPADDD_YMM), v2.with({ avx2: 1 }), { decoder });
     expect(missing).toEqual([]);
     expect(all).toMatchObject([{ feature: "AVX2", isMet: true }]);
   });
 
-  test("requires all instruction sets of an instruction", () => {
+  test("requires all instruction sets that an instruction needs", () => {
     const { missing } = needs(code(...VPADDD_ZMM_K), v2, { decoder });
     expect(missing.map(({ feature }) => feature)).toEqual(["AVX512VL", "AVX512F"]);
   });
 
-  test("requires one of the fields that report an instruction set", () => {
+  test("requires one of the fields that report the same instruction set", () => {
     const xtest = code(0x0f, 0x01, 0xd6);
     expect(needs(xtest, v2, { decoder }).missing.map(formatNeed)).toEqual([
       "0x0 xtest needs HLE_or_RTM: 0x7.0:ebx[4] hle or rtm (1 instruction)",
@@ -121,7 +121,7 @@ describe("needs()", () => {
     expect(needs(xtest, v2.with({ hle: 1 }), { decoder }).missing).toEqual([]);
   });
 
-  test("finds a bit that the database lacks", () => {
+  test("finds a bit that the database does not name", () => {
     const aadd = code(0x0f, 0x38, 0xfc, 0x03); // aadd [rbx], eax
     expect(needs(aadd, v2, { decoder }).missing.map(formatNeed)).toEqual([
       "0x0 aadd needs RAO_INT: 0x7.1:eax[3] reserved (1 instruction)",
@@ -134,7 +134,7 @@ describe("needs()", () => {
     expect(needs(hints, v1, { decoder })).toMatchObject({ instructions: 3, missing: [] });
   });
 
-  test("reports TZCNT and LZCNT with the instruction that runs instead", () => {
+  test("reports for TZCNT and LZCNT which instruction runs instead", () => {
     const counts = code(0xf3, 0x0f, 0xbc, 0xc0, 0xf3, 0x0f, 0xbd, 0xc0);
     expect(needs(counts, v1, { decoder }).missing.map(formatNeed)).toEqual([
       "0x0 tzcnt needs BMI1: 0x7.0:ebx[3] bmi1 (1 instruction), and runs as BSF without it",
@@ -142,22 +142,22 @@ describe("needs()", () => {
     ]);
   });
 
-  test("reports a real use of BMI1 apart from TZCNT", () => {
+  test("reports a real use of BMI1 separately from TZCNT", () => {
     const andn = [0xc4, 0xe2, 0x78, 0xf2, 0xc0];
     const { missing } = needs(code(0xf3, 0x0f, 0xbc, 0xc0, ...andn), v1, { decoder });
     expect(missing.map(({ effect }) => effect)).toEqual(["other-instruction", "invalid-opcode"]);
   });
 
-  test("counts bytes that are no instruction, and continues after them", () => {
+  test("counts bytes that are not an instruction, and continues after them", () => {
     const found = needs(code(0x06, ...VPADDD_YMM), v1, { decoder });
     expect(found).toMatchObject({ instructions: 1, invalid: 1, missing: [{ first: { ip: 1n } }] });
   });
 
-  test("decodes with the given width", () => {
+  test("decodes code of the given bitness", () => {
     expect(needs(code(0x06), v1, { decoder, bitness: 32 })).toMatchObject({ instructions: 1 });
   });
 
-  test("finds instructions across the borders of the decoder's parts", () => {
+  test("finds instructions across the boundaries of the decoder's chunks", () => {
     const long = new Uint8Array(0x20000 + 4).fill(0x90);
     for (let at = 0xfff2; at < 0x10012; at += 4) long.set(VPADDD_YMM, at);
     long.set(VPADDD_YMM, 0x20000);
@@ -168,7 +168,7 @@ describe("needs()", () => {
     });
   });
 
-  test("reports names of a decoder that it does not know", () => {
+  test("reports instruction sets of a decoder that it does not know", () => {
     const other = {
       decode: () => [{ ip: 0n, mnemonic: "new", features: ["NEW", "AVX2", "toString"] }],
     };
@@ -203,7 +203,7 @@ describe("needs()", () => {
 });
 
 describe("a compiled program", () => {
-  test("with -mavx2 names its first AVX2 instruction, at its address", () => {
+  test("with -mavx2 has its first AVX2 instruction reported with the right address", () => {
     const folder = mkdtempSync(join(tmpdir(), "needs-"));
     onTestFinished(() => rmSync(folder, { recursive: true }));
     const source = join(folder, "sum.c");
@@ -219,7 +219,7 @@ describe("a compiled program", () => {
     const avx2 = missing.filter(({ feature }) => feature === "AVX2");
     const symbols = execFileSync("nm", [program], { encoding: "utf8" });
     const [, address] = /^([0-9a-f]+) T sum$/m.exec(symbols) ?? [];
-    // The function begins with ENDBR64, which has four bytes.
+    // The function begins with ENDBR64, an instruction of four bytes.
     expect(avx2).toMatchObject([
       { where: "0x7.0:ebx[5]", first: { ip: BigInt(`0x${address}`) + 4n, mnemonic: "vpaddd" } },
     ]);
@@ -227,7 +227,7 @@ describe("a compiled program", () => {
     expect(needs(elfCode(readFileSync(program)), all, { decoder }).missing).toEqual([]);
   });
 
-  test("of the system (/bin/true) needs nothing beyond x86-64-v1 that ends it", () => {
+  test("of the system (/bin/true) needs no instruction set above x86-64-v1 without which it fails", () => {
     const found = needs(elfCode(readFileSync("/bin/true")), v1, { decoder });
     expect(found.instructions).toBeGreaterThan(1000);
     expect(found.missing.filter(({ effect }) => effect === "invalid-opcode")).toEqual([]);

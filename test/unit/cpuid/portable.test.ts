@@ -46,13 +46,13 @@ describe("a guest can continue", () => {
   });
 
   test.each(["x2apic", "tsc_deadline_timer", "guest_status", "monitor"] as const)(
-    "with %s, which the destination does not report",
+    "with %s, although the destination does not report the feature",
     (name) => {
       expect(messages(from.with({ [name]: 1 }), from)).toEqual([]);
     },
   );
 
-  test("if KVM's leaves have another base, as beside Hyper-V's", () => {
+  test("if KVM's leaves have another base, for example after Hyper-V's leaves", () => {
     const beside = from
       .filter((e) => e.function < 0x40000000 || e.function > 0x40000001)
       .append(
@@ -78,7 +78,7 @@ describe("a guest can continue", () => {
     });
   });
 
-  test("with a stale sub-leaf of an XSAVE component that its mask lacks", () => {
+  test("with a stale sub-leaf of an XSAVE component that is not in the guest's XSAVE mask", () => {
     const stale = from.append({ function: 0xd, index: 9, flags: 1, eax: 8, ebx: 2688 });
     expect(messages(stale, from)).toEqual([]);
   });
@@ -152,7 +152,7 @@ describe("a guest cannot continue", () => {
     expect(messages(guest, host)).toEqual(expected);
   });
 
-  test("with an invariant TSC, unless its frequency stays the same", () => {
+  test("with an invariant TSC, except if the TSC frequency stays the same", () => {
     const guest = from.with({ constant_tsc: 1 });
     expect(portable(guest, from).reasons).toMatchObject([{ kind: "tsc", difference: undefined }]);
     expect(messages(guest, from, { tsc: "unknown" })).toHaveLength(1);
@@ -161,7 +161,7 @@ describe("a guest cannot continue", () => {
   });
 });
 
-test("a guest of EPYC-Milan, which has no leaf 0x80000021, can continue on EPYC-Genoa, which has one", () => {
+test("a guest of EPYC-Milan, which has no leaf 0x80000021, can continue on EPYC-Genoa, which has this leaf", () => {
   const [milan, genoa] = [modelTable("EPYC-Milan"), modelTable("EPYC-Genoa")];
   expect([milan.get("no_nested_data_bp"), genoa.get("no_nested_data_bp")]).toEqual([undefined, 1]);
   expect(messages(milan, genoa)).toEqual([]);
@@ -169,7 +169,7 @@ test("a guest of EPYC-Milan, which has no leaf 0x80000021, can continue on EPYC-
   expect(messages(reported, genoa)).toHaveLength(1);
 });
 
-test("each reason has its kind", () => {
+test("each reason has a kind", () => {
   const values: CpuidFieldValuesInput = { avx2: 0, fdp_excptn_only: 1, phys_addr_bits: 36 };
   const host = from.with({ ...values, xcr0_avx: 0, clflush_size: 16, cpu_vendorid_0: 1 });
   const guest = from.with({ constant_tsc: 1 });
@@ -187,7 +187,7 @@ const aHost: fc.Arbitrary<CpuidTable> = fc
       .map((e) => (e.function === 7 ? { ...e, ecx: more.ebx } : e)),
   );
 
-test("a guest with any of a host's features can continue there, and compare() calls its table a subset", () => {
+test("a guest with any subset of a host's features can continue there, and compare() calls its table a subset", () => {
   fc.assert(
     fc.property(aHost, word, (host, mask) => {
       const less = host.map((e) => (e.function === 7 ? { ...e, ecx: (e.ecx & mask) >>> 0 } : e));
@@ -197,8 +197,8 @@ test("a guest with any of a host's features can continue there, and compare() ca
   );
 });
 
-test("a guest with one feature more than a host cannot continue there", () => {
-  // Bit 4 is OSPKE, which KVM computes; bits 17 to 21 are a number.
+test("a guest with one more feature than a host cannot continue there", () => {
+  // Bit 4 is OSPKE, which KVM computes; bits 17 to 21 are a numeric field.
   const bit = fc.constantFrom(0, 1, 2, 3, 5, 6, 8, 9, 16, 22, 25, 31);
   fc.assert(
     fc.property(aHost, bit, (host, at) => {

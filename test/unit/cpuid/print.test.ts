@@ -1,4 +1,4 @@
-/** Tests of a table's text forms. */
+/** Tests of the text formats of a table. */
 import { expect, test } from "vitest";
 import { CpuidTable, printDiff, printTable } from "../../../lib/cpuid/index.ts";
 
@@ -16,7 +16,7 @@ test("the raw form has one line of hexadecimal per entry", () => {
   );
 });
 
-test("the raw form is aligned also with a wide index", () => {
+test("the raw form is aligned even if an index is wide", () => {
   const wide = printTable(table.append({ function: 7, index: 0x1234 })).split("\n");
   expect(new Set(wide.map((line) => line.length)).size).toBe(1);
 });
@@ -40,7 +40,7 @@ test("reserved bits are printed as ranges and single bits, separated by spaces",
   );
 });
 
-test("a hypervisor's fields are printed by name at any base", () => {
+test("the fields of a hypervisor are printed by name at any base", () => {
   const kvm = CpuidTable.from([
     { function: 0x40000100, ebx: 0x4b4d564b, ecx: 0x564b4d56, edx: 0x4d },
     { function: 0x40000101, eax: 0x80 },
@@ -48,10 +48,10 @@ test("a hypervisor's fields are printed by name at any base", () => {
   expect(printTable(kvm, { format: "fields" })).toMatch(/ {2}eax 0x00000080 {2}kvm_pv_unhalt$/);
 });
 
-test("an empty table is empty text", () => {
+test("an empty table is printed as an empty string", () => {
   expect(printTable([])).toBe("");
 });
 
-test("an empty list of changes is empty text", () => {
+test("an empty list of changes is printed as an empty string", () => {
   expect(printDiff([])).toBe("");
 });

@@ -1,4 +1,7 @@
-/** Tests of query(): KVM's lookup of a guest's CPUID, one rule at a time. The lab compares it with guests. */
+/**
+ * Tests of query(), which implements KVM's lookup for a guest's CPUID instruction; each test covers one rule.
+ * test/lab/cpuid-query.test.ts compares query() with guests.
+ */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import {
@@ -71,7 +74,7 @@ describe("an entry", () => {
     expect(registers(table, 7, 0xffffffff)).toEqual([1, 0, 0, 0]);
   });
 
-  test("with the flag is found before a later entry without it", () => {
+  test("with the flag is found before a later entry without the flag", () => {
     const table = CpuidTable.from([
       { function: 7, index: 9, flags: 1, eax: 2 },
       { function: 7, index: 3, eax: 1 },
@@ -94,7 +97,7 @@ describe("an absent leaf", () => {
     ["AMD", AMD],
     ["AMD (the K6's)", vendor("AMDisbetter!")],
     ["Hygon", vendor("HygonGenuine")],
-  ])("reads zeros for the vendor %s", (_, name) => {
+  ])("reads zeros if the vendor is %s", (_, name) => {
     expect(registers(make(name), 0x2000)).toEqual(NOTHING);
     expect(make(name).query(0x2000).from).toMatchObject({ kind: "zeros", position: undefined });
   });
@@ -103,7 +106,7 @@ describe("an absent leaf", () => {
     ["Intel", INTEL],
     ["Centaur", vendor("CentaurHauls")],
     ["an unknown one", vendor("NoSuchVendor")],
-  ])("reads the highest basic leaf for the vendor %s", (_, name) => {
+  ])("reads the highest basic leaf if the vendor is %s", (_, name) => {
     expect(registers(make(name), 0x2000)).toEqual(D0);
     expect(make(name).query(0x2000).from).toMatchObject({ kind: "max-basic-leaf", position: 7 });
   });
@@ -121,7 +124,7 @@ describe("an absent leaf", () => {
     expect(registers(make(INTEL, 0xc), 0x2000)).toEqual(NOTHING);
   });
 
-  test("in the range of its class reads zeros", () => {
+  test("inside the range of its class reads zeros", () => {
     expect(registers(intel, 0xc)).toEqual(NOTHING);
     expect(registers(intel, 0x80000003)).toEqual(NOTHING);
     expect(intel.query(0x80000003).from.why).toContain("0x80000000.eax is 0x80000008");
@@ -139,26 +142,26 @@ describe("an absent leaf", () => {
     expect(registers(intel, fn)).toEqual(D0);
   });
 
-  test("of a present Centaur class is in range up to its limit", () => {
+  test("of an existing Centaur class is in range up to the limit of the class", () => {
     const table = intel.append({ function: 0xc0000000, eax: 0xc0000004 });
     expect(registers(table, 0xc0000004)).toEqual(NOTHING);
     expect(registers(table, 0xc0000005)).toEqual(D0);
   });
 
-  test("0x40000100 belongs to its own block, not to 0x40000000", () => {
+  test("0x40000100 belongs to its own hypervisor block, not to that of 0x40000000", () => {
     const table = intel.append({ function: 0x40000100, eax: 0x40000105 });
     expect(registers(table, 0x40000103)).toEqual(NOTHING);
     expect(registers(table, 0x40000003)).toEqual(D0);
   });
 
-  test("follows the given vendor instead of the table's", () => {
+  test("follows the given vendor instead of the vendor in the table", () => {
     expect(registers(amd, 0x2000, 0, { vendor: "GenuineIntel" })).toEqual(D0);
     expect(registers(intel, 0x2000, 0, { vendor: "AuthenticAMD" })).toEqual(NOTHING);
   });
 });
 
 describe("an undefined sub-leaf of a topology leaf", () => {
-  test("reads its number's low byte and the x2APIC id", () => {
+  test("reads the low byte of the sub-leaf's number, and the x2APIC id", () => {
     expect(registers(amd, 0xb, 0x105)).toEqual([0, 0, 5, 0x33]);
     expect(amd.query(0xb, 0x105).from).toMatchObject({ kind: "topology", position: 6 });
   });
@@ -167,11 +170,11 @@ describe("an undefined sub-leaf of a topology leaf", () => {
     expect(registers(amd.without(0xb, 1), 0xb, 5)).toEqual(NOTHING);
   });
 
-  test("is read through an out-of-range leaf if 0xB is the highest basic leaf", () => {
+  test("is also read through an out-of-range leaf if 0xB is the highest basic leaf", () => {
     expect(registers(make(INTEL, 0xb), 0x2000, 7)).toEqual([0, 0, 7, 0x33]);
   });
 
-  test("of leaf 0x1F reads like that of 0xB, and of no other leaf", () => {
+  test("of leaf 0x1F reads like that of leaf 0xB; other leaves do not", () => {
     const more = amd.append(
       { function: 0x1f, index: 1, flags: 1, edx: 0x44 },
       { function: 0x80000026, index: 1, flags: 1, edx: 0x55 },
@@ -182,7 +185,7 @@ describe("an undefined sub-leaf of a topology leaf", () => {
 });
 
 describe("bits that KVM computes", () => {
-  test("are as stored without the vCPU's state", () => {
+  test("are returned as stored if the vCPU's state is not given", () => {
     expect(registers(amd, 1)).toEqual([1, 0, 1 << 26, 1 << 9]);
     expect(registers(amd, 0xd)).toEqual(D0);
     expect(amd.query(1).written).toEqual([]);
@@ -220,7 +223,7 @@ describe("bits that KVM computes", () => {
     expect(amd.query(0xd, 0, { xcr0: 7, host }).ebx).toBe(1256);
   });
 
-  test("are as stored, with a note, if a component has no size", () => {
+  test("are returned as stored, with a note, if a component has no size", () => {
     const result = amd.query(0xd, 0, { xcr0: 0xe7 });
     expect(result).toMatchObject({ ebx: 0x111, written: [] });
     expect(result.notes).toEqual([
@@ -228,12 +231,12 @@ describe("bits that KVM computes", () => {
     ]);
   });
 
-  test("do not take an unflagged leaf 0xD for every component's size", () => {
+  test("do not use an unflagged leaf 0xD for every component's size", () => {
     const table = CpuidTable.from([{ function: 0xd, eax: 5, ebx: 1 }]);
     expect(table.query(0xd, 0, { xcr0: 7 }).notes).toHaveLength(1);
   });
 
-  test("in a table without flags, 0xd.0's entry gets the compacted size, because KVM writes it last", () => {
+  test("include the compacted size in the entry 0xd.0 of a table without flags, because KVM writes it last", () => {
     const table = CpuidTable.from([{ function: 0xd, eax: 0xf, ebx: 1 }]);
     expect(table.query(0xd, 0, { xcr0: 3 }).ebx).toBe(576);
     expect(table.query(0xd, 5, { xcr0: 3 }).written.map(({ why }) => why)).toEqual([
@@ -242,7 +245,7 @@ describe("bits that KVM computes", () => {
     ]);
   });
 
-  test("are written into leaf 1 whatever its index", () => {
+  test("are written into leaf 1, whatever index the entry has", () => {
     const table = CpuidTable.from([{ function: 1, index: 5, flags: 1 }]);
     expect(table.query(1, 5, { cr4: 1 << 18 }).ecx).toBe(1 << 27);
   });
@@ -270,7 +273,7 @@ describe("bits that KVM computes", () => {
     expect(amd.query(0x80000007, 0, { hvTscInvariantControl: 0 }).edx).toBe(1 << 8);
   });
 
-  test("have the guest clock's values in Xen's TSC leaf, up to the Xen limit", () => {
+  test("replace the values of Xen's TSC leaf by those of the guest clock, up to Xen's maximum leaf", () => {
     const xen = (limit: number): CpuidTable =>
       CpuidTable.from([
         { function: 0x40000000, eax: limit, ebx: 0x566e6558, ecx: 0x65584d4d, edx: 0x4d4d566e },
@@ -285,7 +288,7 @@ describe("bits that KVM computes", () => {
     expect(read(0x40000002, 1)).toEqual(NOTHING);
   });
 
-  test("are reported with place, value and reason", () => {
+  test("are reported with position, value and reason", () => {
     expect(amd.query(1, 0, { cr4: 1 << 18 }).written).toEqual([
       { where: "0x1.0:ecx[27]", register: "ecx", low: 27, high: 27, value: 1, why: "CR4.OSXSAVE" },
     ]);
@@ -309,7 +312,7 @@ test("formatQuery() prints that a guest reads zeros for an absent leaf", () => {
   expect(formatQuery(amd.query(7))).not.toContain("the guest reads zeros");
 });
 
-test("query() of an entry's own function and index finds the first entry that matches", () => {
+test("query() with an entry's own function and index finds the first entry that matches", () => {
   const word = fc.nat({ max: 0xffffffff });
   const anEntry = fc.record({
     function: fc.nat({ max: 3 }),

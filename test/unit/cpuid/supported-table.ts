@@ -1,4 +1,7 @@
-/** A table as KVM_GET_SUPPORTED_CPUID returns it, with each leaf that has an APIC id or a bit that KVM owns. */
+/**
+ * An example of the table that KVM_GET_SUPPORTED_CPUID returns, with each leaf that has an APIC id or a bit that KVM
+ * sets itself.
+ */
 import { CpuidTable } from "../../../lib/cpuid/index.ts";
 
 export const supported: CpuidTable = CpuidTable.from([

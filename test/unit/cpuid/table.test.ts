@@ -1,4 +1,4 @@
-/** Tests of tables: lookup, setting, order, JSON. */
+/** Tests of CpuidTable: lookup, setting fields, order, JSON. */
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import {
@@ -32,7 +32,7 @@ const input: fc.Arbitrary<CpuidEntry2Input> = fc.record({
   padding: fc.tuple(u32, u32, u32),
 });
 
-/** A table of random registers in which every field of the database has an entry. */
+/** Returns a table of random registers with an entry for every field of the database. */
 const SIGNED = { kvm: KVM, xen: { ebx: 0x566e6558, ecx: 0x65584d4d, edx: 0x4d4d566e } };
 const BASES = {
   native: 0,
@@ -52,10 +52,10 @@ const home = (f: CpuidField, noise: number): CpuidTable => {
     { function: 0x40000300, ebx: 0x61774d56, ecx: 0x4d566572, edx: 0x65726177 },
   ]);
 };
-/** The fields that do not determine a hypervisor's base. */
+/** The fields that do not affect a hypervisor's base. */
 const settable = fields().filter((f) => f.space === "native" || f.function > 1);
 
-test("every field reads back its value, and no other bit changes", () => {
+test("every field reads back the written value, and no other bit changes", () => {
   fc.assert(
     fc.property(fc.constantFrom(...settable), u32, u32, (f, noise, raw) => {
       const value = Number(BigInt.asUintN(f.high - f.low + 1, BigInt(raw)));
@@ -68,7 +68,7 @@ test("every field reads back its value, and no other bit changes", () => {
   );
 });
 
-test("every field can hold all ones", () => {
+test("every field can have all bits set", () => {
   const full = (f: CpuidField): number => 2 ** (f.high - f.low + 1) - 1;
   const wrong = settable.filter(
     (f) =>
@@ -79,24 +79,24 @@ test("every field can hold all ones", () => {
   expect(wrong).toEqual([]);
 });
 
-test("a field is read by name", () => {
+test("get() reads a field by name", () => {
   expect(table.get("avx2")).toBe(1);
 });
 
-test("a misspelled name is an error at compile time and at run time", () => {
+test("a misspelled name causes a compile error and a run-time error", () => {
   // @ts-expect-error: the test is that this does not compile
   expect(() => table.get("avx3")).toThrow(/did you mean/);
 });
 
-test("a field of an absent leaf is undefined", () => {
+test("the value of a field in an absent leaf is undefined", () => {
   expect(table.get("xsaves")).toBeUndefined();
 });
 
-test("a field of an absent hypervisor is undefined", () => {
+test("the value of a field of an absent hypervisor is undefined", () => {
   expect(table.get("hv_max_leaf")).toBeUndefined();
 });
 
-test("a field of a hypervisor is read at its base", () => {
+test("a hypervisor's field is read at the hypervisor's base", () => {
   expect([table.base("kvm"), table.get("kvm_pv_unhalt")]).toEqual([0x40000100, 1]);
 });
 
@@ -104,11 +104,11 @@ test("a table has a feature if its field exists and is not 0", () => {
   expect([table.has("avx2"), table.has("bmi1"), table.has("xsaves")]).toEqual([true, false, false]);
 });
 
-test("a field of a family is read at its first index by default", () => {
+test("a field in a family of sub-leaves is read at the first index by default", () => {
   expect([table.get("cache_level"), table.get("cache_level", 2)]).toEqual([1, 2]);
 });
 
-test("a field of a family is undefined at an index that is absent", () => {
+test("the value of a field in a family is undefined at an absent index", () => {
   expect(table.get("cache_level", 1)).toBeUndefined();
 });
 
@@ -131,7 +131,7 @@ test("an index that a field does not have is refused", () => {
   expect(() => table.get("avx2", 1)).toThrow(wrong);
 });
 
-test("a field of leaf 1 is read even if its entry is flagged with another index", () => {
+test("a field of leaf 1 is read even if the entry is flagged with another index", () => {
   expect(CpuidTable.from([{ function: 1, index: 5, flags: 1, ecx: 1 }]).get("pni")).toBe(1);
 });
 
@@ -147,14 +147,14 @@ test("a field of KVM's leaf 0x10 is read at any index of its entry, although the
   expect(odd.get("kvm_tsc_khz")).toBe(2000);
 });
 
-test("a Xen field is read in its own sub-leaf", () => {
+test("a Xen field is read in the right sub-leaf", () => {
   const leaf = { function: 0x40000003, flags: 1 };
   const signed = { function: 0x40000000, ...SIGNED.xen };
   const xen = CpuidTable.from([signed, leaf, { ...leaf, index: 2, eax: 3000 }]);
   expect(xen.get("xen_host_tsc_khz")).toBe(3000);
 });
 
-test("the first duplicate is read and set", () => {
+test("only the first duplicate is read and set", () => {
   const twice = CpuidTable.from([
     { function: 7, eax: 1 },
     { function: 7, eax: 2 },
@@ -186,7 +186,7 @@ test.each<[string, { readonly [name: string]: number }]>([
   expect(() => table.with(given)).toThrow(new RangeError(`cpuid field ${text}`));
 });
 
-test("order, duplicates and unusual flags are unchanged", () => {
+test("a table keeps the order, the duplicates and unusual flags of its entries", () => {
   const sent = [{ function: 7, flags: 6 }, { function: 1 }, { function: 7, flags: 6 }];
   expect([...CpuidTable.from(sent)]).toMatchObject(sent);
 });
@@ -195,14 +195,14 @@ test("a table is frozen", () => {
   expect(Object.isFrozen(table)).toBe(true);
 });
 
-test("a table does not change with the array that it was created from", () => {
+test("a table does not change if the array from which it was created changes", () => {
   const array = [{ function: 1 }];
   const made = CpuidTable.from(array);
   array.push({ function: 2 });
   expect(made.length).toBe(1);
 });
 
-test("at counts from the end if negative", () => {
+test("at() counts from the end if the position is negative", () => {
   expect([table.at(-1)?.function, table.at(99)]).toEqual([0x80000008, undefined]);
 });
 
@@ -210,26 +210,26 @@ test("find() with an index returns the entry that a guest gets", () => {
   expect([table.find(4, 2)?.eax, table.find(4, 1)]).toEqual([0x43, undefined]);
 });
 
-test("withEntry replaces the first entry with the same function and index", () => {
+test("withEntry() replaces the first entry with the same function and index", () => {
   const changed = table.withEntry({ function: 4, index: 2, flags: 1, eax: 9 });
   expect([changed.length, changed.at(3)?.eax]).toEqual([table.length, 9]);
 });
 
-test("withEntry appends a new entry", () => {
+test("withEntry() appends an entry that is not in the table", () => {
   const longer = table.withEntry({ function: 2 });
   expect([longer.length, longer.at(-1)?.function]).toEqual([table.length + 1, 2]);
 });
 
-test("withEntry replaces the entry at position 0", () => {
+test("withEntry() replaces the entry at position 0", () => {
   const changed = table.withEntry({ function: 0, eax: 3 });
   expect([changed.length, changed.at(0)?.eax]).toEqual([table.length, 3]);
 });
 
-test("replace changes members of one entry", () => {
+test("replace() changes members of one entry", () => {
   expect(table.replace(4, { flags: 0 }).at(4)).toMatchObject({ function: 7, flags: 0, ebx: 0x20 });
 });
 
-test.each([-1, 8, 0.5])("replace refuses position %d", (position) => {
+test.each([-1, 8, 0.5])("replace() refuses position %d", (position) => {
   const wrong = new RangeError(`cpuid table: no entry at ${position}, there are 8`);
   expect(() => table.replace(position, {})).toThrow(wrong);
 });
@@ -244,20 +244,20 @@ test("without() removes one index of a function", () => {
   expect(without.find(4, 2)).toBeUndefined();
 });
 
-test("append adds at the end", () => {
+test("append() adds entries at the end", () => {
   expect(table.append({ function: 2 }, { function: 3 }).at(-2)?.function).toBe(2);
 });
 
-test("filter and map keep the order", () => {
+test("filter() and map() keep the order", () => {
   const functions = [...table.filter((e) => e.function > 4).map((e) => ({ ...e, eax: 0 }))];
   expect(functions.map((e) => e.function)).toEqual([7, 0x40000100, 0x40000101, 0x80000008]);
 });
 
-test("a reordered table is not equal", () => {
+test("tables with different orders are not equal", () => {
   expect(CpuidTable.from([...table].reverse()).equals(table)).toBe(false);
 });
 
-test("a shorter table is not equal", () => {
+test("tables of different lengths are not equal", () => {
   expect(table.equals(table.without(0))).toBe(false);
 });
 
@@ -265,7 +265,7 @@ test("equality ignores padding", () => {
   expect(table.replace(0, { padding: [1, 2, 3] }).equals(table)).toBe(true);
 });
 
-test("a table survives JSON, padding included", () => {
+test("a table is unchanged after conversion to JSON and back, including padding", () => {
   fc.assert(
     fc.property(fc.array(input), (inputs) => {
       const made = CpuidTable.from(inputs);
@@ -275,7 +275,7 @@ test("a table survives JSON, padding included", () => {
   );
 });
 
-test("JSON has registers as hexadecimal text", () => {
+test("JSON contains registers as hexadecimal text", () => {
   const one = {
     function: "0x7",
     index: 0,
@@ -288,7 +288,7 @@ test("JSON has registers as hexadecimal text", () => {
   expect(table.toJSON().entries[4]).toEqual(one);
 });
 
-test("JSON may have numbers, and text in decimal or hexadecimal with upper or lower case", () => {
+test("JSON may contain numbers, and text in decimal or in hexadecimal with upper or lower case", () => {
   const json = { entries: [{ function: "0x1", eax: 7, ebx: "12", ecx: "0XfF" }] };
   expect(CpuidTable.fromJSON(json).at(0)).toMatchObject({ eax: 7, ebx: 12, ecx: 255 });
 });
@@ -307,11 +307,11 @@ test.each<[string, unknown]>([
     ],
   ),
   ["entry 0 has no array as padding", { entries: [{ function: 1, padding: 3 }] }],
-])("JSON is refused: %s", (text, json) => {
+])("JSON input is refused: %s", (text, json) => {
   expect(() => CpuidTable.fromJSON(json)).toThrow(new TypeError(`cpuid table: ${text}`));
 });
 
-test("JSON has the padding of an entry if one of the padding words is not 0", () => {
+test("JSON contains the padding of an entry if a word of the padding is not 0", () => {
   const json = CpuidTable.from([{ function: 1, padding: [0, 5, 0] }, { function: 2 }]).toJSON();
   expect(json.entries.map(({ padding }) => padding)).toEqual([[0, 5, 0], undefined]);
 });
@@ -323,6 +323,6 @@ test("the constructor rejects a call without entries, and names the functions th
   );
 });
 
-test("toString prints one line per entry", () => {
+test("toString() prints one line per entry", () => {
   expect(`${table}`.split("\n")).toHaveLength(table.length);
 });

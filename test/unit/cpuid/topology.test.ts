@@ -1,4 +1,4 @@
-/** Tests of topologies: APIC ids, the leaves of both vendors, and the table of one vCPU. */
+/** Tests of topologies: APIC ids, the topology leaves of both vendors, and the table of one vCPU. */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import {
@@ -38,7 +38,7 @@ const amd = CpuidTable.from([
   { function: 0x8000001e },
 ]);
 
-/** Counts of at most 4,096 vCPUs, few of which are powers of two. */
+/** Arbitrary counts for at most 4,096 vCPUs; few of the counts are powers of two. */
 const topologies = fc
   .tuple(
     ...Array.from({ length: 12 }, () =>
@@ -63,17 +63,17 @@ const levels = (table: CpuidTable, fn: number): readonly (readonly number[])[] =
     .map((e) => [e.index, (e.ecx >>> 8) & 0xff, e.eax, e.ebx]);
 
 describe("apicIds()", () => {
-  test("of counts that are powers of two are consecutive", () => {
+  test("are consecutive for counts that are powers of two", () => {
     const ids = apicIds({ packages: 2, dies: 2, cores: 4, threads: 2 });
     expect(ids).toEqual(Array.from({ length: 32 }, (_, i) => i));
   });
 
-  test("have gaps where a count is no power of two", () => {
+  test("have gaps after a count that is not a power of two", () => {
     expect(apicIds({ packages: 2, cores: 3 })).toEqual([0, 1, 2, 4, 5, 6]);
     expect(apicIds({ dies: 3, cores: 1, threads: 3 })).toEqual([0, 1, 2, 4, 5, 6, 8, 9, 10]);
   });
 
-  test("are unique, rise, and are as many as the vCPUs", () => {
+  test("are unique and ascending, and there are as many as vCPUs", () => {
     fc.assert(
       fc.property(topologies, (topology) => {
         const { packages, dies, cores, threads } = topology;
@@ -105,7 +105,7 @@ describe("withTopology() for Intel", () => {
     ]);
   });
 
-  test("writes leaf 0xB with the core level of a whole package", () => {
+  test("writes leaf 0xB, in which the core level is the whole package", () => {
     expect(levels(made, 0xb)).toEqual([
       [0, 1, 1, 2],
       [1, 2, 5, 18],
@@ -122,7 +122,7 @@ describe("withTopology() for Intel", () => {
     ]);
   });
 
-  test("writes who shares each cache, as numbers of ids, and the core ids of a package", () => {
+  test("writes the number of APIC ids that share each cache, and the number of core ids of a package", () => {
     const shares = [0, 1, 2].map((index) => made.get("num_threads_sharing", index));
     expect(shares).toEqual([1, 1, 7]);
     expect(made.get("num_cores_on_die", 2)).toBe(15);
@@ -141,7 +141,7 @@ describe("withTopology() for Intel", () => {
     expect(levels(withTopology(low, { cores: 2 }), 0xb)).toEqual([]);
   });
 
-  test("raises the maximum to 0xB for several cores if leaf 4 has no cache, and for nothing else", () => {
+  test("raises the maximum to 0xB for several cores if leaf 4 has no cache, but not otherwise", () => {
     const low = intel.with({ max_std_leaf: 4 });
     const bare = low.without(4);
     const made = withTopology(bare, { cores: 2 });
@@ -171,7 +171,7 @@ describe("withTopology() for Intel", () => {
 describe("withTopology() for AMD", () => {
   const made = withTopology(amd, { packages: 2, dies: 2, cores: 3, threads: 2 });
 
-  test("writes the count of logical CPUs, the width of their numbers, and CmpLegacy", () => {
+  test("writes the number of logical CPUs, the width of their numbers in the APIC id, and CmpLegacy", () => {
     const fields = ["n_logical_cpu", "cpu_nthreads", "apicid_coreid_len", "cmp_legacy"] as const;
     expect(fields.map((name) => made.get(name))).toEqual([12, 11, 4, 1]);
     expect(made.get("perf_tsc_len")).toBe(3);
@@ -192,7 +192,7 @@ describe("withTopology() for AMD", () => {
     ]);
   });
 
-  test("writes who shares each cache, as numbers of logical CPUs", () => {
+  test("writes the number of logical CPUs that share each cache", () => {
     const shares = [0, 1].map((index) => made.get("num_threads_sharing_8000001d", index));
     expect(shares).toEqual([1, 5]);
     expect(made.find(0x8000001d, 0)?.eax).toBe((1 << 14) | 0x21);
@@ -202,7 +202,7 @@ describe("withTopology() for AMD", () => {
     expect([made.get("core_nthreads"), made.get("nnodes_per_socket")]).toEqual([1, 1]);
   });
 
-  test("writes no extended leaf above the maximum, and none of topoext without it", () => {
+  test("writes no extended leaf above the maximum, and no leaf of topoext without topoext", () => {
     const low = withTopology(amd.with({ max_ext_leaf: 0x80000008 }), { cores: 2, dies: 2 });
     expect(levels(low, 0x80000026)).toEqual([]);
     expect(low.find(0x8000001e)?.ecx).toBe(0);
@@ -212,7 +212,7 @@ describe("withTopology() for AMD", () => {
 });
 
 describe("forVcpu()", () => {
-  test("gives each vCPU its id in every place, as checkCpuid() wants it", () => {
+  test("writes each vCPU's id to every field that checkCpuid() checks", () => {
     const topology = { packages: 2, dies: 2, cores: 3, threads: 2 };
     for (const table of [intel, amd]) {
       const made = withTopology(table, topology);
@@ -220,7 +220,7 @@ describe("forVcpu()", () => {
     }
   });
 
-  test("gives AMD's vCPUs their core and their node", () => {
+  test("writes the core and the node of each of AMD's vCPUs", () => {
     const topology = { packages: 2, dies: 2, cores: 3, threads: 2 };
     const made = withTopology(amd, topology);
     const places = apicIds(topology).map((id) => {
@@ -232,7 +232,7 @@ describe("forVcpu()", () => {
     expect(places.join(" ")).toBe(text.join(" "));
   });
 
-  test("changes only places of the vCPU", () => {
+  test("changes only fields that differ between vCPUs", () => {
     const made = withTopology(amd, { cores: 4, threads: 2 });
     const wiped = (table: CpuidTable): string =>
       table
@@ -261,7 +261,7 @@ describe("withTopology()", () => {
     expect(() => withTopology(CpuidTable.from([{ function: 0 }]), {})).toThrow("no leaf 0x1");
   });
 
-  test("gives the counts back at every level, for any topology of up to 4,096 vCPUs", () => {
+  test("writes leaves from which the counts of every level can be computed, for any topology of up to 4,096 vCPUs", () => {
     fc.assert(
       fc.property(topologies, fc.constantFrom(intel, amd), (topology, table) => {
         const json = JSON.stringify(table);
@@ -286,7 +286,7 @@ describe("withTopology()", () => {
           .filter((e) => [4, 0x8000001d].includes(e.function) && (e.eax & 31) !== 0)
           .map((e) => (e.eax >>> 14) & 0xfff);
         expect(shares).toEqual([...shares].sort((a, b) => a - b));
-        // The ids without their thread bits are those of the cores.
+        // The ids without their thread bits identify the cores.
         const [shift = 0] = found.map((level) => level[2]);
         const cpus = new Set(apicIds(topology).map((id) => id >> (shift ?? 0)));
         expect(cpus.size).toBe((topology.packages * inPackage) / threads);

@@ -1,4 +1,6 @@
-/** Tests of misspelled and of inherited names: each function of lib/cpuid that takes a name or an object rejects them. */
+/**
+ * Tests of misspelled and inherited names: each function of lib/cpuid that accepts a name or an object rejects them.
+ */
 import { describe, expect, test } from "vitest";
 import {
   applyMask,
@@ -226,7 +228,7 @@ test.each([
   expect(call).toThrow(message);
 });
 
-test.each([null, 5, "raw", []])("%j as options is refused", (options) => {
+test.each([null, 5, "raw", []])("%j as the options argument is refused", (options) => {
   expect(() => fromSupported(table, options as object)).toThrow("expected an object");
   expect(() => printTable(table, options as object)).toThrow("expected an object");
   expect(() => checkCpuid(table, options as object)).toThrow("expected an object");
@@ -278,16 +280,16 @@ describe.each(["__proto__", "constructor", "toString"])("the inherited name %s",
         ),
       "more: unknown word",
     ],
-  ])("as %s is refused", (_, call, message) => {
+  ])("is refused as %s", (_, call, message) => {
     expect(call).toThrow(message);
   });
 
-  test("as a feature of a list is an unknown name", () => {
+  test("in a list of features is an unknown name", () => {
     const { on, unknown } = resolveFeatures({ on: [name], off: [] });
     expect({ on, unknown: unknown.map((one) => one.name) }).toEqual({ on: [], unknown: [name] });
   });
 
-  test("as an instruction set of a decoder is unknown to needs()", () => {
+  test("in the instruction sets of a decoder is unknown to needs()", () => {
     const instruction = { ip: 0n, mnemonic: name, features: [name] };
     const result = needs(new Uint8Array(1), table, { decoder: { decode: () => [instruction] } });
     expect(result).toMatchObject({ needs: [], unknown: [name] });
@@ -296,17 +298,20 @@ describe.each(["__proto__", "constructor", "toString"])("the inherited name %s",
   test.each([
     ["json", `{"entries": [{"function": "0x1", "${name}": "0x1"}]}`],
     ["libcpuid", `basic_cpuid[0]=0000000d 756e6547 6c65746e 49656e69\n${name}[0]=0 0 0 0\n`],
-  ] as const)("as a member in a file of the format %s is a fault of its line", (format, text) => {
-    const { problems } = readCpuid(text, { format });
-    expect(problems.map(({ message }) => message)).toEqual([expect.stringContaining(name)]);
-  });
+  ] as const)(
+    "as a member in a file of the format %s causes a fault of its line",
+    (format, text) => {
+      const { problems } = readCpuid(text, { format });
+      expect(problems.map(({ message }) => message)).toEqual([expect.stringContaining(name)]);
+    },
+  );
 
-  test("as a property of QEMU's answer has no effect", () => {
+  test("as a property in QEMU's response has no effect", () => {
     const text = `{"return": {"model": {"name": "base", "props": {"${name}": true}}}}`;
     expect(() => importQemuModel(text)).toThrow(SyntaxError);
   });
 
-  test("as the vendor of a table is a vendor without rules of its own", () => {
+  test("as the vendor of a table is a vendor without special rules", () => {
     const words = new Uint32Array(new TextEncoder().encode(name.padEnd(12, "\0")).buffer);
     const [ebx = 0, edx = 0, ecx = 0] = words;
     const { judged } = lint(table.replace(0, { ebx, ecx, edx }));
@@ -314,7 +319,7 @@ describe.each(["__proto__", "constructor", "toString"])("the inherited name %s",
   });
 });
 
-test("an undefined option is the same as an omitted one", () => {
+test("an undefined option has the same effect as an omitted option", () => {
   const options = { apicId: undefined } as object;
   expect(fromSupported(table, options).equals(fromSupported(table))).toBe(true);
 });

@@ -1,4 +1,6 @@
-/** Tests of vendor, brand, signature, address sizes, caches and topology as values, on captured tables. */
+/**
+ * Tests of values that are computed from captured tables: vendor, brand, signature, address sizes, caches and topology.
+ */
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import {
@@ -29,14 +31,14 @@ test.each([
   expect([vendorOf(captured(name)), brandOf(captured(name))]).toEqual([vendor, brand]);
 });
 
-test("a vendor keeps its spaces", () => {
+test("a vendor string keeps its spaces", () => {
   const table = CpuidTable.from([
     { function: 0, ebx: word("  Sh"), edx: word("angh"), ecx: word("ai  ") },
   ]);
   expect(vendorOf(table)).toBe("  Shanghai  ");
 });
 
-test("a text ends at its first NUL", () => {
+test("a string ends at its first NUL", () => {
   const table = CpuidTable.from([
     { function: 0, ebx: word("Te\0t"), edx: word("ineI"), ecx: word("ntel") },
   ]);
@@ -55,7 +57,7 @@ test.each([
   expect(signatureOf(captured(name))).toEqual(signature);
 });
 
-test("the extended parts do not count for family 5", () => {
+test("the extended family and model are ignored for family 5", () => {
   expect(
     signatureOf([{ ...captured("nehalem").at(0), function: 1, eax: 0x0ff0_0543 } as never]),
   ).toEqual({
@@ -65,7 +67,7 @@ test("the extended parts do not count for family 5", () => {
   });
 });
 
-test("address sizes are in bits, and a guest's is undefined if it is 0", () => {
+test("address sizes are in bits, and a guest's address size is undefined if the field is 0", () => {
   expect(addressSizesOf(captured("host-zen5"))).toEqual({
     physical: 48,
     virtual: 48,
@@ -140,7 +142,7 @@ test("a fully associative cache has no number of ways", () => {
   expect(cachesOf(table)[0]).toMatchObject({ ways: "full", size: 64 });
 });
 
-test("an entry of leaf 4 without SIGNIFICANT_INDEX is one cache", () => {
+test("an entry of leaf 4 without SIGNIFICANT_INDEX describes one cache", () => {
   expect(cachesOf(CpuidTable.from([{ function: 4, eax: 0x121, ebx: 0x3f }]))).toHaveLength(1);
 });
 
@@ -151,7 +153,7 @@ const ext = (fn: number, levels: readonly (readonly [number, number, number])[])
     }),
   );
 
-test("leaf 0x1f names the parts by the next level's type", () => {
+test("in leaf 0x1f, the next level's type names the units of a level", () => {
   const table = ext(0x1f, [
     [1, 1, 2],
     [2, 3, 8],
@@ -172,7 +174,7 @@ test("leaf 0x1f names the parts by the next level's type", () => {
   });
 });
 
-test("leaf 0x80000026 names the parts itself, for AMD", () => {
+test("in leaf 0x80000026 of AMD, each level's type names its units", () => {
   const amd = captured("epyc-milan").filter((e) => e.function === 0);
   const table = amd.append(
     ...ext(0x8000_0026, [
@@ -190,7 +192,7 @@ test("leaf 0x80000026 names the parts itself, for AMD", () => {
   ]);
 });
 
-test("a single level of threads is a package of one core", () => {
+test("a table with only a thread level describes a package of one core", () => {
   expect(topologyOf(ext(0xb, [[1, 1, 2]]))).toMatchObject({
     threadsPerCore: 2,
     coresPerPackage: 1,
@@ -219,14 +221,14 @@ test("leaves 1 and 4 describe two cores with two threads each", () => {
   });
 });
 
-test("an empty table has none of the values", () => {
+test("an empty table has no vendor, brand, signature, address sizes, caches or topology", () => {
   const values = [vendorOf, brandOf, signatureOf, addressSizesOf, topologyOf].map((of) =>
     of(empty),
   );
   expect([...values, cachesOf(empty)]).toEqual([...values.map(() => undefined), []]);
 });
 
-test("any registers give values, in bounded time", () => {
+test("any register values give a result in bounded time", () => {
   const u32 = fc.nat(0xffff_ffff);
   const input = fc.record({
     function: fc.constantFrom(
@@ -261,7 +263,7 @@ test("any registers give values, in bounded time", () => {
 });
 
 test.each([vendorOf, brandOf, signatureOf, addressSizesOf, cachesOf, topologyOf])(
-  "%o refuses anything but entries",
+  "%o refuses an argument that is not a list of entries",
   (of) => {
     expect(() => of(5 as never)).toThrow("expected an array or another iterable, got 5");
   },

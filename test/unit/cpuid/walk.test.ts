@@ -1,10 +1,10 @@
-/** Tests of walkCpuid(): which leaves and sub-leaves it reads, and its bounds. */
+/** Tests of walkCpuid(): the leaves and sub-leaves that it reads, and its limits. */
 import { describe, expect, test } from "vitest";
 import { type CpuidReader, CpuidTable, lint, walkCpuid } from "../../../lib/cpuid/index.ts";
 
 const NONE = { eax: 0, ebx: 0, ecx: 0, edx: 0 };
 
-/** Reads a recorded table; a leaf outside of it is zeros. */
+/** Reads a recorded table; a leaf that the table does not have reads zeros. */
 const readerOf =
   (table: CpuidTable): CpuidReader =>
   (fn, index) =>
@@ -35,7 +35,7 @@ describe("walkCpuid()", () => {
     expect(named(walkCpuid(readerOf(recorded)))).toEqual(walked);
   });
 
-  test("flags the entries of the leaves whose index KVM treats as significant, and no others", () => {
+  test("flags the entries of the leaves whose index KVM treats as significant, and no other entries", () => {
     const recorded = CpuidTable.from([leaf(0, { eax: 7 }), leaf(7, { ebx: 1 })]);
     const flags = [...walkCpuid(readerOf(recorded))].map((e) => [e.function, e.flags]);
     expect(flags).toContainEqual([7, 1]);
@@ -109,25 +109,25 @@ describe("walkCpuid()", () => {
     expect(named(walkCpuid(readerOf(recorded)))).toEqual(walked);
   });
 
-  test("leaves out a range whose first leaf has the data of another leaf", () => {
+  test("leaves out a range whose first leaf returns the data of another leaf", () => {
     const intel: CpuidReader = (fn) => (fn === 0 ? { ...NONE, eax: 1 } : { ...NONE, eax: 0x123 });
     expect(named(walkCpuid(intel))).toEqual(["0.0/0", "1.0/0"]);
   });
 
-  test("ends whatever the function returns", () => {
+  test("ends for any values that the function returns", () => {
     const ones = 0xffffffff;
     const table = walkCpuid(() => ({ eax: ones, ebx: ones, ecx: ones, edx: ones }));
     expect(table.length).toBeGreaterThan(256);
     expect(table.length).toBeLessThan(2000);
   });
 
-  test("refuses anything but a function", () => {
+  test("refuses an argument that is not a function", () => {
     expect(() => walkCpuid("cpuid" as unknown as CpuidReader)).toThrow(
       'walkCpuid(): expected a function, got "cpuid"',
     );
   });
 
-  test("throws what the function throws", () => {
+  test("throws the error that the function throws", () => {
     const broken: CpuidReader = () => {
       throw new Error("no CPUID here");
     };

@@ -1,4 +1,7 @@
-/** Tests of leaf 0xD: the components, reading it, and recomputing it from features. The rule ids are those of lint. */
+/**
+ * Tests of leaf 0xD: its components, reading the leaf, and computing it from features. The rule ids in this file are
+ * ids of lint rules.
+ */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import {
@@ -15,7 +18,10 @@ import {
 const GENUINE_INTEL = { ebx: 0x756e6547, edx: 0x49656e69, ecx: 0x6c65746e };
 const AUTHENTIC_AMD = { ebx: 0x68747541, edx: 0x69746e65, ecx: 0x444d4163 };
 
-/** A table with all leaves of the features that have state, none of them on, and no entry of leaf 0xD but 0 and 1. */
+/**
+ * A table with all leaves for features with extended state, with every feature off, and with only entries 0 and 1 of
+ * leaf 0xD.
+ */
 function blank(vendor: typeof GENUINE_INTEL): CpuidTable {
   return CpuidTable.from([
     { function: 0, eax: 0x1f, ...vendor },
@@ -40,7 +46,7 @@ const intel = (...on: readonly CpuidFieldName[]): CpuidTable =>
 const amd = (...on: readonly CpuidFieldName[]): CpuidTable =>
   turnOn(blank(AUTHENTIC_AMD), closeFeatures(on));
 
-/** All features with state but APX, which MPX excludes. */
+/** All features with extended state except for APX, whose component overlaps with those of MPX. */
 const STATE: readonly CpuidFieldName[] = [
   ...new Set(XSAVE_COMPONENTS.flatMap(({ features }) => features)),
 ].filter((name) => name !== "apx_f");
@@ -70,7 +76,7 @@ describe("XSAVE_COMPONENTS", () => {
     expect(numbers).toEqual([...Array.from({ length: 20 }, (_, i) => i), 62]);
   });
 
-  test("has an offset for each user component and for no other", () => {
+  test("has an offset for each user component, and for no other component", () => {
     for (const { kind, offset } of XSAVE_COMPONENTS) {
       expect(offset !== undefined).toBe(kind === "user");
     }
@@ -78,7 +84,7 @@ describe("XSAVE_COMPONENTS", () => {
 });
 
 describe("withXsave()", () => {
-  test("of AVX-512, PKU, AMX and CET on Intel has the sizes of a Sapphire Rapids", () => {
+  test("for AVX-512, PKU, AMX and CET on Intel computes the sizes of a Sapphire Rapids CPU", () => {
     const made = withXsave(
       intel("avx512f", "pku", "amx_tile", "cet_ss", "xsavec", "xsaves").append({
         function: 0xd,
@@ -103,49 +109,49 @@ describe("withXsave()", () => {
     expect(made.find(0xd, 11)?.ecx).toBe(1);
   });
 
-  test("of AVX-512 and PKU on AMD has the sizes of a Genoa", () => {
+  test("for AVX-512 and PKU on AMD computes the sizes of a Genoa CPU", () => {
     const { xcr0, size, parts } = xsaveOf(withXsave(amd("avx512f", "pku"))) ?? { parts: [] };
     expect({ xcr0, size }).toEqual({ xcr0: 0x2e7n, size: 2440 });
     expect(parts.map(({ offset }) => offset)).toEqual([576, 832, 896, 1408, 2432]);
   });
 
-  test("writes the sizes after reset where KVM writes them", () => {
+  test("writes the sizes after reset into the registers into which KVM writes them", () => {
     const made = withXsave(intel("avx", "xsavec"));
     expect([made.get("xsave_sz_xcr0"), made.get("xsave_sz_xcr0_xss")]).toEqual([576, 576]);
     expect(withXsave(intel("avx")).get("xsave_sz_xcr0_xss")).toBe(0);
   });
 
-  test("keeps the size and the offset of a CPU's own sub-leaf, as Zen 2's PKRU", () => {
+  test("keeps the size and the offset in a CPU's sub-leaf, for example of Zen 2's PKRU", () => {
     const zen2 = amd("pku").append({ function: 0xd, index: 9, flags: 1, eax: 64, ebx: 832 });
     expect(withXsave(zen2).find(0xd, 9)).toMatchObject({ eax: 64, ebx: 832 });
     expect(withXsave(zen2).get("xsave_sz_max")).toBe(896);
     expect(withXsave(zen2, { vendor: "amd" }).find(0xd, 9)).toMatchObject({ eax: 8, ebx: 2432 });
   });
 
-  test("keeps a supervisor component that KVM does not offer only where the table has it", () => {
+  test("keeps a supervisor component that KVM does not offer only if the table has its sub-leaf", () => {
     const table = intel("intel_pt", "xsaves", "uintr");
     expect(xsaveOf(withXsave(table))?.xss).toBe(0n);
     expect(xsaveOf(withXsave(table.with({ xss_pt: 1 })))?.xss).toBe(1n << 8n);
   });
 
-  test("without XSAVE leaves two entries of zeros", () => {
+  test("writes two entries of zeros if the table has no XSAVE", () => {
     const table = withXsave(withXsave(intel("avx", "xsavec")).with({ xsave: 0 }));
     const left = [...table].filter((e) => e.function === 0xd);
     expect(left).toEqual([0, 1].map((index) => expect.objectContaining({ index, eax: 0, ecx: 0 })));
   });
 
-  test("raises the maximum of basic leaves to 0xD and keeps a higher one", () => {
+  test("raises the maximum of basic leaves to 0xD, but keeps a higher maximum", () => {
     expect(withXsave(intel("avx").with({ max_std_leaf: 7 })).get("max_std_leaf")).toBe(0xd);
     expect(withXsave(intel("avx")).get("max_std_leaf")).toBe(0x1f);
   });
 
-  test("takes the size of TILEDATA from leaf 0x1D", () => {
+  test("reads the size of TILEDATA from leaf 0x1D", () => {
     const tiles = { function: 0x1d, index: 1, flags: 1, eax: 0x0400_1000, ebx: 0x0004_0040 };
     const made = withXsave(intel("amx_tile").append(tiles));
     expect(made.find(0xd, 18)?.eax).toBe(4096);
   });
 
-  test("does not mark TILEDATA as one that XFD disables if the table has no XFD", () => {
+  test("does not mark TILEDATA as disabled by XFD if the table has no XFD", () => {
     expect(withXsave(intel("amx_tile").with({ xfd: 0 })).find(0xd, 18)?.ecx).toBe(2);
   });
 
@@ -162,7 +168,7 @@ describe("withXsave()", () => {
     expect(() => withXsave(intel(), { vender: "amd" } as object)).toThrow('mean "vendor"?');
   });
 
-  test("is consistent for any features and any stale sub-leaves", () => {
+  test("gives a consistent leaf for any features and any stale sub-leaves", () => {
     fc.assert(
       fc.property(someTables, (before) => {
         const table = withXsave(before, { vendor: "intel" });
@@ -211,7 +217,7 @@ describe("withXsave()", () => {
     );
   });
 
-  test("changes nothing outside of leaf 0xD, and nothing if it is applied again", () => {
+  test("changes nothing outside of leaf 0xD, and changes nothing if it is applied again", () => {
     fc.assert(
       fc.property(someTables, (before) => {
         const json = JSON.stringify(before);
@@ -226,26 +232,26 @@ describe("withXsave()", () => {
   });
 });
 
-describe("the sizes of an area", () => {
+describe("the size of an XSAVE area", () => {
   const parts = [
     { number: 18, size: 8192, offset: 2816, isAligned: true },
     { number: 2, size: 256, offset: 576, isAligned: false },
     { number: 9, size: 8, offset: 2688, isAligned: false },
   ];
 
-  test("in the standard format end with the last component of the mask", () => {
+  test("in the standard format is the end of the last component in the mask", () => {
     expect([0x3n, 0x7n, 0x207n, 0x40207n].map((mask) => xsaveSize(parts, mask))).toEqual([
       576, 832, 2696, 11008,
     ]);
   });
 
-  test("in the compacted format are the sum, with aligned components at multiples of 64", () => {
+  test("in the compacted format is the sum of the sizes, with aligned components at multiples of 64", () => {
     expect([0x3n, 0x207n, 0x40207n].map((mask) => xsaveCompactedSize(parts, mask))).toEqual([
       576, 840, 9088,
     ]);
   });
 });
 
-test("xsaveOf() of a table without leaf 0xD is undefined", () => {
+test("xsaveOf() of a table without leaf 0xD returns undefined", () => {
   expect(xsaveOf(CpuidTable.from([{ function: 0 }]))).toBeUndefined();
 });

@@ -1,4 +1,7 @@
-/** Each program of examples/ prints what the comment at its end states, and the lists of examples are complete. */
+/**
+ * Tests that each program in examples/ prints the output that its last comment states, and that the lists of examples
+ * are complete.
+ */
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
@@ -54,7 +57,7 @@ describe("the comments of an example program", () => {
     expect(printedBy(text)).toBe("1\n\n  2\n");
   });
 
-  test("may be missing: then the example requires nothing, and its output is not compared", () => {
+  test("may be missing: an example without them requires nothing, and its output is not compared", () => {
     expect(needsOf("// A title.\nwork();\n")).toEqual([]);
     expect(printedBy("// A title.\nwork();\n")).toBeUndefined();
   });

@@ -1,6 +1,6 @@
 /**
- * A program of examples/ or of a code block: what its comments state that it needs and prints, what this host lacks
- * of that, and what it prints in a process of its own.
+ * Runs programs of examples/ and of code blocks in separate processes; reads the requirements and the expected output
+ * from their comments, and finds requirements that this host does not meet.
  */
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -10,7 +10,7 @@ import { type CapabilityName, KVM_CAPABILITIES } from "../../../lib/abi/generate
 import { KvmError } from "../../../lib/errors.ts";
 import { Kvm } from "../../../lib/kvm/kvm.ts";
 
-/** The project's folder. */
+/** The root folder of the project. */
 export const ROOT: string = fileURLToPath(new URL("../../..", import.meta.url));
 
 /** The result of a program that has ended. */
@@ -20,13 +20,16 @@ export interface Ending {
   readonly stderr: string;
 }
 
-/** The lines after `// Prints:` at a program's end, without their comment marks; `undefined` if there are none. */
+/**
+ * Returns the lines after `// Prints:` at the end of a program, without their comment marks, or `undefined` if there
+ * are none.
+ */
 export function printedBy(program: string): string | undefined {
   const lines = /\n\/\/ Prints:\n((?:\/\/.*\n)+)$/.exec(program)?.[1];
   return lines?.replaceAll(/^\/\/ ?/gm, "");
 }
 
-/** The list after `// Needs:` in a program's second line. */
+/** Returns the list after `// Needs:` in the second line of a program. */
 export function needsOf(program: string): readonly string[] {
   const list = /^\/\/.*\n\/\/ Needs: (.*)\n/.exec(program)?.[1];
   return list === undefined ? [] : list.split(", ");
@@ -44,7 +47,7 @@ function lacksFlag(name: string): boolean {
 
 const COMMANDS: readonly string[] = ["cc"];
 
-/** Returns whether this host lacks one item of a list of needs: `KVM_CAP_IRQFD`, `CPU avx2`, `cc`. */
+/** Returns whether this host does not meet a requirement such as `KVM_CAP_IRQFD`, `CPU avx2` or `cc`. */
 export function lacks(need: string): boolean {
   if (Object.hasOwn(KVM_CAPABILITIES, need)) return lacksCapability(need);
   const flag = /^CPU ([a-z0-9_]+)$/.exec(need)?.[1];
@@ -53,7 +56,7 @@ export function lacks(need: string): boolean {
   return spawnSync(need, ["--version"]).status !== 0;
 }
 
-/** Why a program with these needs cannot run here; `undefined` when it can. */
+/** Returns the reason why a program with these requirements cannot run here, or `undefined` if it can. */
 export function problemOf(needs: readonly string[]): string | undefined {
   try {
     Kvm.open().close();
@@ -65,12 +68,14 @@ export function problemOf(needs: readonly string[]): string | undefined {
   return missing.length === 0 ? undefined : `missing here: ${missing.join(", ")}`;
 }
 
-/** Runs a file in a process of its own; one that hangs ends by SIGKILL. */
+/** Runs a file in a separate process; a process that hangs is killed with SIGKILL. */
 export function runFile(file: string): Ending {
   return runNode([file]);
 }
 
-/** Judges a file of claims with the command; its output is a line per claim, with single spaces, without the summary. */
+/**
+ * Judges a file of claims with the command; the output is one line per claim, with single spaces, without the summary.
+ */
 export function runClaims(file: string): Ending {
   const { stdout, ...ending } = runNode([join(ROOT, "dist", "cli", "main.js"), "test", file]);
   const [claims = ""] = stdout.split("\n\n");
@@ -86,7 +91,9 @@ function runNode(args: readonly string[]): Ending {
   return { status, stdout, stderr };
 }
 
-/** Runs JavaScript from a file beside the project's files, so that `node-kvm` is this package. */
+/**
+ * Runs JavaScript from a temporary file in the project's folder, so that the import of `node-kvm` finds this package.
+ */
 export function runText(program: string, run: (file: string) => Ending = runFile): Ending {
   const folder = mkdtempSync(join(ROOT, "build", "program-"));
   try {

@@ -1,4 +1,7 @@
-/** Claims about a refused KVM_ENABLE_CAP: the argument's bits, required earlier calls, and impossible values. */
+/**
+ * Tests of the reasons of a refused KVM_ENABLE_CAP: the bits of the argument, required earlier calls, and unsupported
+ * values.
+ */
 import { describe, expect, test } from "vitest";
 import type { CapabilityName } from "../../../lib/abi/generated/names.ts";
 import { EnableCap } from "../../../lib/abi/generated/structs.ts";
@@ -6,7 +9,7 @@ import { encode } from "../../../lib/abi/struct.ts";
 import type { Evidence, VmEvidence } from "../../../lib/explain/index.ts";
 import { vmWith, why } from "./refused.ts";
 
-/** A VM that has the capability with this value, and may have vCPUs. */
+/** Returns evidence for a VM whose KVM_CHECK_EXTENSION returns this value, and which may have vCPUs. */
 const having = (cap: CapabilityName, value: number, more: VmEvidence = {}): Evidence =>
   vmWith({ [cap]: value, KVM_CAP_IRQ_ROUTING: 4096 }, more);
 
@@ -183,14 +186,14 @@ describe("the reason of a refused KVM_ENABLE_CAP for its argument", () => {
     expect(why("KVM_ENABLE_CAP EINVAL vm", sent)).toBeUndefined();
   });
 
-  test("is a dirty ring larger than the other kind of dirty ring can be", () => {
+  test("is that the dirty ring is larger than the other kind of dirty ring allows", () => {
     expect(enable("KVM_CAP_DIRTY_LOG_RING_ACQ_REL", 2n ** 21n, 1 << 20, {}, "E2BIG")).toBe(
       "args[0] is 2097152 bytes, but a ring has at most 1048576 (KVM_CAP_DIRTY_LOG_RING_ACQ_REL)",
     );
     expect(enable("KVM_CAP_HALT_POLL", 1n, 1, {}, "E2BIG")).toBeUndefined();
   });
 
-  test("is a dirty ring larger than KVM's maximum", () => {
+  test("is that the dirty ring is larger than KVM's maximum", () => {
     expect(enable("KVM_CAP_DIRTY_LOG_RING", 2n ** 21n, 1 << 20, {}, "E2BIG")).toBe(
       "args[0] is 2097152 bytes, but a ring has at most 1048576 (KVM_CAP_DIRTY_LOG_RING)",
     );
@@ -205,7 +208,7 @@ describe("the reason of a refused KVM_ENABLE_CAP for its order", () => {
     ["KVM_CAP_VM_DISABLE_NX_HUGE_PAGES", 0n, 1],
     ["KVM_CAP_X86_APIC_BUS_CYCLES_NS", 10n, 1],
     ["KVM_CAP_DIRTY_LOG_RING", 65536n, 1 << 20],
-  ] as const)("is a vCPU that exists already, for %s", (cap, arg, value) => {
+  ] as const)("is that a vCPU already exists, for %s", (cap, arg, value) => {
     expect(enable(cap, arg, value, late)).toBe(LATE);
     expect(enable(cap, arg, value, { vcpuIds: () => [] })).toBeUndefined();
   });
@@ -226,14 +229,14 @@ describe("the reason of a refused KVM_ENABLE_CAP for its order", () => {
     }
   });
 
-  test("is absent for KVM_CAP_MAX_VCPU_ID, which may be set again to the same value, and after vCPUs", () => {
+  test("is absent for KVM_CAP_MAX_VCPU_ID, which may be set after vCPUs exist, and again to the same value", () => {
     const reason =
       /^either args\[0\] 8: KVM_SET_BOOT_CPU_ID has selected a vCPU with a higher id, or/;
     expect(enable("KVM_CAP_MAX_VCPU_ID", 8n, 4096, set("KVM_CAP_MAX_VCPU_ID", 8n))).toMatch(reason);
     expect(enable("KVM_CAP_MAX_VCPU_ID", 8n, 4096, late)).toMatch(reason);
   });
 
-  test("is an irqchip or a vCPU that exists already, for a split irqchip", () => {
+  test("is that an irqchip or a vCPU already exists, for a split irqchip", () => {
     const split = (more: VmEvidence): string | undefined =>
       enable("KVM_CAP_SPLIT_IRQCHIP", 24n, 1, more, "EEXIST");
     expect(split({ irqchip: () => "kernel" })).toBe("the VM has an irqchip (KVM_CREATE_IRQCHIP)");
@@ -241,7 +244,7 @@ describe("the reason of a refused KVM_ENABLE_CAP for its order", () => {
     expect(split({ irqchip: () => "none", ...late })).toBe(LATE);
   });
 
-  test("is a missing local APIC, for the APIC bus frequency", () => {
+  test("is that the local APIC is missing, for the APIC bus frequency", () => {
     const none = { irqchip: () => "none" as const };
     expect(enable("KVM_CAP_X86_APIC_BUS_CYCLES_NS", 10n, 1, none, "ENXIO")).toMatch(
       /^the VM has no interrupt controllers in the kernel/,
@@ -263,7 +266,7 @@ describe("the reason of a refused KVM_ENABLE_CAP for its capability", () => {
     );
   });
 
-  test("is that the capability belongs to a VM and was enabled on a vCPU, or the reverse", () => {
+  test("is that the capability of a VM was enabled on a vCPU, or the capability of a vCPU on a VM", () => {
     const cap = "KVM_CAP_HYPERV_SYNIC";
     expect(enable(cap, 0n, 1)).toBe("KVM_CAP_HYPERV_SYNIC is enabled on a vcpu, not on a vm");
     expect(enable("KVM_CAP_HYPERV_ENFORCE_CPUID", 0n, 1)).toBe(
@@ -274,7 +277,7 @@ describe("the reason of a refused KVM_ENABLE_CAP for its capability", () => {
     );
   });
 
-  test("is a missing local APIC in the kernel, for Hyper-V's SynIC", () => {
+  test("is that the local APIC is not in the kernel, for Hyper-V's SynIC", () => {
     const none = having("KVM_CAP_HYPERV_SYNIC2", 1, { irqchip: () => "none" });
     const sent = { cap: "KVM_CAP_HYPERV_SYNIC2", args: [0n] };
     expect(why("KVM_ENABLE_CAP EINVAL vcpu", sent, none)).toMatch(
@@ -295,14 +298,14 @@ describe("the reason of a refused KVM_ENABLE_CAP for its capability", () => {
     );
   });
 
-  test("is a missing privilege", () => {
+  test("is that the process does not have a privilege", () => {
     expect(enable("KVM_CAP_VM_DISABLE_NX_HUGE_PAGES", 0n, 1, {}, "EPERM")).toBe(
       "this process has no CAP_SYS_BOOT in the first user namespace",
     );
     expect(enable("KVM_CAP_SGX_ATTRIBUTE", 0n, 1, {}, "EPERM")).toBeUndefined();
   });
 
-  test("names a capability that was passed as a number or in bytes", () => {
+  test("names the capability even if it was passed as a number or in bytes", () => {
     const vm = having("KVM_CAP_DISABLE_QUIRKS2", 1);
     expect(why("KVM_ENABLE_CAP EINVAL vm", { cap: 213, args: [2n] }, vm)).toMatch(
       /^args\[0\] 0x2: bit 1/,

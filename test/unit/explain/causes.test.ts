@@ -1,6 +1,7 @@
 /**
- * Claims about every rule: an argument with its cause, and one for which the same errno has another cause. A rule
- * that is not in the table below is a failure. The sentences of the rules are sentences.json.
+ * Tests of every rule of lib/explain: with an argument that has the rule's cause, and with an argument for which the
+ * same errno has another cause. The test fails for a rule that is not in the tables below. sentences.json contains the
+ * sentences of the rules.
  */
 import { describe, expect, test } from "vitest";
 import { type Evidence, everyRule, type VmEvidence } from "../../../lib/explain/index.ts";
@@ -9,16 +10,19 @@ import { refusalOf, tableWith, vcpuWith, vcpuWithoutTable, vmWith } from "./refu
 import list from "./sentences.json" with { type: "json" };
 
 /**
- * The sentence of each rule of the tables and the place in the kernel that it names; its sentence without arguments and
- * evidence; and the rules whose sentence is then the same.
+ * For each rule: its sentence and the place in the kernel that it names, its sentence without arguments and evidence,
+ * and the rules that then have the same sentence.
  */
 const { sentences, sources, unsent, always } = list;
 
-/** The arguments, the evidence, and the files or memory of a call. */
+/** The arguments of a call, the evidence, and the call's files or memory. */
 type Given = Parameters<typeof refusalOf> extends [string, ...infer Rest] ? Rest : never;
 type Sent = NonNullable<Given[0]>;
 
-/** The call, the errno and perhaps the kind of handle; the rule; the case where it holds; the other cause. */
+/**
+ * A row: the call, the errno and, for some rules, the kind of handle; the rule; a case in which the cause holds; a case
+ * with another cause.
+ */
 type Proof = readonly [call: string, cause: string, holds: Given, other: Given];
 
 const NONE: Evidence = {};
@@ -81,7 +85,7 @@ const x2apic = (apicBase: bigint): Evidence => ({
 const HALF = 0x800n;
 const TOP = bit(64) - 0x1000n;
 
-/** Rules that prove their cause by the argument and the evidence. */
+/** Rules that prove their cause by the arguments and the evidence. */
 // biome-ignore format: a rule is a line
 const PROVEN: readonly Proof[] = [
   ["mmap EINVAL", "no bytes", [{ length: 0 }], [{ length: 4096 }]],
@@ -230,7 +234,7 @@ const PROVEN: readonly Proof[] = [
   ["any call EIO", "dead VM", [{}, vm({ isDead: () => true })], [{}, vm({ isForeign: () => true })]],
 ];
 
-/** Rules that never claim more than that their cause may be the cause, or whose errno has one place in the kernel. */
+/** Rules that state only a possible cause, or whose errno is returned in only one place in the kernel. */
 // biome-ignore format: a rule is a line
 const OPEN: readonly (readonly [call: string, cause: string, ...given: Given])[] = [
   ["open ENOENT", "no module", { path: "/dev/kvm" }],
@@ -329,7 +333,10 @@ const OPEN: readonly (readonly [call: string, cause: string, ...given: Given])[]
   ["any call ENOMEM", "limit of the process"],
 ];
 
-/** Rules that other files prove, because their argument is one that only the kernel writes, or the ioctl itself. */
+/**
+ * Rules that other test files cover, because only the kernel can write their argument, or because the argument is the
+ * ioctl itself.
+ */
 const ELSEWHERE = [
   "KVM_GET_MSR_INDEX_LIST E2BIG too little room",
   "mmap ENOMEM pool of huge pages",
@@ -377,7 +384,7 @@ describe("a rule of lib/explain for a refused call,", () => {
   );
 });
 
-/** The rules of `open` read this machine's modules; their sentences are in open.test.ts. */
+/** The rules of `open` read this machine's modules; open.test.ts tests their sentences. */
 const isWritten = ([call]: readonly [string, ...unknown[]]): boolean => !call.startsWith("open ");
 const WRITTEN = [
   ...PROVABLE.map(([call, cause, holds]) => [call, cause, holds] as const),
@@ -388,7 +395,7 @@ describe("a cause that lib/explain states for a refused call,", () => {
   const written: Readonly<Record<string, string | undefined>> = sentences;
   const named: Readonly<Record<string, string | undefined>> = sources;
 
-  test.each(WRITTEN)("%s: is a whole sentence: %s", (call, cause, given) => {
+  test.each(WRITTEN)("%s: is a complete sentence: %s", (call, cause, given) => {
     expect(judge(call, cause, given)?.text).toBe(written[`${call}: ${cause}`]);
   });
 
@@ -405,11 +412,14 @@ describe("a cause that lib/explain states for a refused call,", () => {
   });
 });
 
-/** Whoever opens a file has its path, and whoever asks for a permission the component: these are always sent. */
+/**
+ * Every caller of open has the path, and every caller that requests a permission has the component, so these arguments
+ * always exist.
+ */
 const isWhole = ([call]: readonly [string, ...unknown[]]): boolean =>
   !call.startsWith("open ") && !call.startsWith("arch_prctl ");
 
-/** Evidence in which each question has this answer. */
+/** Returns evidence in which every question has this answer. */
 const answering = (ask: () => never): Evidence => ({
   kvm: { check: ask, supportedCpuid: ask, featureMsr: ask, mceCap: ask },
   vm: {
@@ -438,7 +448,7 @@ const answering = (ask: () => never): Evidence => ({
   descriptors: ask,
 });
 
-// If a rule threw, explain() would not judge the later causes and would return no reason.
+// If one rule threw, explain() would not judge the later rules and would return no reason.
 describe("a rule of lib/explain with incomplete evidence,", () => {
   const silent = answering(() => undefined as never);
   const failing = answering(() => {

@@ -1,4 +1,4 @@
-/** Claims about VMs, vCPUs and devices that were not made, and about calls that came too late. */
+/** Tests of the reasons of VMs, vCPUs and devices that could not be created, and of calls that came too late. */
 import { describe, expect, test } from "vitest";
 import type { Evidence } from "../../../lib/explain/index.ts";
 import { vmWith, why } from "./refused.ts";
@@ -58,7 +58,7 @@ describe("the reason of a refused KVM_CREATE_VM", () => {
     );
   });
 
-  test("is the process's limit of descriptors, for EMFILE", () => {
+  test("is that the process has reached its limit of descriptors, for EMFILE", () => {
     expect(why("KVM_CREATE_VM EMFILE", 0)).toBe(
       "this process has no descriptor left (RLIMIT_NOFILE, ulimit -n)",
     );
@@ -66,13 +66,13 @@ describe("the reason of a refused KVM_CREATE_VM", () => {
 });
 
 describe("the reason of a refused KVM_CREATE_VCPU", () => {
-  test("is a used id, for EEXIST", () => {
+  test("is that the id is in use, for EEXIST", () => {
     expect(why("KVM_CREATE_VCPU EEXIST", 3, withVcpus)).toBe(
       "vCPU 3 was created before; an id stays in use after its vCPU is closed",
     );
   });
 
-  test("is an id that is too large for KVM, for EINVAL", () => {
+  test("is that the id is too large for KVM, for EINVAL", () => {
     expect(why("KVM_CREATE_VCPU EINVAL", 4096, empty)).toBe(
       "id 4096: this KVM has ids 0 to 4095 (KVM_CAP_MAX_VCPU_ID)",
     );
@@ -89,10 +89,13 @@ describe("the reason of a refused KVM_CREATE_VCPU", () => {
       vmWith({}, { slots: () => [] }),
       "either a slot covers the place of the identity map that this CPU needs (it has no unrestricted guest): delete or shorten it, or another cause",
     ],
-  ])("is either a used id or used memory slots, for EEXIST with %s", (_, evidence, reason) => {
-    const vm = { ...evidence.vm, vcpuIds: () => [] };
-    expect(why("KVM_CREATE_VCPU EEXIST", 0, { vm })).toBe(reason);
-  });
+  ])(
+    "is either that the id or that the memory slots are in use, for EEXIST with %s",
+    (_, evidence, reason) => {
+      const vm = { ...evidence.vm, vcpuIds: () => [] };
+      expect(why("KVM_CREATE_VCPU EEXIST", 0, { vm })).toBe(reason);
+    },
+  );
 
   test.each([
     ["ids without evidence", vmWith({}, { vcpuIds: () => [3] })],
@@ -104,7 +107,7 @@ describe("the reason of a refused KVM_CREATE_VCPU", () => {
     expect(why("KVM_CREATE_VCPU EINVAL", 5, evidence)).toBeUndefined();
   });
 
-  test("is an id that is too large for the VM, for EINVAL", () => {
+  test("is that the id is too large for the VM, for EINVAL", () => {
     const enabled = new Map([["KVM_CAP_MAX_VCPU_ID", [8n]]] as const);
     const vm = vmWith({ KVM_CAP_MAX_VCPU_ID: 4096 }, { enabled: () => enabled });
     expect(why("KVM_CREATE_VCPU EINVAL", 8, vm)).toBe(
@@ -113,7 +116,7 @@ describe("the reason of a refused KVM_CREATE_VCPU", () => {
     expect(why("KVM_CREATE_VCPU EINVAL", 7, vm)).toBeUndefined();
   });
 
-  test("is the number of vCPUs, for EINVAL at KVM's limit", () => {
+  test("is that the VM has the maximum number of vCPUs, for EINVAL at KVM's limit", () => {
     expect(why("KVM_CREATE_VCPU EINVAL", 5, withVcpus)).toBe(
       "the VM has 2 vCPUs, and this KVM supports at most 2 (KVM_CAP_MAX_VCPUS)",
     );
@@ -125,7 +128,7 @@ describe("the reason of a refused KVM_CREATE_VCPU", () => {
   });
 });
 
-describe("the reason of a call that must come before the first vCPU names the vCPU", () => {
+describe("for a call that must come before the first vCPU, the reason names the vCPU:", () => {
   const LATE = "too late: the call must come before the first vCPU, but vCPU 3 exists";
 
   test.each([
@@ -143,7 +146,7 @@ test("the reason of a refused KVM_SET_TSC_KHZ of a vCPU is never that a vCPU exi
   expect(why("KVM_SET_TSC_KHZ EINVAL vcpu", 1000, vm)).toMatch(/^1000 kHz is lower than/);
 });
 
-test("KVM_SET_TSC_KHZ of a VM with vCPUs is refused since Linux 6.17, and the reason states this if no other cause applies", () => {
+test("KVM_SET_TSC_KHZ of a VM with vCPUs is refused since Linux 6.17, and the reason mentions this if no other cause applies", () => {
   const evidence = (scales: number) =>
     vmWith({ KVM_CAP_TSC_CONTROL: scales }, { vcpuIds: () => [3] });
   expect(why("KVM_SET_TSC_KHZ EINVAL vm", 1000, evidence(0))).toMatch(/^too late: .* vCPU 3/);
@@ -222,7 +225,7 @@ describe("the reason of a refused KVM_SET_TSS_ADDR on Intel is stated for", () =
 });
 
 describe("the reason of a refused device call", () => {
-  test("is an unknown type of device", () => {
+  test("is that the type of device is unknown", () => {
     expect(why("KVM_CREATE_DEVICE ENODEV", { type: 16 })).toBe(
       "type 16: this kernel has no such device (its module may be missing)",
     );
@@ -230,7 +233,7 @@ describe("the reason of a refused device call", () => {
     expect(why("KVM_CREATE_DEVICE EBUSY", { type: 5 })).toBeUndefined();
   });
 
-  test.each(["sys", "vcpu", "dev"])("is an unknown attribute of a %s", (kind) => {
+  test.each(["sys", "vcpu", "dev"])("is that the attribute of a %s is unknown", (kind) => {
     expect(why(`KVM_HAS_DEVICE_ATTR ENXIO ${kind}`, { group: 1, attr: 7n })).toBe(
       "this device has no attribute 7 in group 1",
     );

@@ -1,4 +1,4 @@
-/** Claims that exits and exceptions have the kernel's numbers and names: asm/svm.h, asm/vmx.h and asm/kvm.h of Linux 7.2. */
+/** Tests that exits and exceptions have the numbers and names of asm/svm.h, asm/vmx.h and asm/kvm.h in Linux 7.2. */
 import { describe, expect, test } from "vitest";
 import facts from "../../../gen/facts/exit-codes.json" with { type: "json" };
 import abi from "../../../gen/facts/kvm-abi.json" with { type: "json" };
@@ -11,7 +11,10 @@ import {
   type Vendor,
 } from "../../../lib/explain/exit-names.ts";
 
-/** Names that are written otherwise here than in the header. Of the others, only case and spaces may differ. */
+/**
+ * Names that this package spells differently from the kernel's header. All other names may differ from the header only
+ * in case and spaces.
+ */
 const IN_WORDS: Readonly<Record<string, string>> = {
   NPF: "NPF (nested page fault)",
   MWAIT_COND: "MWAIT_CONDITIONAL",
@@ -38,7 +41,10 @@ const IN_WORDS: Readonly<Record<string, string>> = {
   PML_FULL: "page-modification log full",
 };
 
-/** Exits of the headers that are given by their number alone: registers, nested VMX, and some that KVM never shows. */
+/**
+ * Exits of the headers that this package names only by number: accesses to registers, nested VMX, and exits that KVM
+ * never reports.
+ */
 const UNNAMED = {
   kvm_amd: /^((READ|WRITE)_[CD]R\d+|\w+_WRITE_TRAP|INVPCID|BUS_LOCK|IDLE_HLT|VMGEXIT)$/,
   kvm_intel:
@@ -47,7 +53,7 @@ const UNNAMED = {
 
 const plain = (name: string): string => name.replaceAll("_", " ").toLowerCase();
 
-/** The name that an exit code has here; nothing when it is its number alone. */
+/** Returns the name that this package has for an exit code, or nothing if it has only the number. */
 function nameOf(code: number, vendor: Vendor): string | undefined {
   const number = `0x${code.toString(16)}`;
   const text = exitCodeName(BigInt(code), vendor);
@@ -78,7 +84,7 @@ describe("the exit code of an entry or exit that failed in hardware", () => {
     expect(named("kvm_amd")).toEqual([...exceptions, ...listed("kvm_amd")]);
   });
 
-  test("of an exception on AMD is SVM_EXIT_EXCP_BASE plus the vector, for the first vector to the last", () => {
+  test("of an exception on AMD is SVM_EXIT_EXCP_BASE plus the vector, for every vector", () => {
     expect(nameOf(EXCP_BASE, "kvm_amd")).toBe("exception 0 #DE");
     expect(nameOf(LAST_EXCP, "kvm_amd")).toBe("exception 31");
     expect(nameOf(EXCP_BASE - 1, "kvm_amd")).toBeUndefined();
@@ -88,7 +94,10 @@ describe("the exit code of an entry or exit that failed in hardware", () => {
 describe("an exception's vector", () => {
   const vectors = Object.entries(abi.constants).filter(([name]) => /^[A-Z]{2}_VECTOR$/.test(name));
   const names = new Map(vectors.map(([name, vector]) => [Number(vector), `#${name.slice(0, 2)}`]));
-  /** The header has no constant for the NMI; #HV, #VC and #SX occur only in encrypted guests, which no reason names. */
+  /**
+   * The header has no constant for the NMI; #HV, #VC and #SX occur only in encrypted guests, for which no reason names
+   * an exception.
+   */
   const nameOfVector = (vector: number): string => {
     const name = vector === 2 ? "NMI" : vector > 21 ? undefined : names.get(vector);
     return name === undefined ? `${vector}` : `${vector} ${name}`;
@@ -131,7 +140,7 @@ describe("the hardware's reason of a refused VM entry", () => {
   });
 });
 
-test("a suberror of KVM_EXIT_INTERNAL_ERROR is printed with KVM's name, or its number if it has none", () => {
+test("a suberror of KVM_EXIT_INTERNAL_ERROR is printed with KVM's name, or with its number if KVM has no name for it", () => {
   expect([suberrorName(1), suberrorName(77)]).toEqual([
     "KVM_INTERNAL_ERROR_EMULATION",
     "suberror 77",

@@ -1,4 +1,7 @@
-/** Claims about what exits mean, for evidence that is constructed. On a kernel: test/unit/kvm/exits/explain.test.ts. */
+/**
+ * Tests of the explanations of exits with constructed evidence. test/unit/kvm/exits/explain.test.ts tests them on a
+ * kernel.
+ */
 import { describe, expect, test } from "vitest";
 import { Regs, Sregs, VcpuEvents } from "../../../lib/abi/generated/structs.ts";
 import { encode, read, type StructInput } from "../../../lib/abi/struct.ts";
@@ -18,7 +21,7 @@ const PAE = 1n << 5n;
 const LONG = { cr0: PG | PE, cr4: PAE, efer: 0x500n } as const;
 const SLOT = { slot: 3, flags: 0, guestPhysAddr: 0x1000n, memorySize: 0x4000n };
 
-/** Makes the evidence of a vCPU. */
+/** Creates the evidence of a vCPU. */
 function evidence(
   sregs: StructInput<Sregs>,
   regs: StructInput<Regs> = {},
@@ -73,7 +76,7 @@ describe("the explanation of an emulation failure", () => {
     ["compatibility mode adds it", { ...LONG, cr3: 0x10_0000n, cs: { base: 0x2000n } }, 0x3005n],
     ["64-bit mode does not", { ...LONG, cr3: 0x10_0000n, cs: { base: 0x2000n, l: 1 } }, 0x1005n],
   ])("has the right address if %s", (_, sregs, gpa) => {
-    // Every entry of every table maps its own address: the last level's are the pages.
+    // Every entry of every page table maps the guest's address; the entries of the last level point to the pages.
     const read = (at: bigint): bigint =>
       at < 0x10_3000n
         ? 0x10_1003n + ((at >> 12n) - 0x100n) * 0x1000n
@@ -94,7 +97,7 @@ describe("the explanation of an emulation failure", () => {
     expect(text.includes("which is in no slot")).toBe(!isInside);
   });
 
-  test("has only the suberror if the kernel returns no details", () => {
+  test("contains only the suberror if the kernel returns no details", () => {
     const exit = { ...EMULATION, data: [], emulationFailure: undefined } as ExplainedExit;
     expect(explainExit(exit, {})).toBe(
       "KVM_INTERNAL_ERROR_EMULATION: KVM could not emulate an instruction",
@@ -175,7 +178,7 @@ describe("the explanation of a shutdown", () => {
     );
   });
 
-  test("names a pending exception that has no error code", () => {
+  test("names a pending exception even if it has no error code", () => {
     const events = (): VcpuEvents => eventsOf({ pending: 1, nr: 6 });
     const asked = evidence({ ...LONG, ...IDT, cr2: 0xdead_b000n }, {}, { events });
     expect(explainExit({ kind: "shutdown" }, asked)).toBe(
@@ -220,7 +223,7 @@ describe("the explanation of a shutdown", () => {
 
   const RESET = { cs: { selector: 0xf000, base: 0xffff_0000n }, ...IDT };
 
-  test("on AMD states that the registers are those after a reset", () => {
+  test("states on AMD that the registers have their values after a reset", () => {
     const asked = evidence(RESET, { rip: 0xfff0n });
     expect(explainExit({ kind: "shutdown" }, { ...asked, vendor: "kvm_amd" })).toBe(
       "a triple fault; the registers are those of a reset (RIP 0xfff0, CS 0xf000), because kvm_amd " +
@@ -244,7 +247,7 @@ describe("the explanation of a shutdown", () => {
     ],
     ["without RIP", { sregs: () => sregsOf(RESET), vendor: "kvm_amd" }],
     ["of an unknown vendor", evidence(RESET, { rip: 0xfff0n })],
-  ])("does not state a reset if the vCPU is %s", (_, asked) => {
+  ])("does not report a reset if the vCPU is %s", (_, asked) => {
     expect(explainExit({ kind: "shutdown" }, asked)).toBe(
       "a triple fault; the IDT is at 0x0 with limit 0x0, which has no entry for vector 8",
     );
@@ -261,7 +264,7 @@ describe("the explanation of a refused VM entry", () => {
     ["kvm_amd", 0xffff_ffffn, "0xffffffff VMEXIT_INVALID"],
     ["kvm_amd", 0xffff_ffff_ffff_ffffn, "0xffffffffffffffff VMEXIT_INVALID"],
     ["kvm_intel", 0x8000_0021n, "0x80000021 VM-entry failure: invalid guest state"],
-  ])("names the check that the guest's state fails: %s, %i", (vendor, reason, name) => {
+  ])("names the check that the guest's state does not pass: %s, %i", (vendor, reason, name) => {
     const wrong = { ...LONG, cs: { l: 1, db: 1, s: 1, present: 1 }, tr: { type: 11, present: 1 } };
     const unused = Object.fromEntries(
       ["ss", "ds", "es", "fs", "gs"].map((segment) => [segment, { unusable: 1 }]),
@@ -275,7 +278,7 @@ describe("the explanation of a refused VM entry", () => {
     );
   });
 
-  test("names no register of the guest if the host's state was refused", () => {
+  test("names no register of the guest if the check of the host's state failed", () => {
     const wrong = evidence({ ...LONG, cs: { l: 1, db: 1 } }, { rflags: 2n });
     expect(explainExit(refused(8n), { ...wrong, vendor: "kvm_intel" })).toBe(
       "the CPU refused to enter the guest: 0x8 VM entry with invalid host-state fields",
@@ -288,20 +291,20 @@ describe("the explanation of a refused VM entry", () => {
   test.each<[string, ExitEvidence]>([
     ["the registers", { sregs: () => sregsOf({ cr0: PG }) }],
     ["the special registers", { regs: () => regsOf({}) }],
-  ])("has only the code if only %s of the vCPU can be read", (_, asked) => {
+  ])("contains only the code if only %s of the vCPU can be read", (_, asked) => {
     expect(explainExit(refused(0xffff_ffffn), { ...asked, vendor: "kvm_amd" })).toBe(
       "the CPU refused to enter the guest: 0xffffffff VMEXIT_INVALID",
     );
   });
 
-  test("names both checks if the state fails two", () => {
+  test("names both checks if the state does not pass two checks", () => {
     const wrong = evidence({ cr0: PG | (1n << 29n) }, { rflags: 2n }, { vendor: "kvm_amd" });
     expect(explainExit(refused(0xffff_ffffn), wrong)).toMatch(
       /fails a check: CR0\.PG is 1 and CR0\.PE is 0 \(.*\); CR0\.NW is 1 and CR0\.CD is 0 \(.*\)$/,
     );
   });
 
-  test("states that the state passes the checks if it does", () => {
+  test("states that the state passes all checks if it does", () => {
     const fine = evidence({ cr0: PE }, { rflags: 2n }, { vendor: "kvm_amd" });
     expect(explainExit(refused(0xffff_ffffn), fine)).toMatch(
       /VMEXIT_INVALID; the guest's registers pass the checks that this package knows$/,
@@ -355,7 +358,7 @@ describe("the checks of the guest's state at VM entry", () => {
       2n,
       "DS has limit 0xffffffff with G 0",
     ],
-  ])("name the check that fails, case %#: %s", (vendor, sregs, rflags, text) => {
+  ])("name the check that the state does not pass, case %#: %s", (vendor, sregs, rflags, text) => {
     expect(failed(vendor, sregs, rflags)).toEqual([expect.stringMatching(`^${escaped(text)} \\(`)]);
   });
 
@@ -442,12 +445,12 @@ describe("the checks of the guest's state at VM entry", () => {
     expect(failed(vendor, sregs, rflags)).toEqual(found);
   });
 
-  test("are not made if the CPU vendor is unknown", () => {
+  test("are skipped if the CPU vendor is unknown", () => {
     const state = { sregs: sregsOf({ cr0: PG }), rflags: 0n };
     expect(failedChecks(state, undefined)).toEqual([]);
   });
 
-  test("of one vendor are not made on the hardware of the other", () => {
+  test("of one vendor are skipped on the hardware of the other vendor", () => {
     expect(failed("kvm_intel", { cr0: PG | PE | (1n << 29n) })).toEqual([]);
     expect(failed("kvm_amd", {}, 0n)).toEqual([]);
     expect(failed("kvm_pvm", { cs: { l: 1, db: 1 } })).toEqual([]);
@@ -497,7 +500,7 @@ describe("the explanation of an MMIO exit", () => {
     expect(explainExit(write, { slots })).toBe(text);
   });
 
-  test("calls a read a read, also in a read-only slot", () => {
+  test("reports a read as a read, even in a read-only slot", () => {
     const read = { ...write, isWrite: false };
     expect(explainExit(read, { slots: () => [] })).toBe(
       "the guest read from 0x2000, which is in no slot",
@@ -526,7 +529,7 @@ test("a VM-instruction error's number is not named as an exit reason", () => {
 });
 
 describe("the translation of a guest virtual address in long mode", () => {
-  /** Tables at 0x1000 (root), 0x2000, 0x3000 and 0x4000. */
+  /** The page tables are at 0x1000 (root), 0x2000, 0x3000 and 0x4000. */
   const words = new Map<bigint, bigint>([
     [0x1000n, 0x2003n],
     [0x2000n, 0x3003n],

@@ -1,4 +1,6 @@
-/** Claims about what any call can be refused for, about KVM_RUN, and about room for answers. */
+/**
+ * Tests of reasons that apply to every call, of reasons of KVM_RUN, and of reasons about buffers that are too small.
+ */
 import { describe, expect, test } from "vitest";
 import { IOCTLS } from "../../../lib/abi/generated/ioctls.ts";
 import { Cpuid, Cpuid2, PmuEventFilter } from "../../../lib/abi/generated/structs.ts";
@@ -42,7 +44,7 @@ describe("the reason of an ioctl that does not exist", () => {
       "KVM_GET_TSC_KHZ EINVAL sys",
       "KVM_GET_TSC_KHZ is an ioctl of a VM or a vCPU, not of /dev/kvm",
     ],
-  ])("for this kind of handle: %s", (call, reason) => {
+  ])("is that this kind of handle does not have it: %s", (call, reason) => {
     expect(why(call)).toBe(reason);
   });
 
@@ -53,11 +55,11 @@ describe("the reason of an ioctl that does not exist", () => {
     ],
     ["KVM_HYPERV_EVENTFD ENOTTY", "this kernel has no KVM_HYPERV_EVENTFD for a VM"],
     ["KVM_SMI ENOTTY", undefined],
-  ])("in this kernel: %s", (call, reason) => {
+  ])("is that this kernel does not have it: %s", (call, reason) => {
     expect(why(call)).toBe(reason);
   });
 
-  test("for a vCPU is its missing capability, whatever the arguments are", () => {
+  test("is the missing capability, for a vCPU and any arguments", () => {
     const none = vmWith({ KVM_CAP_PRE_FAULT_MEMORY: 0, KVM_CAP_X86_SMM: 0 });
     expect(why("KVM_PRE_FAULT_MEMORY EINVAL", { gpa: 1n }, none)).toBe(
       "KVM_PRE_FAULT_MEMORY needs KVM_CAP_PRE_FAULT_MEMORY, which is missing (KVM_CHECK_EXTENSION returns 0)",
@@ -65,7 +67,7 @@ describe("the reason of an ioctl that does not exist", () => {
     expect(why("KVM_SMI ENOTTY", {}, none)).toMatch(/^KVM_SMI needs KVM_CAP_X86_SMM/);
   });
 
-  test("for a device is that it belongs to other handles, or the reverse", () => {
+  test("is that an ioctl of another handle was issued on a device, or an ioctl of a device on another handle", () => {
     expect(why("KVM_CREATE_VCPU ENOTTY dev")).toBe(
       "KVM_CREATE_VCPU is an ioctl of a VM, not of a device",
     );
@@ -79,7 +81,7 @@ describe("the reason of an ioctl that does not exist", () => {
     expect(why("KVM_MADE_UP ENOTTY")).toBeUndefined();
   });
 
-  test("states the Linux version that added the ioctl, or that it is older than the known versions", () => {
+  test("names the first known Linux version that has the ioctl, and the last version that does not", () => {
     const news = IOCTLS.flatMap(({ name, since }) =>
       since.vm === undefined || since.vm === "6.1" ? [] : [[name, since.vm] as const],
     );
@@ -93,7 +95,7 @@ describe("the reason of an ioctl that does not exist", () => {
     );
   });
 
-  test("for a VM is its missing capability, if no other cause applies", () => {
+  test("is the missing capability, for a VM if no other cause applies", () => {
     const mce = vmWith({ KVM_CAP_MCE: 0 });
     expect(why("KVM_X86_SETUP_MCE EINVAL", { mcgCap: 1n }, mce)).toMatch(
       /^either KVM_X86_SETUP_MCE needs KVM_CAP_MCE, which is missing .*, or another cause$/,
@@ -105,7 +107,7 @@ describe("the reason of an ioctl that does not exist", () => {
     );
   });
 
-  test("for memory encryption has two possible causes", () => {
+  test("is one of two possible causes, for memory encryption", () => {
     expect(why("KVM_MEMORY_ENCRYPT_OP ENOTTY vm")).toMatch(
       /^either this KVM has no memory encryption .*, or this VM/,
     );
@@ -125,7 +127,7 @@ describe("the reason of a reached limit is stated for", () => {
     expect(why(`KVM_CREATE_VCPU ${errno}`, 0)).toBe(reason);
   });
 
-  test("EMFILE, with the number of descriptors, and a remedy if some belong to node-kvm", () => {
+  test("EMFILE: it has the number of descriptors, and a remedy if some descriptors belong to node-kvm", () => {
     const counted = (own: number): Evidence => ({ descriptors: () => ({ limit: 1024, own }) });
     const all =
       "all 1024 descriptors that this process may have (RLIMIT_NOFILE, ulimit -n) are in use";
@@ -189,7 +191,7 @@ describe("the reason of a reached limit is stated for", () => {
   });
 });
 
-test("a table has no reason if its room is unknown", () => {
+test("the reason of KVM_GET_CPUID2's E2BIG is absent if the size of the list is unknown", () => {
   expect(why("KVM_GET_CPUID2 E2BIG", {})).toBeUndefined();
 });
 
@@ -245,14 +247,14 @@ describe("the reason of a failed KVM_RUN is stated for", () => {
     expect(why("KVM_RUN EAGAIN")).toMatch(/^the vCPU waits for INIT and SIPI/);
   });
 
-  test("EFAULT and EHWPOISON, which are about the host's pages", () => {
+  test("EFAULT and EHWPOISON, which concern the host's pages", () => {
     expect(why("KVM_RUN EFAULT")).toMatch(
       /^either memory that the guest accessed has no host page: .*, or the guest wrote/,
     );
     expect(why("KVM_RUN EHWPOISON")).toMatch(/broken/);
   });
 
-  test("KVM_SET_SIGNAL_MASK with a set that has not eight bytes", () => {
+  test("KVM_SET_SIGNAL_MASK with a set that does not have eight bytes", () => {
     expect(why("KVM_SET_SIGNAL_MASK EINVAL", { len: 16, sigset: new Uint8Array(16) })).toBe(
       "len 16: the kernel's signal set has 8 bytes",
     );
@@ -278,7 +280,7 @@ describe("the reason of a failed KVM_SET_CPUID2", () => {
     expect(why("KVM_SET_CPUID EINVAL", sent, vcpu(false))).toMatch(/virt_addr_bits: 49/);
   });
 
-  test("names the count if there are too many entries, even if the count is larger than their number", () => {
+  test("names the count if there are too many entries, even if the count is larger than the number of entries", () => {
     const bytes = encode(Cpuid2, { nent: 257, entries: [] });
     expect(why("KVM_SET_CPUID2 E2BIG", bytes)).toMatch(/^257 entries, but KVM accepts at most 256/);
     expect(why("KVM_SET_CPUID E2BIG", { nent: 300 })).toMatch(/^300 entries/);

@@ -1,4 +1,4 @@
-/** Claims about refused interrupts: controllers, routes, messages, and the eventfds tied to a VM. */
+/** Tests of the reasons of refused calls about interrupts: controllers, routes, messages, and the eventfds of a VM. */
 import { describe, expect, test } from "vitest";
 import type { Evidence, IrqchipMode } from "../../../lib/explain/index.ts";
 import { vmWith, why } from "./refused.ts";
@@ -39,7 +39,7 @@ describe("the reason of a failed call for an interrupt controller is stated for"
   });
 
   test.each(["KVM_GET_PIT", "KVM_SET_PIT", "KVM_GET_PIT2", "KVM_SET_PIT2", "KVM_REINJECT_CONTROL"])(
-    "%s, whose ENXIO means that the VM has no PIT",
+    "%s, where ENXIO means that the VM has no PIT",
     (ioctl) => {
       expect(why(`${ioctl} ENXIO`, {}, { vm: { hasPit: () => false } })).toBe(
         "the VM has no PIT in the kernel: KVM_CREATE_PIT2 makes it",
@@ -227,7 +227,7 @@ describe("the reason of a failed KVM_SET_GSI_ROUTING", () => {
     expect(set([route({ gsi: 5000 })], { vm: { irqchip: () => "kernel" } })).toBeUndefined();
   });
 
-  test("is stated for a VM without interrupt controllers, or without the one of a route", () => {
+  test("is stated for a VM without interrupt controllers, or without the controller of a route", () => {
     expect(set([], none)).toBe(NONE);
     expect(set([route({})], split)).toMatch(
       /^entries\[0\]\.type 1 \(IRQCHIP\): with KVM_CAP_SPLIT_IRQCHIP/,
@@ -310,7 +310,7 @@ describe("the reason of a failed KVM_IRQFD", () => {
 });
 
 test.each(["KVM_IRQFD", "KVM_IOEVENTFD"])(
-  "the failed call %s gets no reason if nothing is known about the VM",
+  "the failed call %s has no reason if nothing is known about the VM",
   (ioctl) => {
     expect(why(`${ioctl} EINVAL`)).toBeUndefined();
     const bytes = new Uint8Array(ioctl === "KVM_IRQFD" ? 32 : 64);
@@ -318,7 +318,7 @@ test.each(["KVM_IRQFD", "KVM_IOEVENTFD"])(
   },
 );
 
-test('the reason of EBUSY is "this VM or another VM" if it is not known which one uses the eventfd', () => {
+test('the reason of EBUSY is "this VM or another VM" if it is unknown which VM uses the eventfd', () => {
   const text =
     "either this eventfd already raises an interrupt of this VM: remove that connection, or use another eventfd, or this " +
     "eventfd raises an interrupt of another VM, and since Linux 6.17 it can belong to one VM only";

@@ -1,4 +1,4 @@
-/** Claims about why guest memory could not be mapped, from constructed facts. */
+/** Tests of the reasons why guest memory could not be mapped, with constructed evidence. */
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -7,7 +7,7 @@ import { why } from "./refused.ts";
 
 const GIB = 2 ** 30;
 
-/** A directory like the kernel's, with so many pages of 1 GiB. */
+/** Creates a directory like the kernel's sysfs directory, with this number of pages of 1 GiB. */
 function poolOf(free: number, reserved: number): string {
   const directory = mkdtempSync(join(tmpdir(), "node-kvm-"));
   onTestFinished(() => rmSync(directory, { recursive: true }));
@@ -35,13 +35,13 @@ describe("the reason of a failed mmap() with huge pages", () => {
     },
   );
 
-  test("leaves the size open where sysfs is not mounted", () => {
+  test("is stated only as a possible cause if sysfs is not mounted", () => {
     expect(why("mmap EINVAL", { ...refusal, sysfs: "/nowhere" })).toBe(
       "either this kernel has no huge pages of 1024 MiB, or another cause",
     );
   });
 
-  test("counts the free huge pages, without the reserved ones", () => {
+  test("counts the free huge pages, except for the reserved pages", () => {
     const given = sent(4);
     expect(why("mmap ENOMEM", given)).toBe(
       "3 huge pages of 1024 MiB are needed, but 2 are free; " +
@@ -84,11 +84,11 @@ describe("the reason of a failed madvise()", () => {
     ["MADV_HUGEPAGE", "this kernel has no transparent huge pages"],
     ["MADV_MERGEABLE", "this kernel does not merge pages (CONFIG_KSM)"],
     ["MADV_DONTDUMP", undefined],
-  ])("for %s is that the kernel lacks it: %s", (advice, reason) => {
+  ])("for %s is that the kernel does not have it: %s", (advice, reason) => {
     expect(why("madvise EINVAL", { advice, sysfs: sysfs() })).toBe(reason);
   });
 
-  test("for MADV_HUGEPAGE is another cause if the kernel has it", () => {
+  test("for MADV_HUGEPAGE is another cause if the kernel supports it", () => {
     const directory = sysfs();
     mkdirSync(join(directory, "transparent_hugepage"));
     mkdirSync(join(directory, "ksm"));

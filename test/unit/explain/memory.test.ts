@@ -1,4 +1,4 @@
-/** Claims about refused memory: slots, dirty logs, guest_memfds, attributes and faults ahead of time. */
+/** Tests of the reasons of refused calls about memory: slots, dirty logs, guest_memfds, attributes and pre-faulting. */
 import { describe, expect, test } from "vitest";
 import type { MemorySlot } from "../../../lib/explain/index.ts";
 import { tableWith, vmWith, why } from "./refused.ts";
@@ -19,7 +19,7 @@ const region = (more: Readonly<Record<string, unknown>>): Readonly<Record<string
   ...more,
 });
 
-/** Slot 0: 16 KiB at 0; slot 3: logs, 65 pages at 16 MiB; slot 0 of address space 1 beside them. */
+/** Slot 0 is 16 KiB at address 0; slot 3 has a dirty log and 65 pages at 16 MiB; address space 1 has another slot 0. */
 const slots: readonly MemorySlot[] = [
   { slot: 0, flags: 0, guestPhysAddr: 0n, memorySize: 0x4000n },
   { slot: 3, flags: 1, guestPhysAddr: 0x100_0000n, memorySize: 0x41000n },
@@ -32,7 +32,7 @@ const vm = {
 const GMEM = vmWith({ ...LIMITS, KVM_CAP_GUEST_MEMFD: 1 }, { slots: () => slots });
 
 describe("the reason of a failed KVM_SET_USER_MEMORY_REGION for a slot", () => {
-  test("names the other slot and the address if the slot overlaps another", () => {
+  test("names the other slot and the address if the slot overlaps another slot", () => {
     const at = (guestPhysAddr: bigint): string | undefined =>
       why("KVM_SET_USER_MEMORY_REGION EEXIST", region({ guestPhysAddr }), vm);
     expect(at(0x1000n)).toBe("slot 1 overlaps slot 0 at 0x1000: 0x1000-0x2fff against 0x0-0x3fff");
@@ -41,7 +41,7 @@ describe("the reason of a failed KVM_SET_USER_MEMORY_REGION for a slot", () => {
     );
   });
 
-  test("is one of KVM's own pages if the slot overlaps no other slot of the VM", () => {
+  test("is an overlap with a page that KVM uses itself, if the slot overlaps no other slot of the VM", () => {
     const sent = region({ guestPhysAddr: 0xfee0_0000n });
     expect(why("KVM_SET_USER_MEMORY_REGION EEXIST", sent, vm)).toMatch(
       /^either slot 1 \(0xfee00000-0xfee01fff\) overlaps pages that KVM keeps for itself at 0xfee00000: those of the APIC, .*, or another cause$/,
@@ -60,7 +60,7 @@ describe("the reason of a failed KVM_SET_USER_MEMORY_REGION for a slot", () => {
     ["at the end of", 0x61_2000n, 0x61_0000n],
     ["after", 0x61_3000n, undefined],
   ])(
-    "names one of KVM's own pages only if the slot contains it: a slot %s the page, at %i",
+    "names a page that KVM uses itself only if the slot contains the page: a slot %s the page, at %i",
     (_, guestPhysAddr, start) => {
       const own = { identityMapAddr: () => 0x51_0000n, tssAddr: () => 0x61_0000n };
       const asked = vmWith(LIMITS, { slots: () => slots, vcpuIds: () => [0], ...own });
@@ -72,7 +72,7 @@ describe("the reason of a failed KVM_SET_USER_MEMORY_REGION for a slot", () => {
   );
 
   test.each(["KVM_SET_USER_MEMORY_REGION EEXIST"])(
-    "is not one of KVM's own pages for a slot of SMM's address space, or before the first vCPU: %s",
+    "is not a page that KVM uses itself for a slot of SMM's address space, or before the first vCPU: %s",
     (call) => {
       const at = { guestPhysAddr: 0xfee0_0000n };
       const asked = vmWith(LIMITS, { slots: () => slots, vcpuIds: () => [] });
@@ -92,7 +92,7 @@ describe("the reason of a failed KVM_SET_USER_MEMORY_REGION for a slot", () => {
     [{ slot: 0x1_0000, guestPhysAddr: 0x1_1000n }, undefined],
     [{ guestPhysAddr: 0x1_1000n }, undefined],
     [{ guestPhysAddr: 0n }, /^slot 1 overlaps slot 0 at 0x0/],
-  ])("is an overlap exactly if both slots contain a common byte: %o", (more, reason) => {
+  ])("is an overlap if and only if the two slots have a common byte: %o", (more, reason) => {
     const text = why("KVM_SET_USER_MEMORY_REGION EEXIST", region(more), vm) ?? "nothing";
     expect(text).toMatch(reason ?? /^nothing$/);
   });
@@ -185,7 +185,7 @@ describe("the reason of a failed KVM_SET_USER_MEMORY_REGION for a slot", () => {
     expect(why(SET, region(more), vm)).toBe(reason);
   });
 
-  test("is absent if the slot is correct", () => {
+  test("is absent if the arguments of the slot are correct", () => {
     expect(why(SET, region({}), vm)).toBeUndefined();
     expect(why(SET, region({ flags: 3 }), vm)).toBeUndefined();
     expect(why(SET, region({ slot: 0, memorySize: 0n, guestPhysAddr: 0n }), vm)).toBeUndefined();
@@ -212,7 +212,7 @@ describe("the reason of a failed KVM_SET_USER_MEMORY_REGION for a slot", () => {
     expect(why(SET, region({}), without)).toBeUndefined();
   });
 
-  test("does not use limits that are unknown", () => {
+  test("is absent for limits that are unknown", () => {
     expect(why(SET, region({ slot: 0xffff }), vmWith({}))).toBeUndefined();
   });
 
@@ -227,7 +227,7 @@ describe("the reason of a failed KVM_SET_USER_MEMORY_REGION for a slot", () => {
     expect(why(SET, region({ slot: 0x1_0001 }), one)).toMatch(/and this VM has 1 /);
   });
 
-  test("does not use slots that are unknown", () => {
+  test("is absent for slots that are unknown", () => {
     const unknown = vmWith(LIMITS);
     expect(why(SET, region({ memorySize: 0n }), unknown)).toBeUndefined();
     expect(why("KVM_SET_USER_MEMORY_REGION EEXIST", region({}), unknown)).toBeUndefined();
@@ -349,7 +349,7 @@ describe("the reason of a failed call about a dirty log", () => {
     expect(why(call, sent, vm)).toBe(reason);
   });
 
-  test("does not use slots or limits that are unknown", () => {
+  test("is absent for slots or limits that are unknown", () => {
     expect(why("KVM_GET_DIRTY_LOG ENOENT", { slot: 7 })).toBeUndefined();
     expect(why("KVM_GET_DIRTY_LOG EINVAL", { slot: 0x9_ffff })).toBeUndefined();
   });
@@ -388,7 +388,7 @@ describe("the reason of a failed call for private memory is stated for", () => {
     expect(why("KVM_CREATE_GUEST_MEMFD EINVAL", sent, gmemFlags)).toBe(reason);
   });
 
-  test("KVM_CREATE_GUEST_MEMFD with a flag on a kernel that has no flags yet", () => {
+  test("KVM_CREATE_GUEST_MEMFD with a flag on a kernel that supports no flags yet", () => {
     const before = vmWith({ KVM_CAP_GUEST_MEMFD: 1, KVM_CAP_GUEST_MEMFD_FLAGS: 0 });
     expect(why("KVM_CREATE_GUEST_MEMFD EINVAL", { size: 0x1000n, flags: 1n }, before)).toBe(
       "flags 0x1: bit 0 may not be set; this KVM knows 0x0",

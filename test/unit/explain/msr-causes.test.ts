@@ -1,4 +1,7 @@
-/** Claims about feature MSRs, the PMU's and KVM's own: which bit, which feature, and which of KVM and the vCPU lacks it. */
+/**
+ * Tests of the reasons about feature MSRs, the PMU's MSRs and KVM's own MSRs: the bit, the feature, and whether KVM or
+ * the vCPU does not have the feature.
+ */
 import { describe, expect, test } from "vitest";
 import { type CpuidEntry2, type CpuidFieldName, CpuidTable } from "../../../lib/cpuid/index.ts";
 import { type Evidence, explainMsrs } from "../../../lib/explain/index.ts";
@@ -7,7 +10,7 @@ import { tableWith } from "./refused.ts";
 const bit = (n: number): bigint => 1n << BigInt(n);
 const ALL = bit(64) - 1n;
 
-/** A vCPU with features, on a KVM with others, whose feature MSRs and own MSRs are these. */
+/** The evidence of a test: features of the vCPU and of KVM, feature MSRs, and other MSRs. */
 interface World {
   readonly has?: readonly CpuidFieldName[];
   readonly supports?: readonly CpuidFieldName[];
@@ -58,7 +61,7 @@ function evidenceOf(world: World): Evidence {
   };
 }
 
-/** Returns the reason after the entry's name, of a write or, without `data`, of a read. */
+/** Returns the part of the reason that follows the entry's name, for a write or, without `data`, for a read. */
 function why(index: number, data: bigint | undefined, world: World = {}): string {
   const msr = data === undefined ? { index } : { index, data };
   const text = explainMsrs([msr], 0, evidenceOf({ current: 0n, ...world })) ?? "";
@@ -199,12 +202,12 @@ describe("the list of the PMU's MSRs", () => {
   });
 });
 
-test("no feature MSR is named as missing if KVM's list of feature MSRs is unknown", () => {
+test("no feature MSR is reported as missing if KVM's list of feature MSRs is unknown", () => {
   const { kvm: _, ...rest } = evidenceOf({ has: ["arch_capabilities"], current: 0n });
   expect(explainMsrs([{ index: 0x10a, data: 1n }], 0, rest)).toMatch(/ = 0x1 was refused$/);
 });
 
-test("a feature MSR that cannot be read is not named as changed after the first run", () => {
+test("a feature MSR that cannot be read is not reported as changed after the first run", () => {
   const { vcpu, ...rest } = evidenceOf({ feature: 0n, hasEntered: true });
   const world = { ...rest, vcpu: { id: 0, ...vcpu, msr: () => undefined } };
   expect(explainMsrs([{ index: 0xc001_1029, data: 0n }], 0, world)).not.toMatch(/after KVM_RUN/);
@@ -251,7 +254,7 @@ describe("the reason of a refused write to one of KVM's own MSRs", () => {
     expect(text.slice(text.search(/: | was/)).replace(/^: /, "")).toBe(reason);
   });
 
-  test("is the MSR's feature where KVM enforces the features of the vCPU's table", () => {
+  test("is the MSR's feature if KVM enforces the features of the vCPU's table", () => {
     expect(why(0x4b56_4d05, 1n)).toMatch(
       /^either this vCPU's CPUID lacks .*kvm_poll_control, and KVM_CAP_ENFORCE_PV_FEATURE_CPUID is enabled, or another cause$/,
     );
@@ -265,7 +268,7 @@ describe("the reason of a refused write to one of KVM's own MSRs", () => {
   });
 });
 
-/** A table with KVM's signature and every feature of KVM's. */
+/** A table with KVM's signature and every KVM feature. */
 function signature(): readonly CpuidEntry2[] {
   const rest = { index: 0, flags: 0, padding: [0, 0, 0] };
   return [
@@ -282,7 +285,7 @@ function signature(): readonly CpuidEntry2[] {
 }
 
 describe("a failed read of an MSR", () => {
-  test("is not the reason for an MSR that can only be written", () => {
+  test("does not appear as the reason for a write-only MSR", () => {
     expect(why(0x49, 1n)).toBe(
       "either the host's CPU has no IBPB (or for bit 7 no SBPB), or another cause",
     );
@@ -294,7 +297,7 @@ describe("a failed read of an MSR", () => {
   });
 });
 
-test("a value with a high half in TSC_AUX is not a reason for an AMD guest, because KVM ignores this half", () => {
+test("a value with a nonzero high half in TSC_AUX is not a reason for an AMD guest, because KVM ignores this half", () => {
   const vendor = (ebx: number): Evidence => ({
     vcpu: { id: 0, msr: () => 0n, cpuid: () => [{ ...PMU, function: 0, ebx }] },
   });

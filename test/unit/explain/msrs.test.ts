@@ -1,4 +1,4 @@
-/** Claims about refused MSRs and filters: which one, and which part of it. */
+/** Tests of the reasons of refused MSRs and MSR filters: they name the MSR or range, and the part that is wrong. */
 import { describe, expect, test } from "vitest";
 import { Msrs, PmuEventFilter } from "../../../lib/abi/generated/structs.ts";
 import { encode } from "../../../lib/abi/struct.ts";
@@ -7,7 +7,7 @@ import { tableWith, why } from "./refused.ts";
 
 const bit = (n: number): bigint => 1n << BigInt(n);
 
-/** A vCPU that reads every MSR but 0xdeadbeef as 0x11. */
+/** A vCPU on which every MSR except 0xdeadbeef reads 0x11. */
 function vcpu(more: Evidence["vcpu"] | object = {}): Evidence {
   return {
     kvm: { supportedCpuid: () => tableWith("nx", "lm") },
@@ -83,7 +83,7 @@ describe("the reason of a KVM_SET_MSRS that wrote only some entries", () => {
     [0xc000_0082, 0xffff_8000_0000_0000n],
     [0xc000_0103, 0xffff_ffffn],
     [0x174, 0x10n],
-  ] as const)("is left open for MSR %i = %i, which KVM may accept", (index, data) => {
+  ] as const)("names no cause for MSR %i = %i, because KVM may accept the value", (index, data) => {
     expect(write(index, data)).toMatch(/^entries\[0\] MSR 0x\w+( \w+)? = 0x\w+ was refused$/);
   });
 

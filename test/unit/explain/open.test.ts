@@ -1,4 +1,4 @@
-/** Claims about a device that cannot be opened: each errno has a sentence that names it and a remedy. */
+/** Tests of the reasons of a device that cannot be opened: each errno has a sentence with the cause and the remedy. */
 import { chmodSync, chownSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -33,7 +33,7 @@ test.each([
 test.each([
   ["ENOENT", /^either \/dev\/kvm does not exist, though kvm_amd is loaded: give the device/],
   ["ENXIO", /^\/dev\/kvm has no driver$/],
-])("the reason of %s does not advise to load a module that is loaded", (errno, reason) => {
+])("the reason of %s does not advise to load a module that is already loaded", (errno, reason) => {
   expect(why(`open ${errno}`, { path: "/dev/kvm", vendor: "kvm_amd" })).toMatch(reason);
 });
 
@@ -70,12 +70,15 @@ describe("the reason of EACCES", () => {
     "chgrp kvm PATH && chmod 660 PATH";
   const OPEN = `either ${SECURITY}, or another cause`;
 
-  /** Makes a file of this mode, and this process another user: the owner, a member of the group, or neither. */
+  /**
+   * Creates a file with this mode and changes this process's user, so that the process is the owner, a member of the
+   * group, or neither.
+   */
   function file(mode: number, who: "owner" | "group" | "member" | "other" | "root"): string {
     const directory = mkdtempSync(join(tmpdir(), "node-kvm-"));
     const path = join(directory, "device");
     writeFileSync(path, "");
-    // Only root can give a file to another owner.
+    // Only root can change the owner of a file.
     if (process.geteuid?.() === 0) chownSync(path, 77, 78);
     chmodSync(path, mode);
     const { uid, gid } = statSync(path);
@@ -124,7 +127,7 @@ describe("the reason of EACCES", () => {
   });
 });
 
-test("the reason of each errno of open() is made of whole sentences", () => {
+test("the reason of each errno of open() consists of complete sentences", () => {
   expect(open("ENOENT")).toBe(
     "either /dev/kvm does not exist: load the module (modprobe kvm_amd or kvm_intel), or virtualisation " +
       "is switched off in the firmware or, inside a virtual machine, nested virtualisation is",
@@ -163,7 +166,7 @@ test.each([
   expect(rule?.(refusalOf("open ENOENT", sent))).toBeUndefined();
 });
 
-test("EIO of open() gets no reason", () => {
+test("EIO of open() has no reason", () => {
   expect(open("EIO")).toBeUndefined();
 });
 

@@ -1,4 +1,4 @@
-/** Refused calls with constructed evidence, and CPUID tables by feature, for the tests of reasons. */
+/** Refused calls with constructed evidence, and CPUID tables with given features, for the tests of reasons. */
 import { constants } from "node:os";
 import { IOCTLS } from "../../../lib/abi/generated/ioctls.ts";
 import type { FdKind } from "../../../lib/abi/ioctl.ts";
@@ -12,7 +12,7 @@ import {
 } from "../../../lib/explain/index.ts";
 import * as asked from "../oracle/asked.ts";
 
-/** An argument: an integer, the struct's bytes, or named fields of a struct. */
+/** An argument: an integer, the bytes of a struct, or the named fields of a struct. */
 type Sent = number | bigint | Uint8Array | Readonly<Record<string, unknown>>;
 
 /** The number of an errno. */
@@ -24,8 +24,8 @@ export function errnoOf(name: string): number {
 }
 
 /**
- * Returns the reason of a refused `KVM_X ERRNO`, or `KVM_X ERRNO kind` if several kinds of handle have the call.
- * explain() catches the exception of a rule; here it fails the test.
+ * Returns the reason of a refused call, given as `KVM_X ERRNO`, or as `KVM_X ERRNO kind` if several kinds of handle
+ * have the call. explain() catches an exception of a rule; this function lets it fail the test.
  */
 export function why(
   call: string,
@@ -41,7 +41,7 @@ export function why(
   return explain(refusal);
 }
 
-/** The refused call itself. */
+/** Returns the refused call itself. */
 export function refusalOf(
   call: string,
   sent: Sent = {},
@@ -62,7 +62,7 @@ export function refusalOf(
   };
 }
 
-/** Makes a VM whose capabilities have these values; no other capability is known. */
+/** Creates evidence of a VM whose capabilities have these values; all other capabilities are unknown. */
 export function vmWith(
   capabilities: Readonly<Record<string, number>>,
   more: VmEvidence = {},
@@ -70,12 +70,12 @@ export function vmWith(
   return { vm: { check: (name) => capabilities[name], ...more } };
 }
 
-/** Makes the entries of a table with these features and 40 bits of physical address. */
+/** Creates the entries of a table with these features and 40 bits of physical address. */
 export function tableWith(...names: readonly CpuidFieldName[]): readonly CpuidEntry2[] {
   return Array.from(asked.tableWith(...names));
 }
 
-/** A vCPU with a table of these features, on a KVM that supports those and others. */
+/** Creates evidence of a vCPU with a table of these features, on a KVM that supports these and other features. */
 export function vcpuWith(
   features: readonly CpuidFieldName[],
   supported: readonly CpuidFieldName[] = features,
@@ -86,7 +86,7 @@ export function vcpuWith(
   };
 }
 
-/** A vCPU that has no table yet. */
+/** Evidence of a vCPU that has no table yet. */
 export function vcpuWithoutTable(supported: readonly CpuidFieldName[]): Evidence {
   return {
     kvm: { supportedCpuid: () => tableWith(...supported) },

@@ -1,11 +1,11 @@
-/** Claims about a refused KVM_SET_CPUID2: the reason names the count, the permission or the bits. */
+/** Tests of the reasons of a refused KVM_SET_CPUID2: the reason names the count, the permission or the bits. */
 import { describe, expect, test } from "vitest";
 import { type CpuidEntry2, type CpuidEntry2Input, CpuidTable } from "../../../lib/cpuid/index.ts";
 import { why } from "./refused.ts";
 
 const INDEXED = 1;
 
-/** The evidence of the vCPU: its table, and whether the guest was entered. */
+/** The evidence of the vCPU: its table, and whether the vCPU has entered the guest. */
 type Life = { readonly given: readonly CpuidEntry2Input[]; readonly hasEntered: boolean };
 
 function reason(
@@ -51,7 +51,7 @@ describe("the reason of a KVM_SET_CPUID2 that failed with another errno than EIN
     );
   });
 
-  test("is absent for EPERM if the table lacks the bit of AMX tile data", () => {
+  test("is absent for EPERM if the table does not have the bit of AMX tile data", () => {
     const others = [
       { function: 0xd, flags: INDEXED, eax: 0x2_0007 },
       { function: 0xd, index: 1, flags: INDEXED, eax: 0x4_0000 },
@@ -85,7 +85,7 @@ describe("the reason of a KVM_SET_CPUID2 that failed with EINVAL before the firs
     expect(reason("EINVAL", [width(bits)])).toBeUndefined();
   });
 
-  test("is absent if the table lacks leaf 0x80000008", () => {
+  test("is absent if the table has no leaf 0x80000008", () => {
     expect(reason("EINVAL", [])).toBeUndefined();
   });
 });
@@ -119,7 +119,7 @@ describe("the reason of a KVM_SET_CPUID2 that failed with EINVAL after the first
     );
   });
 
-  test("names no bit if no bit differs, whatever the padding is", () => {
+  test("names no bit if no bit differs, for any padding", () => {
     const padded = [leaf1, { ...leaf7, padding: [1, 2, 3] }];
     expect(reason("EINVAL", padded, ran)).toBe(
       "the vCPU has run, and its new table may differ from the old one only in bits that KVM itself writes",
@@ -137,7 +137,7 @@ describe("the reason of a KVM_SET_CPUID2 that failed with EINVAL after the first
     );
   });
 
-  test("names four changes, and counts the others", () => {
+  test("names four changes, and states the number of the remaining changes", () => {
     const brand = Array.from({ length: 6 }, (_, i) => ({ function: 0x5000_0000 + i }));
     const sent = brand.map((entry) => ({ ...entry, eax: 1 }));
     const text = reason("EINVAL", sent, ranWith(brand)) ?? "";

@@ -1,4 +1,7 @@
-/** Claims about a refused KVM_SET_SREGS: the register, the bit, and the feature that it needs. */
+/**
+ * Tests of the reasons of a refused KVM_SET_SREGS: the reason names the register, the bit, and the feature that the bit
+ * needs.
+ */
 import { describe, expect, test } from "vitest";
 import { Sregs, Sregs2 } from "../../../lib/abi/generated/structs.ts";
 import { encode } from "../../../lib/abi/struct.ts";
@@ -26,7 +29,7 @@ const HOST = [
 const LONG = { cr0: bit(31) | bit(0), cr4: bit(5), efer: bit(8) | bit(10) };
 
 describe("the reason of a KVM_SET_SREGS that was refused for CR4", () => {
-  test("names a bit whose feature the vCPU's CPUID table lacks, with the feature's leaf and register", () => {
+  test("names a bit whose feature is not in the vCPU's CPUID table, with the feature's leaf and register", () => {
     expect(why(REFUSED, { cr4: bit(12) }, vcpuWith(["xsave"], HOST))).toBe(
       "CR4 bit 12 LA57: not in this vCPU's CPUID (0x7.0:ecx[16] la57)",
     );
@@ -61,7 +64,7 @@ describe("the reason of a KVM_SET_SREGS that was refused for CR4", () => {
     expect(why(REFUSED, { cr4: bit(23) }, vcpuWith(["ibt"]))).toBeUndefined();
   });
 
-  test("does not name a feature that this KVM lacks as missing in the vCPU's table", () => {
+  test("does not report a feature as missing in the vCPU's table if this KVM does not have it", () => {
     expect(why(REFUSED, { cr4: bit(12) }, vcpuWith(["la57"], ["xsave"]))).toBe(
       "CR4 bit 12 LA57: this KVM cannot give it to a guest (0x7.0:ecx[16] la57)",
     );
@@ -71,7 +74,7 @@ describe("the reason of a KVM_SET_SREGS that was refused for CR4", () => {
     expect(why(REFUSED, { cr4: bit(n) }, vcpuWith(HOST))).toBe(`CR4 bit ${n}: reserved`);
   });
 
-  test("names all of several bits", () => {
+  test("names all bits if several are wrong", () => {
     const reason = why(REFUSED, { cr4: bit(12) | bit(20) }, vcpuWith(["xsave"], HOST));
     expect(reason).toMatch(/^CR4 bit 12 LA57: .*; CR4 bit 20 SMEP: /);
   });
@@ -91,14 +94,14 @@ describe("the reason of a KVM_SET_SREGS that was refused for CR4", () => {
     expect(why(REFUSED, { cr4: 0x7ffn }, vcpuWith([], HOST))).toBeUndefined();
   });
 
-  test("names an empty CPUID table as empty", () => {
+  test("states that the CPUID table is empty if it is", () => {
     expect(why(REFUSED, { cr4: bit(12) }, vcpuWithoutTable(HOST))).toBe(
       "either CR4 bit 12 LA57: not in this vCPU's CPUID (0x7.0:ecx[16] la57): " +
         "it has no table yet; call KVM_SET_CPUID2 first, or another cause",
     );
   });
 
-  test("names an empty CPUID table after other causes, because Linux before 6.14 accepts it", () => {
+  test("states that the CPUID table is empty only after other causes, because Linux before 6.14 accepts an empty table", () => {
     expect(why(REFUSED, { cr4: bit(12), cr0: bit(31) }, vcpuWithoutTable(HOST))).toBe(
       "CR0.PG is 1, and CR0.PE is 0",
     );
@@ -145,7 +148,7 @@ describe("the reason of a KVM_SET_SREGS that was refused for the paging mode", (
     [0x8000_0008, 40],
     [0x8000_0009, 40],
   ])(
-    "uses the table's physical address width: if the last extended leaf is %i, %i bits",
+    "uses the physical address width of the table: with last extended leaf %i, the width is %i bits",
     (last, bits) => {
       const cpuid = tableWith(...HOST).map((one) =>
         one.function === 0x8000_0000 ? { ...one, eax: last } : one,
@@ -197,7 +200,7 @@ describe("the reason of a KVM_SET_SREGS that was refused for EFER", () => {
     );
   });
 
-  test("is stated for reserved bits and for LMSLE, which few KVMs support", () => {
+  test("is stated for reserved bits, and for LMSLE, which few versions of KVM support", () => {
     expect(why(REFUSED, { efer: bit(1) }, vcpuWith(HOST))).toBe(
       "either EFER bit 1: reserved, or another cause",
     );
@@ -206,7 +209,7 @@ describe("the reason of a KVM_SET_SREGS that was refused for EFER", () => {
     );
   });
 
-  test("names another cause first, because Linux 6.1 does not check EFER", () => {
+  test("names any other cause first, because Linux 6.1 does not check EFER", () => {
     const sregs = { efer: bit(12), apicBase: 0xfee0_0001n };
     expect(why(REFUSED, sregs, vcpuWith([], HOST))).toBe("apicBase 0xfee00001: bit 0 is reserved");
   });
@@ -269,12 +272,12 @@ describe("the reason of a refused KVM_SET_SREGS2", () => {
     expect(why(refused, pae, vcpuWith(HOST))).toBeUndefined();
   });
 
-  test("judges the registers as KVM_SET_SREGS does", () => {
+  test("checks the registers as that of KVM_SET_SREGS does", () => {
     expect(why(refused, { cr4: bit(12) }, vcpuWith([], HOST))).toMatch(/^CR4 bit 12 LA57: /);
   });
 });
 
-test("the reason of a refused KVM_SET_SREGS is the same for arguments in bytes and by name", () => {
+test("the reason of a refused KVM_SET_SREGS is the same for arguments in bytes and for named fields", () => {
   const whole = encode(Sregs2, { apicBase: 1n });
   expect(why("KVM_SET_SREGS2 EINVAL", whole, vcpuWith(HOST))).toMatch(/^apicBase 0x1: bit 0/);
   const bytes = encode(Sregs, { cr4: bit(12) });

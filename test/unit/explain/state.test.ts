@@ -1,4 +1,4 @@
-/** Claims about refused state of a vCPU: extended state, events, debug registers, time, nested guests. */
+/** Tests of the reasons of refused vCPU state: extended state, events, debug registers, time, nested guests. */
 import { describe, expect, test } from "vitest";
 import { Xsave } from "../../../lib/abi/generated/structs.ts";
 import { encode } from "../../../lib/abi/struct.ts";
@@ -8,7 +8,7 @@ import { tableWith, vcpuWithoutTable, vmWith, why } from "./refused.ts";
 
 const bit = (n: number): bigint => 1n << BigInt(n);
 
-/** A vCPU, and a KVM, with these components in leaf 0xD. */
+/** Creates evidence of a vCPU and of a KVM with these components in leaf 0xD. */
 function components(eax: number): Evidence {
   const table = Array.from(
     CpuidTable.from(tableWith()).map((e) =>
@@ -57,11 +57,11 @@ describe("the reason of a failed KVM_SET_XCRS", () => {
   test.each([
     [4n, 1, "bits 1 SSE, 2 AVX", 7n],
     [0x1800n, 3, "bits 11 CET_U, 12 CET_S", 0x1803n],
-  ])("names the refused XSAVE components, case %#", (_, eax, names, value) => {
+  ])("names the refused XSAVE components (case %#)", (_, eax, names, value) => {
     expect(set(value, components(eax))).toContain(`: ${names} not in this vCPU's CPUID`);
   });
 
-  test("names the missing one of AMX's two components", () => {
+  test("names the component of AMX that is missing", () => {
     expect(set(0x4_0007n)).toBe("XCR0 0x40007: AMX is incomplete without bit 17 TILECFG");
   });
 
@@ -83,7 +83,7 @@ describe("the reason of a failed KVM_SET_XCRS", () => {
 });
 
 describe("the reason of a failed KVM_SET_XSAVE is stated for", () => {
-  /** An area with some of its header's words. */
+  /** Returns an XSAVE area in which the given words of the header are set. */
   function area(words: Readonly<Record<number, bigint>>, mxcsr = 0x1f80): Uint8Array {
     const bytes = encode(Xsave, {});
     const view = new DataView(bytes.buffer);
@@ -151,7 +151,7 @@ describe("the reason of a failed KVM_SET_XSAVE is stated for", () => {
     );
   });
 
-  test("an area that is too short, or too long for KVM_SET_XSAVE", () => {
+  test("an area that is shorter than required, or longer than KVM_SET_XSAVE accepts", () => {
     const amx = vmWith({ KVM_CAP_XSAVE2: 11008 });
     expect(why("KVM_SET_XSAVE EFAULT", area({}), amx)).toBe(
       "4096 bytes, but the state has 11008 (KVM_CAP_XSAVE2)",
@@ -449,7 +449,7 @@ describe("the reason of a failed KVM_SET_NESTED_STATE is stated for", () => {
     expect(why("KVM_SET_NESTED_STATE EINVAL", state, evidence)).toBe(reason);
   });
 
-  test("a state that is larger than its room", () => {
+  test("a state that is larger than the buffer of the call", () => {
     expect(why("KVM_GET_NESTED_STATE E2BIG", {}, svm(0n))).toBe(
       "size is less than the size of this vCPU's state; 4224 bytes are always enough",
     );

@@ -1,4 +1,6 @@
-/** Claims about the common parts of rules: questions, arguments, verdicts, and the sentence of several causes. */
+/**
+ * Tests of the common parts of rules: queries of evidence, arguments, verdicts, and the sentence for several causes.
+ */
 import { describe, expect, test } from "vitest";
 import { MpState } from "../../../lib/abi/generated/structs.ts";
 import { placesOf } from "../../../lib/explain/findings.ts";
@@ -21,13 +23,13 @@ const asked = (causes: Readonly<Record<string, Verdict | undefined>>): readonly 
   );
 
 describe("if a refused call has several possible causes,", () => {
-  test("the first one that is proven is the reason, even if earlier ones are undecided", () => {
+  test("the first proven cause is the reason, even if earlier causes are undecided", () => {
     const causes = { first: open("a"), none: undefined, second: fault("b"), third: fault("c") };
     expect(asked(causes)).toEqual([{ is: "proven", text: "b" }]);
     expect(write(asked(causes))).toBe("b");
   });
 
-  test("causes after a proven one are not judged", () => {
+  test("causes after a proven cause are not judged", () => {
     const judged: string[] = [];
     const causes = {
       first: () => fault("a"),
@@ -40,7 +42,7 @@ describe("if a refused call has several possible causes,", () => {
     expect(judged).toEqual([]);
   });
 
-  test('the reason has all that remain possible, and adds "or another cause" to a single one', () => {
+  test('the reason contains all causes that remain possible, and adds "or another cause" to a single one', () => {
     expect(write(asked({ a: open("a"), b: open("b"), c: open("c") }))).toBe("either a, or b, or c");
     expect(write(asked({ a: open("a") }))).toBe("either a, or another cause");
     expect(write(asked({ a: undefined }))).toBeUndefined();

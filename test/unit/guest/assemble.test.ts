@@ -49,8 +49,7 @@ describe("the assembler for guest code", () => {
     `);
   });
 
-  // Compares bytes, because iced-x86 1.21.0 prints a 64-bit immediate truncated to 32 bits if these are at most
-  // 9.
+  // iced-x86 1.21.0 prints a 64-bit immediate truncated to 32 bits if the low half is at most 9, so bytes are compared.
   test("moves a 64-bit immediate whose low half is zero", () => {
     const code = new Assembler(64).mov("rax", 0x1_0000_0000n).assemble(0n);
     expect([...code]).toEqual([0x48, 0xb8, 0, 0, 0, 0, 1, 0, 0, 0]);

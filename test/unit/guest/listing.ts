@@ -1,4 +1,4 @@
-/** Disassembles machine code for tests of the assembler. */
+/** Disassembles machine code for the tests of the assembler. */
 import { createRequire } from "node:module";
 import type * as Iced from "iced-x86";
 

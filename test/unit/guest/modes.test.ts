@@ -1,4 +1,4 @@
-/** Tests of the four CPU modes: special registers, and the memory around a program. */
+/** Tests of the four CPU modes: the special registers, and the memory around a program. */
 import { describe, expect, test } from "vitest";
 import type { Sregs } from "../../../lib/abi/index.ts";
 import {
@@ -40,10 +40,13 @@ describe("the special registers that the guest toolkit makes", () => {
     expect(reset).toEqual(before);
   });
 
-  test.each(names)("for %s have additional bits of CR4 and EFER on request", (name) => {
-    const { cr4, efer } = modes[name].sregs(reset, { cr4: CR4_OSXSAVE, efer: EFER_NX });
-    expect([cr4 & CR4_OSXSAVE, efer & EFER_NX]).toEqual([CR4_OSXSAVE, EFER_NX]);
-  });
+  test.each(names)(
+    "for %s have the additional bits of CR4 and EFER that the caller requests",
+    (name) => {
+      const { cr4, efer } = modes[name].sregs(reset, { cr4: CR4_OSXSAVE, efer: EFER_NX });
+      expect([cr4 & CR4_OSXSAVE, efer & EFER_NX]).toEqual([CR4_OSXSAVE, EFER_NX]);
+    },
+  );
 
   test("for user mode have privilege level 3 in CS and SS", () => {
     const { cs, ss } = modes.user.sregs(reset);

@@ -9,7 +9,7 @@ import {
   PAGE_WRITE,
 } from "../../../lib/guest/index.ts";
 
-// A page walk by Intel SDM Vol. 3A 5.5.4, independent of the code that builds the tables.
+// A page walk according to Intel SDM Vol. 3A 5.5.4, independent of the code that builds the tables.
 function walk(
   options: IdentityMapOptions,
   address: bigint,
@@ -57,7 +57,7 @@ describe("identityMap()", () => {
     expect(walk(options, 0x1_2345n)).toEqual({ gpa: 0x1_2345n, flags: PAGE_WRITE | PAGE_USER });
   });
 
-  test("takes 6 pages for 4 GiB", () => {
+  test("uses 6 pages for 4 GiB", () => {
     expect(identityMap({ gpa: 0, size: 2 ** 32 }).length).toBe(6 * 4096);
   });
 

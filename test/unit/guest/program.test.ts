@@ -77,7 +77,7 @@ describe("the guest program", () => {
     expect(text).toMatchSnapshot();
   });
 
-  test("is loaded into memory: its code at its entry, the inputs of cpuidAll() in their table", () => {
+  test("is loaded into memory with the code at the entry point and the inputs of cpuidAll() in their table", () => {
     const memory = new Uint8Array(MEMORY_SIZE);
     const inputs = [{ function: 0x8000_0001, index: 2 }];
     const program = guest("real", (g) => g.cpuidAll(inputs).cpuidAll([{ function: 7, index: 1 }]));
@@ -88,7 +88,7 @@ describe("the guest program", () => {
     expect(memory[RESULTS_GPA]).toBe(0);
   });
 
-  test("is loaded in the same way into memory that is not an array", () => {
+  test("is loaded in the same way into memory that is not a byte array", () => {
     const [array, other] = [new Uint8Array(MEMORY_SIZE), new Uint8Array(MEMORY_SIZE)];
     const program = guest("long", (g) => g.sync().done());
     program.load(array);
@@ -97,7 +97,7 @@ describe("the guest program", () => {
     expect(program.image().length).toBeGreaterThan(4);
   });
 
-  test("is not loaded into memory that is too small: load() throws a RangeError", () => {
+  test("is rejected by load() with a RangeError if the memory is too small", () => {
     const program = guest("real", (g) => g.done());
     expect(() => program.load(new Uint8Array(4096))).toThrow(RangeError);
   });
@@ -119,7 +119,7 @@ describe("the guest program", () => {
     expect(() => guest(name, build)).toThrow(RangeError);
   });
 
-  test("cannot contain attempts within an attempt, or a sync in an attempt", () => {
+  test("cannot contain an attempt or a sync within an attempt", () => {
     expect(() => guest("long", (g) => g.attempt((a) => a.attempt((b) => b.ud2())))).toThrow(
       "another",
     );

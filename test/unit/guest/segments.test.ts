@@ -16,7 +16,7 @@ import {
 } from "../../../lib/guest/index.ts";
 
 describe("encodeDescriptor()", () => {
-  // Linux, arch/x86/include/asm/desc_defs.h: DESC_CODE32 0xc09b, DESC_DATA32 0xc093, DESC_CODE64 0xa09b.
+  // Source: Linux, arch/x86/include/asm/desc_defs.h: DESC_CODE32 0xc09b, DESC_DATA32 0xc093, DESC_CODE64 0xa09b.
   test.each<[string, Segment, bigint]>([
     ["32-bit code", codeSegment(8, 32), 0x00cf_9b00_0000_ffffn],
     ["64-bit code", codeSegment(8, 64), 0x00af_9b00_0000_ffffn],
@@ -61,7 +61,7 @@ describe("the tables of a guest's segments:", () => {
   });
 });
 
-test("a real mode segment is 64 KiB, at 16 times its selector", () => {
+test("a real-mode segment is 64 KiB long and begins at 16 times its selector", () => {
   expect(realSegment(0x1000, "code")).toMatchObject({
     base: 0x1_0000n,
     limit: 0xffff,

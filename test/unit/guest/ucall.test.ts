@@ -34,7 +34,7 @@ describe("decodeUcall()", () => {
     expect(decodeUcall(memory, UCALL_SYNC)).toEqual(sync);
   });
 
-  test("reads results as u32, also from memory that is not an array", () => {
+  test("reads results as u32, even from memory that is not a byte array", () => {
     const memory = memoryWith((view) => {
       view.setUint32(RESULTS_COUNT_GPA, 1, true);
       view.setUint32(RESULTS_GPA, 0x8000_0000, true);

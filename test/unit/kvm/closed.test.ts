@@ -1,4 +1,4 @@
-/** Claims about closed handles: every method throws ERR_CLOSED, and closing affects no other handle. Needs KVM. */
+/** Tests of closed handles: every method throws ERR_CLOSED, and closing affects no other handle. Needs KVM. */
 import { describe, expect } from "vitest";
 import { KVM_GET_REGS } from "../../../lib/abi/generated/ioctls.ts";
 import * as structs from "../../../lib/abi/generated/structs.ts";
@@ -12,10 +12,10 @@ import { Vcpu } from "../../../lib/kvm/vcpu.ts";
 import { Vm } from "../../../lib/kvm/vm.ts";
 import { test } from "./on-device.ts";
 
-/** A method or accessor of a class, as `name`; the setter of an accessor as `name =`. */
+/** A method or accessor of a class, as `name`, or the setter of an accessor, as `name =`. */
 type Member = readonly [name: string, call: (target: object, args: readonly unknown[]) => unknown];
 
-/** The members of a class and of its base classes, up to Handle. */
+/** Lists the members of a class and of its base classes, up to Handle. */
 function membersOf(prototype: object): readonly Member[] {
   if (prototype === Handle.prototype) return [];
   const own = Object.entries(Object.getOwnPropertyDescriptors(prototype)).flatMap(
@@ -41,21 +41,24 @@ function membersOf(prototype: object): readonly Member[] {
 const SILENT = ["id", "vm", "memory", "trace", "running", "kickToken", "addressSpace", "evidence"]
   .concat(["parent", "accepted"])
   .concat(["explainMsrs", "kick", "pause", "resume", "close"])
-  // These call other methods, which throw.
+  // These members call other methods, which throw.
   .concat(["restoreState", "checkState", "dirtyPages", "exits"]);
 
 const attribute = { group: 0, attr: 0n };
 const memory = GuestMemory.allocate(0x1000);
 const region = { slot: 0, guestPhysAddr: 0n, memory };
 
-/** Arguments for methods that check them before they use the handle; the others get none. */
+/**
+ * Arguments for methods that check their arguments before they use the handle; other methods are called without
+ * arguments.
+ */
 const ARGUMENTS: Record<string, () => readonly unknown[]> = {
   checkExtension: () => [1],
   clearDirtyLog: () => [{ slot: 0, firstPage: 0n, numPages: 64, dirtyBitmap: new Uint8Array(8) }],
   compareMsrs: () => [[{ index: 1, data: 1n }]],
   createDevice: () => [0],
   createVcpu: () => [1],
-  // Without an element for a VM, and without an option for a vCPU.
+  // The VM's arguments have no element, and the vCPU's arguments have no option.
   saveState: () => [{ [Symbol.iterator]: () => [].values() }],
   setSignalMask: () => [[]],
   createGuestMemfd: () => [{ size: 0x1000n }],
@@ -99,7 +102,7 @@ const ARGUMENTS: Record<string, () => readonly unknown[]> = {
   xenHvmGetAttr: () => [0],
   xenVcpuGetAttr: () => [0],
 };
-/** Structs that are set whole, or need some of their fields. */
+/** Structs that a method requires to be complete, or with certain fields. */
 const STRUCTS: Readonly<Record<string, Layout<unknown>>> = {
   reinjectControl: structs.ReinjectControl,
   xenHvmEvtchnSend: structs.IrqRoutingXenEvtchn,
@@ -166,18 +169,18 @@ describe("a method of a closed handle throws ERR_CLOSED:", () => {
     ]);
   });
 
-  test("if the closed handle is an argument of another handle's method", ({ vm }) => {
+  test("even if the closed handle is an argument of another handle's method", ({ vm }) => {
     const event = EventFd.create();
     event.close();
     expect(() => vm.irqfd({ fd: event, gsi: 0 })).toThrow(new StateError("ERR_CLOSED", "eventfd"));
   });
 
-  test("may be closed again", ({ kvm, vm, vcpu }) => {
+  test("but close() can be called again", ({ kvm, vm, vcpu }) => {
     for (const handle of [vcpu, vm, kvm, vcpu, vm, kvm]) handle.close();
     expect([kvm.closed, vm.closed, vcpu.closed]).toEqual([true, true, true]);
   });
 
-  test("leaves the handles that were created from it open", ({ kvm }) => {
+  test("but the handles that were created from it stay open", ({ kvm }) => {
     using vm = kvm.createVm();
     kvm.close();
     using vcpu = vm.createVcpu(0);

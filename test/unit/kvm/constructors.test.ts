@@ -1,4 +1,7 @@
-/** `new` with wrong arguments: each public class throws a TypeError that names the method to use. Needs no KVM. */
+/**
+ * Tests of `new` with wrong arguments: each public class throws a TypeError that names the function to call instead.
+ * The tests need no KVM.
+ */
 import { describe, expect, test } from "vitest";
 import * as cpuid from "../../../lib/cpuid/index.ts";
 import * as guest from "../../../lib/guest/index.ts";
@@ -22,10 +25,10 @@ const classes = new Map(
   ),
 );
 
-/** Classes that programs make by `new`, from anything of the right type. */
+/** Classes that programs construct with `new`; any arguments of the right type are valid. */
 const FREE: readonly string[] = [
-  "AddonError", // its message is its argument, as for any Error
-  "RestoreError", // its message is its argument, as for any Error
+  "AddonError", // the argument is the error message, as for any Error
+  "RestoreError", // the argument is the error message, as for any Error
   "StateDocumentError",
 ];
 

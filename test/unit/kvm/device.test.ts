@@ -1,4 +1,4 @@
-/** Claims about /dev/kvm, VMs and their memory slots: each call once as it succeeds and once refused. Needs KVM. */
+/** Tests of /dev/kvm, VMs and their memory slots: each call is tested with success and with failure. Needs KVM. */
 import { describe, expect } from "vitest";
 import { KVM_CREATE_VCPU, KVM_GET_REGS } from "../../../lib/abi/generated/ioctls.ts";
 import { StateError } from "../../../lib/errors.ts";
@@ -10,14 +10,14 @@ describe("the /dev/kvm handle", () => {
     expect(kvm.getApiVersion()).toBe(12);
   });
 
-  test("has capabilities by name and by number, and 0 for an unknown one", ({ kvm }) => {
+  test("returns capabilities by name and by number, and 0 for an unknown capability", ({ kvm }) => {
     const [named, numbered] = ["KVM_CAP_NR_MEMSLOTS", 10] as const;
     expect(kvm.checkExtension(named)).toBeGreaterThan(0);
     expect(kvm.checkExtension(numbered)).toBe(kvm.checkExtension(named));
     expect(kvm.checkExtension(0x7fff_ffff)).toBe(0);
   });
 
-  test("issues no ioctl for a capability whose name is unknown", ({ kvm }) => {
+  test("issues no ioctl for an unknown name of a capability", ({ kvm }) => {
     const wrong = "KVM_CAP_NO_SUCH" as "KVM_CAP_XCRS";
     expect(() => kvm.checkExtension(wrong)).toThrow(
       new TypeError('unknown capability "KVM_CAP_NO_SUCH"'),
@@ -29,7 +29,7 @@ describe("the /dev/kvm handle", () => {
     expect([size > 0, size % 4096]).toEqual([true, 0]);
   });
 
-  test("lists supported CPUID entries, leaf 0 among them", ({ kvm }) => {
+  test("lists supported CPUID entries, including leaf 0", ({ kvm }) => {
     expect(kvm.getSupportedCpuid().map((entry) => entry.function)).toContain(0);
   });
 
@@ -44,15 +44,13 @@ describe("the /dev/kvm handle", () => {
     expect(leafs.filter((leaf) => leaf < 0x4000_0000 || leaf > 0x4000_00ff)).toEqual([]);
   });
 
-  test("lists MSRs without repeating one", ({ kvm }) => {
+  test("lists each MSR once", ({ kvm }) => {
     const msrs = kvm.getMsrIndexList();
     expect(new Set(msrs).size).toBe(msrs.length);
     expect(msrs.length).toBeGreaterThan(0);
   });
 
-  test("reads every feature MSR that KVM lists, and stops at one that KVM does not know", ({
-    kvm,
-  }) => {
+  test("reads every feature MSR that KVM lists, and stops at an unknown MSR", ({ kvm }) => {
     const features = kvm.getMsrFeatureIndexList();
     expect(kvm.getMsrs(features).map(({ index }) => index)).toEqual(features);
     expect(kvm.getMsrs([0xdead_beef, ...features])).toEqual([]);
@@ -82,12 +80,12 @@ describe("the /dev/kvm handle", () => {
 });
 
 describe("a VM handle", () => {
-  test("has capabilities of its own", ({ vm }) => {
+  test("has its own capabilities", ({ vm }) => {
     expect(vm.checkExtension("KVM_CAP_NR_MEMSLOTS")).toBeGreaterThan(0);
     expect(vm.checkExtension(0x7fff_ffff)).toBe(0);
   });
 
-  test("enables a capability, and rejects an unknown one", ({ vm }) => {
+  test("enables a capability, and rejects an unknown capability", ({ vm }) => {
     vm.enableCap({ cap: "KVM_CAP_EXCEPTION_PAYLOAD", args: [1n] });
     expect(refusal(() => vm.enableCap({ cap: 0x7fff_ffff }))).toMatchObject({
       call: "KVM_ENABLE_CAP",
@@ -133,7 +131,7 @@ describe("a VM handle", () => {
     expect(() => vm.irqLine(4, 0)).not.toThrow();
   });
 
-  test("accepts an address for KVM's own pages, on a host that needs them", ({ vm }) => {
+  test("accepts an address for KVM's own pages, on a host that needs these pages", ({ vm }) => {
     expect(() => vm.setTssAddr(0xfffb_d000)).not.toThrow();
     expect(() => vm.setIdentityMapAddr(0xfffb_c000n)).not.toThrow();
   });
@@ -155,7 +153,7 @@ describe("a VM handle", () => {
 });
 
 describe("a memory slot", () => {
-  test("that overlaps another one is rejected", ({ vm, memory }) => {
+  test("that overlaps another slot is rejected", ({ vm, memory }) => {
     vm.setUserMemoryRegion({ slot: 0, guestPhysAddr: 0n, memory });
     const overlap = { slot: 1, guestPhysAddr: 0x3000n, memory };
     expect(refusal(() => vm.setUserMemoryRegion(overlap))).toMatchObject({

@@ -1,4 +1,4 @@
-/** Claims about interrupts, eventfds, statistics, filters and files of a VM: their effect in KVM. Needs KVM. */
+/** Tests of the effects in KVM of interrupts, eventfds, statistics, filters and files of a VM. Needs KVM. */
 import { describe, expect } from "vitest";
 import {
   GUEST_MEMFD_FLAG_INIT_SHARED,
@@ -25,16 +25,16 @@ import { isPvm, refusal, test } from "./on-device.ts";
 const STAR = 0xc000_0081;
 const VECTOR = 0x20;
 
-/** The master 8259A's request for line 5. */
+/** Returns the bit of line 5 in the interrupt request register of the master 8259A. */
 const requestOf = (vm: Vm): number => vm.getIrqchip(KVM_IRQCHIP_PIC_MASTER).chip.pic.irr & 0x20;
 
 const outb = (a: Assembler, port: number, value: number): Assembler =>
   a.mov("al", value).out(8, port);
 
-/** A guest that is ready for line 5 at port 0x80, and has acknowledged it at port 0x81. */
+/** A guest that writes to port 0x80 when it is ready for line 5, and to port 0x81 when it has acknowledged the line. */
 const ACKNOWLEDGES = guest("real", (g) =>
   g.asm((a) => {
-    // The handler is placed directly after the call, so that the call pushes the handler's address.
+    // The handler directly follows a call instruction, which pushes the handler's address.
     outb(a.cli().call("after"), 0x20, 0x20);
     outb(a, 0x81, 0).iret().label("after").pop("ax");
     a.mov(mem(16, (VECTOR + 5) * 4), "ax").mov("ax", "cs");
@@ -51,7 +51,7 @@ describe("KVM_GET_TSC_KHZ, which returns an int,", () => {
     expect(vcpu.getTscKhz()).toBe(0x8000_0000);
   });
 
-  test("returns the highest frequencies although they equal a negative errno, and is not retried", ({
+  test("returns the highest frequencies, although they equal a negative errno, without a retry", ({
     vcpu,
   }) => {
     vcpu.setTscKhz(0xffff_fffc);
@@ -75,7 +75,7 @@ describe("an eventfd", () => {
     expect(event.read()).toBe(2n);
   });
 
-  test("with datamatch is signalled only by that value", ({ box }) => {
+  test("with datamatch is signalled only by the matching value", ({ box }) => {
     const { vm, vcpu } = box((g) => g.outb(0x80, 1).outb(0x80, 2).hlt());
     using event = EventFd.create();
     const flags = KVM_IOEVENTFD_FLAG_PIO;
@@ -84,7 +84,7 @@ describe("an eventfd", () => {
     expect(event.read()).toBe(1n);
   });
 
-  test("wakes its waiter when a guest has written to a port", async ({ box }) => {
+  test("wakes its waiter when a guest writes to a port", async ({ box }) => {
     const { vm, vcpu } = box((g) => g.outb(0x80, 1).outb(0x80, 2).outb(0x81, 3).hlt());
     using event = EventFd.create();
     vm.ioeventfd({ fd: event, addr: 0x80n, len: 1, flags: KVM_IOEVENTFD_FLAG_PIO });
@@ -93,7 +93,7 @@ describe("an eventfd", () => {
     expect(await wait).toBe(2n);
   });
 
-  test("whose counter a guest has filled resolves wait(), and can be signalled again", async ({
+  test("can be signalled again after a guest has filled its counter and wait() has resolved", async ({
     box,
   }) => {
     const { vm, vcpu } = box((g) =>
@@ -143,7 +143,7 @@ describe("an eventfd", () => {
 });
 
 describe("a KVM device", () => {
-  test("of a supported type can be created, or only tested for", ({ vm }) => {
+  test("of a supported type can be created, or tested without creating it", ({ vm }) => {
     expect(vm.createDevice(KVM_DEV_TYPE_VFIO, 1)).toBeUndefined();
     using device = vm.createDevice(KVM_DEV_TYPE_VFIO);
     expect(device.type).toBe(KVM_DEV_TYPE_VFIO);
@@ -153,7 +153,7 @@ describe("a KVM device", () => {
 });
 
 describe("the statistics of KVM", () => {
-  test("of a vCPU count its exits, and can be read after the vCPU was closed", ({ box }) => {
+  test("of a vCPU count the vCPU's exits, and can be read after the vCPU was closed", ({ box }) => {
     const { vcpu } = box((g) => g.outb(0x80, 1).outb(0x80, 2).hlt());
     using stats = vcpu.getStatsFd();
     const exits = (): bigint => stats.read().get("exits")?.[0] ?? -1n;
@@ -204,7 +204,7 @@ describe("an MSR filter", () => {
 });
 
 describe("a dirty log", () => {
-  test("lists the pages that the guest wrote to, once", ({ box }) => {
+  test("lists each page that the guest wrote to, once", ({ box }) => {
     const { vm, vcpu, memory } = box((g) => g.write(0x9_3000, 0x5a, 8).done());
     const slot = { slot: 0, guestPhysAddr: 0n, memory };
     vm.setUserMemoryRegion({ ...slot, flags: KVM_MEM_LOG_DIRTY_PAGES });
@@ -260,7 +260,7 @@ describe("writes to a coalesced zone", () => {
 });
 
 describe("a guest_memfd", () => {
-  test("that may be mapped is used as guest memory", ({ vm, skip }) => {
+  test("is used as guest memory if it may be mapped", ({ vm, skip }) => {
     const has = vm.checkExtension("KVM_CAP_GUEST_MEMFD_FLAGS");
     const flags = BigInt(GUEST_MEMFD_FLAG_MMAP | GUEST_MEMFD_FLAG_INIT_SHARED);
     skip((BigInt(has) & flags) !== flags, "guest_memfds cannot be mapped here");
@@ -274,7 +274,7 @@ describe("a guest_memfd", () => {
     expect(refusal(() => file.punchHole(1n, 1n)).code).toBe("EINVAL");
   });
 
-  test("whose pages are private to the guest is not mapped", ({ vm, skip }) => {
+  test("is not mapped if its pages are private to the guest", ({ vm, skip }) => {
     const has = vm.checkExtension("KVM_CAP_GUEST_MEMFD_FLAGS");
     skip((has & GUEST_MEMFD_FLAG_MMAP) === 0, "guest_memfds cannot be mapped here");
     using file = vm.createGuestMemfd({ size: 0x4000n, flags: BigInt(GUEST_MEMFD_FLAG_MMAP) });
@@ -300,7 +300,7 @@ describe("a guest_memfd", () => {
     skip((BigInt(has) & flags) !== flags, "guest_memfds cannot be mapped here");
     const guestMemfd = vm.createGuestMemfd({ size: 0x4000n, flags });
     const shown = guestMemfd.map();
-    shown.write(0x3ff0, Uint8Array.of(0xf4)); // hlt, where an x86 CPU starts after reset
+    shown.write(0x3ff0, Uint8Array.of(0xf4)); // hlt at the address where an x86 CPU starts after reset
     shown.close();
     const where = { slot: 0, guestPhysAddr: 0xffff_c000n };
     vm.setUserMemoryRegion2({ ...where, flags: KVM_MEM_GUEST_MEMFD, memory, guestMemfd });
@@ -309,7 +309,7 @@ describe("a guest_memfd", () => {
     expect(vcpu.runSync()).toEqual({ kind: "hlt" });
   });
 
-  test("that may not be mapped throws ERR_PRIVATE or ENODEV", ({ vm, skip }) => {
+  test("throws ERR_PRIVATE or ENODEV if it may not be mapped", ({ vm, skip }) => {
     skip(vm.checkExtension("KVM_CAP_GUEST_MEMFD") === 0, "no KVM_CAP_GUEST_MEMFD here");
     using file = vm.createGuestMemfd({ size: 0x1000n });
     expect(refusal(() => file.map()).code).toBe("ENODEV");
@@ -324,7 +324,7 @@ describe("an attribute of a vCPU", () => {
     const offset = { group: KVM_VCPU_TSC_CTRL, attr: BigInt(KVM_VCPU_TSC_OFFSET) };
     vcpu.hasDeviceAttr(offset);
     vcpu.setDeviceAttr(offset, new Uint8Array(BigUint64Array.of(0x1234_5678_9abcn).buffer));
-    // kvm_pvm accepts an offset and keeps none: ring 3 of its guests reads the host's TSC.
+    // kvm_pvm accepts an offset but does not store it, because its guests read the host's TSC in ring 3.
     const kept = isPvm ? 0n : 0x1234_5678_9abcn;
     expect(new BigUint64Array(vcpu.getDeviceAttr(offset).buffer)[0]).toBe(kept);
     expect(refusal(() => vcpu.getDeviceAttr(offset, 7)).code).toBe("EFAULT");
@@ -339,7 +339,7 @@ describe("vCPU state of variable size", () => {
     expect(vcpu.getXsave2()).toEqual(xsave);
   });
 
-  test("whose size field is larger than its bytes fails with EFAULT", ({ vcpu, vm, skip }) => {
+  test("fails with EFAULT if the size field is larger than the bytes", ({ vcpu, vm, skip }) => {
     skip(vm.checkExtension("KVM_CAP_NESTED_STATE") === 0, "no KVM_CAP_NESTED_STATE here");
     const state = vcpu.getNestedState();
     vcpu.setNestedState(state);

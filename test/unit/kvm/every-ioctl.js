@@ -1,6 +1,6 @@
 /**
- * Calls the method of every (ioctl, fd) pair of x86's KVM once, and prints the kernel's results as
- * JSON: run on a host or in the lab. Judging the answers is every-ioctl.test.ts and test/lab.
+ * Calls the method of every (ioctl, fd) pair of KVM on x86 once, and prints the kernel's results as JSON; runs on a
+ * host or in the lab. every-ioctl.test.ts and the tests in test/lab judge the results.
  */
 import { channel } from "node:diagnostics_channel";
 import { EventFd, GuestMemory, Kvm, KvmError } from "node-kvm";
@@ -10,13 +10,13 @@ import { fromSupported } from "node-kvm/cpuid";
 const kvm = Kvm.open();
 const opened = [kvm];
 
-/** Closes something at the end. @template {{ close(): void }} T @param {T} handle @returns {T} */
+/** Closes the handle when the program ends. @template {{ close(): void }} T @param {T} handle @returns {T} */
 const keep = (handle) => {
   opened.push(handle);
   return handle;
 };
 
-/** A VM with 64 KiB of memory at 0 in slot 0. @param {(vm: any) => void} [prepare] */
+/** Creates a VM with 64 KiB of memory at address 0 in slot 0. @param {(vm: any) => void} [prepare] */
 function makeVm(prepare = () => {}) {
   const vm = keep(kvm.createVm());
   const memory = keep(GuestMemory.allocate(0x1_0000));
@@ -27,7 +27,7 @@ function makeVm(prepare = () => {}) {
 
 const table = fromSupported(kvm.getSupportedCpuid());
 
-/** A VM and its vCPU, with a table. @param {(vm: any) => void} [prepare] */
+/** Creates a VM and a vCPU with a CPUID table. @param {(vm: any) => void} [prepare] */
 function makeVcpu(prepare) {
   const { vm, memory } = makeVm(prepare);
   const vcpu = keep(vm.createVcpu(0));
@@ -49,20 +49,20 @@ const filter = { flags: abi.KVM_MSR_FILTER_READ, base: 0x174, bitmap: Uint8Array
 const sevCommand = { id: abi.KVM_SEV_INIT };
 const system = { group: abi.KVM_X86_GRP_SYSTEM ?? 0, attr: BigInt(abi.KVM_X86_XCOMP_GUEST_SUPP) };
 const tscOffset = { group: abi.KVM_VCPU_TSC_CTRL, attr: BigInt(abi.KVM_VCPU_TSC_OFFSET) };
-/** Of a vCPU that is not nested: KVM_STATE_NESTED_GIF_SET, the format of AMD, 128 bytes. */
+/** The nested state of a vCPU without a nested guest: KVM_STATE_NESTED_GIF_SET, AMD's format, 128 bytes. */
 const notNested = new Uint8Array(Uint32Array.of(0x0001_0100, 128, ...new Array(30).fill(0)).buffer);
 const NO_SUCH = { group: 99, attr: 99n };
 
-/** A VM of its own for calls that can be made once, or too late. */
+/** Creates a separate VM for calls that can be made only once, or only before a vCPU exists. */
 const young = () => keep(kvm.createVm());
 
-/** The only device of x86, and the attribute that the calls use. */
+/** Creates a device of the only type that x86 has. */
 function vfio() {
   return keep(young().createDevice(abi.KVM_DEV_TYPE_VFIO));
 }
 
 /**
- * A call for each row, by ioctl and fd: it must reach the kernel, whatever the result.
+ * A call for each row, by ioctl and fd: the call must reach the kernel, whatever the result.
  * @type {Readonly<Record<string, () => unknown>>}
  */
 const CALLS = {
@@ -229,7 +229,7 @@ const CALLS = {
   "KVM_HAS_DEVICE_ATTR dev": () => vfio().hasDeviceAttr(NO_SUCH),
 };
 
-/** The ioctls that were made during a call, by name and fd, with their results. @type {string[]} */
+/** The ioctls that were issued during a call, by name and fd, with their results. @type {string[]} */
 let asked = [];
 channel("node-kvm:ioctl").subscribe((record) => {
   const { kind, name = "KVM_RUN", fd } = /** @type {any} */ (record);

@@ -1,4 +1,7 @@
-/** Every (ioctl, fd) pair of x86's KVM has a public method, and through it the kernel answers. Needs KVM. */
+/**
+ * Tests that every (ioctl, fd) pair of KVM on x86 has a public method, and that the kernel handles the method's ioctl.
+ * Needs KVM.
+ */
 import { execFile } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -14,15 +17,15 @@ const rows = readRows();
 const CLASSES = { sys: Kvm, vm: Vm, vcpu: Vcpu, dev: Device };
 
 describe("each pair of an ioctl and a descriptor has a public method:", () => {
-  test.each(rows)("the one for $ioctl on $fd issues the ioctl", ({ ioctl, fd }) => {
+  test.each(rows)("$ioctl on $fd", ({ ioctl, fd }) => {
     expect(CLASSES[fd].prototype).toHaveProperty(methodOf(ioctl), expect.any(Function));
   });
 
-  test("119 rows have one", () => {
+  test("119 rows have a method", () => {
     expect(rows).toHaveLength(119);
   });
 
-  test("the test's program calls the method of each row", () => {
+  test("the program of this test calls the method of each row", () => {
     const program = readFileSync(PROGRAM, "utf8");
     const called = Array.from(
       program.matchAll(/^ {2}"(KVM_\w+ \w+)": \(\) =>/gm),
@@ -32,7 +35,7 @@ describe("each pair of an ioctl and a descriptor has a public method:", () => {
   });
 });
 
-test("the kernel of this host answers every ioctl of the table", async ({ skip }) => {
+test("the kernel of this host handles every ioctl of the table", async ({ skip }) => {
   skip(!existsSync(defaultDevice()), `there is no ${defaultDevice()}`);
   skip(!existsSync(join(import.meta.dirname, "../../../dist/index.js")), "dist/ is not built");
   const { stdout } = await promisify(execFile)(process.execPath, [PROGRAM]);

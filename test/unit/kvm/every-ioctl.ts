@@ -1,33 +1,36 @@
-/** The program every-ioctl.js and its output: the rows, and whether the kernel handled the call. */
+/**
+ * Runs the program every-ioctl.js and reads its output: the rows of the table, and whether the kernel handled each
+ * call.
+ */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
-/** The program's path on this host. */
+/** The path of the program on this host. */
 export const PROGRAM: string = fileURLToPath(new URL("every-ioctl.js", import.meta.url));
 
-/** One (ioctl, fd) pair. */
+/** An (ioctl, fd) pair of the table. */
 export interface Row {
   readonly ioctl: string;
   readonly fd: "sys" | "vm" | "vcpu" | "dev";
-  /** The oldest of Linux 6.1, 6.12 and 7.2 that has it. */
+  /** The oldest of Linux 6.1, 6.12 and 7.2 that has the ioctl. */
   readonly since: string;
 }
 
-/** The result of one row's call. */
+/** The result of the call for a row. */
 export interface Answer {
   /** `KVM_GET_REGS vcpu`. */
   readonly row: string;
-  /** `ok`, an errno's name, or another error's text. */
+  /** `ok`, the name of an errno, or the text of another error. */
   readonly answer: string;
   /** Whether the addon issued this ioctl on this kind of descriptor. */
   readonly reached: boolean;
 }
 
-/** The ioctl whose method selects how it runs. */
+/** Methods whose name differs from the name of the ioctl. */
 const OTHER_NAMES: Readonly<Record<string, string>> = { run: "runSync" };
 
-/** The method of an ioctl: `KVM_SET_CPUID2` is `setCpuid2`. */
+/** Returns the name of an ioctl's method: `setCpuid2` for `KVM_SET_CPUID2`. */
 export function methodOf(ioctl: string): string {
   const name = ioctl
     .replace(/^KVM_/, "")
@@ -36,12 +39,12 @@ export function methodOf(ioctl: string): string {
   return OTHER_NAMES[name] ?? name;
 }
 
-/** Whether the result is from the kernel and not from this package. */
+/** Returns whether the result is from the kernel and not from this package. */
 export function isKernels({ answer, reached }: Answer): boolean {
   return reached && /^(ok|E[A-Z0-9]+)$/.test(answer);
 }
 
-/** Reads kvm-ioctls.tsv. */
+/** Reads the rows of kvm-ioctls.tsv. */
 export function readRows(): readonly Row[] {
   const file = join(import.meta.dirname, "../../../gen/facts/kvm-ioctls.tsv");
   const [, ...lines] = readFileSync(file, "utf8").trimEnd().split("\n");

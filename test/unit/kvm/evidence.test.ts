@@ -1,4 +1,7 @@
-/** Claims about the ioctls of a search for a reason: they have no side effects, and some searches make none. */
+/**
+ * Tests of the ioctls that collect evidence for a reason: they have no side effects, and none is issued if explaining
+ * is off.
+ */
 import { expect, test } from "vitest";
 import { IOCTLS } from "../../../lib/abi/generated/ioctls.ts";
 import { Cpuid2 } from "../../../lib/abi/generated/structs.ts";
@@ -20,9 +23,9 @@ const MAKES: Readonly<Record<string, FdKind>> = { KVM_CREATE_VM: "vm", KVM_CREAT
 const nameOf = (request: number, kind: FdKind): string =>
   IOCTLS.find((ioctl) => ioctl.request === request && ioctl.fds.includes(kind))?.name ?? "unknown";
 
-/** A kernel that answers every ioctl with one number, and refuses one of them. */
+/** A fake kernel that returns one number for every ioctl except for one ioctl, which fails. */
 class FakeKernel {
-  /** The ioctls that were issued; KVM_GET_MSRS with the kind of handle. */
+  /** The ioctls that were issued; KVM_GET_MSRS is listed with the kind of handle. */
   readonly asked: string[] = [];
   refuses: readonly [request: number, errno: number] | undefined;
   readonly #answer: number;
@@ -59,14 +62,14 @@ function machine(answer: number): Machine {
   const kernel = new FakeKernel(answer);
   const fd = kernel.fd("sys");
   traceOpen("/dev/kvm", fd);
-  // Its constructor is for Kvm.open alone, which needs a device.
+  // Only Kvm.open may call the constructor, and Kvm.open needs a device.
   const sys: Kvm = Reflect.construct(Kvm, [fd, "/dev/kvm"]);
   const vm = sys.createVm();
   vm.enableCap({ cap: "KVM_CAP_X2APIC_API", args: [1n] });
   return { kernel, sys, vm, vcpu: vm.createVcpu(0) };
 }
 
-/** Makes an ioctl that fails, and returns the ioctls that were made after it. */
+/** Makes an ioctl that fails, and returns the ioctls that were issued after it. */
 function askedAfter(
   { kernel }: Machine,
   handle: Handle,
@@ -87,7 +90,10 @@ const argumentsOf = (ioctl: Ioctl): readonly (bigint | Uint8Array)[] => {
   return [0n, new Uint8Array(size), new Uint8Array(size).fill(255), new Uint8Array(size).fill(1)];
 };
 
-/** Every call with every errno that has a rule, on every kind of handle, with several arguments. */
+/**
+ * Returns the ioctls that follow failures of every call with every errno that has a rule, on every kind of handle, with
+ * several arguments.
+ */
 function askedByAll(from: Machine): Set<string> {
   const asked = new Set<string>();
   const errnos = (name: string): readonly string[] =>
@@ -106,7 +112,7 @@ function askedByAll(from: Machine): Set<string> {
   return asked;
 }
 
-/** Every explanation of an MSR that was refused. */
+/** Returns the ioctls that explainMsrs() issues for refused MSRs. */
 function askedByMsrs({ kernel, vcpu }: Machine): Set<string> {
   kernel.asked.length = 0;
   for (const index of [0x1b, 0x3a, 0x49, 0x10a, 0x277, 0x345, 0x38d, 0x480, 0x48f, 0x4b564d02]) {
@@ -117,7 +123,7 @@ function askedByMsrs({ kernel, vcpu }: Machine): Set<string> {
 }
 
 test.each([0, 1])(
-  "if KVM returns errno %i, the reason is found with ioctls that have no side effects",
+  "if KVM returns %i for each ioctl, the reason is found with ioctls that have no side effects",
   (answer) => {
     const from = machine(answer);
     const asked = new Set([...askedByAll(from), ...askedByMsrs(from)]);
@@ -179,7 +185,7 @@ test("KVM_GET_SUPPORTED_CPUID is called once for all failures of one Kvm object"
   expect([count(), count(), count()]).toEqual([1, 0, 0]);
 });
 
-test("the reason of a refused KVM_SET_CPUID2 compares the table with the one that KVM accepted, in either form", () => {
+test("the reason of a refused KVM_SET_CPUID2 compares the table with the table that KVM accepted, for both structs", () => {
   const { kernel, vcpu } = machine(0);
   const set = IOCTLS.find(({ name }) => name === "KVM_SET_CPUID2") as Ioctl;
   const refuse = (): void => {
@@ -197,13 +203,13 @@ test("the reason of a refused KVM_SET_CPUID2 compares the table with the one tha
   expect(kernel.asked).not.toContain("KVM_GET_CPUID2");
 });
 
-test("the reason of a refused KVM_SET_CPUID2 compares the table with one that getCpuid2() has returned since", () => {
+test("the reason of a refused KVM_SET_CPUID2 compares the table with the table that getCpuid2() has returned since then", () => {
   const { kernel, vcpu } = machine(0);
   const [set, get] = ["KVM_SET_CPUID2", "KVM_GET_CPUID2"].map(
     (wanted) => IOCTLS.find(({ name }) => name === wanted) as Ioctl,
   );
   vcpu.setCpuid2([{ function: 7, flags: 1, ebx: 32 }]);
-  // Like kvm_pvm, the kernel has stored a different table than the one it received.
+  // Like kvm_pvm, this kernel has stored a table that differs from the table that it received.
   const stored = { nent: 1, entries: [{ function: 7, flags: 1, ebx: 0 }] };
   const room = new Uint8Array(sizeOf(Cpuid2, 2));
   room.set(encode(Cpuid2, stored));
@@ -214,7 +220,7 @@ test("the reason of a refused KVM_SET_CPUID2 compares the table with one that ge
   );
 });
 
-test("the reason of a refused KVM_IRQFD distinguishes an eventfd of another VM from one of this VM", () => {
+test("the reason of a refused KVM_IRQFD distinguishes an eventfd of another VM from an eventfd of this VM", () => {
   const [a, b] = [machine(0), machine(0)];
   const irqfd = IOCTLS.find(({ name }) => name === "KVM_IRQFD") as Ioctl;
   using fd = EventFd.create();
@@ -227,7 +233,7 @@ test("the reason of a refused KVM_IRQFD distinguishes an eventfd of another VM f
   expect(() => b.vm.irqfd({ fd, gsi: 2 })).toThrow(/either another process or device/);
 });
 
-test("the reason of EEXIST distinguishes a slot over the APIC's page from a vCPU id that is used", () => {
+test("the reason of EEXIST distinguishes a slot over the APIC's page from a vCPU id that is in use", () => {
   const { kernel, vm } = machine(0);
   const create = IOCTLS.find(({ name }) => name === "KVM_CREATE_VCPU") as Ioctl;
   kernel.refuses = [create.request, errnoOf("EEXIST")];

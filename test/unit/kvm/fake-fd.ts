@@ -1,11 +1,14 @@
-/** Handles whose descriptor returns 0 for each ioctl, for claims about errors before a call. Needs no KVM. */
+/**
+ * Creates handles whose descriptor returns 0 for each ioctl, for tests of errors before a call. The handles need no
+ * KVM.
+ */
 import { Device } from "../../../lib/kvm/device.ts";
 import { Kvm } from "../../../lib/kvm/kvm.ts";
 import { Vcpu } from "../../../lib/kvm/vcpu.ts";
 import { Vm } from "../../../lib/kvm/vm.ts";
 import type { NativeFd, NativeRun } from "../../../lib/native.ts";
 
-/** The handles, and the requests of the ioctls that reached the descriptor. */
+/** The handles, and the request numbers of the ioctls that reached the descriptor. */
 export interface FakeHandles {
   readonly kvm: Kvm;
   readonly vm: Vm;
@@ -14,7 +17,7 @@ export interface FakeHandles {
   readonly requests: number[];
 }
 
-/** Makes a Kvm, a Vm, a Vcpu and a Device. */
+/** Creates a Kvm, a Vm, a Vcpu and a Device. */
 export function fakeHandles(): FakeHandles {
   const requests: number[] = [];
   const run: NativeRun = {

@@ -1,4 +1,4 @@
-/** A vCPU and a VM that store their arguments and record each ioctl, for claims about order. */
+/** A fake vCPU and a fake VM that store the arguments and the order of ioctls. */
 import type { CapabilityName } from "../../../lib/abi/generated/names.ts";
 import {
   Cpuid2,
@@ -16,38 +16,41 @@ import type { StatefulVcpu } from "../../../lib/kvm/state/vcpu-state.ts";
 import type { NativeFd } from "../../../lib/native.ts";
 
 const HEADER = 8;
-/** The cycles between two ioctls, and the cycles of a second. */
+/** The TSC cycles between two ioctls, and the TSC cycles of one second. */
 const [TICK, SECOND] = [1000n, 1_000_000_000n];
 
-/** The ways in which a fake differs from accepting and returning everything. */
+/** The behaviours in which a fake differs from a kernel that accepts and returns every value. */
 export interface Habits {
-  /** The errno of an ioctl. */
+  /** The errno of each ioctl that fails. */
   readonly refuses?: Readonly<Record<string, number>>;
-  /** MSRs that cannot be read. */
+  /** The MSRs that cannot be read. */
   readonly hidden?: readonly number[];
-  /** MSRs that cannot be written. */
+  /** The MSRs that cannot be written. */
   readonly readOnly?: readonly number[];
-  /** Changes what an ioctl reads. */
+  /** Changes the value that an ioctl reads. */
   readonly loses?: Readonly<Record<string, (bytes: Uint8Array) => void>>;
-  /** MSRs that can be written and read 0. */
+  /** The MSRs that can be written and always read 0. */
   readonly forgets?: readonly number[];
-  /** A TSC written within a second of this becomes this, which is where another vCPU's is. */
+  /** A written TSC within one second of this value becomes this value, which is the TSC of another vCPU. */
   readonly expectsTsc?: bigint;
 }
 
-/** The name of a part with one struct for reading and writing; each chip has its own. */
+/**
+ * Returns the name under which the fake stores a struct that one ioctl writes and another reads; each interrupt chip
+ * has a separate name.
+ */
 function keyOf(name: string, bytes: Uint8Array): string {
   const struct = name.slice("KVM_GET_".length).replace("XSAVE2", "XSAVE");
   return struct === "IRQCHIP" ? `${struct} ${bytes[0]}` : struct;
 }
 
-/** A handle whose ioctls end here. */
+/** A handle whose ioctls are handled by this class instead of the kernel. */
 export class FakeHandle extends Handle {
-  /** The ioctls that were called, by name. */
+  /** The names of the issued ioctls. */
   readonly called: string[];
   /** The last argument of each ioctl. */
   readonly given: Map<string, IoctlArgument | undefined> = new Map();
-  /** The MSRs; the others are 0. */
+  /** The values of the MSRs; other MSRs are 0. */
   readonly msrs: Map<number, bigint> = new Map();
   /** The bytes of a `struct kvm_cpuid2`. */
   cpuid: Uint8Array = new Uint8Array(8);
@@ -55,7 +58,7 @@ export class FakeHandle extends Handle {
   readonly #habits: Habits;
   #expectedTsc: bigint | undefined;
 
-  /** Makes a handle; several may share a list of calls. */
+  /** Creates a fake handle; several handles may share a list of calls. */
   constructor(label: string, habits: Habits = {}, called: string[] = []) {
     super({ mapRun: () => -1 } as unknown as NativeFd, label);
     this.#habits = habits;
@@ -63,7 +66,7 @@ export class FakeHandle extends Handle {
     this.called = called;
   }
 
-  /** Handles an ioctl, and answers it from earlier arguments. */
+  /** Handles an ioctl, with the arguments of earlier ioctls as state. */
   override ioctl(ioctl: Ioctl, argument?: IoctlArgument, context: IoctlOptions = {}): number {
     const { name } = ioctl;
     this.called.push(name);
@@ -103,7 +106,7 @@ export class FakeHandle extends Handle {
     }
   }
 
-  /** Returns the value that was set, except for values that the habits drop. */
+  /** Returns the value that was set, except for values that the configured behaviour drops. */
   #give(name: string, bytes: Uint8Array): number {
     if (!name.startsWith("KVM_GET_")) return 0;
     const kept = this.#kept.get(keyOf(name, bytes));
@@ -112,7 +115,7 @@ export class FakeHandle extends Handle {
     return 0;
   }
 
-  /** Calls a function for each MSR, up to the first one that fails. */
+  /** Calls a function for each MSR, until the function fails. */
   #msrs(bytes: Uint8Array, visit: (entry: MsrEntry) => bigint | undefined): number {
     const { entries } = read(Msrs, bytes);
     for (const [i, entry] of entries.entries()) {
@@ -143,7 +146,7 @@ export class FakeHandle extends Handle {
   }
 }
 
-/** A vCPU of it. */
+/** Creates a fake vCPU. */
 export class FakeVcpu extends FakeHandle implements StatefulVcpu {
   readonly id: number;
   /** The VM; by default the vCPU itself, because most tests do not use the VM. */
@@ -155,12 +158,12 @@ export class FakeVcpu extends FakeHandle implements StatefulVcpu {
     this.id = id;
   }
 
-  /** Records the call. */
+  /** Records the name of the ioctl. */
   completeExit(): void {
     this.called.push("completeExit");
   }
 
-  /** Keeps the table. */
+  /** Stores the CPUID table. */
   setCpuid2(entries: Iterable<CpuidEntry2>): void {
     this.called.push("KVM_SET_CPUID2");
     this.cpuid = encode(Cpuid2, { entries: Array.from(entries) });
@@ -174,7 +177,7 @@ const ALL_CPUID: readonly CpuidEntry2[] = [
   { function: 0x8000_0001, index: 0, flags: 0, ...ALL, padding: [0, 0, 0] },
 ];
 
-/** A /dev/kvm that returns 1 or the given value for every capability, and lists two MSRs. */
+/** Creates a fake /dev/kvm that returns 1 or the given value for every capability, and lists two MSRs. */
 export function fakeOrigin(has: Partial<Record<CapabilityName, number>> = {}): Origin {
   return {
     checkExtension: (capability) => has[capability] ?? 1,

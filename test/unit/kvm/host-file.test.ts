@@ -1,4 +1,7 @@
-/** Claims about waiting for an eventfd: the order of wake-ups, their values, and the end of waits. Needs no KVM. */
+/**
+ * Tests of waiting for an eventfd: the order of wake-ups, the returned values, and the end of waits. The tests need no
+ * KVM.
+ */
 import { setImmediate as turn } from "node:timers/promises";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { StateError } from "../../../lib/errors.ts";
@@ -6,14 +9,14 @@ import { EventFd } from "../../../lib/kvm/host-file.ts";
 
 const CLOSED = new StateError("ERR_CLOSED", "eventfd");
 
-/** An eventfd that is closed after its test. */
+/** Creates an eventfd that is closed after its test. */
 function eventfd(initval?: number): EventFd {
   const event = EventFd.create(initval);
   onTestFinished(() => event.close());
   return event;
 }
 
-/** Collects the results of promises, in the order in which they settle. */
+/** Collects the results of promises in the order in which the promises settle. */
 function collect(...promises: readonly Promise<bigint>[]): unknown[] {
   const came: unknown[] = [];
   for (const [i, promise] of promises.entries()) {
@@ -25,12 +28,12 @@ function collect(...promises: readonly Promise<bigint>[]): unknown[] {
   return came;
 }
 
-/** Lets the event loop poll its files a few times. */
+/** Lets the event loop poll its descriptors a few times. */
 async function turns(): Promise<void> {
   for (let i = 0; i < 4; i += 1) await turn();
 }
 
-/** A signal that is aborted with a reason of its own. */
+/** Returns a signal that is aborted with a unique reason. */
 function aborting(): { readonly signal: AbortSignal; readonly reason: Error; abort(): void } {
   const controller = new AbortController();
   const reason = new Error("enough");
@@ -106,7 +109,7 @@ describe("wait() of an eventfd", () => {
 });
 
 describe("several calls of wait() of an eventfd", () => {
-  test("resolve in the order of the calls, one for each signal", async () => {
+  test("resolve in the order of the calls, one call for each signal", async () => {
     const event = eventfd();
     const came = collect(event.wait(), event.wait(), event.wait());
     for (let i = 1n; i <= 3n; i += 1n) {
@@ -130,7 +133,7 @@ describe("several calls of wait() of an eventfd", () => {
     await expect.poll(() => came.at(1)).toEqual([1, 5n]);
   });
 
-  test("keep their order if a middle one is aborted", async () => {
+  test("keep their order if a call in the middle is aborted", async () => {
     const event = eventfd();
     const { signal, reason, abort } = aborting();
     const came = collect(event.wait(), event.wait({ signal }), event.wait());
@@ -176,7 +179,7 @@ describe("an AbortSignal of wait()", () => {
     expect(event.read()).toBe(6n);
   });
 
-  test("that is aborted before the call rejects it, although the counter is above zero", async () => {
+  test("that is aborted before the call rejects the call, although the counter is above zero", async () => {
     const event = eventfd(3);
     const { signal, reason, abort } = aborting();
     abort();
@@ -195,7 +198,7 @@ describe("an AbortSignal of wait()", () => {
     expect(came).toEqual([[0, 1n]]);
   });
 
-  test("has no listener left after the wait, however it ended", async () => {
+  test("has no listener left after the wait has ended in any way", async () => {
     const event = eventfd();
     const { signal } = aborting();
     const listeners = new Set<unknown>();
@@ -240,7 +243,7 @@ describe("closing an eventfd", () => {
     await expect(event.wait()).rejects.toThrow(CLOSED);
   });
 
-  test("twice rejects each wait once", async () => {
+  test("twice rejects each wait only once", async () => {
     const event = eventfd();
     const wait = event.wait();
     event.close();
@@ -257,7 +260,7 @@ describe("closing an eventfd", () => {
     await expect(wait).rejects.toThrow(CLOSED);
   });
 
-  test("in the callback of one wait rejects the later ones", async () => {
+  test("in the callback of one wait rejects the later waits", async () => {
     const event = eventfd();
     const first = event.wait().then((count) => {
       event.close();
@@ -276,7 +279,7 @@ describe("closing an eventfd", () => {
 });
 
 describe("signals() of an eventfd", () => {
-  test("returns one counter value after the other, beginning with the current one", async () => {
+  test("returns one counter value after another, beginning with the current value", async () => {
     const event = eventfd(3);
     const counts: bigint[] = [];
     for await (const count of event.signals()) {
@@ -287,7 +290,7 @@ describe("signals() of an eventfd", () => {
     expect(counts).toEqual([3n, 1n, 2n, 3n]);
   });
 
-  test("adds up values that are written while one is handled", async () => {
+  test("adds up values that are written while a value is handled", async () => {
     const event = eventfd(1);
     const signals = event.signals();
     expect(await signals.next()).toEqual({ done: false, value: 1n });

@@ -1,6 +1,6 @@
 /**
- * Each public call is made with wrong arguments. Its error must be one of this package, which names the argument, and
- * not one of V8, such as "Cannot read properties of null". Needs no KVM.
+ * Tests that call each public function with wrong arguments. The error must be an error of this package that names the
+ * argument, and not an error of V8 such as "Cannot read properties of null". The tests need no KVM.
  */
 import { expect, test } from "vitest";
 import { KVM_NMI } from "../../../lib/abi/generated/ioctls.ts";
@@ -10,7 +10,7 @@ import { fakeHandles } from "./fake-fd.ts";
 
 type Call = (...args: readonly unknown[]) => unknown;
 
-/** An object whose every member throws, also those that the code does not expect. */
+/** Returns an object on which every access to a member throws, including members that the code does not expect. */
 const trap = new Proxy(
   {},
   {
@@ -31,11 +31,11 @@ const HOSTILE: readonly (readonly [name: string, value: unknown])[] = [
   ["a list of symbols", [Symbol("hostile")]],
 ];
 
-/** How V8 words the errors of code that did not check its arguments. */
+/** Matches V8's messages for errors of code that does not check its arguments. */
 const OF_V8 =
   /Cannot (?:read|set|mix|destructure|convert|access|use 'in')|(?:is|are) not (?:a function|iterable|a constructor|an object)|must be (?:called|an instance)|undefined \(|Invalid (?:array|typed array) length|Class constructor|Reduce of empty/;
 
-/** Valid arguments, which precede a wrong one. */
+/** Valid arguments that precede a wrong argument. */
 const ARGUMENTS: Readonly<Record<string, readonly unknown[]>> = {
   "Vcpu.getDeviceAttr": [{ group: 0, attr: 0 }],
   "Kvm.getDeviceAttr": [{ group: 0, attr: 0 }],
@@ -65,13 +65,13 @@ const ARGUMENTS: Readonly<Record<string, readonly unknown[]>> = {
   dirtyAddresses: [new Uint8Array(8)],
 };
 
-/** Calls that may fail with an error of V8, and the reason. */
+/** Calls that may fail with an error of V8, each with the reason. */
 const ALLOWED: readonly (readonly [call: RegExp, reason: string])[] = [
   [/^new (?:Addon|State|Restore|StateDocument)Error/, "only this package makes them"],
   [/^Vcpu\.dirtyRing/, "it takes no arguments, and the fake descriptor has no ring"],
 ];
 
-/** The public methods of an object and its classes, without those that only end it. */
+/** Lists the public methods of an object and of its classes, except for methods that only end the object. */
 function methodsOf(value: object): readonly string[] {
   const names = new Set<string>();
   for (let at: object = value; at !== Object.prototype; at = Object.getPrototypeOf(at)) {
@@ -82,7 +82,7 @@ function methodsOf(value: object): readonly string[] {
   return Array.from(names);
 }
 
-/** The methods that are protected in TypeScript: no program may call them. */
+/** Methods that are protected in TypeScript, which no program may call. */
 const PROTECTED = new Set(
   (
     "call openFd getStruct setStruct setWhole updateStruct exchangeStruct expectEach expectNumber " +
@@ -90,7 +90,7 @@ const PROTECTED = new Set(
   ).split(" "),
 );
 
-/** Everything that a program can call, by name, with a fresh object for each call. */
+/** Lists every function that a program can call, by name; each call gets a new object. */
 function calls(): ReadonlyMap<string, () => Call> {
   const found = new Map<string, () => Call>();
   const add = (owner: string, make: () => object): void => {
@@ -139,7 +139,7 @@ function calls(): ReadonlyMap<string, () => Call> {
   return found;
 }
 
-/** The message with which a call fails at once, or soon. */
+/** Returns the message with which a call fails, immediately or after a short time. */
 async function failure(call: Call, args: readonly unknown[]): Promise<string | undefined> {
   try {
     const result = call(...args);
@@ -170,12 +170,12 @@ test("no public method fails with an error of V8 itself for a wrong argument", a
   expect(unworded).toEqual([]);
 });
 
-test("the sweep over wrong arguments detects an error of V8", async () => {
+test("the test of wrong arguments detects an error of V8", async () => {
   const careless: Call = (value) => (value as { name: string }).name;
   expect(await failure(careless, [null])).toMatch(OF_V8);
 });
 
-test("every exception from the sweep over wrong arguments is a method that exists", () => {
+test("every listed exception from the test of wrong arguments is an existing method", () => {
   const names = Array.from(calls().keys());
   expect(ALLOWED.filter(([allowed]) => !names.some((name) => allowed.test(name)))).toEqual([]);
   expect(Object.keys(ARGUMENTS).filter((name) => !names.includes(name))).toEqual([]);

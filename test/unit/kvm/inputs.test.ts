@@ -1,4 +1,7 @@
-/** The arguments of methods: one rule for numbers and bigints, members by name, and options read once. Needs no KVM. */
+/**
+ * Tests of the arguments of methods: the rule for numbers and bigints, the names of wrong members, and options that are
+ * read once. The tests need no KVM.
+ */
 import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { KVM_GET_DEVICE_ATTR, KVM_HAS_DEVICE_ATTR } from "../../../lib/abi/generated/ioctls.ts";
@@ -140,7 +143,7 @@ describe("a value of a wrong type is rejected by name", () => {
   });
 });
 
-describe("a wrong member is rejected in the name of the method that was called", () => {
+describe("the error about a wrong member has the name of the called method:", () => {
   test.each<[message: string, call: Call]>([
     [
       'enableCap(): KVM_CAP_X86_USER_SPACE_MSR: unknown member "msk"; did you mean "mask"?',
@@ -272,7 +275,7 @@ describe("a bigint may be passed as a number if the number is exact", () => {
     ["updateRegs()", (rip, { vcpu }) => vcpu.updateRegs({ rip })],
     ["setDeviceAttr()", (attr, { vcpu }) => vcpu.setDeviceAttr({ group: 0, attr })],
     ["setClock()", (clock, { vm }) => vm.setClock({ clock })],
-  ])("and %s rejects a number that is too large to be exact", (name, call) => {
+  ])("but %s rejects a number that is not a safe integer", (name, call) => {
     expect(() => call(4096, fakeHandles())).not.toThrow();
     expect(() => call(2 ** 60, fakeHandles())).toThrow(/is above 2\^53 and may have lost bits/);
     expect(() => call(2 ** 60, fakeHandles())).toThrow(name);
@@ -307,7 +310,7 @@ describe("guest memory accepts the bytes of any typed array or buffer:", () => {
     expect(memory.read(16, 7)).toEqual(Uint8Array.of(1, 2, 3, 4, 5, 6, 0));
   });
 
-  test("but not those of a view that reaches beyond the end of the memory", () => {
+  test("but not the bytes of a view that reaches beyond the end of the memory", () => {
     expect(() => memory.write(0x2000 - 4, wide)).toThrow(RangeError);
   });
 
@@ -321,7 +324,7 @@ describe("guest memory accepts the bytes of any typed array or buffer:", () => {
   );
 });
 
-test("a VM is recognised as an open file, and not as guest memory, although both have a member of one name", () => {
+test("a VM is recognised as an open file and not as guest memory, although both have a member with the same name", () => {
   const { vm, kvm, requests } = fakeHandles();
   const other = kvm;
   vm.enableCap({ cap: "KVM_CAP_VM_COPY_ENC_CONTEXT_FROM", file: vm });
@@ -426,14 +429,14 @@ describe("options are read once, before the handle's own state is checked:", () 
     event.close();
   });
 
-  test("an AbortSignal in place of the options is a TypeError", () => {
+  test("an AbortSignal in place of the options causes a TypeError", () => {
     const { vcpu } = fakeHandles();
     expect(() => vcpu.run(new AbortController().signal as never)).toThrow(
       "run(): expected an object with the options signal, got an object of the class AbortSignal",
     );
   });
 
-  test("a signal option that is not an AbortSignal is a TypeError", () => {
+  test("a signal option that is not an AbortSignal causes a TypeError", () => {
     const { vcpu } = fakeHandles();
     expect(() => vcpu.run({ signal: {} as never })).toThrow(
       new TypeError("run(): signal: expected an AbortSignal, got an object"),

@@ -1,4 +1,4 @@
-/** Claims about what util.inspect prints of handles, memory and errors. Needs no KVM. */
+/** Tests of the output of util.inspect for handles, memory and errors. The tests need no KVM. */
 import { inspect } from "node:util";
 import { afterAll, describe, expect, test } from "vitest";
 import { KvmError } from "../../../lib/errors.ts";
@@ -28,7 +28,7 @@ const file = { mapRun: () => undefined, read: () => -9, close: () => undefined }
 const fd = file as unknown as NativeFd;
 const hostFile = { readCounter: () => 0n, close: () => undefined } as unknown as NativeHostFile;
 
-/** A VM with a vCPU and two slots, one of them in SMM; what they cost is taken away. */
+/** Creates a VM with a vCPU and two slots, one of them in SMM, without the ioctls that created them in the record. */
 function machine(): ReturnType<typeof fakeHandles> {
   const made = fakeHandles();
   made.vm.ioctl({ name: "KVM_CREATE_VCPU", request: 0xae41, size: 0 } as never, 0);
@@ -105,12 +105,12 @@ describe("util.inspect prints", () => {
     expect(inspect(new Guest(fd, 5))).toBe("Guest { type: 5 }");
   });
 
-  test("a handle below the requested depth as its class", () => {
+  test("a handle below the requested depth as the name of its class", () => {
     expect(inspect({ vm }, { depth: 0 })).toBe("{ vm: [Vm] }");
     expect(inspect({ list: [vm] }, { depth: 1 })).toBe("{ list: [ [Vm] ] }");
   });
 
-  test("a nested handle with the levels that the depth option leaves", () => {
+  test("a nested handle with the remaining levels of the depth option", () => {
     expect(inspect({ a: { b: vm.memory } })).toBe(
       "{ a: { b: AddressSpace { id: 0, slots: [Array] } } }",
     );
@@ -155,7 +155,7 @@ describe("util.inspect of a handle", () => {
     expect(text).toBe("AddressSpace {}");
   });
 
-  test("uses a method on the prototypes that is not enumerable, and adds none to Object.prototype", () => {
+  test("uses a non-enumerable method on the prototypes, and adds no method to Object.prototype", () => {
     const own = Object.getOwnPropertyDescriptor(Vm.prototype, inspect.custom);
     expect(own?.enumerable).toBe(false);
     expect(Object.hasOwn(Object.prototype, inspect.custom)).toBe(false);
@@ -165,7 +165,7 @@ describe("util.inspect of a handle", () => {
 describe("util.inspect prints a KvmError", () => {
   const init = { call: "KVM_SET_REGS", object: "vcpu 0", errno: 22 };
 
-  test("with its arguments in hexadecimal, and without the reason that the message already contains", () => {
+  test("with its arguments in hexadecimal, and without a separate reason because the message contains it", () => {
     const error = new KvmError({ ...init, args: { rip: 0xfff0n, nent: 16 }, reason: "too large" });
     const text = inspect(error);
     expect(text.startsWith(`${error.stack} {\n`)).toBe(true);

@@ -1,4 +1,6 @@
-/** Shared by tests on a real device: separate handles for each test, and the error of a call. */
+/**
+ * Fixtures for tests on a real device: separate handles for each test, and a function that returns the error of a call.
+ */
 import { test as plain, type TestAPI } from "vitest";
 import { fromSupported } from "../../../lib/cpuid/index.ts";
 import { KvmError } from "../../../lib/errors.ts";
@@ -19,22 +21,22 @@ function open(): Kvm | string {
   }
 }
 
-/** Whether the software vendor module stands behind /dev/kvm, where a few things are known to differ. */
+/** Whether /dev/kvm is provided by the software vendor module kvm_pvm, for which some results are known to differ. */
 export const isPvm: boolean = vendorModule() === "kvm_pvm";
 
-/** The fixtures of a test; a fixture that a test does not use is not opened. */
+/** The fixtures of a test; a fixture that a test does not use is not created. */
 export interface Handles {
   kvm: Kvm;
   vm: Vm;
-  /** The VM's vCPU 0, with the host's table. */
+  /** The VM's vCPU 0, with the CPUID table of the host. */
   vcpu: Vcpu;
-  /** 16 KiB that belong to no VM yet. */
+  /** Memory of 16 KiB that no VM uses yet. */
   memory: GuestMemory;
-  /** Makes a sandbox of a 64-bit guest. */
+  /** Creates a sandbox with a 64-bit guest. */
   box: (build: (g: GuestBuilder) => unknown) => Sandbox;
 }
 
-/** Gives each test handles of its own, closed afterwards; skips where there is no device. */
+/** Gives each test separate handles, which are closed after the test; skips the test without a device. */
 export const test: TestAPI<Handles> = plain.extend<Handles>({
   kvm: async ({ skip }, use) => {
     const kvm = open();
@@ -68,7 +70,7 @@ export const test: TestAPI<Handles> = plain.extend<Handles>({
   },
 });
 
-/** The error with which the kernel refuses a call. */
+/** Returns the error with which the kernel refuses a call. */
 export function refusal(call: () => unknown): KvmError {
   try {
     call();

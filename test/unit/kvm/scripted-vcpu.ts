@@ -1,4 +1,4 @@
-/** A vCPU without KVM: each KVM_RUN is a line of a script, which fills kvm_run. */
+/** A vCPU without KVM: each KVM_RUN executes one entry of a script, which fills kvm_run. */
 import { Run } from "../../../lib/abi/generated/structs.ts";
 import { type StructInput, write } from "../../../lib/abi/struct.ts";
 import { RunGate } from "../../../lib/kvm/run/run-gate.ts";
@@ -7,13 +7,13 @@ import type { Vm } from "../../../lib/kvm/vm.ts";
 import type { NativeFd, NativeRun } from "../../../lib/native.ts";
 import { MAPPED } from "./kvm-run.ts";
 
-/** One KVM_RUN: it fills these fields, or returns `-errno`; `stray` is a signal that is not a kick. */
+/** One KVM_RUN: it writes these fields, or returns `-errno`; `stray` stands for a signal that is not a kick. */
 export type ScriptedRun = StructInput<Run> | number | "stray";
 
 const EINTR = 4;
 const STRAY = 4;
 
-/** Makes a vCPU whose runs are these; after the last one every run is `-EINTR`. */
+/** Creates a vCPU with these runs; every later run returns `-EINTR`. */
 export function scriptedVcpu(script: readonly ScriptedRun[]): Vcpu {
   const runs = [...script];
   const bytes = new ArrayBuffer(MAPPED);
@@ -45,7 +45,7 @@ export function scriptedVcpu(script: readonly ScriptedRun[]): Vcpu {
       return native;
     },
     ioctl: () => 0,
-    // As the addon does: the views of a closed vCPU are empty.
+    // As in the addon, the views of a closed vCPU are empty.
     close: () => void structuredClone(bytes, { transfer: [bytes] }),
   };
   const vm = { gate: new RunGate(), evidence: () => ({}) };

@@ -1,4 +1,4 @@
-/** Claims about vCPUs: their state is kept, and each call is refused in KVM's words. Needs KVM. */
+/** Tests of vCPUs: they keep their state, and KVM's errors for each refused call. Needs KVM. */
 import { describe, expect } from "vitest";
 import * as abi from "../../../lib/abi/generated/constants.ts";
 import { refusal, test } from "./on-device.ts";
@@ -30,7 +30,7 @@ describe("a vCPU", () => {
     expect(vcpu.getSregs()).toEqual({ ...before, cs, cr2: 7n });
   });
 
-  test("keeps all other state in each update method", ({ vcpu }) => {
+  test("keeps all other state in each method that updates state", ({ vcpu }) => {
     const before = [vcpu.getFpu(), vcpu.getDebugregs()] as const;
     vcpu.updateFpu({ fcw: 0x37e });
     vcpu.updateDebugregs({ dr7: 0x500 });
@@ -40,7 +40,7 @@ describe("a vCPU", () => {
     expect(vcpu.getVcpuEvents().nmi.masked).toBe(1);
   });
 
-  test("keeps all other state in the update method of sregs2", ({ kvm, vcpu, skip }) => {
+  test("keeps all other state in updateSregs2()", ({ kvm, vcpu, skip }) => {
     skip(kvm.checkExtension("KVM_CAP_SREGS2") === 0, "this KVM has no KVM_CAP_SREGS2");
     const before = vcpu.getSregs2();
     vcpu.updateSregs2({ cr2: 9 });
@@ -64,7 +64,7 @@ describe("a vCPU", () => {
     });
   });
 
-  test("reads and writes MSRs up to the first one that KVM does not know", ({ vcpu }) => {
+  test("reads and writes MSRs up to the first MSR that KVM does not know", ({ vcpu }) => {
     const [sysenterCs, unknown] = [0x174, 0xdead_beef];
     expect(vcpu.setMsrs([{ index: sysenterCs, data: 0x10n }])).toBe(1);
     expect(vcpu.setMsrs([{ index: unknown, data: 1n }])).toBe(0);
@@ -109,7 +109,7 @@ describe("a vCPU", () => {
     expect(vcpu.getMpState()).toBe(abi.KVM_MP_STATE_HALTED);
   });
 
-  test("without a local APIC has no other multiprocessing state than runnable", ({ vcpu }) => {
+  test(`without a local APIC has only the multiprocessing state "runnable"`, ({ vcpu }) => {
     expect(vcpu.getMpState()).toBe(abi.KVM_MP_STATE_RUNNABLE);
     expect(refusal(() => vcpu.setMpState(abi.KVM_MP_STATE_SIPI_RECEIVED))).toMatchObject({
       call: "KVM_SET_MP_STATE",
@@ -118,7 +118,7 @@ describe("a vCPU", () => {
     });
   });
 
-  test("enables a capability, and rejects an unknown one", ({ vcpu }) => {
+  test("enables a capability, and rejects an unknown capability", ({ vcpu }) => {
     vcpu.enableCap({ cap: "KVM_CAP_ENFORCE_PV_FEATURE_CPUID", args: [1n] });
     expect(refusal(() => vcpu.enableCap({ cap: 0x7fff_ffff }))).toMatchObject({
       call: "KVM_ENABLE_CAP",

@@ -1,6 +1,6 @@
 /**
- * Makes common mistakes with KVM, and prints the message of each error, as JSON: run on
- * a host or in the lab. wrong-calls.ts lists the expected texts.
+ * Makes common mistakes with KVM, and prints the message of each error as JSON; runs on a host or in the lab.
+ * wrong-calls.ts lists the expected texts.
  */
 import { CpuidTable, EventFd, fromSupported, GuestMemory, Kvm } from "node-kvm";
 import * as abi from "node-kvm/abi";
@@ -27,7 +27,7 @@ const event = EventFd.create();
 const region = { slot: 1, guestPhysAddr: 0x10_0000n, memory };
 const sregs = vcpu.getSregs();
 
-/** A guest that has run, and waits for the reply to a port read. */
+/** A guest that has run and waits for the reply to a port read. */
 const waiting = () =>
   new Sandbox(kvm, { program: guest("long", (g) => g.inb(0x60).inb(0x61)), cpuid: table });
 
@@ -53,7 +53,7 @@ const MISTAKES = {
   "another table after a run": () => {
     const { vcpu: ran } = waiting();
     ran.runSync();
-    // The stored table, not the one that was set: kvm_pvm changes it, and may drop entries.
+    // The table is read from the vCPU, because kvm_pvm changes the table that was set, and may drop entries.
     const has = CpuidTable.from(ran.getCpuid2());
     ran.setCpuid2(has.with({ stepping: 15 - (has.get("stepping") ?? 0) }));
   },

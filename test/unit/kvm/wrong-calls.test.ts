@@ -1,4 +1,4 @@
-/** The mistakes that people really make with KVM are explained: each error names the cause. Needs KVM. */
+/** Tests of mistakes that users often make with KVM: each error names the cause. Needs KVM. */
 import { execFile } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -7,7 +7,7 @@ import { expect, test } from "vitest";
 import { defaultDevice } from "../../../lib/kvm/kvm.ts";
 import { CAUSES, PROGRAM, type Said, unexplained } from "./wrong-calls.ts";
 
-test("the table of mistakes has more than twenty, and the program makes each", () => {
+test("the table of mistakes has more than twenty rows, and the program makes each mistake", () => {
   const made = Array.from(
     readFileSync(PROGRAM, "utf8").matchAll(/^ {2}"([^"]+)": \(\) =>/gm),
     ([, name]) => name,

@@ -1,16 +1,16 @@
 /** Runs the program wrong-calls.js, and lists the text that the error of each mistake must contain. */
 import { fileURLToPath } from "node:url";
 
-/** The program's path on this host. */
+/** The path of the program on this host. */
 export const PROGRAM: string = fileURLToPath(new URL("wrong-calls.js", import.meta.url));
 
-/** The message of one mistake's error. */
+/** The message of the error that one mistake causes. */
 export interface Said {
   readonly name: string;
   readonly text: string;
 }
 
-/** The text that names the cause, by mistake. */
+/** The text that names the cause, for each mistake. */
 export const CAUSES: Readonly<Record<string, RegExp>> = {
   "open nothing": /ENOENT: \/nowhere\/kvm does not exist$/,
   "open another device": /ENOTTY: \/dev\/null is not KVM/,
@@ -24,7 +24,7 @@ export const CAUSES: Readonly<Record<string, RegExp>> = {
   "too many CPUID entries": /E2BIG: 300 entries, but KVM accepts at most 256/,
   "another table after a run":
     /EINVAL: the table changed after KVM_RUN: 0x1\.0:eax\[3:0\] stepping/,
-  // The second if no guest can have it, independent of its table: kvm_pvm.
+  // The second text applies to kvm_pvm, where no guest can have the feature, whatever its table contains.
   "LA57 without the feature":
     /CR4 bit 12 LA57: (not in this vCPU's CPUID|this KVM cannot give it to a guest) \(0x7\.0:ecx\[16\] la57\)/,
   "paging without protection": /CR0\.PG is 1, and CR0\.PE is 0/,
@@ -57,7 +57,7 @@ export const CAUSES: Readonly<Record<string, RegExp>> = {
     /entries\[1\] MSR 0xdeadbeef = 0x1: either this KVM has no such MSR, or/,
 };
 
-/** The mistakes whose error does not name the cause, and unlisted ones. */
+/** Lists the mistakes whose error does not name the cause, and mistakes without an expected text. */
 export function unexplained(said: readonly Said[]): readonly Said[] {
   return said.filter(({ name, text }) => CAUSES[name]?.test(text) !== true);
 }

@@ -1,9 +1,9 @@
-/** Tests of bisection: it finds the neighbours between which a claim's verdict changes, in either order. */
+/** Tests of bisection: it finds the two neighbours between which a claim's verdict changes, in either order. */
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { bisect, type Judgement, NotAnEnd } from "../../../lib/lab/bisect.ts";
 
-/** Returns a judge of kernels 0 to n-1; they are bad from `turn` on. */
+/** Returns a function that judges kernels 0 to n-1; the kernels from `turn` on are bad. */
 const breakingAt =
   (turn: number) =>
   (kernel: number): Promise<Judgement> =>
@@ -47,7 +47,7 @@ test("a bisection between two adjacent kernels judges no other kernel", async ()
   });
 });
 
-test("a bisection whose given end has another verdict than stated fails, and the error names this end", async () => {
+test("a bisection fails if the verdict of a given end differs from the stated verdict, and the error names this end", async () => {
   const failed = bisect(upTo(5), 0, 4, breakingAt(9));
   await expect(failed).rejects.toThrow("4 was given as bad, but is good");
   await expect(failed).rejects.toBeInstanceOf(NotAnEnd);

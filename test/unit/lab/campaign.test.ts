@@ -1,4 +1,4 @@
-/** Tests of campaigns: lanes run at the same time, and the result of a machine is a column. */
+/** Tests of campaigns: lanes run at the same time, and the result of each machine is a column. */
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
@@ -32,7 +32,7 @@ const RAN: LabRun = {
 };
 const EXITED: LabResult = { ...RAN, kind: "exited", status: 0, files: new Map() };
 
-test("the columns of a campaign's report have the order of the requested machines, whatever their durations", async () => {
+test("the columns of a campaign's report have the order of the requested machines, independent of the machines' durations", async () => {
   const lanes = [lane("slow"), lane("fast"), lane("6.1-cloud-amd64", "EPYC")];
   const run = async ({ kernel }: LabOptions): Promise<LabResult> => {
     await new Promise((resolve) => setTimeout(resolve, kernel.name === "slow" ? 30 : 0));
@@ -101,7 +101,7 @@ test("an error of the lab is a problem of one column, and the campaign continues
   expect(columns.map(({ problem }) => problem)).toEqual(["kvm-amd is missing", undefined]);
 });
 
-test("an interrupted campaign keeps the finished columns, and reports the progress of the others", async () => {
+test("an interrupted campaign keeps the finished columns, and reports the progress of the other columns", async () => {
   const controller = new AbortController();
   const run = async ({ kernel, onStderr, signal }: LabOptions): Promise<LabResult> => {
     if (kernel.name === "done") return EXITED;
@@ -133,10 +133,7 @@ const result = (verdict: string): LabResult => ({
 });
 
 describe("a campaign's restored machine", () => {
-  /**
-   * Runs a campaign of one lane, with one result for a machine that may be restored, and one for a machine that
-   * boots.
-   */
+  /** Runs a campaign of one lane, with one result for a restored machine and one result for a booted machine. */
   async function judged(
     restored: LabResult,
     booted: LabResult,
@@ -223,7 +220,7 @@ function reported(...results: readonly object[]): Buffer {
 }
 
 describe("the end of a campaign's machine", () => {
-  test("with a report makes this report the column", () => {
+  test("with a report makes this report the result in the column", () => {
     expect(toColumn("x", EXITED)).toEqual({ name: "x", report: REPORT, warnings: [] });
   });
 
@@ -330,7 +327,7 @@ describe("a column of a campaign", () => {
     expect(other).toEqual({ name: "6.1 max", report: REPORT, warnings: [] });
   });
 
-  test("may lack the claims that the pattern does not select, ignoring case", async () => {
+  test("may omit the claims that the pattern does not select, ignoring case", async () => {
     const claims = ["a: A", "b: B"];
     const run = async (): Promise<LabResult> => EXITED;
     const [column] = await runCampaign({ lanes: [lane("6.1")], claims, pattern: "A: a", run });

@@ -1,4 +1,4 @@
-/** Tests of RAM: where it is split, the calls on the VM, and the cleanup after a failure. */
+/** Tests of RAM: how it is split into regions, the calls on the VM, and the cleanup after a failure. */
 import { describe, expect, onTestFinished, test } from "vitest";
 import { KVM_MEM_LOG_DIRTY_PAGES } from "../../../lib/abi/generated/constants.ts";
 import { KvmError } from "../../../lib/errors.ts";
@@ -45,27 +45,33 @@ describe("the RAM of a VM", () => {
     expect(regions.map(({ byteLength }) => byteLength)).toEqual(sizes);
   });
 
-  test.each([-4096, 100, 0.5, Number.NaN, 2 ** 53])("of %d bytes is a RangeError", (byteLength) => {
-    expect(() => ramRegions(byteLength)).toThrow(
-      new RangeError(
-        `ramRegions(): byteLength: ${byteLength} is not a multiple of 4096 from 0 to 9007199254740991`,
-      ),
-    );
-  });
+  test.each([-4096, 100, 0.5, Number.NaN, 2 ** 53])(
+    "of %d bytes causes a RangeError",
+    (byteLength) => {
+      expect(() => ramRegions(byteLength)).toThrow(
+        new RangeError(
+          `ramRegions(): byteLength: ${byteLength} is not a multiple of 4096 from 0 to 9007199254740991`,
+        ),
+      );
+    },
+  );
 
-  test.each([-4096, 100, 4 * GIB + 4096])("with a hole from %d on is a RangeError", (holeStart) => {
-    expect(() => ramRegions(GIB, { holeStart })).toThrow(
-      new RangeError(
-        `ramRegions(): holeStart: ${holeStart} is not a multiple of 4096 from 0 to 4294967296`,
-      ),
-    );
-  });
+  test.each([-4096, 100, 4 * GIB + 4096])(
+    "with a hole from %d on causes a RangeError",
+    (holeStart) => {
+      expect(() => ramRegions(GIB, { holeStart })).toThrow(
+        new RangeError(
+          `ramRegions(): holeStart: ${holeStart} is not a multiple of 4096 from 0 to 4294967296`,
+        ),
+      );
+    },
+  );
 });
 
-/** Replaces a VM: records its calls, and may refuse one slot. */
+/** Replaces a VM: records the calls, and can reject one slot. */
 class Told {
   readonly regions: UserspaceMemoryRegionInput[] = [];
-  /** The memories that were closed when a slot was deleted. */
+  /** The memories that were already closed when a slot was deleted. */
   readonly closedBefore: boolean[] = [];
   readonly #refused: number | undefined;
 
@@ -94,7 +100,7 @@ function map(vm: Told, byteLength: number, options?: RamOptions): Ram {
 }
 
 describe("mapping the RAM of a VM", () => {
-  test("creates a memory and a slot for each region", () => {
+  test("creates a memory object and a slot for each region", () => {
     const vm = new Told();
     const ram = map(vm, 5 * GIB);
     expect(ram.byteLength).toBe(5 * GIB);
@@ -127,20 +133,20 @@ describe("mapping the RAM of a VM", () => {
     expect(kept.regions.map(({ memory }) => memory.closed)).toEqual([true]);
   });
 
-  test("that fails at a slot deletes the slots before it, and closes all memories", () => {
+  test("deletes the earlier slots and closes all memories if a slot fails", () => {
     const vm = new Told(1);
     expect(() => mapRam(vm, 5 * GIB)).toThrow(KvmError);
     expect(vm.regions.at(-1)).toEqual({ slot: 0, guestPhysAddr: 0n, memorySize: 0n });
     expect(vm.memories.map(({ closed }) => closed)).toEqual([true, true]);
   });
 
-  test("that fails is undone in reverse order: a slot is deleted before its memory is closed", () => {
+  test("is undone in reverse order after a failure: a slot is deleted before its memory is closed", () => {
     const vm = new Told(1);
     expect(() => mapRam(vm, 5 * GIB)).toThrow(KvmError);
     expect(vm.closedBefore).toEqual([false, true]);
   });
 
-  test("that fails at a memory leaves no memory and no slot", () => {
+  test("leaves no memory and no slot if a memory cannot be allocated", () => {
     const vm = new Told();
     expect(() => mapRam(vm, 2 ** 52)).toThrow("mmap (guest memory): ENOMEM");
     expect(vm.regions.at(-1)).toEqual({ slot: 0, guestPhysAddr: 0n, memorySize: 0n });

@@ -1,4 +1,4 @@
-/** Tests of the sandbox on KVM: its guest's ucalls and faults, and how it is closed. */
+/** Tests of the sandbox on KVM: ucalls and faults of its guest, and closing it. */
 import { readdirSync } from "node:fs";
 import { describe, expect } from "vitest";
 import { fromSupported } from "../../../lib/cpuid/index.ts";
@@ -9,7 +9,7 @@ import { test as onDevice } from "../kvm/on-device.ts";
 
 type Make = (program: Program, more?: Omit<SandboxOptions, "program">) => Sandbox;
 
-/** Creates sandboxes with the host's table, which are closed after the test. */
+/** Creates sandboxes with the CPUID table of the host, which are closed after the test. */
 const test = onDevice.extend<{ sandbox: Make }>({
   sandbox: async ({ kvm }, use) => {
     const made: Sandbox[] = [];
@@ -26,7 +26,7 @@ const test = onDevice.extend<{ sandbox: Make }>({
 const MODES: readonly ModeName[] = ["real", "protected", "long", "user"];
 
 describe.each(MODES)("a Sandbox in %s mode", (mode) => {
-  test("runs a guest that makes ucalls, the last of which is `done`", ({ sandbox }) => {
+  test("runs a guest that makes ucalls, of which the last is `done`", ({ sandbox }) => {
     const box = sandbox(
       guest(mode, (g) =>
         g
@@ -40,7 +40,7 @@ describe.each(MODES)("a Sandbox in %s mode", (mode) => {
   });
 
   test("reports an unexpected exception as an error with its vector and address", ({ sandbox }) => {
-    // Not UD2, because KVM's emulator fails at an undefined instruction in real mode.
+    // The guest does not use UD2, because KVM's emulator fails at an undefined instruction in real mode.
     const box = sandbox(guest(mode, (g) => g.asm((a) => a.xor("cx", "cx").emit("Div_rm8", "cl"))));
     expect(() => box.syncs()).toThrow(/^exception 0 in the guest at 0x1000[23], error code 0$/);
   });
@@ -53,7 +53,7 @@ describe.each(MODES)("a Sandbox in %s mode", (mode) => {
   });
 });
 
-test("the error about an exception in a Sandbox's guest has the exception's error code", ({
+test("the error about an exception in a Sandbox's guest contains the exception's error code", ({
   sandbox,
 }) => {
   const beyond = guest("long", (g) => g.asm((a) => a.mov("eax", 0xfff8).mov("fs", "ax")).done());
@@ -89,7 +89,7 @@ test("Sandbox.reset() keeps the CPUID table and the memory", ({ sandbox }) => {
   expect(box.vcpu.getCpuid2()).toEqual(table);
 });
 
-test("a Sandbox without a table leaves the vCPU's CPUID table empty", ({ kvm }) => {
+test("a Sandbox without a CPUID table leaves the vCPU's CPUID table empty", ({ kvm }) => {
   using box = new Sandbox(kvm, { program: guest("real", (g) => g.sync(1).done()) });
   expect(box.vcpu.getCpuid2()).toEqual([]);
   expect(box.syncs()).toEqual([[1n]]);
@@ -119,7 +119,7 @@ describe("closing a Sandbox", () => {
     expect(kept.vm.closed).toBe(true);
   });
 
-  test("after its table was rejected is not needed: no descriptor is left open", ({ kvm }) => {
+  test("is not needed after its table was rejected: no descriptor is left open", ({ kvm }) => {
     const program = guest("real", (g) => g.done());
     const cpuid = [{ function: 0x8000_0008, eax: 49 << 8 }];
     const before = readdirSync("/proc/self/fd").length;

@@ -1,4 +1,4 @@
-/** Tools for tests of the addon: descriptors that are closed afterwards, and untyped calls. */
+/** Helpers for the tests of the addon: descriptors that are closed after a test, and untyped calls. */
 import { test } from "vitest";
 import { KVM_CREATE_VCPU, KVM_CREATE_VM } from "../../../lib/abi/generated/ioctls.ts";
 import type { Ioctl } from "../../../lib/abi/ioctl.ts";
@@ -15,12 +15,12 @@ import {
 /** The device that these tests open. */
 export const DEVICE: string = process.env["NODE_KVM_DEVICE"] ?? "/dev/kvm";
 
-/** Makes an untyped call with any receiver and any arguments. */
+/** Calls a function with any receiver and any arguments, without types. */
 export function call(target: unknown, method: string, ...args: readonly unknown[]): unknown {
   return borrow(target, method, target, ...args);
 }
 
-/** Calls `owner`'s method on another receiver. */
+/** Calls a method of `owner` with another object as `this`. */
 export function borrow(
   owner: unknown,
   method: string,
@@ -32,7 +32,7 @@ export function borrow(
   return Reflect.apply(found, receiver, args);
 }
 
-/** Formats a result: `-EINVAL`, a number, or `fd`. */
+/** Formats the result of a call as `-EINVAL`, as a number, or as `fd`. */
 export function said(answer: unknown): string {
   if (isRefusal(answer)) return `-${errnoName(answer.errno)}`;
   if (typeof answer !== "number") return "fd";
@@ -46,11 +46,11 @@ export function opened<T extends object>(answer: T | NativeRefusal | number): T 
   return answer;
 }
 
-/** Returns the bytes of 32-bit words. */
+/** Returns 32-bit words as bytes. */
 export const asBytes = (...words: readonly number[]): Uint8Array =>
   new Uint8Array(Uint32Array.from(words).buffer);
 
-/** Descriptors and mappings, closed together. */
+/** Owns descriptors and mappings that are closed together. */
 export class Bench {
   readonly #open: { close(): void }[] = [];
   readonly kvm: NativeFd = this.keep(opened(native().open(DEVICE)));
@@ -73,20 +73,20 @@ export class Bench {
     return this.keep(opened(native().mapAnonymous(length)));
   }
 
-  /** Maps the vCPU's kvm_run. */
+  /** Maps the kvm_run of a vCPU. */
   run(): NativeRun {
     const run = this.vcpu.mapRun(() => undefined);
     if (isRefusal(run)) throw new Error(`${run.call}: ${errnoName(run.errno)}`);
     return run;
   }
 
-  /** Closes everything in the order of creation, which is as safe as any other. */
+  /** Closes all objects in the order of creation; any order is safe. */
   close(): void {
     for (const handle of this.#open) handle.close();
   }
 }
 
-/** Defines a test that needs the device; it is skipped, with the reason, if the device cannot be opened. */
+/** Defines a test that needs the device; the test is skipped with a reason if the device cannot be opened. */
 export function deviceTest(
   claim: string,
   judge: (bench: Bench, skip: (reason: string) => never) => void,

@@ -1,5 +1,5 @@
 /**
- * Tests of the addon's classes: JavaScript cannot create objects of them, or call their methods on other objects.
+ * Tests of the addon's classes: JavaScript can neither create objects of them nor call their methods on other objects.
  */
 import { copyFileSync, mkdtempSync, rmSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -45,7 +45,7 @@ test("a failed construction does not change the native class", () => {
   expect(newMapping()).toBeInstanceOf(Mapping);
 });
 
-test("a native method is rejected on an object that only has the class's prototype", () => {
+test("a native method is rejected on an object that only inherits from the class's prototype", () => {
   const mapping = newMapping();
   const impostors = [
     Object.create(mapping),
@@ -60,7 +60,7 @@ test("a native method is rejected on an object that only has the class's prototy
   }
 });
 
-test("a native method is rejected on anything that is not an object of its class", () => {
+test("a native method is rejected on a value that is not an object of its class", () => {
   const mapping = newMapping();
   for (const receiver of [undefined, null, 1, 1n, "x", Symbol(), {}, [], globalThis]) {
     expect(() => borrow(mapping, "window", receiver, 0, 1)).toThrow("Illegal invocation");

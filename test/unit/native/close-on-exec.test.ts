@@ -1,4 +1,4 @@
-/** Tests that each descriptor is closed in child processes, if the addon or KVM has opened it. */
+/** Tests that each descriptor which the addon or KVM has opened is closed in child processes. */
 import { execFileSync } from "node:child_process";
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { expect, test } from "vitest";
@@ -16,7 +16,7 @@ import { asBytes, type Bench, DEVICE, deviceTest, opened, said } from "./bench.t
 const O_CLOEXEC = 0o2000000;
 const PAGE = 4096;
 
-/** Returns the file of a descriptor; undefined if it is closed, as the listing's own descriptor is. */
+/** Returns the file of a descriptor, or undefined if the descriptor is closed, as that of the directory listing is. */
 function fileOf(number: string): readonly string[] {
   try {
     return [readlinkSync(`/proc/self/fd/${number}`)];
@@ -33,13 +33,13 @@ const openFiles = (): ReadonlyMap<string, string> =>
     ),
   );
 
-/** Whether child processes inherit a descriptor, by its flags of open(2). */
+/** Returns whether child processes inherit a descriptor, from its flags of open(2). */
 function isInherited(number: string): boolean {
   const text = readFileSync(`/proc/self/fdinfo/${number}`, "latin1");
   return (Number.parseInt(/^flags:\t([0-7]+)$/m.exec(text)?.[1] ?? "", 8) & O_CLOEXEC) === 0;
 }
 
-/** Lists the files that `make` has opened, and whether child processes inherit each. */
+/** Lists the files that `make` has opened, and for each whether child processes inherit it. */
 function madeBy(make: () => { close(): void }): readonly (readonly [string, boolean])[] {
   const before = openFiles();
   const made = make();
@@ -101,7 +101,7 @@ deviceTest("a child process has no descriptor of KVM's or of guest memory", (ben
   const shared = native().mapMemfd(PAGE) as { close(): void };
   const inherited = execFileSync("ls", ["-l", "/proc/self/fd"], {
     encoding: "utf8",
-    stdio: ["ignore", "pipe", "ignore"], // The listing's own descriptor is closed.
+    stdio: ["ignore", "pipe", "ignore"], // The descriptor of the directory listing is closed.
   });
   for (const made of [...kept, shared]) made.close();
   expect(kept.length).toBeGreaterThan(2);

@@ -1,4 +1,4 @@
-/** Tests of descriptors: opening, closed ones, and that JavaScript never gets their numbers. */
+/** Tests of descriptors: opening, closing, and that JavaScript never gets descriptor numbers. */
 import { existsSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -16,7 +16,7 @@ import { native } from "../../../lib/native.ts";
 import { asBytes, call, DEVICE, deviceTest, opened, said } from "./bench.ts";
 
 const openFds = (): readonly string[] => readdirSync("/proc/self/fd");
-/** Memory slots have their own function. */
+/** Memory slots are set by a separate function. */
 const sendable = IOCTLS.filter(({ name }) => !name.startsWith("KVM_SET_USER_MEMORY_REGION"));
 
 test("native open() rejects a path that is not a string", () => {
@@ -34,7 +34,7 @@ test("native open() rejects a path that is not a string", () => {
   }
 });
 
-test("native open() rejects a path with NUL, and does not open the part before it", () => {
+test("native open() rejects a path with NUL, and does not open the file named by the part before NUL", () => {
   expect(said(native().open("/dev/kvm\0"))).toBe("-ENOENT");
   expect(said(native().open("/dev/null\0.kvm"))).toBe("-ENOENT");
 });
@@ -125,7 +125,7 @@ deviceTest("a statistics descriptor can be made and closed", (bench, skip) => {
   opened(stats).close();
 });
 
-/** A struct kvm_create_device with a number in the field that the kernel writes. */
+/** Returns a struct kvm_create_device with a number in the field that the kernel writes. */
 const device = (fd: number, flags: number): Uint8Array => asBytes(KVM_DEV_TYPE_VFIO, fd, flags);
 const fdField = (bytes: Uint8Array): number => new DataView(bytes.buffer).getInt32(4, true);
 

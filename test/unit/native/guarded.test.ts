@@ -1,4 +1,4 @@
-/** Tests of the copies of ioctl arguments: small ones are reused, large ones are unmapped after the call. */
+/** Tests of the copies of ioctl arguments: small copies are reused, large copies are unmapped after the call. */
 import { readFileSync } from "node:fs";
 import { expect } from "vitest";
 import { KVM_CLEAR_DIRTY_LOG } from "../../../lib/abi/generated/ioctls.ts";
@@ -22,8 +22,8 @@ function maps(): readonly Mapped[] {
 }
 
 /**
- * Finds an inaccessible page after a writable mapping of at least so many bytes: the end of a copy. Its start is
- * unknown, because the kernel joins it with a neighbour of the same access.
+ * Finds an inaccessible page that follows a writable mapping of at least this many bytes: the end of a copy. The start
+ * of the mapping is unknown, because the kernel joins the mapping with a neighbour of the same permissions.
  */
 function guarded(size: number): readonly number[] {
   const all = maps();
@@ -36,7 +36,7 @@ function guarded(size: number): readonly number[] {
     .map(({ end }) => end);
 }
 
-/** Passes a dirty bitmap of so many bytes, which the kernel may refuse; the copy is made before. */
+/** Passes a dirty bitmap of this many bytes; the kernel may refuse the bitmap, but the addon copies it before. */
 function send(bench: Bench, byteLength: number): void {
   const struct = new Uint8Array(KVM_CLEAR_DIRTY_LOG.size);
   bench.vm.ioctl(KVM_CLEAR_DIRTY_LOG.request, struct, false, [new Uint8Array(byteLength)]);

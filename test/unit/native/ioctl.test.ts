@@ -1,4 +1,7 @@
-/** Tests of the generic ioctl: which request accepts which argument. KVM's results are test/kvm. */
+/**
+ * Tests of the generic ioctl: the kind of argument that each request accepts. The tests in test/kvm judge KVM's
+ * results.
+ */
 import { expect } from "vitest";
 import {
   IOCTLS,
@@ -38,7 +41,7 @@ deviceTest("a request that is no 32-bit number is refused", ({ kvm }) => {
 });
 
 deviceTest("a request that KVM does not have is refused", ({ kvm }) => {
-  // TCGETS, FIONREAD, BLKROSET, and KVM's request numbers with other sizes.
+  // The requests are TCGETS, FIONREAD, BLKROSET, and KVM's request numbers with wrong sizes.
   for (const request of [0, 0x5401, 0x541b, 0x125d, 0xaeff, 0x4091ae82, 0xffff_ffff]) {
     expect(() => call(kvm, "ioctl", request)).toThrow("request: not a KVM ioctl of Linux 7.2");
   }
@@ -161,7 +164,7 @@ deviceTest("past the end the kernel meets an unmapped page: EFAULT", ({ kvm, vcp
   expect(said(vcpu.ioctl(KVM_SET_CPUID2.request, table(1, 0), true))).toBe("-EFAULT");
   expect(said(vcpu.ioctl(KVM_SET_CPUID2.request, table(256, 255), true))).toBe("-EFAULT");
   expect(said(vcpu.ioctl(KVM_SET_MSRS.request, asBytes(1, 0), true))).toBe("-EFAULT");
-  // The same for results: every kernel has more than one entry, and more than zero MSRs.
+  // Reading a list fails in the same way, because every kernel has more than one CPUID entry and more than zero MSRs.
   expect(said(kvm.ioctl(KVM_GET_SUPPORTED_CPUID.request, table(255, 1), true))).toBe("-EFAULT");
   expect(said(kvm.ioctl(KVM_GET_MSR_INDEX_LIST.request, asBytes(0xffff), true))).toBe("-EFAULT");
 });

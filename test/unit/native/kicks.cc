@@ -1,7 +1,7 @@
 // Kicks a simulated KVM_RUN, so that ThreadSanitizer checks kick.cc, vcpu_run.cc and thread.cc on
-// any host: `kicks 1000000`. It prints the errors, or the number of kicks. With `full` after the
-// number, the signal queue of this process is full. The same with the real KVM_RUN is
-// test/lifecycle/kicks.js. kicks.test.ts builds this program.
+// any host: `kicks 1000000`. The program prints the errors, or the number of kicks. With `full`
+// after the number, the signal queue of this process is full during the kicks.
+// test/lifecycle/kicks.js does the same with the real KVM_RUN. kicks.test.ts builds this program.
 #include <poll.h>
 #include <semaphore.h>
 #include <sys/resource.h>
@@ -27,7 +27,7 @@ namespace {
 using std::chrono::nanoseconds;
 using std::chrono::steady_clock;
 
-// After a lost kick the guest runs for this time.
+// If a kick was lost, the guest stops by itself after this time.
 constexpr nanoseconds kForever = std::chrono::seconds(20);
 
 [[noreturn]] void Fail(const char* what, int result) {
@@ -41,7 +41,7 @@ void Wait(sem_t* semaphore) {
   }
 }
 
-// From 1 ns to 2^bits ns; each order of magnitude is equally likely.
+// Returns a delay from 1 ns to 2^bits ns; every order of magnitude is equally likely.
 class Moments {
  public:
   explicit Moments(uint32_t seed) : bits_(seed) {}
@@ -114,7 +114,7 @@ int RunFor(Vcpu* vcpu, nanoseconds time, Moments* kick) {
   return vcpu->result;
 }
 
-// One vCPU with its own thread, and the threads that kick it.
+// A vCPU with a separate thread, and the threads that kick it.
 void KickOne(int kicks, uint32_t seed) {
   Moments moments(seed);
   Vcpu vcpu;
@@ -139,7 +139,7 @@ void KickOne(int kicks, uint32_t seed) {
   pthread_join(thread, nullptr);
 }
 
-// A worker in KVM_RUN on its own thread, woken as loop_watch.cc does.
+// A worker that runs KVM_RUN on a separate thread and is woken in the same way as in loop_watch.cc.
 void WakeOne(int wakes, uint32_t seed) {
   Vcpu vcpu;
   std::thread worker([&] {
@@ -166,8 +166,8 @@ void WakeOne(int wakes, uint32_t seed) {
 
 }  // namespace
 
-// Simulates KVM_RUN: it reads immediate_exit once, and no signal arrives between that and the
-// guest.
+// Simulates KVM_RUN: it reads immediate_exit once, and no signal arrives between this read and the
+// guest's start.
 int64_t node_kvm::CallWithInteger(int /*fd*/, uint32_t /*request*/, uint64_t /*argument*/) {
   sigset_t all;
   sigset_t before;

@@ -1,4 +1,4 @@
-/** Tests of racing kicks and wake-ups under sanitizers, without a device. The program is kicks.cc. */
+/** Tests of racing kicks and wake-ups under sanitizers, without a device. kicks.cc is the program of the tests. */
 import { execFile, spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -18,7 +18,7 @@ afterAll(() => rmSync(folder, { recursive: true }));
 /** Removes a preloaded sanitizer from the environment, because a compiler and other sanitizers fail with it. */
 const { LD_PRELOAD: _, ...env } = process.env;
 
-/** Returns why a program with this sanitizer cannot be built or run here; `undefined` if it can. */
+/** Returns the reason why a program with this sanitizer cannot be built or run here, or `undefined` if it can. */
 function problemWith(sanitizer: string): string | undefined {
   const source = join(folder, "nothing.cc");
   const program = join(folder, "nothing");

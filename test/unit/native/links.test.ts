@@ -46,7 +46,7 @@ import { type Bench, call, deviceTest, opened, said } from "./bench.ts";
 const linked = IOCTLS.filter(({ links }) => links !== undefined);
 const plainStruct = IOCTLS.filter(({ links, kind }) => links === undefined && kind === "plain");
 
-/** A slot of 128 pages with dirty logging; its bitmap has 16 bytes. */
+/** A slot of 128 pages with dirty logging, so its dirty bitmap has 16 bytes. */
 function loggingSlot({ vm, map }: Bench, bench: Bench): void {
   const memory = map.call(bench, 128 * 4096);
   vm.setUserMemoryRegion(0, KVM_MEM_LOG_DIRTY_PAGES, 0n, 128n * 4096n, memory, 0n);
@@ -93,7 +93,7 @@ deviceTest("an address or descriptor that JavaScript writes never reaches the ke
   const bytes = encode(DirtyLog, { slot: 0, dirtyBitmap: 0xdead_b000n });
   expect(said(bench.vm.ioctl(KVM_GET_DIRTY_LOG.request, bytes))).toBe("-EFAULT");
   expect(read(DirtyLog, bytes).dirtyBitmap).toBe(0xdead_b000n);
-  // 0, 1 and 2 are open here, and none of them is tested for being an eventfd.
+  // Descriptors 0, 1 and 2 are open in this process, but the kernel must not get one of them as an eventfd.
   const ours = encode(Irqfd, { fd: 0, gsi: 1 });
   expect(said(bench.vm.ioctl(KVM_IOEVENTFD.request, encode(Ioeventfd, { fd: 0, len: 4 })))).toBe(
     "-EBADF",
@@ -218,7 +218,7 @@ deviceTest("a getter may issue another ioctl, and the first one's bytes are its 
   const links = [new Uint8Array(8).fill(0xff), new Uint8Array(8)];
   Object.defineProperty(links, 1, {
     get: () => {
-      // A larger argument, whose further bytes would be addresses in the filter.
+      // If the first ioctl shared this larger argument's buffer, the filter would treat the further bytes as addresses.
       const table = new Uint8Array(8 + 40 * 256).fill(0x11);
       new DataView(table.buffer).setUint32(0, 256, true);
       bench.vcpu.ioctl(KVM_SET_CPUID2.request, table);

@@ -1,4 +1,4 @@
-/** Which file is loaded as the addon, and the errors of loading it: each cause has its own sentence. */
+/** Tests of finding and loading the addon's file: each cause of an error has a separate sentence. */
 import { execFileSync, spawnSync } from "node:child_process";
 import {
   copyFileSync,
@@ -23,7 +23,10 @@ const ADDON = createRequire(import.meta.url).resolve("../../../build/Release/nod
 
 const DIST = join(import.meta.dirname, "../../../dist");
 
-/** Prints the addon's file that was loaded, or the message of the error. `before` is run before the import. */
+/**
+ * Prints the path of the addon's file that was loaded, or the message of the error. The code in `before` runs before
+ * the import.
+ */
 function printed(dist: string, env: Readonly<Record<string, string>>, before = ""): string {
   const index = pathToFileURL(join(dist, "index.js"));
   const program = `
@@ -54,7 +57,7 @@ function written(name: string, bytes: Uint8Array | string): string {
 const addon = readFileSync(ADDON);
 
 describe("an addon file that", () => {
-  test("does not exist is reported with the variable that names it", () => {
+  test("does not exist is reported with the variable that contains its path", () => {
     const file = join(folder, "missing.node");
     expect(failure(file)).toBe(
       `node-kvm's addon could not be loaded (${file}): NODE_KVM_ADDON names this file, which does not exist`,
@@ -68,7 +71,7 @@ describe("an addon file that", () => {
     ["was cut in its header", addon.subarray(0, 19)],
     ["was cut in the middle", addon.subarray(0, 30_000)],
     ["lacks its last byte", addon.subarray(0, -1)],
-  ])("%s is damaged", (name, bytes) => {
+  ])("%s is reported as damaged", (name, bytes) => {
     const message = failure(written(`${name.replaceAll(" ", "-")}.node`, bytes));
     expect(message).toMatch(/the file is damaged/);
     expect(message).not.toContain("not exist");
@@ -77,7 +80,7 @@ describe("an addon file that", () => {
   test.each([
     ["aarch64", 18, 183],
     ["i386", 18, 3],
-  ])("was built for %s is reported as one for another architecture", (name, offset, machine) => {
+  ])("was built for %s is reported as a file for another architecture", (name, offset, machine) => {
     const bytes = Buffer.from(addon);
     bytes.writeUInt16LE(machine, offset);
     expect(failure(written(`${name}.node`, bytes))).toContain(
@@ -85,7 +88,7 @@ describe("an addon file that", () => {
     );
   });
 
-  test("was built for musl is reported as one for another C library", ({ skip }) => {
+  test("was built for musl is reported as a file for another C library", ({ skip }) => {
     skip(spawnSync("cc", ["--version"]).status !== 0, "there is no cc");
     const [libc, file] = [join(folder, "libc.so"), join(folder, "musl.node")];
     const shared = ["-shared", "-nostdlib", "-x", "c", "/dev/null", "-x", "none"];
@@ -97,7 +100,7 @@ describe("an addon file that", () => {
   test.each([
     ["other", "module.exports = {};"],
     ["older", "module.exports = { mapAnonymous() {} };"],
-  ])("is %s is reported as not this addon", (name, text) => {
+  ])("is %s is reported as a file that is not this addon", (name, text) => {
     expect(failure(written(`${name}.cjs`, text))).toContain(
       "the file is a module, but not this addon",
     );
@@ -112,7 +115,7 @@ describe("an addon file that", () => {
     );
   });
 
-  test("exists is loaded, also under another name", () => {
+  test("exists is loaded, even under another name", () => {
     const copy = join(folder, "copy.node");
     copyFileSync(ADDON, copy);
     expect(failure(copy)).toBe(copy);
@@ -134,29 +137,29 @@ describe("the package, once installed,", () => {
     return place;
   }
 
-  test("loads the prebuilt addon for glibc, and not the one for musl", () => {
+  test("loads the prebuilt addon for glibc, and not that for musl", () => {
     const place = installed("prebuilt", { [PREBUILT]: addon, [MUSL]: "" });
     expect(printed(join(place, "dist"), {})).toBe(join(place, PREBUILT));
   });
 
-  test("loads the addon in build/ before the prebuilt one", () => {
+  test("loads the addon in build/ and not the prebuilt addon", () => {
     const place = installed("built", { [BUILT]: addon, [PREBUILT]: "" });
     expect(printed(join(place, "dist"), {})).toBe(join(place, BUILT));
   });
 
-  test("reports a damaged addon in build/, and does not load another one instead", () => {
+  test("reports a damaged addon in build/, and does not load another addon instead", () => {
     const place = installed("damaged", { [BUILT]: "", [PREBUILT]: addon });
     expect(printed(join(place, "dist"), {})).toContain(
       `(${join(place, BUILT)}): the file is damaged`,
     );
   });
 
-  test("loads the addon that NODE_KVM_ADDON names, and not the one in build/ or the prebuilt one", () => {
+  test("loads the addon that NODE_KVM_ADDON names, and neither that in build/ nor the prebuilt addon", () => {
     const place = installed("named", { [BUILT]: "", [PREBUILT]: "" });
     expect(printed(join(place, "dist"), { NODE_KVM_ADDON: ADDON })).toBe(ADDON);
   });
 
-  test("without an addon reports the places that it has searched", () => {
+  test("reports the searched paths if it has no addon", () => {
     const place = installed("without", { [MUSL]: addon });
     expect(printed(join(place, "dist"), {})).toBe(
       `node-kvm's addon could not be loaded (${place}): neither ${BUILT} nor ${PREBUILT} exists ` +
@@ -168,7 +171,7 @@ describe("the package, once installed,", () => {
     ["darwin", "arm64"],
     ["win32", "x64"],
     ["linux", "arm64"],
-  ])("on %s %s loads no addon, and reports the required system", (platform, arch) => {
+  ])("loads no addon on %s %s, and reports the required system", (platform, arch) => {
     const fake = `
       Object.defineProperty(process, "platform", { value: ${JSON.stringify(platform)} });
       Object.defineProperty(process, "arch", { value: ${JSON.stringify(arch)} });

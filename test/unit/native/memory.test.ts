@@ -44,7 +44,7 @@ test("native mapping rejects a path or an offset of a wrong type", () => {
   }
 });
 
-test("a native error has the name of the failed call", () => {
+test("a native error contains the name of the failed call", () => {
   expect(native().mapFile("/nowhere", 0)).toEqual({ call: "open", errno: 2 });
   expect(native().mapFile("/", 0)).toEqual({ call: "mmap", errno: 19 });
   expect(native().mapMemfd(0)).toEqual({ call: "mmap", errno: 22 });
@@ -86,7 +86,7 @@ test.each([
   ["a part of a page", 100],
   ["2 MiB and a page", 2 ** 21 + PAGE],
 ])("the page after a mapping of %s is not accessible", (_, length) => {
-  // Several mappings, because the page after the first may be the guard page of a thread.
+  // The test creates several mappings, because the page after the first may be the guard page of a thread.
   const mappings = [1, 2, 3].map(() => opened(native().mapMemfd(length) as NativeMapping));
   const all = maps();
   const behind = all.flatMap(([, end, , name], at) =>
@@ -178,7 +178,7 @@ test("a closed native mapping has no window, and can be closed again", () => {
   expect(() => mapping.window(0, 1)).toThrow("window: the mapping is closed");
 });
 
-test("closing a native mapping frees its memory at once, even if a view of it is referenced", () => {
+test("closing a native mapping frees its memory at once, even if a view of the memory is still referenced", () => {
   const mapping = map(GIB / 8);
   const view = new Uint8Array(mapping.window(0, GIB / 8)).fill(1);
   const before = process.memoryUsage.rss();
@@ -187,7 +187,7 @@ test("closing a native mapping frees its memory at once, even if a view of it is
   expect(view).toHaveLength(0);
 });
 
-test("a thread that writes to a native mapping while it is closed does not crash the process", async () => {
+test("a thread that writes to a native mapping while the mapping is closed does not crash the process", async () => {
   const mapping = map(GIB / 8);
   const job = promisify(randomFill)(new Uint8Array(mapping.window(0, GIB / 8)));
   mapping.close();

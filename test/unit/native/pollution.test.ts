@@ -6,13 +6,13 @@ import { deviceTest } from "./bench.ts";
 
 const ADDON = process.env["NODE_KVM_ADDON"] ?? "../../../build/Release/node_kvm.node";
 
-test("the test reads the names from the native sources: exports, methods, links, refusals and members of a vCPU", () => {
+test("the test finds the names in the native sources: exports, methods, links, refusals and members of a vCPU", () => {
   const some = ["open", "window", "ioctl", "memory", "offset", "links", "call", "errno"];
   const ofRun = ["bytes", "token", "run", "start", "kick", "history", "setFilter"];
   expect(propertyNames()).toEqual(expect.arrayContaining([...some, ...ofRun]));
 });
 
-test("a polluted prototype throws, so that the test detects the use of an inherited property", () => {
+test("using an inherited property of the polluted prototype throws, so that the test detects it", () => {
   expect(() => polluted(() => Reflect.get({}, "errno"))).toThrow("Object.prototype was used");
   expect(() => polluted(() => Reflect.set({}, "bytes", 1))).toThrow("Object.prototype was used");
   expect("errno" in {}).toBe(false);

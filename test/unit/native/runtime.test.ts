@@ -2,7 +2,7 @@
 import { expect, test } from "vitest";
 import { isRefusal, runtimeProblem } from "../../../lib/native.ts";
 
-test("the Node that runs this test can load the addon", () => {
+test("the Node version that runs this test can load the addon", () => {
   expect(runtimeProblem(process.versions)).toBeUndefined();
 });
 
@@ -21,7 +21,7 @@ test("a runtime that does not state its Node-API version may load the addon", ()
   expect(runtimeProblem({ deno: "2.5.0" })).toBeUndefined();
 });
 
-test("a native refusal is recognised by its own errno, not by an inherited one", () => {
+test("a native refusal is recognised by its own property errno, but not by an inherited property", () => {
   expect(isRefusal({ call: "mmap", errno: 22 })).toBe(true);
   expect(isRefusal(Object.create({ errno: 22 }))).toBe(false);
   for (const other of [null, undefined, 0, -22, "errno", {}]) expect(isRefusal(other)).toBe(false);

@@ -1,4 +1,4 @@
-/** Tests of the addon's watch of an eventfd: its calls, its errors, and closing. They need no KVM. */
+/** Tests of the addon's watch of an eventfd: calls of its function, errors, and closing. The tests need no KVM. */
 import { setImmediate as turn } from "node:timers/promises";
 import { describe, expect, onTestFinished, test, vi } from "vitest";
 import { type NativeHostFile, native } from "../../../lib/native.ts";
@@ -10,7 +10,7 @@ function eventfd(initval = 0): NativeHostFile {
   return file;
 }
 
-/** Waits for a few turns of the event loop, in which it polls its files. */
+/** Waits for a few turns of the event loop, in which the loop polls its descriptors. */
 async function turns(): Promise<void> {
   for (let i = 0; i < 4; i += 1) await turn();
 }

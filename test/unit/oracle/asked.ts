@@ -1,4 +1,7 @@
-/** Arguments for rules of the oracle, and the verdict of the first rule that an argument breaks. */
+/**
+ * Helpers for the tests of the oracle: arguments for rules, and the verdict of the first rule that an argument
+ * violates.
+ */
 import { Sregs2 } from "../../../lib/abi/generated/structs.ts";
 import { encode, read, type StructInput } from "../../../lib/abi/struct.ts";
 import { type CpuidEntry2, type CpuidFieldName, CpuidTable } from "../../../lib/cpuid/index.ts";
@@ -6,7 +9,7 @@ import { apply, type MsrAccess, type Rules, type RuleVerdict } from "../../../li
 
 export const bit = (n: number): bigint => 1n << BigInt(n);
 
-/** Indexed leaves have their flag, as KVM requires. */
+/** The entries of indexed leaves have the flag that KVM requires. */
 const LEAVES: readonly Pick<CpuidEntry2, "function" | "index" | "flags" | "eax">[] = [
   { function: 0x1, index: 0, flags: 0, eax: 0 },
   { function: 0x7, index: 0, flags: 1, eax: 1 },
@@ -19,17 +22,17 @@ const LEAVES: readonly Pick<CpuidEntry2, "function" | "index" | "flags" | "eax">
   { function: 0x8000_0021, index: 0, flags: 0, eax: 0 },
 ];
 
-/** Makes a table with these features and 40 bits of physical address. */
+/** Creates a CPUID table with these features and 40 bits of physical address. */
 export function tableWith(...names: readonly CpuidFieldName[]): CpuidTable {
   return CpuidTable.from(LEAVES).with(Object.fromEntries(names.map((name) => [name, 1])));
 }
 
 export const EMPTY: CpuidTable = CpuidTable.from([]);
 
-/** Makes special registers that are 0 except for these fields. */
+/** Creates special registers that are 0 except for these fields. */
 export const sregs2 = (fields: StructInput<Sregs2>): Sregs2 => read(Sregs2, encode(Sregs2, fields));
 
-/** Applies every rule, and returns the name and verdict of each that the argument breaks. */
+/** Applies every rule, and returns the name and the verdict of each rule that the argument violates. */
 export function broken<Asked, Finding>(
   rules: Rules<Asked, Finding>,
   asked: Asked,
@@ -40,7 +43,7 @@ export function broken<Asked, Finding>(
   });
 }
 
-/** An access of which nothing else is known. */
+/** An access to an MSR without any evidence. */
 export const access = (index: number, more: Partial<MsrAccess> = {}): MsrAccess => ({
   index,
   table: undefined,

@@ -1,4 +1,4 @@
-/** Claims about the rules for special registers: which rule an argument breaks, and the finding. */
+/** Tests of the oracle's rules for special registers: the rule that an argument violates, and the finding. */
 import { describe, expect, test } from "vitest";
 import type { Sregs2 } from "../../../lib/abi/generated/structs.ts";
 import type { StructInput } from "../../../lib/abi/struct.ts";
@@ -85,7 +85,7 @@ describe("the oracle judges special registers that break one rule", () => {
     expect(judge(fields)).toEqual([[rule, { is: "refused", finding }]]);
   });
 
-  test("and is undecided about EFER.LMSLE, because few hosts have it", () => {
+  test("but is undecided about EFER.LMSLE, because only few hosts support it", () => {
     expect(judge({ efer: bit(13) })).toEqual([
       ["EFER.LMSLE", { is: "undecided", finding: { kind: "lmsle" } }],
     ]);
@@ -113,12 +113,12 @@ test.each([
   expect(judge(fields)).toEqual([]);
 });
 
-test("without a CPUID table, the oracle knows no physical address width", () => {
+test("the oracle does not know the physical address width if there is no CPUID table", () => {
   expect(judge({ ...LONG, cr3: bit(63) }, {})).toEqual([]);
   expect(judge({ apicBase: bit(63) }, {})).toEqual([]);
 });
 
-test("in the oracle, CR3 may have the bits of LAM only with its feature", () => {
+test("in the oracle, CR3 may have the bits of LAM only if the table has LAM", () => {
   const asked = { ...LONG, cr3: 3n << 61n };
   expect(judge(asked, { table: tableWith("lm") }).map(([rule]) => rule)).toEqual(["mode"]);
 });
@@ -129,7 +129,7 @@ describe("the oracle's rules for bits that need a feature", () => {
     ["EFER", EFER_BITS],
   ] as const;
 
-  test("cover these bits of CR4 and EFER", () => {
+  test("apply to exactly these bits of CR4 and EFER", () => {
     const written = registers.map(([, bits]) =>
       Object.entries(bits)
         .map(([n, [name, ...features]]) => `${n} ${name} ${features.join(" ")}`.trim())
@@ -165,7 +165,7 @@ describe("the oracle's rules for bits that need a feature", () => {
     expect(cr4(12, tables)).toEqual([["CR4", { is: "refused", finding: finding(cause) }]]);
   });
 
-  test("are undecided for a vCPU without a table, because older kernels do not check it", () => {
+  test("are undecided for a vCPU without a table, because older kernels do not check the bits", () => {
     expect(cr4(12, { table: EMPTY })).toEqual([
       ["CR4 without a table", { is: "undecided", finding: finding("no-table") }],
     ]);
@@ -178,12 +178,12 @@ describe("the oracle's rules for bits that need a feature", () => {
     expect(cr4(15, {})).toEqual([["CR4", { is: "refused", finding: reserved }]]);
   });
 
-  test("exclude no bit if the tables are unknown", () => {
+  test("refuse no bit if the tables are unknown", () => {
     expect(cr4(12, {})).toEqual([]);
     expect(cr4(12, { table: tableWith("la57"), supported: tableWith("la57") })).toEqual([]);
   });
 
-  test("accept a bit with one of its two features", () => {
+  test("accept a bit that needs one of two features if the table has one of them", () => {
     expect(cr4(23, { table: tableWith("ibt"), supported: tableWith("cet_ss") })).toEqual([]);
   });
 
@@ -191,7 +191,7 @@ describe("the oracle's rules for bits that need a feature", () => {
     expect(cr4(5, { table: EMPTY, supported: EMPTY })).toEqual([]);
   });
 
-  test("are undecided about EFER, because older kernels do not check it", () => {
+  test("are undecided about EFER, because older kernels do not check EFER", () => {
     const [found] = judge({ efer: bit(12) }, { table: tableWith() });
     expect(found?.[0]).toBe("EFER");
     expect(found?.[1].is).toBe("undecided");

@@ -1,4 +1,4 @@
-/** Claims about the rules for MSRs: which rule an access breaks, and the finding. */
+/** Tests of the oracle's rules for MSRs: the rule that an access violates, and the finding. */
 import { describe, expect, test } from "vitest";
 import { MSRS } from "../../../lib/abi/msrs.ts";
 import { type CpuidFieldName, CpuidTable } from "../../../lib/cpuid/index.ts";
@@ -9,7 +9,7 @@ const ALL = bit(64) - 1n;
 const judge = (index: number, data?: bigint, more: Partial<MsrAccess> = {}) =>
   broken(MSR_RULES, access(index, { data, ...more }));
 
-/** The access breaks one rule, and the evidence proves it. */
+/** The expected result if the access violates one rule, and the evidence proves the violation. */
 const one = (rule: string, finding: object) => [[rule, { is: "refused", finding }]];
 const maybe = (rule: string, finding: object) => [[rule, { is: "undecided", finding }]];
 const reserved = (value: bigint, ...bits: readonly number[]) => ({
@@ -28,7 +28,7 @@ const forbidden = (value: bigint, bits: readonly number[], allowed: bigint, allo
 describe("the memory types that the oracle accepts", () => {
   const BYTE = Array.from({ length: 256 }, (_, type) => type);
 
-  test("are six in IA32_PAT", () => {
+  test("are six types in IA32_PAT", () => {
     const accepted = BYTE.filter((type) => judge(MSRS.MSR_IA32_CR_PAT, BigInt(type)).length === 0);
     expect(accepted).toEqual([0, 1, 4, 5, 6, 7]);
   });
@@ -45,7 +45,7 @@ describe("the memory types that the oracle accepts", () => {
     MSRS.MSR_MTRRfix4K_E8000,
     MSRS.MSR_MTRRfix4K_F0000,
     MSRS.MSR_MTRRfix4K_F8000,
-  ])("are five in the fixed MTRR %i", (index) => {
+  ])("are five types in the fixed MTRR %i", (index) => {
     const accepted = BYTE.filter((type) => judge(index, BigInt(type)).length === 0);
     expect(accepted).toEqual([0, 1, 4, 5, 6]);
   });
@@ -60,7 +60,7 @@ describe("the memory types that the oracle accepts", () => {
     expect(judge(MSRS.MSR_MTRRfix64K_00000)).toEqual([]);
   });
 
-  test("are five in the default type, beside two flags", () => {
+  test("are five types in the default type, with two flags", () => {
     const index = MSRS.MSR_MTRRdefType;
     expect(judge(index, 0xc06n)).toEqual([]);
     expect(judge(index, 0xc07n)).toEqual(one("value", { kind: "memory-type", type: 7 }));
@@ -96,7 +96,7 @@ describe("in the oracle, a variable MTRR", () => {
     expect(variable(index, data)).toEqual([]);
   });
 
-  test("has no known width without a table, and no value in a read", () => {
+  test("has no known address width without a table, and a read has no value to check", () => {
     expect(judge(FIRST, bit(63))).toEqual([]);
     expect(judge(FIRST)).toEqual([]);
   });
@@ -138,7 +138,7 @@ describe("the oracle's rules for the value of an MSR", () => {
     },
   );
 
-  test("accept the bits of EFER that KVM supports, whatever the table has", () => {
+  test("accept the bits of EFER that KVM supports, for any table", () => {
     const bits = [{ bit: 12, name: "SVME", cause: "unsupported", features: ["svm"] }];
     const evidence = { table: tableWith("svm"), supported: tableWith() };
     expect(judge(MSRS.MSR_EFER, bit(12), evidence)).toEqual(
@@ -164,7 +164,7 @@ describe("the oracle's rules for the value of an MSR", () => {
     [0x6874_7541, undefined],
     [0x6f67_7948, undefined],
     [1, "undecided"],
-  ])("know a high half of TSC_AUX for the vendor %i: %s", (ebx, is) => {
+  ])("judge the high half of TSC_AUX by the vendor %i: %s", (ebx, is) => {
     const table = CpuidTable.from([{ function: 0, ebx }]);
     const found = judge(MSRS.MSR_TSC_AUX, bit(32), { table });
     expect(found).toEqual(
@@ -192,7 +192,7 @@ describe("in the oracle, an MSR that cannot be read", () => {
     ["feature of the MSR", { is: "undecided", finding: { kind: "no-feature-of-msr" } }],
   ];
 
-  test("may be unknown to KVM, or lack its feature", () => {
+  test("may be unknown to KVM, or its feature may be missing", () => {
     expect(judge(0xdead, 1n, { current: "unreadable" })).toEqual(unknown);
     expect(judge(0xdead, undefined, { current: "unreadable" })).toEqual(unknown);
     expect(judge(0xdead, 1n, { current: 0n })).toEqual([]);
@@ -212,7 +212,9 @@ describe("in the oracle, a feature MSR", () => {
   const VMX = { table: tableWith("vmx"), supported: tableWith("vmx") };
   const bits = (extra: readonly number[], absent: readonly number[], value: bigint) =>
     one("bits of a feature MSR", { kind: "feature-msr-bits", extra, absent, value });
-  /** KVM's value has bits 0, 1, 32 and 33; the argument lacks bits 0 and 32, and has 2 and 34 beside. */
+  /**
+   * KVM's value has bits 0, 1, 32 and 33; the argument does not have bits 0 and 32, and has bits 2 and 34 in addition.
+   */
   const OWN = bit(0) | bit(1) | bit(32) | bit(33);
   const SENT = bit(1) | bit(2) | bit(33) | bit(34);
 
@@ -234,7 +236,7 @@ describe("in the oracle, a feature MSR", () => {
   });
 
   test.each([MSRS.MSR_IA32_PERF_CAPABILITIES, MSRS.MSR_AMD64_DE_CFG])(
-    "of another kind, %i, has at most the bits of KVM's value",
+    "of another kind, %i, may have only bits of KVM's value",
     (index) => {
       const table = tableWith("pdcm");
       expect(judge(index, SENT, { table, featureValue: OWN })).toEqual(bits([2, 34], [], OWN));
@@ -242,7 +244,7 @@ describe("in the oracle, a feature MSR", () => {
   );
 
   test.each([MSRS.MSR_IA32_VMX_BASIC, MSRS.MSR_IA32_VMX_MISC, MSRS.MSR_IA32_ARCH_CAPABILITIES])(
-    "%i may have any bits if KVM's value is unknown",
+    "%i is not compared with KVM's value",
     (index) => {
       const table = tableWith("vmx", "arch_capabilities");
       expect(judge(index, SENT, { table, featureValue: OWN })).toEqual([]);
@@ -272,7 +274,7 @@ describe("in the oracle, a feature MSR", () => {
   test.each([
     [MSRS.MSR_IA32_ARCH_CAPABILITIES, "arch_capabilities"],
     [MSRS.MSR_IA32_PERF_CAPABILITIES, "pdcm"],
-  ] as const)("%i needs %s on some kernels", (index, feature) => {
+  ] as const)("%i needs the feature %s on some kernels", (index, feature) => {
     expect(judge(index, 0n, { table: tableWith() })).toEqual(
       maybe("feature not in CPUID", { kind: "missing-feature", feature, by: "vcpu" }),
     );
@@ -299,7 +301,7 @@ describe("in the oracle, a feature MSR", () => {
     expect(rules).not.toContain("after a run");
   });
 
-  test("is distinct from other MSRs, which can change after the guest was entered", () => {
+  test("differs from other MSRs, which can change after the guest was entered", () => {
     expect(judge(MSRS.MSR_IA32_SYSENTER_CS, 1n, { current: 3n, hasEntered: true })).toEqual([]);
   });
 
@@ -310,7 +312,7 @@ describe("in the oracle, a feature MSR", () => {
     );
   });
 
-  test("that KVM lacks because a CPUID feature is missing is not called unknown", () => {
+  test("is not reported as unknown if KVM does not have it because a CPUID feature is missing", () => {
     const rules = judge(MSRS.MSR_IA32_PERF_CAPABILITIES, 1n, {
       table: tableWith(),
       featureValue: "none",
@@ -388,7 +390,7 @@ describe("in the oracle, the MSRs of an Intel PMU", () => {
     expect([first - 1, first, last, last + 1].map(has)).toEqual([false, true, true, false]);
   });
 
-  test("need a PMU in KVM and in the vCPU's table", () => {
+  test("need a PMU both in KVM and in the vCPU's table", () => {
     const index = MSRS.MSR_IA32_PMC0;
     const none = (by: string) => one("no PMU", { kind: "no-pmu", by });
     const counter = maybe("counter that the PMU lacks", { kind: "no-pmu-counter" });
@@ -463,7 +465,7 @@ describe("in the oracle, one of KVM's own MSRs,", () => {
     [POLL, 1n, ["kvm_poll_control"]],
     [INT, 0xcn, ["kvm_async_pf_int"]],
     [MIGRATION, 0n, ["kvm_migration_control"]],
-  ])("%i = %i, needs %j where KVM enforces features", (index, data, features) => {
+  ])("%i = %i, needs the feature %j if KVM enforces features", (index, data, features) => {
     const finding = { kind: "missing-pv-features", features };
     expect(judge(index, data, { table: EMPTY })).toEqual(
       maybe("KVM feature not in CPUID", finding),
@@ -471,7 +473,7 @@ describe("in the oracle, one of KVM's own MSRs,", () => {
   });
 });
 
-test("without evidence, the oracle's MSR rules reject an access only for its value", () => {
+test("without evidence, the oracle's MSR rules reject an access only because of its value", () => {
   const indices = Object.values(MSRS);
   const refusedReads = indices.flatMap((index) =>
     judge(index).filter(([, { is }]) => is === "refused"),

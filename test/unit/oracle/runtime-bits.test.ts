@@ -1,4 +1,4 @@
-/** Claims about the bits of a CPUID table that KVM sets itself. */
+/** Tests of the oracle's list of CPUID bits that KVM sets itself. */
 import { expect, test } from "vitest";
 import { type CpuidFieldValuesInput, CpuidTable, diff, fields } from "../../../lib/cpuid/index.ts";
 import { isOwned, KVM_OWNED } from "../../../lib/oracle/index.ts";
@@ -23,7 +23,7 @@ test.each<CpuidFieldValuesInput>([{ avx2: 1 }, { xsave_sz_max: 1 }, { kvm_steal_
   },
 );
 
-/** Returns whether each change of one entry, in a table with KVM's signature, is of a bit that KVM owns. */
+/** Returns whether every changed bit of one entry, in a table with KVM's signature, is a bit that KVM sets itself. */
 const ownedIn = (fn: number, index: number, registers: object): readonly boolean[] => {
   const signature = { function: 0x40000000, ebx: 0x4b4d564b, ecx: 0x564b4d56, edx: 0x4d };
   const before = CpuidTable.from([signature, { function: fn, index, flags: 1 }]);
@@ -46,7 +46,7 @@ test.each([
   expect(ownedIn(fn, index, registers)).toEqual([false]);
 });
 
-test("in the oracle's list, KVM owns no entry, no order and no flags", () => {
+test("in the oracle's list, KVM owns no whole entry, no order and no flags", () => {
   const changes = diff(
     supported,
     CpuidTable.from([...supported].reverse())

@@ -1,4 +1,4 @@
-/** Claims about what KVM_SET_CPUID2 accepts, before and after the first entry to the guest. */
+/** Tests of the oracle's rules for KVM_SET_CPUID2, before and after the first entry to the guest. */
 import { describe, expect, test } from "vitest";
 import type { CpuidEntry2Input } from "../../../lib/cpuid/index.ts";
 import {
@@ -25,14 +25,14 @@ const width = (bits: number): CpuidEntry2Input => ({
 const judge = (errno: keyof typeof SET_CPUID_RULES, more: Partial<SetCpuidAsked>) =>
   broken(SET_CPUID_RULES[errno], ask(more));
 
-test("in the oracle, KVM_SET_CPUID2 returns E2BIG in one place, so that the count is proven to be the cause", () => {
+test("in the oracle, KVM returns E2BIG for KVM_SET_CPUID2 in one place only, so the count is the proven cause", () => {
   const finding = { kind: "too-many-entries", nent: 300, most: 256 };
   expect(judge("E2BIG", { nent: 300 })).toEqual([["too many entries", { is: "refused", finding }]]);
   expect(judge("E2BIG", {})).toEqual([]);
   expect(SET_CPUID_RULES.E2BIG["too many entries"]?.isOnlySource).toBe(true);
 });
 
-test("in the oracle, KVM_SET_CPUID2 returns EFAULT for a count beyond the entries", () => {
+test("in the oracle, KVM_SET_CPUID2 returns EFAULT if the count is larger than the number of entries", () => {
   const entries = [{ function: 0 }];
   const finding = { kind: "missing-entries", nent: 2, sent: 1 };
   expect(judge("EFAULT", { nent: 2, entries })).toEqual([
@@ -69,18 +69,18 @@ describe("in the oracle, EINVAL of KVM_SET_CPUID2 before the guest was entered",
   test.each([
     ["the first of two leaves", [width(49), width(48)]],
     ["a leaf with an index", [{ ...width(49), index: 7, flags: 1 }]],
-  ])("has its cause in %s", (_, entries) => {
+  ])("is caused by %s", (_, entries) => {
     const finding = { kind: "virtual-address-width", width: 49, allowed: [0, 48, 57] };
     expect(judge("EINVAL", { entries })).toEqual([["address width", { is: "refused", finding }]]);
   });
 
-  test("does not mean a table without leaf 0x80000008, nor a second one", () => {
+  test("is not caused by a table without leaf 0x80000008, nor by a second leaf 0x80000008", () => {
     expect(judge("EINVAL", { entries: [] })).toEqual([]);
     expect(judge("EINVAL", { entries: [width(48), width(49)] })).toEqual([]);
     expect(judge("EINVAL", {})).toEqual([]);
   });
 
-  test("is not judged after the entry, when KVM compares the tables", () => {
+  test("is not judged after the first entry, when KVM compares the tables", () => {
     expect(judge("EINVAL", { entries: [width(49)], hasEntered: true })).toEqual([]);
     expect(judge("EINVAL", { entries: [width(49)], hasEntered: false })).toHaveLength(1);
   });
@@ -91,7 +91,7 @@ describe("in the oracle, EINVAL of KVM_SET_CPUID2 after a run", () => {
   const leaf7 = { function: 7, flags: 1, ebx: 1 };
   const ran = { hasRun: true, hasEntered: true, given: [leaf1, leaf7] };
 
-  test("means a change of the table, and the findings are the changes that KVM did not make itself", () => {
+  test("means that the table changed, and the findings are the changes that KVM did not make itself", () => {
     const entries = [
       { ...leaf1, ecx: 0 },
       { ...leaf7, ebx: 0 },

@@ -1,4 +1,4 @@
-/** Claims about rules and verdicts, and the rows that every table of rules has. */
+/** Tests of the oracle's rules and verdicts, and of properties of every table of rules. */
 import { expect, test } from "vitest";
 import { bitsOf, forbiddenBits, hasBit, reservedBits } from "../../../lib/oracle/bits.ts";
 import {
@@ -18,7 +18,7 @@ import {
 } from "../../../lib/oracle/index.ts";
 import { refused, undecided, verdictIf } from "../../../lib/oracle/verdict.ts";
 
-test("a verdict of the oracle has at least one finding", () => {
+test("a verdict of the oracle without a finding is undefined", () => {
   expect([refused(1), undecided(1)]).toEqual([
     { is: "refused", finding: 1 },
     { is: "undecided", finding: 1 },
@@ -30,11 +30,11 @@ test.each([
   [true, { is: "refused", finding: 1 }],
   [undefined, { is: "undecided", finding: 1 }],
   [false, undefined],
-])("a condition that is %s makes the oracle's verdict %o", (condition, verdict) => {
+])("for a condition that is %s, the oracle's verdict is %o", (condition, verdict) => {
   expect(verdictIf(condition, 1)).toEqual(verdict);
 });
 
-test("a rule of the oracle that only some kernels have is undecided for an unknown kernel", () => {
+test("a rule that only some kernels have is undecided for an unknown kernel", () => {
   const rule: Rule<number, number> = { source: "a.c:f", judge: (n) => refused(n || undefined) };
   expect(apply(rule, 1)?.is).toBe("refused");
   expect(apply({ ...rule, kernels: "7.2" }, 1)).toEqual({ is: "undecided", finding: 1 });
@@ -57,7 +57,7 @@ test("every rule of the oracle names files and functions of the kernel", () => {
   expect(kernels.filter((words) => !/\d|KVM_CAP/.test(words))).toEqual([]);
 });
 
-test("every trait of the oracle has its facts", () => {
+test("every kernel trait of the oracle has its facts", () => {
   const empty = Object.values(TRAITS).filter(
     ({ behaviour, where, source }) => behaviour === "" || where === "" || source === "",
   );
@@ -72,7 +72,7 @@ test("every trait of the oracle has its facts", () => {
   expect(Object.values(TRAITS).filter(({ behaviour }) => behaviour.length < 120)).toEqual([]);
 });
 
-test("the oracle's list of bits that a KVM may leave unchanged names the trait", () => {
+test("the oracle's list of bits that KVM may leave unchanged names the kernel trait", () => {
   const rows = KVM_OWNED.flatMap(({ field, unless }) => (unless ? [[field, unless]] : []));
   expect(rows).toEqual([
     ["osxsave", "leaves-osxsave"],
@@ -86,7 +86,7 @@ test("the oracle lists bits in ascending order", () => {
   expect([hasBit(4n, 2), hasBit(4n, 1)]).toEqual([true, false]);
 });
 
-test("the oracle's findings about reserved and forbidden bits name a register only if one is passed", () => {
+test("the oracle's findings about reserved and forbidden bits name a register only if the caller passes a name", () => {
   expect(reservedBits(3n, 2n)).toEqual({ kind: "reserved-bits", value: 3n, bits: [1] });
   expect(reservedBits(3n, 2n, "CR0")).toHaveProperty("register", "CR0");
   expect(reservedBits(3n, 4n)).toBeUndefined();

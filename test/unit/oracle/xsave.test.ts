@@ -1,4 +1,4 @@
-/** Claims about the rules for XCR0 and for XSAVE areas. */
+/** Tests of the oracle's rules for XCR0 and for XSAVE areas. */
 import { describe, expect, test } from "vitest";
 import type { Xcrs } from "../../../lib/abi/generated/structs.ts";
 import { CpuidTable } from "../../../lib/cpuid/index.ts";
@@ -39,7 +39,7 @@ describe("the oracle's rule for XCR0", () => {
     expect(xcr0Finding(xcr0, tableWith(0xffff_ffff))).toBeUndefined();
   });
 
-  test("limits the value to leaf 0xd.0, except for x87", () => {
+  test("limits the value to the bits of leaf 0xd.0, except for x87", () => {
     const beyond = { kind: "xcr0-beyond-cpuid", xcr0: 7n };
     expect(xcr0Finding(7n, EMPTY)).toEqual({ ...beyond, bits: [1, 2], allowed: undefined });
     expect(xcr0Finding(7n, tableWith(3))).toEqual({ ...beyond, bits: [2], allowed: 3n });
@@ -100,7 +100,7 @@ describe("the oracle's rule for KVM_SET_XCRS", () => {
     expect(judge(xcrs({ nrXcrs: 0, xcrs: [entry(0, 2n)] }))).toEqual([]);
   });
 
-  test("refuses a host without XSAVE, and for an unknown host is undecided", () => {
+  test("refuses the call on a host without XSAVE, and is undecided for an unknown host", () => {
     expect(judge(xcrs({}), 0)).toEqual([
       ["no XSAVE", { is: "refused", finding: { kind: "no-xsave" } }],
     ]);
@@ -110,7 +110,7 @@ describe("the oracle's rule for KVM_SET_XCRS", () => {
 });
 
 describe("the oracle's rule for KVM_SET_XSAVE", () => {
-  /** An area with bytes at an offset, inside a larger buffer. */
+  /** Returns an XSAVE area with bytes at an offset, inside a larger buffer. */
   function area(at: number, bytes: readonly number[], size = 4096): Uint8Array {
     const whole = new Uint8Array(size + 16).fill(0xff);
     const part = whole.subarray(8, 8 + size).fill(0);

@@ -1,4 +1,4 @@
-/** The engine of the page, called without a browser. */
+/** Tests of the page's engine, which are run without a browser. */
 import { describe, expect, test } from "vitest";
 import { type CpuidTable, formatCpuid, modelTable } from "../../../lib/cpuid/index.ts";
 import { createEngine, offer } from "../../../lib/page/engine.ts";
@@ -7,7 +7,7 @@ import type { Answers, Ask } from "../../../lib/page/protocol.ts";
 const MILAN = modelTable("EPYC-Milan");
 const json = (...tables: readonly CpuidTable[]): Uint8Array => formatCpuid(tables, "json");
 
-/** An engine whose answers are returned and whose errors are thrown. */
+/** Wraps an engine so that its results are returned and its errors are thrown. */
 function started(): <A extends Ask>(ask: A) => Answers[A["op"]] {
   const engine = createEngine();
   let last = 0;
@@ -24,7 +24,7 @@ const first = { document: 1, table: 0 };
 const second = { document: 2, table: 0 };
 
 describe("createEngine()", () => {
-  test("names the format, the tables and the model of a document", () => {
+  test("returns the format, the tables and the model of a document", () => {
     const ask = started();
     const view = ask({ op: "add", name: "milan.json", bytes: json(MILAN) });
     expect(view).toMatchObject({ document: 1, name: "milan.json", kind: "tables", problems: [] });
@@ -47,7 +47,7 @@ describe("createEngine()", () => {
     expect(text[(leaf?.line ?? 0) - 1]).toContain("0x00000007 0x00:");
   });
 
-  test("returns the lines around a line, and the first lines for one before the beginning", () => {
+  test("returns the lines around a given line, and the first lines if the line is before the beginning", () => {
     const ask = started();
     const bytes = new TextEncoder().encode(
       Array.from({ length: 100 }, (_, i) => `l${i + 1}`).join("\n"),
@@ -88,7 +88,7 @@ describe("createEngine()", () => {
     expect(folded?.lines.find(({ kind }) => kind === "K08")?.text).toContain("supported");
   });
 
-  test("refuses a kind of table that has no rules", () => {
+  test("refuses a kind of table without rules", () => {
     const ask = started();
     ask({ op: "add", name: "t", bytes: json(MILAN) });
     expect(() => ask({ op: "lint", table: first, profile: "tablet" })).toThrow(
@@ -106,7 +106,7 @@ describe("createEngine()", () => {
     expect(title).toContain("a superset of the second");
   });
 
-  test("lists why a guest cannot continue on another host", () => {
+  test("lists the reasons why a guest cannot continue on another host", () => {
     const ask = started();
     ask({ op: "add", name: "a", bytes: json(MILAN) });
     ask({ op: "add", name: "b", bytes: json(MILAN.with({ avx2: 0 })) });
@@ -115,7 +115,7 @@ describe("createEngine()", () => {
     expect(there.lines.some(({ where }) => where === "0x7.0:ebx[5]")).toBe(true);
   });
 
-  test("adds the baseline as a document, which is a subset of each host", () => {
+  test("adds the baseline as a document, and the baseline is a subset of each host", () => {
     const ask = started();
     ask({ op: "add", name: "a", bytes: json(MILAN) });
     ask({ op: "add", name: "b", bytes: json(MILAN.with({ avx2: 0 })) });
@@ -144,7 +144,7 @@ describe("createEngine()", () => {
     expect(text.length).toBeGreaterThan(100);
   });
 
-  test("makes a link from which the same table is read", () => {
+  test("creates a link from which the same table is read", () => {
     const ask = started();
     ask({ op: "add", name: "a", bytes: json(MILAN) });
     const link = ask({ op: "link", table: first });
@@ -156,7 +156,7 @@ describe("createEngine()", () => {
     ).toEqual([]);
   });
 
-  test("lists the bits that KVM sets, and the rule of the first run", () => {
+  test("lists the bits that KVM sets itself, and the rule for calls after the first run", () => {
     const ask = started();
     ask({ op: "add", name: "a", bytes: json(MILAN) });
     const { title, lines } = ask({ op: "kvm", table: first });
@@ -165,14 +165,14 @@ describe("createEngine()", () => {
     expect(lines.at(-1)?.text).toContain("EINVAL");
   });
 
-  test("lists a rule of KVM_SET_CPUID2 that a table breaks", () => {
+  test("lists a rule of KVM_SET_CPUID2 that a table violates", () => {
     const ask = started();
     ask({ op: "add", name: "a", bytes: json(MILAN.with({ virt_addr_bits: 52 })) });
     const { lines } = ask({ op: "kvm", table: first });
     expect(lines[0]).toMatchObject({ kind: "EINVAL", tone: "bad" });
   });
 
-  test("keeps a document with faults, with their lines", () => {
+  test("keeps a document that has faults, with the lines of the faults", () => {
     const view = started()({
       op: "add",
       name: "t",
@@ -182,7 +182,7 @@ describe("createEngine()", () => {
     expect(view.problems.length).toBeGreaterThan(0);
   });
 
-  test("names a document or a table that is not there", () => {
+  test("reports the name of a document or table that does not exist", () => {
     const ask = started();
     expect(() => ask({ op: "decode", table: first })).toThrow("there is no document 1");
     ask({ op: "add", name: "t", bytes: json(MILAN) });

@@ -29,7 +29,9 @@ interface Element {
 const ENTITIES: Readonly<Record<string, string>> = { amp: "&", lt: "<", gt: ">", quot: '"' };
 const NOT_XML = /[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\u{10000}-\u{10ffff}]/u;
 
-/** Parses the XML that toJunit may write: a declaration, then elements with quoted attributes, no text. */
+/**
+ * Parses the subset of XML that toJunit() writes: a declaration, then elements with quoted attributes, without text.
+ */
 function parse(xml: string): Element {
   expect(xml).not.toMatch(NOT_XML);
   const root: Element = { name: "", attributes: {}, children: [] };
@@ -59,7 +61,7 @@ function unquote(text: string): Readonly<Record<string, string>> {
 
 function unquoted(value: string): string {
   expect(value.replaceAll(/&(?:amp|lt|gt|quot|#\d+);/g, "")).not.toContain("&");
-  // A parser converts unescaped white space into blanks.
+  // An XML parser converts unescaped white space in an attribute into blanks.
   return value
     .replaceAll(/[\t\n\r]/g, " ")
     .replaceAll(/&(?:#(\d+)|([a-z]+));/g, (_, code?: string, name = "") =>
@@ -70,7 +72,7 @@ function unquoted(value: string): string {
 const cases = (...results: readonly Result[]): readonly Element[] =>
   parse(toJunit(report(...results))).children[0]?.children ?? [];
 
-test("a JUnit report is one suite with the kernel and the counts", () => {
+test("a JUnit report is one suite with the kernel and the numbers of claims", () => {
   const verdicts: readonly Verdict[] = ["pass", "pass", "fail", "skip", "deviation"];
   const results = verdicts.map((verdict) => result({ verdict, reason: "why", duration: 250 }));
   const suites = parse(toJunit(report(...results)));
@@ -84,7 +86,7 @@ test("a JUnit report is one suite with the kernel and the counts", () => {
   });
 });
 
-test("in JUnit, a claim that holds is a case with its id, its sentence and its seconds", () => {
+test("in JUnit, a claim that passes is a case with its id, its sentence and its seconds", () => {
   expect(cases(result({ duration: 1234.5 }))).toEqual([
     {
       name: "testcase",
@@ -134,7 +136,7 @@ test("an empty JUnit report is well-formed", () => {
   expect(cases()).toEqual([]);
 });
 
-test("random JUnit reports are well-formed XML and have every case", () => {
+test("random JUnit reports are well-formed XML and contain every claim as a case", () => {
   const odd = fc.constantFrom(...'\u0000\u001b\t\n\r#&<>"\ufffe\uffff\ud800 ok1');
   const words = fc.string({ unit: fc.oneof(odd, fc.string({ unit: "binary", maxLength: 1 })) });
   const results = fc.array(

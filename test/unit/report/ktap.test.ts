@@ -23,7 +23,7 @@ const report = (...results: readonly Result[]): Report => ({
 const lines = (...results: readonly Result[]): readonly string[] =>
   toKtap(report(...results)).split("\n");
 
-test("a KTAP report has the version, the kernel, the plan, then one line for each claim", () => {
+test("a KTAP report contains the version, the kernel, the plan, then one line for each claim", () => {
   const text = toKtap(
     report(
       result(),
@@ -54,12 +54,12 @@ test("an empty KTAP report has an empty plan", () => {
 });
 
 describe("in KTAP, the name of a claim", () => {
-  test("has no #, which would start a directive", () => {
+  test("contains no #, which would start a directive", () => {
     const [line] = lines(result({ id: "a#b", title: "C # SKIP it" })).slice(3);
     expect(line).toBe("ok 1 ab: C  SKIP it");
   });
 
-  test("has no line break", () => {
+  test("contains no line break", () => {
     const [line] = lines(result({ id: "a", title: "B\nnot ok 1 c" })).slice(3);
     expect(line).toBe("ok 1 a: B not ok 1 c");
   });

@@ -1,4 +1,4 @@
-/** Tests of matrices: claims by kernels, differences, failures of each kernel, in every format. */
+/** Tests of matrices of claims and kernels: differences, and failures of each kernel, in every format. */
 import { describe, expect, test } from "vitest";
 import { toHtml } from "../../../lib/report/html.ts";
 import { matrixToJunit } from "../../../lib/report/junit.ts";
@@ -46,7 +46,7 @@ test("the rows of a matrix are all claims of all kernels, sorted by their number
   expect(matrix.rows.map(({ id }) => id)).toEqual(["first", "second", "late"]);
 });
 
-test("a claim that a kernel did not judge is an empty cell of the matrix", () => {
+test("the cell of a claim that a kernel did not judge is empty", () => {
   const verdicts = matrix.rows.map(({ cells }) => cells.map((cell) => cell?.verdict));
   expect(verdicts).toEqual([
     ["pass", "pass", undefined],
@@ -86,7 +86,7 @@ test("a matrix is green if every kernel has a report and no claim failed", () =>
 });
 
 describe("a printed matrix", () => {
-  test("has a word in each cell of the table, and the reason of each deviation", () => {
+  test("contains a word in each cell of the table, and the reason of each deviation", () => {
     const lines = toTable(matrix, plain).split("\n");
     expect(lines.slice(0, 4)).toEqual([
       "claim      6.1    6.17   7.3",
@@ -132,7 +132,7 @@ describe("a printed matrix", () => {
     );
     const lines = toTable(toMatrix(columns), plain, width).split("\n");
 
-    test("has no longer line", () => {
+    test("has no line that is longer", () => {
       expect(lines.filter((line) => line.length > width)).toEqual([]);
     });
 
@@ -143,7 +143,7 @@ describe("a printed matrix", () => {
       expect(lines.join(" ")).toContain("2 claims with the same result on");
     });
 
-    test("has a command that repeats a failure after it", () => {
+    test("contains a command that repeats a failure, directly after the failure", () => {
       const from = lines.indexOf("  second fails");
       const printed = lines
         .slice(from + 1, from + 4)
@@ -165,7 +165,7 @@ describe("a printed matrix", () => {
     expect(row.length).toBeLessThanOrEqual(40);
   });
 
-  test("has a command for all claims of a kernel that did not report", () => {
+  test("contains a command for all claims of a kernel that did not report", () => {
     const command = ["node-kvm", "lab", "run", "--kernel", "7.3"];
     const lines = toTable(toMatrix([{ ...dead, command }]), plain).split("\n");
     expect(lines.slice(-3)).toEqual([
@@ -175,7 +175,7 @@ describe("a printed matrix", () => {
     ]);
   });
 
-  test("in KTAP has a test for each kernel, with its claims as subtests", () => {
+  test("in KTAP contains a test for each kernel, with the kernel's claims as subtests", () => {
     expect(matrixToKtap(matrix).split("\n")).toEqual([
       "KTAP version 1",
       "1..3",
@@ -203,7 +203,7 @@ describe("a printed matrix", () => {
     ]);
   });
 
-  test("in JUnit has a suite for each kernel, and a failed case for a crashed machine", () => {
+  test("in JUnit contains a suite for each kernel, and a failed case for a crashed machine", () => {
     const xml = matrixToJunit(matrix);
     expect(xml.match(/<testsuite name="[^"]*" tests="\d" failures="\d"/g)).toEqual([
       '<testsuite name="6.1" tests="2" failures="0"',

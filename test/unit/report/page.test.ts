@@ -1,4 +1,4 @@
-/** The matrix page in a real browser: filter, detail, keyboard, and no overflow at 400 and 1600 pixels. */
+/** Tests of the matrix page in a real browser: filter, details, keyboard, and no overflow at 400 and 1600 pixels. */
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -69,8 +69,8 @@ describe.skipIf(!existsSync(BROWSER))(
       rmSync(folder, { recursive: true });
     });
 
-    test("runs only its own script and style", async () => {
-      // Elements that incomplete escaping would create.
+    test("runs only its own script and its own style sheet", async () => {
+      // Incomplete escaping of the claims' texts would create these elements.
       const ran = await page.evaluate(`(async () => {
       const script = document.createElement("script");
       script.textContent = "window.injected = 1";
@@ -95,7 +95,7 @@ describe.skipIf(!existsSync(BROWSER))(
       ]);
     });
 
-    test("shows only the claims that contain the filter's words, also in their reasons", async () => {
+    test("shows only the claims that contain the filter's words, even if only their reasons contain them", async () => {
       await page.fill("#filter", "OSXSAVE ecx[27]");
       expect(await visibleClaims()).toEqual(["silent-cr4"]);
       expect(await page.textContent("#shown")).toBe("1 of 3 claims");
@@ -117,7 +117,7 @@ describe.skipIf(!existsSync(BROWSER))(
       expect(await page.isVisible("#detail")).toBe(false);
     });
 
-    test("moves the focus with the arrow keys, and Enter opens the cell", async () => {
+    test("moves the focus with the arrow keys, and opens the cell on Enter", async () => {
       await page.focus("tbody tr:first-child td:nth-child(2) button");
       for (const key of ["ArrowDown", "ArrowRight", "Enter"]) await page.keyboard.press(key);
       expect(await page.textContent("#detail-title")).toBe("change-feature on 6.1.0-56 max");
@@ -127,7 +127,7 @@ describe.skipIf(!existsSync(BROWSER))(
 
     test.each([400, 1600])("has no horizontal overflow at %i pixels", async (width) => {
       await page.setViewportSize({ width, height: 900 });
-      // A string, because the page's globals are not this file's.
+      // The script is a string because it uses the page's global variables.
       const [content, window] = await page.evaluate<[number, number]>(
         "[document.documentElement.scrollWidth, innerWidth]",
       );

@@ -1,4 +1,4 @@
-/** Tests of text from outside: it cannot control a terminal or forge a line, and none of it is lost. */
+/** Tests of text from untrusted sources: it can neither control a terminal nor forge a line, and no text is lost. */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { printKernels } from "../../../lib/cli/lab-kernels.ts";
@@ -13,7 +13,7 @@ import { claimLine, paint, summary } from "../../../lib/report/text.ts";
 
 const plain = paint(false);
 
-/** Whether a terminal shows a text unchanged, except for line ends. */
+/** Returns whether a terminal shows a text unchanged, except for line ends. */
 const isPrintable = (text: string): boolean =>
   !/[\p{C}\p{Zl}\p{Zp}]/u.test(text.replaceAll("\n", ""));
 
@@ -59,7 +59,7 @@ describe("for random text,", () => {
   });
 });
 
-/** A hostile guest's report: each field has an escape sequence, a line of KTAP, and a bidi override. */
+/** The report of a hostile guest: each field contains an escape sequence, a line of KTAP, and a bidi override. */
 const evil = (name: string): string =>
   `${name}\u001b[2J\nok 1 - forged\r\nnot ok 2 forged\u2028KTAP version 1\u202e\u009b31m`;
 
@@ -134,8 +134,8 @@ describe.each(PRINTERS)("a report in the format %s", (_, print) => {
   });
 });
 
-test("no field of a guest's report starts a forged line of KTAP", () => {
-  // Comments may contain its words, and the claims' reasons are comments.
+test("no field of a guest's report creates a forged line of KTAP", () => {
+  // KTAP comments may contain the forged text, and the claims' reasons are comments.
   const verdicts = (bad: (name: string) => string): readonly string[] =>
     matrixToKtap(matrix(bad))
       .split("\n")
@@ -149,7 +149,7 @@ test("no field of a guest's report adds a line to the table or an unindented lin
     toTable(matrix(bad), plain)
       .split("\n")
       .filter((line) => !line.startsWith("  ")).length;
-  // The width is the same, because a wide table has other parts.
+  // Both tables have the same width, because a wide table has other parts.
   expect(lines(evil)).toBe(lines((name) => printable(evil(name)).replaceAll("\\", "x")));
   const [first = "", ...more] = claimLine(result("fail", evil), plain).split("\n");
   expect(first).toMatch(/^ {2}FAIL /);

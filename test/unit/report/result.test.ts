@@ -1,4 +1,6 @@
-/** Tests of verdicts: each is counted once, and a report without judged claims is not a success. */
+/**
+ * Tests of the counts of verdicts: each verdict is counted once, and a report without judged claims is not a success.
+ */
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { count, isGreen, type Result, type Verdict } from "../../../lib/report/result.ts";
@@ -18,7 +20,7 @@ test("the counts of an empty list of results are zero", () => {
   expect(count([])).toEqual({ pass: 0, fail: 0, skip: 0, deviation: 0 });
 });
 
-test("each verdict has a count of its own", () => {
+test("each verdict has a separate count", () => {
   const some = ["pass", "skip", "pass", "deviation", "fail"] as const;
   expect(count(some.map(judged))).toEqual({ pass: 2, fail: 1, skip: 1, deviation: 1 });
 });
@@ -38,7 +40,7 @@ test.each([
   [["deviation"], true],
   [["pass", "skip", "deviation"], true],
   [["pass", "fail"], false],
-] as const)("whether a report with the verdicts %j is green: %s", (verdicts, green) => {
+] as const)("isGreen() of a report with the verdicts %j is %s", (verdicts, green) => {
   const report = { kernel: "6.12", vendor: "kvm_amd", results: verdicts.map(judged) };
   expect(isGreen(report)).toBe(green);
 });

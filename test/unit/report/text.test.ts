@@ -1,4 +1,4 @@
-/** Tests of the text for a terminal: one line per claim, reasons below it, deviations at the end. */
+/** Tests of the text report for a terminal: one line per claim, reasons below it, deviations at the end. */
 import { spawnSync } from "node:child_process";
 import { describe, expect, test } from "vitest";
 import type { Report, Result } from "../../../lib/report/result.ts";
@@ -26,7 +26,7 @@ const report = (...results: readonly Result[]): Report => ({
 });
 
 describe("the printed line of a claim", () => {
-  test("has the verdict, the number and the claim's sentence", () => {
+  test("contains the verdict, the number and the claim's sentence", () => {
     expect(claimLine(result(), plain)).toBe(
       "  ok         9 set-257: KVM_SET_CPUID2 refuses 257 entries",
     );
@@ -53,7 +53,7 @@ describe("the printed line of a claim", () => {
     expect(line.split("\n").slice(1)).toEqual(["                 one", "                 two"]);
   });
 
-  test("that deviates leaves the reason to the summary", () => {
+  test("has no reason below it if the claim deviates, because the summary contains the reason", () => {
     expect(claimLine(result({ verdict: "deviation", reason: "why" }), plain)).not.toContain("why");
   });
 
@@ -70,7 +70,7 @@ describe.each([40, 80, 200])("a claim that is printed with %i columns", (width) 
   const failed = result({ verdict: "fail", reason });
   const command = ["node-kvm", "test", "--repro", "my files"];
 
-  test("has no longer line, and its continuation lines are indented", () => {
+  test("has no line that is longer, and its continuation lines are indented", () => {
     const lines = claimLine(failed, plain, { width, command }).split("\n");
     expect(lines.filter((line) => line.length > width)).toEqual([]);
     expect(lines.slice(1).filter((line) => !line.startsWith(" ".repeat(17)))).toEqual([]);
@@ -85,7 +85,7 @@ describe.each([40, 80, 200])("a claim that is printed with %i columns", (width) 
     expect(text.split("\n").filter((line) => line.length > width)).toEqual([]);
   });
 
-  test("a failed claim is followed by a command, which a shell splits into these words", () => {
+  test("is followed by a command that a shell splits into these words, if the claim failed", () => {
     const lines = claimLine(failed, plain, { width, command }).split("\n");
     const from = lines.findIndex((line) => line.trim().startsWith("node-kvm"));
     const echo = lines.slice(from).join("\n").replace("node-kvm", "printf '%s\\n'");
@@ -99,13 +99,13 @@ describe.each([40, 80, 200])("a claim that is printed with %i columns", (width) 
     ]);
   });
 
-  test("a claim that holds is followed by no command", () => {
+  test("is followed by no command if the claim passed", () => {
     expect(claimLine(result(), plain, { width, command })).not.toContain("node-kvm");
   });
 });
 
 describe("the summary of a report", () => {
-  test("counts the claims, and does not count skipped ones as judged", () => {
+  test("counts the claims, and does not count skipped claims as judged", () => {
     const verdicts = ["pass", "pass", "fail", "skip", "deviation"] as const;
     const results = verdicts.map((verdict) => result({ verdict }));
     expect(summary(report(...results), plain).split("\n")[0]).toBe(

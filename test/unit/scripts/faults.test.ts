@@ -1,4 +1,4 @@
-/** The arguments of scripts/faults.js. */
+/** Tests of the arguments of scripts/faults.js. */
 import { spawnSync } from "node:child_process";
 import { join } from "node:path";
 import { expect, test } from "vitest";

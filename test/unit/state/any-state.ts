@@ -1,4 +1,4 @@
-/** Arbitrary saved states for properties, and a fixed one, made from the table of parts. */
+/** Creates arbitrary saved states for property tests, and a fixed state, from the table of parts. */
 import fc from "fast-check";
 import {
   type ClockData,
@@ -22,7 +22,7 @@ function anyInteger(type: Scalar): fc.Arbitrary<unknown> {
     : fc.integer({ min: Number(min), max: Number(max) });
 }
 
-/** Large arrays differ only in a few elements, because thousands of arbitrary ones are slow. */
+/** Large arrays differ only in a few elements, because thousands of arbitrary elements are slow. */
 function anyValue(type: FieldType): fc.Arbitrary<unknown> {
   if (typeof type === "string") return anyInteger(type);
   if (!("of" in type)) return anyStruct(type);
@@ -58,7 +58,7 @@ function anyOf(shape: Shape): fc.Arbitrary<unknown> {
   }
 }
 
-/** Sets the size field of the kernel's struct, and keeps only one form of the special registers. */
+/** Sets the size field of the kernel's struct, and keeps only one of the two structs of special registers. */
 function consistent(vcpu: Record<string, unknown>): Record<string, unknown> {
   const { sregs, nestedState, ...others } = vcpu;
   const bytes = nestedState as Uint8Array | undefined;
@@ -85,7 +85,7 @@ const anyVcpus = fc
     fc.tuple(...ids.map((id) => anyParts(VCPU_PARTS).map((one) => ({ id, ...consistent(one) })))),
   );
 
-/** An arbitrary state, with any of the parts and any values. */
+/** An arbitrary state with any of the parts and any values. */
 export const anyState: fc.Arbitrary<VmState> = fc
   .record({
     source: fc.record(
@@ -100,7 +100,7 @@ export const anyState: fc.Arbitrary<VmState> = fc
     return state as unknown as VmState;
   });
 
-/** A value in which each byte differs from its neighbours. */
+/** Returns a value in which each byte differs from its neighbours. */
 function distinct(shape: Shape): unknown {
   const bytes = (length: number) => Uint8Array.from({ length }, (_, i) => (i * 7 + 1) & 0xff);
   switch (shape.kind) {
@@ -129,7 +129,7 @@ export const FULL = {
   vcpus: [1, 0].map((id) => ({ id, ...consistent(distinctParts(VCPU_PARTS)) }) as VcpuState),
 } as VmState;
 
-/** The full state with values that a machine can have: an MP state, a format of nested state, one XCR. */
+/** The full state with values that a real machine can have: an MP state, a format of nested state, one XCR. */
 export const SANE: VmState = {
   ...FULL,
   clock: { ...FULL.clock, clock: 7n } as ClockData,
@@ -141,12 +141,15 @@ export const SANE: VmState = {
   })),
 };
 
-/** The registers of a PIC. */
+/** The registers of one PIC. */
 export const PIC: PicState = FULL.picMaster as PicState;
 
 let fullText: string | undefined;
 
-/** The full state as a result of JSON.parse, with some values changed: `"vcpus.0.regs.rip"`. */
+/**
+ * Returns the full state as JSON.parse() returns it, with some values changed, given by paths such as
+ * `"vcpus.0.regs.rip"`.
+ */
 export function changed(changes: Readonly<Record<string, unknown>>): unknown {
   fullText ??= stateToJson(FULL);
   const document: unknown = JSON.parse(fullText);
@@ -157,11 +160,11 @@ export function changed(changes: Readonly<Record<string, unknown>>): unknown {
       .reduce<object>((at, name) => Reflect.get(at, name), Object(document));
     Reflect.set(owner, names.at(-1) ?? "", value);
   }
-  // Undefined members are not in the text.
+  // JSON.stringify() omits undefined members.
   return JSON.parse(JSON.stringify(document));
 }
 
-/** Returns the error of reading a document. */
+/** Returns the error with which reading a document fails. */
 export function errorOf(reads: () => unknown): StateDocumentError {
   try {
     reads();
@@ -171,7 +174,7 @@ export function errorOf(reads: () => unknown): StateDocumentError {
   throw new Error("it was read");
 }
 
-/** Returns the complaints about a document. */
+/** Returns the faults that the error about a document lists. */
 export function complaintsOf(reads: () => unknown): readonly string[] {
   return errorOf(reads).complaints;
 }

@@ -1,4 +1,4 @@
-/** Tests of saved states as bytes: nothing is lost, and all damage is detected. */
+/** Tests of saved states in binary form: no value is lost, and all damage is detected. */
 
 import { crc32 } from "node:zlib";
 import fc from "fast-check";
@@ -9,13 +9,13 @@ import { anyState, complaintsOf, FULL } from "./any-state.ts";
 
 let bytesOfFull: Uint8Array | undefined;
 
-/** The full state as bytes, created by the first test that needs them. */
+/** The full state in binary form, which the first test that needs it creates. */
 function whole(): Uint8Array {
   bytesOfFull ??= stateToBytes(FULL);
   return bytesOfFull;
 }
 
-/** The bytes with other content between header and checksum, and with the matching length and checksum. */
+/** Replaces the content between header and checksum, and sets the matching length and checksum. */
 function resealed(content: Uint8Array): Uint8Array {
   const bytes = new Uint8Array([...whole().slice(0, 16), ...content, 0, 0, 0, 0]);
   const view = new DataView(bytes.buffer);
@@ -40,7 +40,7 @@ describe("a saved state in binary form", () => {
     );
   });
 
-  test("with all parts is read unchanged, also from a Buffer", () => {
+  test("with all parts is read unchanged, even from a Buffer", () => {
     expect(stateFromBytes(whole())).toEqual(FULL);
     expect(stateFromBytes(Buffer.from(whole()))).toEqual(FULL);
   });
@@ -59,7 +59,7 @@ describe("a saved state in binary form", () => {
 });
 
 describe("the bytes of a binary saved state", () => {
-  test("are rejected if they are truncated at any place", () => {
+  test("are rejected if they are truncated at any byte", () => {
     for (let length = 0; length < whole().length; length += length < 200 ? 1 : 97) {
       expect(() => stateFromBytes(whole().subarray(0, length))).toThrow(StateDocumentError);
     }
@@ -75,7 +75,7 @@ describe("the bytes of a binary saved state", () => {
     );
   });
 
-  test("are rejected because of their length if they are too short or too long", () => {
+  test("are rejected because of their length if they are shorter or longer than the header states", () => {
     const { length } = whole();
     expect(complaintsOf(() => stateFromBytes(whole().subarray(0, 100)))).toEqual([
       `cut short: 100 bytes of ${length}`,
@@ -124,7 +124,7 @@ describe("the bytes of a binary saved state", () => {
       () => resealed(Uint8Array.from([...KERNEL, ...section("vcpus[0].tscKhz", [1, 2, 3, 4])])),
       "vcpus[0].tscKhz: unknown section",
     ],
-  ])("%s are rejected for this reason", (_, bytes, complaint) => {
+  ])("%s are rejected with this reason", (_, bytes, complaint) => {
     expect(complaintsOf(() => stateFromBytes(bytes()))).toEqual([complaint]);
   });
 });

@@ -1,4 +1,4 @@
-/** Tests of the check of a state before it is restored: each rule finds its incompatibility, and nothing else. */
+/** Tests of the check of a state before it is restored: each rule reports its incompatibility and no other. */
 import { describe, expect, test } from "vitest";
 import type { CapabilityName } from "../../../lib/abi/generated/names.ts";
 import {
@@ -33,7 +33,7 @@ interface Machine {
   readonly features?: readonly MsrEntry[];
 }
 
-/** An AMD host with everything except TSC scaling and the given capabilities. */
+/** An AMD host with every capability except for TSC scaling and the given capabilities. */
 function machine(options: Machine): Target {
   const { has = {}, lapic = true, khz = 2_000_000, ids = [0], parts } = options;
   const { supported = [...SUPPORTED], listed = [0x10, 0x174] } = options;
@@ -292,7 +292,7 @@ describe("the check of a saved state before it is restored", () => {
     },
   );
 
-  test("reports a part of the VM that the kernel cannot write as one incompatibility of its capability", () => {
+  test("reports a part of the VM that the kernel cannot write as one incompatibility of the part's capability", () => {
     const target = machine({ has: { KVM_CAP_PIT_STATE2: 0 } });
     const pit2 = SANE.pit2;
     expect(findMisfits({ ...(pit2 && { pit2 }), vcpus: [{ id: 0 }] }, target)).toEqual([
@@ -443,7 +443,7 @@ test("every rule for incompatible states has a sentence", () => {
   expect(STATE_RULES.filter(({ why }) => why.length < 20)).toEqual([]);
 });
 
-test("every rule for incompatible states is broken by a state of this test", () => {
+test("every rule for incompatible states is violated by a state of this test", () => {
   const broken = new Set(["devices", ...CASES.map(([rule]) => rule)]);
   expect(STATE_RULES.map(({ name }) => name).filter((name) => !broken.has(name))).toEqual([]);
 });
@@ -473,7 +473,7 @@ describe("incompatibilities that do not prevent restoring", () => {
     expect(() => refuseMisfits([finding(false)])).not.toThrow();
   });
 
-  test("are part of the error about another one that does", () => {
+  test("are part of the error about an incompatibility that does", () => {
     expect(() => refuseMisfits([finding(false), finding(true)])).toThrow(
       expect.objectContaining({ findings: [finding(false), finding(true)], part: "msrs" }),
     );

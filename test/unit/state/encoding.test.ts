@@ -1,4 +1,4 @@
-/** Tests of the encodings of documents against Node's own. */
+/** Tests that compare the encodings of documents with those of Node. */
 import { crc32 as expectedCrc32 } from "node:zlib";
 import fc from "fast-check";
 import { expect, test } from "vitest";
@@ -35,7 +35,7 @@ test("UTF-8 of random text equals that of Node.js", () => {
   );
 });
 
-test("more bytes than a function can have arguments are encoded as text", () => {
+test("an array with more bytes than a function can have arguments is encoded as text", () => {
   const bytes = new Uint8Array(1_000_003).fill(0xe9);
   expect(base64(bytes)).toBe(Buffer.from(bytes).toString("base64"));
 });

@@ -1,4 +1,4 @@
-/** Tests of hostile documents: the error is a StateDocumentError of bounded size, and the work is linear. */
+/** Tests of hostile documents: the error is a StateDocumentError of bounded size, and the time is linear. */
 import { crc32 } from "node:zlib";
 import { afterEach, describe, expect, test } from "vitest";
 import { stateFromBytes, stateToBytes } from "../../../lib/state/binary.ts";
@@ -7,7 +7,7 @@ import { stateFromJson } from "../../../lib/state/json-reader.ts";
 import { contradictions, type VcpuState, type VmState } from "../../../lib/state/state.ts";
 import { changed, errorOf, FULL } from "./any-state.ts";
 
-/** An upper limit for messages with 100 complaints and their paths. */
+/** An upper limit for the length of messages with 100 faults and their paths. */
 const BOUND = 20_000;
 
 const withMember = (name: string, text: string): string =>
@@ -63,7 +63,7 @@ describe("a saved state in JSON", () => {
       () => withMember("source", String.raw`{"kernel":"6","\n\u001b[2J":1}`),
       String.raw`source."\n\u001b[2J": unknown field`,
     ],
-  ])("with %s is rejected by name", (_, text, complaint) => {
+  ])("with %s is rejected with an error that names the member", (_, text, complaint) => {
     const error = errorOf(() => stateFromJson(text()));
     expect(error).toBeInstanceOf(StateDocumentError);
     expect(error.complaints[0]).toBe(complaint);
@@ -85,7 +85,7 @@ describe("a saved state in JSON", () => {
     },
   );
 
-  test("with many wrong vCPUs is rejected with the first 100 faults and the number of all", () => {
+  test("with many wrong vCPUs is rejected with the first 100 faults and the total number", () => {
     const error = errorOf(() => stateFromJson(withMember("vcpus", `[${many(5_000, () => "0")}]`)));
     expect(error.count).toBe(5_000);
     expect(error.complaints[99]).toBe("vcpus[99]: expected an object, got 0");
@@ -98,7 +98,7 @@ describe("a saved state in JSON", () => {
     expect(error.message).toMatch(/vcpus\[99\][^\n]*\n {2}and 1 more$/);
   });
 
-  test("with 100 faults is rejected with all of them", () => {
+  test("with 100 faults is rejected with all 100 faults", () => {
     const error = errorOf(() => stateFromJson(withMember("vcpus", `[${many(100, () => "0")}]`)));
     expect(error.message).toMatch(/vcpus\[99\]: expected an object, got 0$/);
   });
@@ -111,7 +111,7 @@ describe("with a polluted Object.prototype, a saved state in JSON", () => {
     delete polluted.rip;
   });
 
-  test("without a vendor is read as one without a vendor", () => {
+  test("without a vendor is read as a state without a vendor", () => {
     polluted.vendor = 5;
     const state = stateFromJson(JSON.stringify(changed({ "source.vendor": undefined })));
     expect(Object.keys(state.source)).toEqual(["kernel"]);
@@ -126,12 +126,12 @@ describe("with a polluted Object.prototype, a saved state in JSON", () => {
   });
 });
 
-test("the JSON reader makes ordinary objects", () => {
+test("the JSON reader returns ordinary objects", () => {
   const { source } = stateFromJson(JSON.stringify(changed({})));
   expect(Object.getPrototypeOf(source)).toBe(Object.prototype);
 });
 
-/** Counts how often the ids of vCPUs are read. */
+/** Counts the reads of the ids of vCPUs. */
 function readsOfIds(count: number): number {
   let reads = 0;
   const vcpus = Array.from({ length: count }, (_, i) => ({
@@ -144,11 +144,11 @@ function readsOfIds(count: number): number {
   return reads;
 }
 
-test("the reader reads each vCPU's id once to find duplicates, for any number of vCPUs", () => {
+test("to find duplicates, the reader reads each vCPU's id once, for any number of vCPUs", () => {
   expect([readsOfIds(10), readsOfIds(3_000)]).toEqual([10, 3_000]);
 });
 
-/** Bytes with these sections, with the right length and checksum. */
+/** Creates a document with these sections, with the correct length and checksum. */
 function sealed(sections: readonly Uint8Array[]): Uint8Array {
   const bytes = Buffer.concat([stateToBytes(FULL).slice(0, 16), ...sections, Buffer.alloc(4)]);
   bytes.writeUInt32LE(bytes.length, 12);
@@ -166,7 +166,7 @@ function section(name: string, content: Uint8Array): Uint8Array {
 const KERNEL = section("source.kernel", Buffer.from("6"));
 
 describe("a saved state in binary form, from an attacker,", () => {
-  test("with many unknown sections is rejected with the first 100 faults and the number of all", () => {
+  test("with many unknown sections is rejected with the first 100 faults and the total number", () => {
     const unknown = Array.from({ length: 20_000 }, (_, i) => section(`n${i}`, Buffer.of()));
     const error = errorOf(() => stateFromBytes(sealed([KERNEL, ...unknown])));
     expect([error.count, error.complaints.length]).toEqual([20_000, 100]);
@@ -181,13 +181,13 @@ describe("a saved state in binary form, from an attacker,", () => {
     expect(error.complaints).toEqual([complaint]);
   });
 
-  test("with two sections of one long name is rejected with a short name", () => {
+  test("with two sections of the same long name is rejected with a shortened name", () => {
     const twice = section("n".repeat(60_000), Buffer.of());
     const error = errorOf(() => stateFromBytes(sealed([KERNEL, twice, twice])));
     expect(error.complaints).toEqual([`"${"n".repeat(60)}"…: twice`]);
   });
 
-  test("with many vCPUs of one id is rejected with a fault for each, in a message of limited length", () => {
+  test("with many vCPUs of the same id is rejected with a fault for each, in a message of limited length", () => {
     const id = Buffer.of(7, 0, 0, 0);
     const vcpus = Array.from({ length: 5_000 }, (_, i) => section(`vcpus[${i}].id`, id));
     const error = errorOf(() => stateFromBytes(sealed([KERNEL, ...vcpus])));

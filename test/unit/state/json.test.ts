@@ -1,4 +1,4 @@
-/** Tests of saved states as JSON: nothing is lost, and every fault is named. */
+/** Tests of saved states in JSON form: no value is lost, and every fault is named. */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { Sregs2 } from "../../../lib/abi/generated/structs.ts";
@@ -30,7 +30,7 @@ describe("a saved state in JSON form", () => {
     expect(xsave?.buffer.byteLength).toBe(xsave?.length);
   });
 
-  test("has 64-bit numbers as hexadecimal text, bytes as base64, and other numbers as numbers", () => {
+  test("contains 64-bit numbers as hexadecimal text, bytes as base64, and other numbers as numbers", () => {
     expect(JSON.parse(stateToJson(FULL)).vcpus[0]).toMatchObject({
       id: 1,
       mpState: 0x0102_0304,
@@ -121,7 +121,7 @@ describe("a JSON document of a saved state", () => {
     expect(refused({ [path]: value })).toEqual([complaint]);
   });
 
-  test("with both forms of the special registers is rejected", () => {
+  test("with both structs of the special registers is rejected", () => {
     const { flags, pdptrs, ...rest } = FULL.vcpus[0]?.sregs2 ?? ({} as Sregs2);
     const sregs = { ...rest, interruptBitmap: [0n, 0n, 0n, 0n] };
     const vcpus = [{ id: 0, sregs2: FULL.vcpus[0]?.sregs2, sregs }] as unknown as VmState["vcpus"];
@@ -131,7 +131,7 @@ describe("a JSON document of a saved state", () => {
     ]);
   });
 
-  test("with several faults is rejected with all of them", () => {
+  test("with several faults is rejected with an error that lists all faults", () => {
     const changes = { "vcpus.0.regs.rip": 1, "vcpus.0.regs.rax": "1", picMaster: "", more: 1 };
     const complaints = refused(changes);
     expect(complaints.map((one) => one.split(":")[0])).toEqual([
@@ -167,7 +167,7 @@ test.each([
   expect(write).toThrow(message);
 });
 
-test("the error about a JSON document has its own name and the parser's message", () => {
+test("the error about a JSON document has the name of its class and the parser's message", () => {
   const error = errorOf(() => stateFromJson("{"));
   expect(error.name).toBe("StateDocumentError");
   expect(error.complaints).toEqual([expect.stringMatching(/^not JSON: \S/)]);

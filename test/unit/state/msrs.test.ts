@@ -1,4 +1,4 @@
-/** Tests of the MSRs of a saved state: those that KVM's list does not have, and those that are written late. */
+/** Tests of the MSRs of a saved state: MSRs that KVM's list does not have, and MSRs that are written late. */
 import { describe, expect, test } from "vitest";
 import type { CpuidEntry2 } from "../../../lib/abi/generated/structs.ts";
 import { COUNTING_MSRS, inOrder, unlistedMsrs } from "../../../lib/state/msrs.ts";
@@ -6,7 +6,7 @@ import { COUNTING_MSRS, inOrder, unlistedMsrs } from "../../../lib/state/msrs.ts
 const HYPERV = { function: 0x4000_0001, eax: 0x3123_7648 } as CpuidEntry2;
 
 describe("the MSRs that a saved state has in addition to KVM's list", () => {
-  test("are the MTRRs: 8 pairs, 11 fixed ones and the default type", () => {
+  test("include the MTRRs: 8 pairs, 11 fixed MTRRs and the default type", () => {
     const msrs = unlistedMsrs(0n, []);
     expect(msrs).toHaveLength(16 + 11 + 1);
     expect(msrs).toEqual(
@@ -14,14 +14,14 @@ describe("the MSRs that a saved state has in addition to KVM's list", () => {
     );
   });
 
-  test("are four for each machine-check bank, and a fifth with interrupts for corrected errors", () => {
+  test("include four MSRs for each machine-check bank, and a fifth if corrected errors cause interrupts", () => {
     expect(unlistedMsrs(2n, []).slice(28)).toEqual([
       0x400, 0x401, 0x402, 0x403, 0x404, 0x405, 0x406, 0x407,
     ]);
     expect(unlistedMsrs(0x402n, []).slice(36)).toEqual([0x280, 0x281]);
   });
 
-  test("are those of Hyper-V if the guest has Hyper-V's leaves, with each timer's count before its config", () => {
+  test("include Hyper-V's MSRs if the guest has Hyper-V's leaves, with each timer's count before its config", () => {
     const msrs = unlistedMsrs(0n, [HYPERV]).slice(28);
     expect(msrs.slice(0, 3)).toEqual([0x4000_0082, 0x4000_0083, 0x4000_0090]);
     expect(msrs.slice(-4)).toEqual([0x4000_00b5, 0x4000_00b4, 0x4000_00b7, 0x4000_00b6]);
@@ -39,7 +39,7 @@ test("the TSC and the TSC deadline are restored after the other MSRs, which keep
   });
 });
 
-test("every MSR that counts has a reason in the list", () => {
+test("every MSR in the list of counting MSRs has a reason", () => {
   expect(COUNTING_MSRS.length).toBeGreaterThan(30);
   expect(COUNTING_MSRS.filter(({ why }) => why === "")).toEqual([]);
 });

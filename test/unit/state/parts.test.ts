@@ -80,7 +80,7 @@ describe("every part of a saved state", () => {
     },
   );
 
-  test("whose value is the result of an ioctl never has a value that equals an errno", () => {
+  test("whose value is the result of an ioctl has no value that equals a negative errno", () => {
     const results = all.filter(({ get }) => get.kind === "none");
     expect(names(results)).toEqual(["tscKhz"]);
     expect(results.map(({ shape }) => shape)).toEqual([{ kind: "u32", most: 0xffff_f000 }]);
@@ -96,7 +96,7 @@ describe("every part of a saved state", () => {
   });
 });
 
-/** Lists the fields for which the codecs have no form. */
+/** Lists the fields that the codecs cannot encode. */
 function oddities(layout: Layout): readonly string[] {
   const { name, fields, tail } = layout;
   const overlapping = fields.filter(({ offset, type }, i) => {

@@ -1,4 +1,4 @@
-/** Tests of reading back: every lost value is named, except those that may differ. */
+/** Tests of reading back: every lost value is named, except for values that may differ. */
 import { describe, expect, test } from "vitest";
 import type { CpuidEntry2, MsrEntry } from "../../../lib/abi/generated/structs.ts";
 import { CpuidTable } from "../../../lib/cpuid/index.ts";
@@ -15,13 +15,13 @@ type Name = Exclude<
   "id" | "format" | "version" | "source" | "vcpus"
 >;
 
-/** Members of a part by path, with their values. */
+/** The members of a part, as paths with values. */
 type Changes = Readonly<Record<string, unknown>>;
 
 const VCPU = SANE.vcpus[0] as VcpuState;
 const NAMES = [...VCPU_PARTS, ...VM_PARTS].map(({ name }) => name as Name);
 
-/** A part's value: of the full state, or of zeros. */
+/** Returns the value of a part, from the full state or filled with zeros. */
 function partValue(part: Part): unknown {
   const value: unknown = Reflect.get({ ...SANE, ...VCPU }, part.name);
   return value ?? fromBytes(part.shape, new Uint8Array(part.get.size));
@@ -36,7 +36,7 @@ const compared = (
   differences({ object: "vcpu 0", part: partNamed(name), wrote, reads, state });
 
 /**
- * Writes and reads a part of zeros with some members changed, such as `"cs.base"`; `"regs[0x20]"` is a word of
+ * Returns a part of zeros in which some members are changed, such as `"cs.base"`; `"regs[0x20]"` is a 32-bit word of
  * bytes.
  */
 function withMembers(name: Name, changes: Changes): unknown {
@@ -64,14 +64,14 @@ describe.each(NAMES)("reading back the part %s", (name) => {
     expect(compared(name, value, structuredClone(value))).toEqual([]);
   });
 
-  test("reports that the part does not exist afterwards", () => {
+  test("reports that the part does not exist after writing", () => {
     expect(compared(name, value, undefined).map(({ path, reads }) => [path, reads])).toEqual([
       [name, undefined],
     ]);
   });
 });
 
-/** The written value of a part, the value that it reads, and the difference. */
+/** For each row: the written value of a part, the value that is read back, and the difference. */
 const LOST: readonly (readonly [Name, Changes, Changes, string, unknown, unknown])[] = [
   ["regs", { rip: 7n }, {}, "regs.rip", 7n, 0n],
   ["sregs2", { "cs.base": 5n }, {}, "sregs2.cs.base", 5n, 0n],
@@ -116,7 +116,7 @@ test.each(LOST)(
   },
 );
 
-/** Allowed differences, one for each row of MAY_DIFFER. */
+/** Allowed differences: one example for each row of MAY_DIFFER. */
 const FINE: readonly (readonly [Name, Changes, Changes])[] = [
   ["sregs2", { "ldt.unusable": 1, "ldt.type": 2 }, { "ldt.unusable": 1 }],
   ["sregs", { "gs.unusable": 1, "gs.limit": 2 }, { "gs.unusable": 1 }],
@@ -163,7 +163,7 @@ describe("reading back an MSR", () => {
     compared("msrs", wrote, reads).map((one) => [one.path, one.wrote, one.reads]);
 
   test.each([0x48, 0x122, 0x1d9, 0x4b56_4d07])(
-    "reports %i if KVM accepted a value and returns 0",
+    "reports %i if KVM accepts a value but returns 0",
     (index) => {
       expect(lost([msr(index, 1n)], [msr(index, 0n)])).toEqual([
         [`msrs[0x${index.toString(16)}]`, 1n, 0n],
@@ -171,7 +171,7 @@ describe("reading back an MSR", () => {
     },
   );
 
-  test("reports an MSR that cannot be read, unless 0 was written", () => {
+  test("reports an MSR that cannot be read if the written value was not 0", () => {
     expect(lost([msr(0x49, 1n), msr(0x4a, 0n)], [])).toEqual([["msrs[0x49]", 1n, undefined]]);
   });
 
@@ -181,7 +181,7 @@ describe("reading back an MSR", () => {
   });
 
   test.each(COUNTING_MSRS.map(({ index }) => index))(
-    "allows a difference of %i, which counts",
+    "allows a difference of the counting MSR %i",
     (index) => {
       expect(lost([msr(index, 1n)], [msr(index, 2n)])).toEqual([]);
     },
@@ -210,7 +210,7 @@ describe("reading back a CPUID table", () => {
   const lost = (reads: Iterable<CpuidEntry2>) =>
     compared("cpuid", [...table], [...reads]).map((one) => [one.path, one.wrote, one.reads]);
 
-  test("reports a lost feature by field", () => {
+  test("reports a lost feature by the field's name", () => {
     expect(lost(table.with({ avx2: 0 }))).toEqual([["cpuid 0x7.0:ebx[5] avx2", 1, 0]]);
   });
 
@@ -261,7 +261,7 @@ describe("reading back an XSAVE area", () => {
     expect(lost(area(3n, { 576: 5 }), area(3n))).toEqual([]);
   });
 
-  test("reports a component that was lost, but not one that was added", () => {
+  test("reports a component that was lost, but not a component that was added", () => {
     expect(lost(area(7n), area(3n))).toEqual(["xsave.xstate_bv"]);
     expect(lost(area(3n), area(7n))).toEqual([]);
   });
@@ -297,13 +297,13 @@ describe("the error about a state that reads back differently", () => {
     expect(() => refuseDifferences([])).not.toThrow();
   });
 
-  test("of one difference has its path, the written value and the read value", () => {
+  test("has the path, the written value and the read value of one difference", () => {
     expect(() => refuseDifferences([one("vcpu 0", "msrs[0x48]")])).toThrow(
       "restoring msrs (vcpu 0): msrs[0x48]: wrote 0x7, reads nothing",
     );
   });
 
-  test("names the differences of several vCPUs, and has them as members", () => {
+  test("names the differences of several vCPUs, and contains them as members", () => {
     const all = [one("vcpu 0", "msrs[0x48]"), one("vcpu 1", "msrs[0x49]", true)];
     expect(() => refuseDifferences(all)).toThrow(
       "\n  vcpu 0: msrs[0x48]: wrote 0x7, reads nothing\n  vcpu 1: msrs[0x49]: KVM refused 0x7",
@@ -312,7 +312,7 @@ describe("the error about a state that reads back differently", () => {
     expect(() => refuseDifferences(all)).toThrow(RestoreError);
   });
 
-  test("about 1,000 differences has a limited length", () => {
+  test("has a limited length for 1,000 differences", () => {
     const all = Array.from({ length: 1_000 }, (_, i) => one("vcpu 0", `msrs[${i}]`));
     expect(() => refuseDifferences(all)).toThrow(/and 900 more$/);
   });

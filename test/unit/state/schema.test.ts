@@ -1,4 +1,4 @@
-/** Tests of the JSON Schema: written documents match it, and most rejected ones do not. */
+/** Tests of the JSON Schema: written documents match it, and most rejected documents do not. */
 import { describe, expect, test } from "vitest";
 import { VCPU_PARTS, VM_PARTS } from "../../../lib/state/parts.ts";
 import { stateSchema } from "../../../lib/state/schema.ts";
@@ -9,7 +9,7 @@ type Schema = Readonly<Record<string, unknown>>;
 const schema = stateSchema();
 const definitions = schema["$defs"] as Readonly<Record<string, Schema | undefined>>;
 
-/** The keywords that stateSchema() uses, as JSON Schema 2020-12 defines them. */
+/** Implements the keywords that stateSchema() uses, as JSON Schema 2020-12 defines them. */
 const KEYWORDS: Readonly<
   Record<string, (value: never, given: unknown, schema: Schema) => boolean>
 > = {
@@ -64,7 +64,7 @@ describe("the JSON schema of a saved state", () => {
     expect(missing).toEqual([]);
   });
 
-  test("has every part of the table, and the other required members", () => {
+  test("contains every part of the table, and the other required members", () => {
     const properties = Object.keys(schema["properties"] as object);
     const vcpu = Object.keys(definitions["vcpu"]?.["properties"] as object);
     expect(properties).toEqual([
@@ -81,7 +81,7 @@ describe("the JSON schema of a saved state", () => {
     expect(fits(schema, changed({}))).toBe(true);
   });
 
-  test("accepts the other form of the special registers, but not both", () => {
+  test("accepts the other struct of the special registers, but not both structs", () => {
     const { vcpus, ...others } = changed({}) as { vcpus: readonly Schema[] };
     const { flags, pdptrs, ...sregs } = (vcpus[0]?.["sregs2"] ?? {}) as Record<string, unknown>;
     const old = { ...sregs, interruptBitmap: ["0x0", "0x0", "0x0", "0x0"] };

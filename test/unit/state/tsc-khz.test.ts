@@ -1,4 +1,4 @@
-/** Tests of a saved TSC frequency: a document has only frequencies that KVM_GET_TSC_KHZ can return. */
+/** Tests of a saved TSC frequency: a document contains only frequencies that KVM_GET_TSC_KHZ can return. */
 import { crc32 } from "node:zlib";
 import { describe, expect, test } from "vitest";
 import { stateFromBytes, stateToBytes } from "../../../lib/state/binary.ts";
@@ -9,7 +9,7 @@ import { changed, complaintsOf, FULL } from "./any-state.ts";
 
 const stateWith = (tscKhz: number): VmState => ({ ...FULL, vcpus: [{ id: 0, tscKhz }] });
 
-/** The bytes of a state with this frequency, which stateToBytes may refuse. */
+/** Returns the bytes of a state with this frequency, even if stateToBytes() refuses it. */
 function bytesWith(tscKhz: number): Uint8Array {
   const bytes = Buffer.from(stateToBytes(stateWith(0x0102_0304)));
   bytes.writeUInt32LE(tscKhz, bytes.indexOf(Buffer.of(4, 3, 2, 1), bytes.indexOf("tscKhz")));
@@ -19,7 +19,7 @@ function bytesWith(tscKhz: number): Uint8Array {
 
 const jsonWith = (tscKhz: number): string => JSON.stringify(changed({ "vcpus.0.tscKhz": tscKhz }));
 
-/** Limits of a signed int, of MAX_ERRNO (-4095), and of 32 bits. */
+/** The frequencies are at the limits of a signed int, of MAX_ERRNO (-4095), and of 32 bits. */
 describe.each([0, 1, 0x7fff_ffff, 0x8000_0000, 0xffff_f000])(
   "a saved TSC frequency of %i kHz",
   (tscKhz) => {
@@ -33,19 +33,22 @@ describe.each([0, 1, 0x7fff_ffff, 0x8000_0000, 0xffff_f000])(
   },
 );
 
-describe.each([0xffff_f001, 4_294_967_292, 0xffff_ffff])("%i kHz", (tscKhz) => {
-  const complaint = `vcpus[0].tscKhz: expected at most 4294963200, got ${tscKhz}`;
+describe.each([0xffff_f001, 4_294_967_292, 0xffff_ffff])(
+  "a TSC frequency of %i kHz that KVM_GET_TSC_KHZ cannot return",
+  (tscKhz) => {
+    const complaint = `vcpus[0].tscKhz: expected at most 4294963200, got ${tscKhz}`;
 
-  test("is rejected in JSON, because KVM_GET_TSC_KHZ cannot return it", () => {
-    expect(complaintsOf(() => stateFromJson(jsonWith(tscKhz)))).toEqual([complaint]);
-  });
+    test("is rejected in JSON form", () => {
+      expect(complaintsOf(() => stateFromJson(jsonWith(tscKhz)))).toEqual([complaint]);
+    });
 
-  test("is rejected in binary form", () => {
-    expect(complaintsOf(() => stateFromBytes(bytesWith(tscKhz)))).toEqual([complaint]);
-  });
+    test("is rejected in binary form", () => {
+      expect(complaintsOf(() => stateFromBytes(bytesWith(tscKhz)))).toEqual([complaint]);
+    });
 
-  test("is not written", () => {
-    expect(() => stateToJson(stateWith(tscKhz))).toThrow(RangeError);
-    expect(() => stateToBytes(stateWith(tscKhz))).toThrow(RangeError);
-  });
-});
+    test("is not written", () => {
+      expect(() => stateToJson(stateWith(tscKhz))).toThrow(RangeError);
+      expect(() => stateToBytes(stateWith(tscKhz))).toThrow(RangeError);
+    });
+  },
+);

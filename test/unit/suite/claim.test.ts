@@ -1,4 +1,4 @@
-/** `claim()` in vitest, its arguments, the kit as a fixture, and the names of faults. */
+/** Tests of `claim()` in vitest: its arguments, the kit as a fixture, and the names of faults. */
 import { claim, FAULTS, fixtures, injectFault, Kit, matchers, tableOf, Unmet } from "node-kvm/test";
 import { test as base, describe, expect, test } from "vitest";
 import { problemOf } from "../examples/program.ts";
@@ -40,14 +40,17 @@ describe("the fixture", () => {
   });
 });
 
-test.skipIf(problem !== undefined)("the user's own kit throws Unmet", () => {
-  const kit = new Kit();
-  try {
-    expect(() => kit.requireCpuFlag("no_such_flag")).toThrow(Unmet);
-  } finally {
-    kit.close();
-  }
-});
+test.skipIf(problem !== undefined)(
+  "a kit that the user creates throws Unmet for a missing requirement",
+  () => {
+    const kit = new Kit();
+    try {
+      expect(() => kit.requireCpuFlag("no_such_flag")).toThrow(Unmet);
+    } finally {
+      kit.close();
+    }
+  },
+);
 
 type Loose = (...args: readonly unknown[]) => void;
 
@@ -69,7 +72,7 @@ test.each(WRONG)("claim(...%j) throws a TypeError", (args, message) => {
   expect(() => (claim as unknown as Loose)(...args)).toThrow(message);
 });
 
-test("the error about an unknown fault names the known ones", () => {
+test("the error about an unknown fault names the known faults", () => {
   expect(() => injectFault("accept-all")).toThrow(
     'unknown fault "accept-all"; did you mean "accepts-all"?',
   );

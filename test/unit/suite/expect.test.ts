@@ -1,4 +1,4 @@
-/** Tests of the bundled claims' `expect`: it has the verdicts and messages of vitest's. */
+/** Tests of the bundled claims' `expect`: it has the same verdicts and messages as vitest's. */
 import fc from "fast-check";
 import { describe, expect as real, test } from "vitest";
 import { isEqual } from "../../../lib/suite/equality.ts";
@@ -6,7 +6,7 @@ import { expect as ours } from "../../../lib/suite/expect.ts";
 
 type Assertions = (value: unknown, note?: string) => Readonly<Record<string, unknown>>;
 
-/** Returns the message of a failed assertion; `undefined` if it holds. */
+/** Returns the message of a failed assertion, or `undefined` if the assertion holds. */
 function messageOf(assertion: () => void): string | undefined {
   try {
     assertion();
@@ -16,7 +16,7 @@ function messageOf(assertion: () => void): string | undefined {
   }
 }
 
-/** Makes the same assertion with each `expect`. */
+/** Makes the same assertion with both `expect` functions. */
 function both(name: string, args: readonly unknown[], note?: string): (string | undefined)[] {
   const [actual, ...expected] = args;
   return [real, ours].map((expect) => {
@@ -73,7 +73,7 @@ test("a matcher that was added with expect.extend() is used, and the error has i
   real(bundled).toBe(vitest);
 });
 
-describe("an assertion that this package does not implement is vitest's own:", () => {
+describe("vitest's expect does the assertions that this package does not implement:", () => {
   test.each([
     ["toBeCloseTo", 1, 2],
     ["toMatchObject", { a: 1, b: 2 }, { a: 2 }],
@@ -88,7 +88,7 @@ describe("an assertion that this package does not implement is vitest's own:", (
     real(bundled).toBe(vitest);
   });
 
-  test("not, rejects and resolves", async () => {
+  test("`not`, rejects and resolves", async () => {
     const expect = ours as unknown as typeof real;
     expect(1).not.toBe(2);
     real(() => expect(1).not.toBe(1)).toThrow("expected 1 not to be 1");
@@ -126,7 +126,7 @@ describe("the equality of expect()", () => {
     }),
   }));
 
-  test("is the same as vitest's for random values", () => {
+  test("gives the same result as vitest's for random values", () => {
     fc.assert(
       fc.property(value, value, (a, b) => {
         real(isEqual(a, b)).toBe(messageOf(() => real(a).toEqual(b)) === undefined);
@@ -135,7 +135,7 @@ describe("the equality of expect()", () => {
     );
   });
 
-  test("of a random value and its copy is the same as vitest's", () => {
+  test("gives the same result as vitest's for a random value and its copy", () => {
     fc.assert(
       fc.property(value, (a) => {
         const copy = structuredClone(a);
@@ -148,7 +148,10 @@ describe("the equality of expect()", () => {
     ["Map", new Map(), new Map([[1, 2]])],
     ["Date", new Date(0), new Date(1)],
     ["DataView", new DataView(new ArrayBuffer(1)), new DataView(new ArrayBuffer(2))],
-  ])("of a %s is an error, because the properties do not describe the content", (kind, a, b) => {
-    real(() => isEqual(a, b)).toThrow(`the suite's runner cannot compare a ${kind}`);
-  });
+  ])(
+    "throws an error for a %s, because its properties do not describe its content",
+    (kind, a, b) => {
+      real(() => isEqual(a, b)).toThrow(`the suite's runner cannot compare a ${kind}`);
+    },
+  );
 });

@@ -1,4 +1,4 @@
-/** The judge of claims without vitest: verdicts, reasons, order, and asynchronous claims. */
+/** Tests of the judge of claims without vitest: verdicts, reasons, order, and asynchronous claims. */
 import { expect, test } from "vitest";
 import { judgeClaims } from "../../../lib/suite/judge.ts";
 import type { RegisteredClaim } from "../../../lib/suite/registry.ts";
@@ -39,7 +39,7 @@ test("the suite returns the verdict, reason, number and title of each claim", as
   ]);
 });
 
-test("a deviation that was noted in one run of the suite is not noted in the next", async () => {
+test("a deviation that was noted in one run of the suite is not noted in the next run", async () => {
   const notes = [{ deviation: "as is known" }, {}];
   const changing = claim("changes: KVM", ({ task }) => {
     Object.assign(task.meta, notes.shift());
@@ -48,7 +48,7 @@ test("a deviation that was noted in one run of the suite is not noted in the nex
   expect((await judgeClaims([changing]))[0]?.verdict).toBe("pass");
 });
 
-test("the pattern of a suite selects by the name or the sentence, ignoring case", async () => {
+test("the pattern of a suite selects claims by name or sentence, ignoring case", async () => {
   const ids = async (pattern: string): Promise<readonly string[]> =>
     (await judgeClaims(CLAIMS, { pattern })).map(({ id }) => id);
   expect(await ids("KEEPS")).toEqual(["holds", "breaks"]);
@@ -56,7 +56,7 @@ test("the pattern of a suite selects by the name or the sentence, ignoring case"
   expect(await ids("none")).toEqual([]);
 });
 
-test("the files that the user names select their claims", async () => {
+test("files that the user names select the claims of these files", async () => {
   const results = await judgeClaims(CLAIMS, { files: ["b.test.ts"] });
   expect(results.map(({ id }) => id)).toEqual(["skips"]);
 });
@@ -69,7 +69,7 @@ test("the suite reports each result before it judges the next claim", async () =
   expect(order).toEqual(["judges one", "result of one", "judges two", "result of two"]);
 });
 
-test("an asynchronous claim passes or fails with its promise", async () => {
+test("an asynchronous claim passes or fails when its promise settles", async () => {
   const order: string[] = [];
   const results = await judgeClaims([
     claim("resolves: KVM", async () => {

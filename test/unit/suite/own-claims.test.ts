@@ -1,4 +1,6 @@
-/** The user's own claims on this host's KVM: verdicts, asynchronous claims, faults, deviations, C files, crashes. */
+/**
+ * Tests of a user's own claims on this host's KVM: verdicts, asynchronous claims, faults, deviations, C files, crashes.
+ */
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -64,7 +66,7 @@ describe("a file of claims outside of the repository", () => {
     skip(problem !== undefined, problem);
   });
 
-  test("is judged: each claim has its verdict, and a failure ends with status 1", () => {
+  test("is judged: each claim has its verdict, and the exit status is 1 after a failure", () => {
     writeFileSync(join(folder, "mine.claims.js"), CLAIMS);
     const { status, verdicts, results } = run({}, "mine.claims.js");
     expect(verdicts).toEqual([
@@ -114,7 +116,7 @@ describe("a file of claims outside of the repository", () => {
     expect(stdout).toContain("node-kvm test --repro . mine.claims.js fails:");
   });
 
-  test("that ends its process is a failure, and the earlier verdicts are kept", () => {
+  test("that ends its process is reported as a failure, and the earlier verdicts are kept", () => {
     const first = 'claim("first", "KVM", () => {});';
     const second = 'claim("second", "KVM", () => process.exit(0));';
     writeFileSync(join(folder, "a.test.js"), `import { claim } from "node-kvm/test";\n${first}`);
@@ -136,7 +138,7 @@ describe("a file of claims outside of the repository", () => {
     expect(run({}, "e.test.js")).toMatchObject({ status: 0, stderr: "" });
   });
 
-  test("may throw an error without a text, and write JSON to standard output", () => {
+  test("may throw an error without a message, and may write JSON to standard output", () => {
     const thrown = "throw Object.assign(new Error(), { message: { a: 1 } });";
     const written = 'writeSync(1, "5\\nnull\\n{}\\n");';
     write(
@@ -148,7 +150,7 @@ describe("a file of claims outside of the repository", () => {
     expect(results).toMatchObject([{ id: "odd", verdict: "fail", reason: "{ a: 1 }" }]);
   });
 
-  test("whose claims are all skipped is a failure", () => {
+  test("whose claims are all skipped is reported as a failure", () => {
     const text = 'claim("none", "KVM", (kit) => kit.require(false, "never"));';
     writeFileSync(join(folder, "c.test.js"), `import { claim } from "node-kvm/test";\n${text}`);
     expect(run({}, "c.test.js")).toMatchObject({

@@ -1,4 +1,7 @@
-/** Calls for traces without a kernel: each is passed to the sink as by lib/kvm, with a given result. */
+/**
+ * Records calls for traces without a kernel: each call is passed to the sink in the same way as by lib/kvm, with a
+ * given result.
+ */
 import type { Ioctl } from "../../../lib/abi/ioctl.ts";
 import { encode, type Layout, type StructInput } from "../../../lib/abi/struct.ts";
 import {
@@ -43,7 +46,7 @@ export function ask(
   traceAnswer(call, result);
 }
 
-/** The bytes that the kernel writes into an argument. */
+/** The bytes that the fake kernel writes into an argument. */
 export function writing<T>(
   layout: Layout<T>,
   value: StructInput<T>,

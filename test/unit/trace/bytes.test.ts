@@ -1,6 +1,6 @@
 /**
- * Tests of arguments that are not plain Uint8Arrays: Buffers, and arrays of another realm. A trace keeps the passed
- * bytes.
+ * Tests of arguments that are not plain Uint8Arrays: Buffers, and arrays of another realm. A trace contains the bytes
+ * that were passed.
  */
 import { runInNewContext } from "node:vm";
 import { afterEach, describe, expect, test } from "vitest";
@@ -10,7 +10,8 @@ import type { NativeFd } from "../../../lib/native.ts";
 import { type IoctlStep, type Recording, record, toNdjson } from "../../../lib/trace/index.ts";
 
 /**
- * A handle whose kernel writes 2 into every byte of its argument, and of the memory that its addresses point to.
+ * Creates a handle whose kernel writes 2 into every byte of the argument, and of the memory at the argument's
+ * addresses.
  */
 class Answering extends Handle {
   constructor() {
@@ -56,7 +57,7 @@ describe.each(KINDS)("the bytes that %s passes to an ioctl", (_, make) => {
     expect(toNdjson(step)).toContain(`"before":"${"01".repeat(144)}"`);
   });
 
-  test("are recorded in the same way if they are at an address", () => {
+  test("are recorded in the same way if the argument has their address", () => {
     recording = record();
     const bytes = make(8);
     using handle = new Answering();

@@ -1,14 +1,14 @@
-/** The C compiler of this host, for tests that compile exported files. */
+/** Runs the C compiler of this host, for tests that compile exported files. */
 import { execFile, execFileSync, spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { onTestFinished } from "vitest";
 
-/** An exported file compiles without warnings, so each warning is an error. */
+/** An exported file compiles without warnings, so these flags turn each warning into an error. */
 export const STRICT: readonly string[] = ["-std=gnu11", "-Wall", "-Wextra", "-Werror"];
 
-/** Returns why C cannot be compiled here. */
+/** Returns the reason why C cannot be compiled here. */
 export const problem: string | undefined = findProblem();
 
 function findProblem(): string | undefined {

@@ -1,4 +1,4 @@
-/** Tests of the C of all ioctls, including those that no claim uses, with pseudorandom arguments. */
+/** Tests of the exported C of all ioctls, including ioctls that no claim uses, with pseudorandom arguments. */
 import { afterEach, expect, test } from "vitest";
 import * as ioctls from "../../../lib/abi/generated/ioctls.ts";
 import type { Ioctl } from "../../../lib/abi/ioctl.ts";
@@ -12,7 +12,7 @@ import { compile, problem } from "./compiler.ts";
 const memory = { byteLength: 4096, bytes: new Uint8Array(4096), read: () => new Uint8Array(4096) };
 const bytes = Uint8Array.of(1, 2, 3);
 
-/** The addresses in the structs, and the bytes at each. */
+/** The fields of the structs that are addresses, and the bytes at each address. */
 const LINKS: Readonly<Record<string, TraceLink>> = {
   KVM_GET_DIRTY_LOG: { field: "dirtyBitmap", bytes },
   KVM_CLEAR_DIRTY_LOG: { field: "dirtyBitmap", bytes },
@@ -33,7 +33,7 @@ function random(length: number, seed: number): Uint8Array {
   });
 }
 
-/** Records one call with an argument of its kind, all bytes of which the kernel changes. */
+/** Records one call with an argument of the ioctl's kind; the fake kernel changes all bytes of the argument. */
 function call(on: Traced, ioctl: Ioctl, seed: number): void {
   const { struct, kind } = ioctl;
   if (kind === "none" || kind === "value") {
@@ -43,7 +43,7 @@ function call(on: Traced, ioctl: Ioctl, seed: number): void {
   const size = struct?.tail === undefined ? ioctl.size : sizeOf(struct, 5);
   const link = LINKS[ioctl.name];
   const argument = random(size, seed);
-  // A recording has zeros in place of an address.
+  // In a recording, an address is replaced by zeros.
   if (link !== undefined) argument.fill(0);
   const change = (now: Uint8Array): void => now.set(random(size, seed + 1));
   ask(on, ioctl, argument, 0, ioctl.direction === "in" ? undefined : change, link ? [link] : []);

@@ -1,6 +1,6 @@
 /**
- * Tests of an exported C file: it compiles without a warning, and prints each difference from the recording. The
- * kernel is replaced by a few lines of C, whose results an environment variable selects.
+ * Tests of an exported C file: it compiles without a warning, and prints each difference from the recording. A few
+ * lines of C replace the kernel; an environment variable selects their results.
  */
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -22,7 +22,7 @@ import { traceExit, traceMap, traceRun } from "../../../lib/trace/sink.ts";
 import { ask, make, open, writing } from "./as-recorded.ts";
 import { compile, problem, run } from "./compiler.ts";
 
-/** Returns the results that are recorded below, except those that FAKE names. */
+/** C code that returns the results that are recorded below, except for the results that FAKE names. */
 const FAKE_KERNEL = readFileSync(join(import.meta.dirname, "fake-kernel.c"), "utf8");
 const WRAP = ["ioctl", "open", "close", "mmap"].map((name) => `-Wl,--wrap=${name}`);
 
@@ -126,7 +126,7 @@ describe("a recording that is exported as a C file", () => {
     });
   });
 
-  test("of a failed claim states whether the claim also fails here", () => {
+  test("of a failed claim prints whether the claim also fails here", () => {
     const about: About = { ...ABOUT, verdict: "fails", reason: "expected this */ but that" };
     const program = compile({ "a.c": recorded(about), "fake.c": FAKE_KERNEL }, WRAP);
     expect([run(program), run(program, { FAKE: "accepts" }).lines.at(-1)]).toEqual([
@@ -138,7 +138,7 @@ describe("a recording that is exported as a C file", () => {
     ]);
   });
 
-  test("exits with 2 without KVM", () => {
+  test("exits with 2 if there is no KVM", () => {
     const program = compile({ "a.c": recorded(ABOUT), "fake.c": FAKE_KERNEL }, WRAP);
     expect(run(program, { FAKE: "no-kvm" })).toEqual({
       status: 2,
@@ -158,7 +158,7 @@ describe("a recording that is exported as a C file", () => {
     });
   });
 
-  test("writes a CPUID table that differs little from an earlier one as its differences", () => {
+  test("writes a CPUID table that differs only slightly from an earlier table as a list of differences", () => {
     const text = recorded(ABOUT);
     expect(text.match(/struct kvm_cpuid_entry2 \w+\[20\] = \{/g)).toHaveLength(1);
     expect(text).toContain("cpuid2->entries[0].eax = 0xd; /* cpuid_entry2_1 has 0 */");
@@ -203,7 +203,7 @@ describe("a recording that is exported as a C file", () => {
     compile({ "a.c": text });
   });
 
-  test("cannot be created if it uses a handle from before the recording", () => {
+  test("cannot be created if it uses a handle that was opened before the recording", () => {
     const kvm = open();
     recording = record();
     ask(kvm, ioctls.KVM_CHECK_EXTENSION, 1, 0);
@@ -214,7 +214,9 @@ describe("a recording that is exported as a C file", () => {
   });
 });
 
-test("the headers that the C files of this test use are those of this system", ({ skip }) => {
+test("this system can compile the C files of the test if it has the header linux/kvm.h", ({
+  skip,
+}) => {
   skip(!existsSync("/usr/include/linux/kvm.h"), "there is no linux/kvm.h");
   expect(problem).toBeUndefined();
 });

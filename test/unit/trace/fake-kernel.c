@@ -1,4 +1,5 @@
-// The kernel of export-c.test.ts: answers as recorded there, except for the call that FAKE names.
+// The fake kernel of export-c.test.ts: it returns the results that are recorded there, except for
+// the call that FAKE names.
 #include <errno.h>
 #include <linux/kvm.h>
 #include <stdarg.h>

@@ -1,4 +1,4 @@
-/** Tests of an exported C file with names, labels and paths with C syntax: they remain text. */
+/** Tests of an exported C file whose names, labels and paths contain C syntax: they remain text. */
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import * as ioctls from "../../../lib/abi/generated/ioctls.ts";
 import { exportC, type Recording, record, type Trace } from "../../../lib/trace/index.ts";
@@ -26,7 +26,7 @@ const HOSTILE: readonly string[] = [
   "*/*/*//**/",
 ];
 
-/** A recording with one text in all places for text. */
+/** Creates a recording with the same text in all places for text. */
 function saying(text: string): Trace {
   recording = record();
   const kvm = open(text);

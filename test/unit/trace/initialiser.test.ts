@@ -1,4 +1,4 @@
-/** Tests of structs as C: a compiler converts the initialiser back to the same bytes. */
+/** Tests of structs as C initialisers: a compiler converts the initialiser back to the same bytes. */
 import { expect, test } from "vitest";
 import { IOCTLS } from "../../../lib/abi/generated/ioctls.ts";
 import { Msrs, Regs, Sregs } from "../../../lib/abi/generated/structs.ts";
@@ -8,14 +8,14 @@ import { initialiser, number } from "../../../lib/trace/c/literal.ts";
 import { leafBytes, leavesOf } from "../../../lib/trace/leaf.ts";
 import { compile, problem, run } from "./compiler.ts";
 
-/** Pseudorandom bytes, always the same; holes between fields are zero. */
+/** Returns the same pseudorandom bytes in each run; holes between fields are zero. */
 function bytesFor(layout: Layout, seed: number): Uint8Array {
   const bytes = new Uint8Array(layout.size);
   let state = seed;
   for (const leaf of leavesOf(layout)) {
     for (let i = 0; i < leafBytes(leaf); i += 1) {
       state = (state * 1_103_515_245 + 12_345) % 2 ** 31;
-      // Some bits beside bit fields have no name.
+      // Some unused bits next to bit fields have no name.
       bytes[leaf.offset + i] = leaf.bits === undefined ? (state >> 16) & 0xff : 0;
     }
   }
@@ -55,12 +55,12 @@ test("the C initialiser of every struct that all kernel headers have compiles to
   ].join("\n");
   const { lines } = run(compile({ "structs.c": `${text}\n` }));
   expect(lines.filter((line) => line.endsWith("differs"))).toEqual([]);
-  // Few structs have no initialiser; headers.ts has the reasons.
+  // Only a few structs have no initialiser, for reasons that headers.ts lists.
   const silent = layouts.map(({ name }) => name).filter((name) => !lines.includes(name));
   expect(silent.filter(hasStruct)).toEqual(["kvm_irqchip", "kvm_sev_cmd"]);
 });
 
-test("a C initialiser names only members that are not zero", () => {
+test("a C initialiser contains only members that are not zero", () => {
   expect(initialiser(Regs, encode(Regs, { rip: 0x1000n, rflags: 2n }))).toBe(
     "{ .rip = 0x1000, .rflags = 2 }",
   );
@@ -70,8 +70,8 @@ test("a C initialiser names only members that are not zero", () => {
   );
 });
 
-test("bytes in a struct's hole have no C initialiser", () => {
-  // struct kvm_msrs is a count and padding without a gap, so a longer header would be wrong.
+test("nonzero bytes in a hole of a struct have no C initialiser", () => {
+  // struct kvm_msrs consists of a count and padding without a hole, so a longer header would be wrong.
   const layout: Layout = { ...Msrs, fields: Msrs.fields.slice(0, 1) };
   expect(initialiser(layout, Uint8Array.of(1, 0, 0, 0, 1, 0, 0, 0))).toBeUndefined();
 });
@@ -83,6 +83,6 @@ test.each([
   [-1, "-1"],
   [2n ** 64n - 1n, "0xffffffffffffffff"],
   [-(2n ** 63n), "(-0x7fffffffffffffff - 1)"],
-])("in C, %s is written %s", (value, text) => {
+])("in C, %s is written as %s", (value, text) => {
   expect(number(value)).toBe(text);
 });

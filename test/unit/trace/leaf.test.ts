@@ -1,4 +1,4 @@
-/** Tests of C names: they equal the headers' names, for every field of every struct. */
+/** Tests of C names: they equal the names in the headers, for every field of every struct. */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
@@ -16,7 +16,7 @@ const { structs } = JSON.parse(readFileSync(FACTS, "utf8")) as {
 
 const namesOf = (fields: readonly CField[]): readonly string[] =>
   fields.flatMap(({ name, fields: inner = [] }) => [name, ...namesOf(inner)]);
-/** Converts a C name to ours, as gen/abi does. */
+/** Converts a C name to this package's name, by the same rule as gen/abi. */
 const ours = (name: string): string =>
   name.replace(/_+([a-z0-9])/g, (_, next: string) => next.toUpperCase());
 

@@ -1,4 +1,4 @@
-/** Tests of a step as a line of text and as a line of JSON. */
+/** Tests of a step of a trace as a line of text and as a line of JSON. */
 import { describe, expect, test } from "vitest";
 import * as ioctls from "../../../lib/abi/generated/ioctls.ts";
 import { KVM_EXIT_REASONS } from "../../../lib/abi/generated/names.ts";
@@ -12,7 +12,7 @@ import { ask, make, open, writing } from "./as-recorded.ts";
 
 const ENTRIES = [{ function: 1, eax: 2 }];
 
-/** The calls of one small VM, which its ring keeps. */
+/** The calls of one small VM, which its ring contains. */
 function calls(): readonly Step[] {
   const vm = make(open(), ioctls.KVM_CREATE_VM, 0, "vm");
   const vcpu = make(vm, ioctls.KVM_CREATE_VCPU, 0, "vcpu 0");
@@ -28,7 +28,7 @@ function calls(): readonly Step[] {
     writing(Regs, { rip: 0x1002n, rflags: 2n }),
   );
   ask(vm, ioctls.KVM_CREATE_IRQCHIP, undefined, -17);
-  // A request of a vCPU, made on the VM.
+  // The test makes a request for a vCPU on the VM.
   ask(vm, ioctls.KVM_GET_REGS, new Uint8Array(144), -25);
   const run = new Int32Array(1024);
   run.set([5], 2);
@@ -42,7 +42,7 @@ function calls(): readonly Step[] {
 }
 
 describe("a line of the trace", () => {
-  test("has the format of strace, by request and kind of descriptor", () => {
+  test("has the format of strace, for each request and kind of descriptor", () => {
     expect(calls().map(toLine)).toEqual([
       "KVM_CREATE_VM(/dev/kvm, 0) = vm",
       "KVM_CREATE_VCPU(vm, 0) = vcpu 0",
@@ -73,7 +73,7 @@ describe("a line of the trace for an exit of a confidential guest", () => {
       { snpReqCerts: { gpa: 0x5000n, npages: 4n } },
       "KVM_RUN(vcpu 0) = 0 KVM_EXIT_SNP_REQ_CERTS snp_req_certs.gpa=0x5000, snp_req_certs.npages=4",
     ],
-  ] as const)("of %s has the exit's name and its fields", (name, fields, line) => {
+  ] as const)("of %s contains the exit's name and fields", (name, fields, line) => {
     const vm = make(open(), ioctls.KVM_CREATE_VM, 0, "vm");
     const vcpu = make(vm, ioctls.KVM_CREATE_VCPU, 0, "vcpu 0");
     const bytes = encode(Run, { exitReason: KVM_EXIT_REASONS[name], ...fields });
@@ -84,7 +84,7 @@ describe("a line of the trace for an exit of a confidential guest", () => {
 });
 
 describe("a line of the trace in JSON", () => {
-  test("has the fields of the struct, and hexadecimal bytes", () => {
+  test("contains the fields of the struct, and bytes in hexadecimal", () => {
     const parsed = calls().map((step): unknown => JSON.parse(toNdjson(step)));
     expect(parsed[4]).toMatchObject({
       kind: "ioctl",
@@ -104,7 +104,7 @@ describe("a line of the trace in JSON", () => {
     expect(parsed[10]).toMatchObject({ kind: "run", exit_reason: "KVM_EXIT_IO" });
   });
 
-  test("is one line, and does not contain the ring", () => {
+  test("is a single line, and does not contain the ring", () => {
     for (const step of calls()) expect(toNdjson(step)).not.toMatch(/\n|"ring"/);
   });
 });

@@ -1,5 +1,6 @@
 /**
- * Tests of the C for addresses and descriptors, one of each kind. The same on a kernel is test/lab/links.test.ts.
+ * Tests of the exported C for addresses and descriptors, with one case of each kind. test/lab/links.test.ts tests the
+ * same on a kernel.
  */
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import * as kvm from "../../../lib/abi/generated/constants.ts";
@@ -191,7 +192,9 @@ const KINDS: readonly [string, (vm: Traced) => void, readonly string[]][] = [
 ];
 
 describe.each(KINDS)("a link between descriptors, %s,", (_, act, lines) => {
-  test("is traced as a step, a line of text and of JSON, and C that compiles", ({ skip }) => {
+  test("is traced as a step, as a line of text, as a line of JSON, and as C that compiles", ({
+    skip,
+  }) => {
     skip(problem !== undefined, problem);
     const vm = make(open(), ioctls.KVM_CREATE_VM, 0, "vm");
     act(vm);
@@ -205,7 +208,7 @@ describe.each(KINDS)("a link between descriptors, %s,", (_, act, lines) => {
   });
 });
 
-test("the trace shows a mapping of a guest_memfd as a mapping of that file", () => {
+test("the trace shows the mapping of a guest_memfd as a mapping of that file", () => {
   const vm = make(open(), ioctls.KVM_CREATE_VM, 0, "vm");
   const memfd = {};
   traceAnswer(traceCall(vm, ioctls.KVM_CREATE_GUEST_MEMFD, new Uint8Array(64)), memfd);
@@ -215,7 +218,7 @@ test("the trace shows a mapping of a guest_memfd as a mapping of that file", () 
   expect(exportC(trace)).toContain("memory1 = map_file(4, vm_memfd, 4096);");
 });
 
-test("an eventfd that was opened before the recording is an error that names the eventfd", () => {
+test("if an eventfd was opened before the recording, the error names the eventfd", () => {
   recording?.stop();
   const event = eventFd();
   recording = record();

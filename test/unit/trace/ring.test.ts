@@ -1,4 +1,4 @@
-/** Tests of rings: they keep the last calls, the oldest first. */
+/** Tests of rings: they keep the last calls, in order from the oldest. */
 import { describe, expect, test } from "vitest";
 import { KVM_GET_REGS, KVM_SET_REGS } from "../../../lib/abi/generated/ioctls.ts";
 import type { Step } from "../../../lib/trace/record.ts";
@@ -8,7 +8,7 @@ const vcpu = { id: 7, kind: "vcpu", label: "vcpu 0" } as const;
 const close = (seq: number): Step => ({ kind: "close", seq, fd: vcpu });
 const numbers = (ring: Ring): readonly number[] => ring.steps().map(({ seq }) => seq);
 
-/** A kvm_run with a write of one byte to port 0x505. */
+/** A kvm_run with an exit for a write of one byte to port 0x505. */
 function ioExit(): Int32Array {
   const words = new Int32Array(1024);
   const view = new DataView(words.buffer);
@@ -25,7 +25,7 @@ describe("the ring of recorded calls", () => {
     expect(new Ring().steps()).toEqual([]);
   });
 
-  test("keeps as many of the last calls as it has space for, in order", () => {
+  test("keeps the last calls in order, as many as it has space for", () => {
     const ring = new Ring(4);
     for (const seq of [1, 2, 3]) ring.push(close(seq));
     expect(numbers(ring)).toEqual([1, 2, 3]);

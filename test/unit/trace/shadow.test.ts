@@ -1,4 +1,4 @@
-/** Tests of comparing memory: exactly the differences are found. */
+/** Tests of comparing memory: it finds all differences and nothing else. */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { Range } from "../../../lib/trace/record.ts";
@@ -56,7 +56,7 @@ describe("the differences between two arrays of bytes", () => {
 });
 
 describe("the shadow of guest memory, which finds changes for a recording,", () => {
-  test("returns all bytes that are not zero first, and then only changes", () => {
+  test("returns all nonzero bytes in the first call, and only changes in later calls", () => {
     const memory = new Memory(600_000);
     const shadow = new Shadow(memory);
     memory.bytes.set([1, 2], 0x1000);

@@ -1,4 +1,4 @@
-/** Tests of the receivers of a call: always the VM's ring, and a recording or the channel if there are any. */
+/** Tests of the receivers of a call: always the VM's ring, and also a recording or the channel if one is active. */
 import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import { afterEach, describe, expect, test } from "vitest";
 import * as ioctls from "../../../lib/abi/generated/ioctls.ts";
@@ -27,7 +27,7 @@ class Memory {
 }
 
 describe("the ring of recorded calls of a VM", () => {
-  test("has the calls of the VM's vCPUs, and not those of another VM", () => {
+  test("contains the calls of the VM's vCPUs, but not calls of another VM", () => {
     const kvm = open();
     const [vm, other] = [0, 1].map(() => make(kvm, ioctls.KVM_CREATE_VM, 0, "vm"));
     const vcpu = vm && make(vm, ioctls.KVM_CREATE_VCPU, 0, "vcpu 0");
@@ -41,7 +41,7 @@ describe("the ring of recorded calls of a VM", () => {
     expect(names(kvm.ring.steps())).toEqual(["open", "KVM_CREATE_VM", "KVM_CREATE_VM"]);
   });
 
-  test("has copies of the arguments, and only the beginning of long ones", () => {
+  test("contains copies of the arguments, but only the beginning of long arguments", () => {
     const vm = make(open(), ioctls.KVM_CREATE_VM, 0, "vm");
     const argument = new Uint8Array(8 + 200 * 16).fill(1);
     ask(vm, ioctls.KVM_GET_MSRS, argument, 0, (bytes) => bytes.fill(2));
@@ -71,7 +71,7 @@ describe("the diagnostics channel of the trace", () => {
 });
 
 describe("a recording of calls", () => {
-  test("has the calls between its start and its end", () => {
+  test("contains the calls between its start and its end", () => {
     const kvm = open();
     recording = record();
     const vm = make(kvm, ioctls.KVM_CREATE_VM, 0, "vm");
@@ -80,7 +80,7 @@ describe("a recording of calls", () => {
     expect(names(recording.steps)).toEqual(["KVM_CREATE_VM"]);
   });
 
-  test("is the only one of its thread", () => {
+  test("is the only recording of its thread", () => {
     recording = record();
     expect(() => record()).toThrow("a recording is under way in this thread");
     recording.stop();
@@ -89,7 +89,7 @@ describe("a recording of calls", () => {
     }).not.toThrow();
   });
 
-  test("has the writes of the program and of the guest to memory, in order", () => {
+  test("contains the writes of the program and of the guest to memory, in order", () => {
     recording = record();
     const vm = make(open(), ioctls.KVM_CREATE_VM, 0, "vm");
     const memory = new Memory();

@@ -1,6 +1,6 @@
 /**
- * Tests of a vCPU in a worker: messages to its owner, and the ends of runs. The vCPU is scripted; a real one is
- * run-worker.test.ts.
+ * Tests of a vCPU in a worker: messages to its owner, and the ends of runs. The vCPU of these tests is scripted;
+ * runner-worker.test.ts tests a real vCPU.
  */
 import { expect, onTestFinished, test } from "vitest";
 import type { IoInExit } from "../../../lib/kvm/exits/access.ts";
@@ -33,7 +33,7 @@ test("the owner's reply to an exit of a worker's vCPU is sent with the next run"
   expect(await worker.run()).toEqual({ kind: "unknown", reason: 2, bytes: [1, 2, "failed"] });
 });
 
-test("an exit of a worker's vCPU can be answered once, and not after the next run", async () => {
+test("an exit of a worker's vCPU can be answered only once, and not after the next run", async () => {
   const worker = await started("reads");
   const read = await worker.run();
   if (read.kind !== "io" || read.direction !== "in") throw new Error(`exit: ${read.kind}`);
@@ -41,7 +41,7 @@ test("an exit of a worker's vCPU can be answered once, and not after the next ru
   expect(() => read.reply([2])).toThrow(stateError("ERR_ANSWERED"));
   const rdmsr = await worker.run();
   if (rdmsr.kind !== "x86_rdmsr") throw new Error(`exit: ${rdmsr.kind}`);
-  // The answer to the first exit does not answer this one.
+  // The reply to the first exit is not used for this exit.
   expect(await worker.run()).toEqual({ kind: "unknown", reason: 1, bytes: [1] });
   expect(() => rdmsr.fail()).toThrow(stateError("ERR_ANSWERED"));
 });
@@ -52,7 +52,7 @@ async function readExit(worker: VcpuWorker): Promise<IoInExit> {
   return exit;
 }
 
-/** A signal of the program, whose `addEventListener` runs code of the program. */
+/** Creates a signal of the program, whose `addEventListener` runs code of the program. */
 const signalThat = (addEventListener: () => unknown): AbortSignal =>
   ({
     aborted: false,
@@ -61,7 +61,7 @@ const signalThat = (addEventListener: () => unknown): AbortSignal =>
     throwIfAborted: () => undefined,
   }) as never;
 
-test("a signal whose addEventListener() throws starts no run of a worker's vCPU, and the reply is kept", async () => {
+test("if addEventListener() of a signal throws, the run of a worker's vCPU does not start, and the reply is kept", async () => {
   const worker = await started("reads one");
   const read = await readExit(worker);
   read.reply([7]);
@@ -73,7 +73,7 @@ test("a signal whose addEventListener() throws starts no run of a worker's vCPU,
   expect(await worker.run()).toEqual({ kind: "unknown", reason: 1, bytes: [7] });
 });
 
-test("a signal whose addEventListener() runs the worker's vCPU keeps its own run", async () => {
+test("if addEventListener() of a signal runs the worker's vCPU, the inner run continues and the outer run is rejected", async () => {
   const worker = await started("exits");
   const inner: Promise<unknown>[] = [];
   const signal = signalThat(() => inner.push(worker.run()));
@@ -93,7 +93,7 @@ test("a reply to a worker's vCPU that cannot be cloned is rejected, and the exit
   expect(await worker.run()).toEqual({ kind: "unknown", reason: 1, bytes: [7] });
 });
 
-test("a reply that a worker's vCPU rejects also rejects the run, and the guest does not continue", async () => {
+test("if the worker's vCPU rejects a reply, the run is also rejected, and the guest does not continue", async () => {
   const worker = await started("reads one");
   const read = await readExit(worker);
   read.reply([1, 2]);
@@ -147,7 +147,7 @@ test("VcpuWorker does not report an interruption that the owner did not request"
   expect(await worker.run()).toEqual({ kind: "hlt" });
 });
 
-test("a kick of a worker's vCPU interrupts this run and not the next one", async () => {
+test("a kick of a worker's vCPU interrupts the current run but not the next run", async () => {
   const worker = await started("spins");
   for (let i = 0; i < 100; i += 1) {
     const ended = worker.run();
@@ -158,7 +158,7 @@ test("a kick of a worker's vCPU interrupts this run and not the next one", async
   }
 });
 
-test("an abort ends a run of a worker's vCPU, also before the run starts", async () => {
+test("an abort ends a run of a worker's vCPU, even before the run starts", async () => {
   const worker = await started("spins");
   expect(await worker.run({ signal: AbortSignal.timeout(5) })).toEqual({ kind: "intr" });
   expect(await worker.run({ signal: AbortSignal.abort() })).toEqual({ kind: "intr" });

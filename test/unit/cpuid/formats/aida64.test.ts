@@ -115,7 +115,7 @@ describe("an AIDA64 report", () => {
     expect(read).toMatchObject({ problems: [], tables: [[LEAF_0, LEAF_1]] });
   });
 
-  test("loses the leaves that a program probes and the CPU lacks", () => {
+  test("omits leaves that the program queried although the CPU does not support them", () => {
     const probe = "CPUID C0000000: 00000007-00000340-00000340-00000000";
     const read = readFile(`${ROW_0}\n${probe}\n`, "aida64");
     expect(read.tables).toEqual([[LEAF_0]]);

@@ -53,7 +53,7 @@ describe("the output of cpuid -r in a mail", () => {
     expect(entriesOf(dump)).toEqual([[READ_0, READ_0.replace("0.0", "3.0")]]);
   });
 
-  test("has a note and no fault for sentences, prompts and fences around it", () => {
+  test("has a note and no fault for sentences, prompts and code fences around the rows", () => {
     const text = lines(
       "In the guest:",
       "```",
@@ -115,7 +115,7 @@ describe("the leaf 0x20000000 with 0 in EAX", () => {
 });
 
 describe("the output of kcpuid -r", () => {
-  test("is not taken for that of cpuid -r if it has leaves only", () => {
+  test("is not detected as output of cpuid -r if it contains only leaves", () => {
     const table = CpuidTable.from([
       { function: 0x0, eax: 1, ebx: 0x756e6547, ecx: 0x6c65746e, edx: 0x49656e69 },
       { function: 0x1, eax: 0x806ea },
@@ -125,7 +125,7 @@ describe("the output of kcpuid -r", () => {
     expect(readCpuid(bytes).problems).toEqual([]);
   });
 
-  test("has a note and no fault for a sentence in front of it", () => {
+  test("has a note and no fault for a sentence before the rows", () => {
     const row = "0x00000000: EAX=0x00000001, EBX=0x756e6547, ECX=0x6c65746e, EDX=0x49656e69";
     const dump = readCpuid(lines("Right here is the output:", "Basic Leafs :", "====", row));
     expect(dump).toMatchObject({
@@ -149,7 +149,7 @@ describe("a report of AIDA64", () => {
   test.each([
     [2, "a CPU begins at line 2 without a line that names the CPU"],
     [4, "3 CPUs begin from line 2 on without a line that names the CPU"],
-  ])("of %i CPUs without headers has one note", (count, note) => {
+  ])("of %i CPUs without headers has a single note", (count, note) => {
     const dump = readCpuid(lines(...Array.from({ length: count }, () => row)));
     expect(dump.notes).toEqual([note]);
     expect(entriesOf(dump)).toHaveLength(count);
@@ -172,7 +172,7 @@ describe("a log of QMP", () => {
     });
   });
 
-  test("has the place of a fault in a message below another", () => {
+  test("has the position of a fault in a message that follows another message", () => {
     const model = { return: { model: { name: "base", props: { avx2: [] } } } };
     const dump = readCpuid(`{"return": {}}\n${JSON.stringify(model, null, 2)}\n`);
     expect(dump.problems.map(({ line, column }) => `${line}:${column}`)).toEqual(["7:17"]);
@@ -215,12 +215,12 @@ describe("the <cpu> of libvirt", () => {
 describe("a line of flags", () => {
   const flags = `flags : ${"fpu vme de pse tsc msr pae mce cx8 apic sep mtrr ".repeat(12)}`;
 
-  test("alone is /proc/cpuinfo, also if it is long or wrapped", () => {
+  test("alone is detected as /proc/cpuinfo, even if it is long or wrapped", () => {
     expect(detectFormat(`${flags}\n`)?.name).toBe("cpuinfo");
     expect(detectFormat("flags : fpu\nvme de\npse tsc\nmsr pae\n")?.name).toBe("cpuinfo");
   });
 
-  test("in a program's source is not taken for /proc/cpuinfo", () => {
+  test("in a program's source is not detected as /proc/cpuinfo", () => {
     const source = ["// A test.", "int main() {", '  const char *text = R"(', flags, ')";', "}"];
     expect(detectFormat(lines(...source))).toBeUndefined();
     expect(readCpuid(lines(...source)).problems).toMatchObject([

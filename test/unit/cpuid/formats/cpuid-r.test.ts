@@ -46,7 +46,7 @@ describe("the text of cpuid -r", () => {
     expect(tablesOf(text("CPU:", first))).toEqual([ENTRIES.slice(0, 1)]);
   });
 
-  test("of several CPUs without headers begins one at each leaf 0", () => {
+  test("of several CPUs without headers has a new CPU at each leaf 0", () => {
     expect(tablesOf(text(...ROWS, ...ROWS))).toEqual([ENTRIES, ENTRIES]);
   });
 
@@ -56,7 +56,7 @@ describe("the text of cpuid -r", () => {
     ["80860000", "0x80860000", "0x00000007"],
     ["c0000000", "0xc0000000", "0x00000007"],
     ["40000000 with a maximum of another block", "0x40000000", "0x40000100"],
-  ])("loses the probe %s of a range that the CPU lacks", (_, leaf, eax) => {
+  ])("omits the probe %s of a range that the CPU does not support", (_, leaf, eax) => {
     const probe = `   ${leaf} 0x00: eax=${eax} ebx=0x00000340 ecx=0x00000340 edx=0x00000000`;
     const read = readFile(text(...ROWS, probe));
     expect(read.tables).toEqual([ENTRIES]);

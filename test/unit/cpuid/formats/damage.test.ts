@@ -3,13 +3,13 @@ import { describe, expect, test } from "vitest";
 import { CPUID_FORMATS, type CpuidDump, type CpuidEntry2 } from "../../../../lib/cpuid/index.ts";
 import { fewEntries } from "./sample-tables.ts";
 
-/** The formats of dumps and tables; those of other files have tests of their own. */
+/** The formats of dumps and tables; other test files cover the remaining formats. */
 const OWN = ["json", "raw", "cpuid-r", "aida64", "kcpuid", "kvm", "libcpuid", "c"];
 
-/** The formats of one CPU. */
+/** The formats that contain one CPU. */
 const SINGLE = ["kcpuid"];
 
-/** The number of lines below a damaged one that depend on it; of kcpuid, the sub-leaves below their leaf. */
+/** The number of lines after a damaged line that depend on it: for kcpuid, the sub-leaves after their leaf. */
 const REACH: Readonly<Record<string, number>> = { kcpuid: 3 };
 
 const written = CPUID_FORMATS.flatMap(({ name, parse, format }) =>
@@ -35,7 +35,7 @@ function entriesIn(dump: CpuidDump): readonly Placed[] {
   );
 }
 
-/** Whether a table has two entries of one place. */
+/** Returns whether a table has two entries with the same function and index. */
 function isMixed(found: readonly Placed[]): boolean {
   const places = found.map(({ cpu, text }) => `${cpu} ${text.slice(0, text.indexOf(" eax"))}`);
   return new Set(places).size < places.length;
@@ -70,7 +70,7 @@ describe.each(written)("a damaged file of the format $name", ({ name, parse, byt
     expect(silent.map(({ end }) => end)).toEqual([]);
   });
 
-  test("differs in no line but the one in which a bit is flipped", () => {
+  test("differs only in the line in which a bit is flipped", () => {
     const reach = REACH[name] ?? 1;
     const isText = whole.every(({ line }) => line > 0);
     const wrong: string[] = [];

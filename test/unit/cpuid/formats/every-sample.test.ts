@@ -8,7 +8,7 @@ import { SAMPLES, type SampleName } from "./samples.ts";
 const samples = Object.entries(SAMPLES) as [SampleName, string][];
 const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);
 
-/** Returns everything that a dump states about registers and features, as one line each. */
+/** Returns each fact that a dump states about registers and features as one line. */
 function statements(dump: CpuidDump): readonly string[] {
   if (dump.kind === "tables") {
     return dump.tables.flatMap(({ table, label }) =>
@@ -36,20 +36,23 @@ describe("the sample of", () => {
     expect(statements(readCpuid(quoted))).toEqual(statements(readCpuid(text)));
   });
 
-  // The end of a -cpu option has no mark, so a cut name is another name.
+  // Nothing marks the end of a -cpu option, so a truncated name is read as another name.
   const marked = samples.filter(([name]) => name !== "qemu-cpu");
-  test.each(marked)("%s, cut after each byte, has no statement that differs", (name, text) => {
-    const format = CPUID_FORMATS.find((known) => known.name === name);
-    const whole = bytes(text);
-    const known = new Set(format && statements(format.parse(whole)));
-    const others = Array.from({ length: whole.length }, (_, length) =>
-      format ? statements(format.parse(whole.subarray(0, length))) : ["no format"],
-    );
-    expect(others.flat().filter((statement) => !known.has(statement))).toEqual([]);
-  });
+  test.each(marked)(
+    "%s, truncated after each byte, states nothing that the whole sample does not state",
+    (name, text) => {
+      const format = CPUID_FORMATS.find((known) => known.name === name);
+      const whole = bytes(text);
+      const known = new Set(format && statements(format.parse(whole)));
+      const others = Array.from({ length: whole.length }, (_, length) =>
+        format ? statements(format.parse(whole.subarray(0, length))) : ["no format"],
+      );
+      expect(others.flat().filter((statement) => !known.has(statement))).toEqual([]);
+    },
+  );
 
   test.each(samples)(
-    "%s, cut after each byte, is read by every format without an error",
+    "%s, truncated after each byte, is read by every format without an exception",
     (_, text) => {
       const whole = bytes(text);
       for (let length = 0; length < whole.length; length += 1) readCpuid(whole.subarray(0, length));
@@ -57,7 +60,7 @@ describe("the sample of", () => {
     },
   );
 
-  test.each(samples)("%s with a changed byte has faults inside the file, or none", (name, text) => {
+  test.each(samples)("%s with one changed byte has no fault outside of the file", (name, text) => {
     const format = CPUID_FORMATS.find((known) => known.name === name);
     const whole = bytes(text);
     const lines = text.split("\n").length;
@@ -73,7 +76,7 @@ describe("the sample of", () => {
 });
 
 describe("every format", () => {
-  /** Files of 200 kB that have long lines, deep nesting or endless prefixes. */
+  /** Files of 200 kB with long lines, deep nesting or repeated prefixes. */
   const GARBAGE: readonly (readonly [string, string])[] = [
     ["zeros", "\0".repeat(200_000)],
     ["line breaks", "\n".repeat(200_000)],
@@ -105,7 +108,7 @@ describe("every format", () => {
     expect(Math.max(...counts)).toBeLessThanOrEqual(101);
   });
 
-  test("has a name and a title of its own", () => {
+  test("has a unique name and a unique title", () => {
     const names = CPUID_FORMATS.map((format) => format.name);
     expect(new Set(names).size).toBe(names.length);
     expect(new Set(CPUID_FORMATS.map((format) => format.title)).size).toBe(names.length);

@@ -16,7 +16,7 @@ const template = (value: unknown): CpuidDump =>
 const faults = (dump: CpuidDump): readonly string[] =>
   dump.problems.map((p) => `${p.line}:${p.column} ${p.message}`);
 
-/** A template with one register whose bitmap is given. */
+/** Creates a template with one register, which has the given bitmap. */
 const withBitmap = (bitmap: unknown): object => ({
   cpuid_modifiers: [
     { leaf: "0x7", subleaf: "0x0", flags: 1, modifiers: [{ register: "ebx", bitmap }] },
@@ -74,7 +74,7 @@ describe("a Firecracker template", () => {
   test.each([
     [withBitmap("0b2"), 'cpuid_modifiers[0].modifiers[0].bitmap: "2" is not one of 0, 1, x and _'],
     [withBitmap("1".repeat(33)), "bitmap: it is longer than 32 bits"],
-    // Firecracker 1.16 compares the count with the width before it skips the underscore.
+    // Firecracker 1.16 compares the number of characters with the width before it removes underscores.
     [withBitmap(`0b_${"1".repeat(32)}`), "bitmap: it is longer than 32 bits"],
     [withBitmap(1), "bitmap: expected text, got 1"],
     [withBitmap("0B1"), '"B" is not one of 0, 1, x and _'],
@@ -116,7 +116,7 @@ describe("a Firecracker template", () => {
     expect(maskOf(dump).mask).toEqual([]);
   });
 
-  test("drops the whole leaf if one register of it has a fault", () => {
+  test("drops the whole leaf if one of its registers has a fault", () => {
     const modifiers = [
       { register: "eax", bitmap: "1" },
       { register: "ebx", bitmap: "2" },
@@ -235,11 +235,11 @@ describe("a Firecracker template", () => {
     expect(() => written({ mask, unlisted: "keep", capabilities: [] })).toThrow(fault);
   });
 
-  test("refuses to write a mask that clears what it does not name", () => {
+  test("refuses to write a mask that clears unnamed bits", () => {
     expect(() => written({ mask: [], unlisted: "clear", capabilities: [] })).toThrow(RangeError);
   });
 
-  test("of a table sets every bit of each register", () => {
+  test("that is made from a table sets every bit of each register", () => {
     const table = CpuidTable.from([{ function: 7, flags: 1, ebx: 0x21 }]);
     const file = { cpu: undefined, table, isComplete: true, lines: [] };
     const text = firecrackerTemplate.format?.([file]) ?? new Uint8Array();
@@ -274,7 +274,7 @@ describe("a Firecracker fingerprint", () => {
     expect(dump).toMatchObject({ tables: [{ lines: [29] }] });
   });
 
-  test("refuses a register that is there twice", () => {
+  test("refuses a register that occurs twice", () => {
     const dump = read(SAMPLES["firecracker-fingerprint"].replace('"eax"', '"ebx"'));
     expect(faults(dump)).toEqual(["6:4 0x0.0: a fingerprint has all bits of the four registers"]);
   });

@@ -1,4 +1,4 @@
-/** Tests of the flags that the entries of a dump without flags get, and that the lint agrees with them. */
+/** Tests that the entries of a dump without flags get correct flags, and that the lint agrees with these flags. */
 import { describe, expect, test } from "vitest";
 import {
   CpuidTable,
@@ -16,14 +16,14 @@ const row = (leaf: string, index: number, eax: number): string =>
   `${leaf} 0x0${index}: eax=0x0000000${eax} ebx=0x00000001 ecx=0x00000000 edx=0x00000000`;
 const file = (...rows: readonly string[]): string => rows.map((one) => `   ${one}\n`).join("");
 
-/** The flags of the entries below the first two, by sub-leaf. */
+/** Returns the flags of all entries after the first two, by sub-leaf. */
 function flagsOf(leaf: string, indexes: readonly number[]): readonly string[] {
   const rows = indexes.map((index) => row(leaf, index, 1));
   const [entries = []] = tablesOf(file(ZERO, XEN, ...rows), "cpuid-r");
   return entries.slice(2).map((entry) => entry.split(" ")[1] ?? "");
 }
 
-/** Leaves with sub-leaves that KVM does not give to guests. */
+/** Leaves whose sub-leaves KVM does not give to guests. */
 const OTHERS = ["1b", "20", "23", "27", "28", "29", "80000020", "80000026", "40000003"];
 
 describe("the flag of an entry of a dump", () => {
@@ -58,7 +58,7 @@ describe("the flag of an entry of a dump", () => {
   });
 
   test.each(["1", "2", "80000008", "40000001"])(
-    "is clear for sub-leaf 0 of leaf 0x%s, which has no sub-leaves, even if others are in the file",
+    "is clear for sub-leaf 0 of leaf 0x%s, which has no sub-leaves, even if the file contains some",
     (leaf) => {
       expect(flagsOf(`0x${leaf}`, [0, 1])).toEqual(["0", "1"]);
     },
@@ -87,7 +87,7 @@ describe("the flag of an entry of a dump", () => {
     },
   );
 
-  test("is that of the file in formats with flags", () => {
+  test("is the flag that the file states, in formats with flags", () => {
     const table = CpuidTable.from([{ function: 4 }, { function: 1, flags: 1 }]);
     for (const format of ["json", "raw", "kvm", "c"] as const) {
       expect(readFile(formatCpuid(table, format)).tables).toEqual([

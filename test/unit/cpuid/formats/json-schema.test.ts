@@ -1,4 +1,7 @@
-/** Tests of docs/cpuid-table.schema.json: it accepts what is written, and excludes what the reader has a fault for. */
+/**
+ * Tests of docs/cpuid-table.schema.json: the schema accepts the files that the package writes, and rejects the files
+ * for which the reader reports a fault.
+ */
 import { readFileSync } from "node:fs";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
@@ -11,7 +14,10 @@ const path = new URL("../../../../docs/cpuid-table.schema.json", import.meta.url
 const schema = JSON.parse(readFileSync(path, "utf8")) as Schema;
 const definitions = schema["$defs"] as Readonly<Record<string, Schema | undefined>>;
 
-/** The keywords of the schema, as JSON Schema 2020-12 defines them. A keyword for another type is fulfilled. */
+/**
+ * Implements the keywords that the schema uses, as JSON Schema 2020-12 defines them. A keyword for another type of
+ * value is fulfilled.
+ */
 const KEYWORDS: Readonly<
   Record<string, (value: never, given: unknown, schema: Schema) => boolean>
 > = {
@@ -42,7 +48,7 @@ const KEYWORDS: Readonly<
 const isObject = (given: unknown): given is Record<string, unknown> =>
   typeof given === "object" && given !== null && !Array.isArray(given);
 
-/** Whether an object lacks a member, or has one that fits. */
+/** Returns whether an object does not have a member, or has a member that fits the schema. */
 const hasNot = (given: Record<string, unknown>, name: string, one: Schema): boolean =>
   !Object.hasOwn(given, name) || fits(one, given[name]);
 
@@ -68,7 +74,7 @@ const table = CpuidTable.from([{ function: 7, index: 1, flags: 1, eax: 16 }]);
 const [entry] = table.toJSON().entries;
 const withEntry = (changes: object): object => ({ entries: [{ ...entry, ...changes }] });
 
-/** Documents with one fault each. */
+/** Documents each of which has one fault. */
 const WRONG: readonly (readonly [what: string, document: unknown])[] = [
   ["without entries", {}],
   ["that is a number", 5],
@@ -149,14 +155,14 @@ describe("the JSON schema of CPUID tables", () => {
     expect(problemsOf(document)).not.toEqual([]);
   });
 
-  /** The members that the reader takes at a place, found by trying each name of the schema and wrong ones. */
+  /** Lists the members that the reader accepts at a place, by trying each name of the schema and wrong names. */
   const names = [...JSON.stringify(schema).matchAll(/"([$a-z]+)":/g)].map(([, name = ""]) => name);
   const places: readonly (readonly [string, (name: string) => unknown])[] = [
     ["document", (name) => ({ ...table.toJSON(), [name]: "x" })],
     ["table", (name) => ({ tables: [{ ...table.toJSON(), [name]: "x" }] })],
     ["entry", (name) => withEntry({ [name]: "x" })],
   ];
-  test.each(places)("has the members of a %s that the reader knows", (place, make) => {
+  test.each(places)("lists the members of a %s that the reader accepts", (place, make) => {
     const known = [...new Set([...names, "leaf", "schema", "vcpus_"])].filter((name) =>
       problemsOf(make(name)).every((problem) => !/unknown member/.test(JSON.stringify(problem))),
     );
@@ -165,7 +171,7 @@ describe("the JSON schema of CPUID tables", () => {
     expect(new Set(known)).toEqual(new Set([...own, ...alternative]));
   });
 
-  test("is in the published package, whose files include docs", () => {
+  test("is in the published package, whose files include docs/", () => {
     const manifest = readFileSync(new URL("../../../../package.json", import.meta.url), "utf8");
     expect((JSON.parse(manifest) as { files: readonly string[] }).files).toContain("docs");
   });

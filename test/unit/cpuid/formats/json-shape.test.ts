@@ -1,4 +1,7 @@
-/** Tests that the JSON of a table, of a file and of a saved state have entries of one shape: each reads the others'. */
+/**
+ * Tests that entries have the same JSON shape in a table, a file and a saved state: each reader accepts the output of
+ * each writer.
+ */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { CpuidTable, formatCpuid, readCpuid } from "../../../../lib/cpuid/index.ts";
@@ -18,7 +21,7 @@ const state = (cpuid: readonly unknown[]): VmState => ({
   vcpus: [{ id: 0, cpuid: cpuid as NonNullable<VmState["vcpus"][number]["cpuid"]> }],
 });
 
-/** The writers; each returns an array of entries, parsed. */
+/** The writers; each returns a parsed array of entries. */
 const WRITERS: Readonly<Record<string, (table: CpuidTable) => readonly object[]>> = {
   "CpuidTable.toJSON()": (table) => JSON.parse(JSON.stringify(table)).entries,
   'formatCpuid(…, "json")': (table) =>
@@ -26,7 +29,7 @@ const WRITERS: Readonly<Record<string, (table: CpuidTable) => readonly object[]>
   "stateToJson()": (table) => JSON.parse(stateToJson(state([...table]))).vcpus[0].cpuid,
 };
 
-/** The entries of the only table of a file. */
+/** Returns the entries of the only table of a file. */
 function entriesOf(text: string): readonly unknown[] {
   const dump = readCpuid(text);
   expect(dump.problems).toEqual([]);
@@ -34,7 +37,7 @@ function entriesOf(text: string): readonly unknown[] {
   return dump.kind === "tables" ? [...(dump.tables[0]?.table ?? [])] : [];
 }
 
-/** The readers; each takes an array of entries. */
+/** The readers; each accepts an array of entries. */
 const READERS: Readonly<Record<string, (entries: readonly object[]) => readonly unknown[]>> = {
   "CpuidTable.fromJSON()": (entries) => [...CpuidTable.fromJSON({ entries })],
   "readCpuid() of a table": (entries) => entriesOf(JSON.stringify({ entries })),
@@ -61,7 +64,7 @@ describe("the JSON of an entry", () => {
     );
   });
 
-  test("has the same members in the same order in each form", () => {
+  test("has the same members in the same order in each writer's output", () => {
     const table = CpuidTable.from([{ function: 7, padding: [1, 2, 3] }]);
     const members = Object.values(WRITERS).map((write) => Object.keys(write(table)[0] ?? {}));
     expect(new Set(members.map((names) => names.join()))).toEqual(

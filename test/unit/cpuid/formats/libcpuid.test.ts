@@ -29,7 +29,7 @@ const ENTRIES = [
 const header = (cpu: number): string => `_________________ Logical CPU #${cpu} _________________\n`;
 
 describe("the raw data of libcpuid", () => {
-  test("is detected, has sub-leaves below their leaf, and no leaf above the highest one", () => {
+  test("is detected, has sub-leaves below their leaf, and has no leaf above the highest leaf", () => {
     const read = readFile(`version=0.7.0\n${header(0)}${CPU}`);
     expect(read).toMatchObject({ problems: [], cpus: [0], tables: [ENTRIES], complete: [false] });
     expect(read.notes).toEqual([
@@ -70,7 +70,7 @@ describe("the raw data of libcpuid", () => {
     expect(read.problems).toEqual([`11: ${message}`]);
   });
 
-  test("of a test file ends at the values that the test expects", () => {
+  test("of a test file ends where the expected values of the test begin", () => {
     const read = readFile(`${CPU}${"-".repeat(80)}\n6\n14\nx86\n`);
     expect(read).toMatchObject({ problems: [], tables: [ENTRIES] });
     expect(read.notes).toContain("the values that a test expects, from line 11 on, are skipped");
@@ -82,7 +82,7 @@ describe("the raw data of libcpuid", () => {
     expect(read.notes).toEqual(["the file has registers of an ARM CPU, which has no CPUID"]);
   });
 
-  test("written from a table has all its entries in the same order, except those that it has no array for", () => {
+  test("that is written from a table has all entries in the same order, except entries for which the format has no array", () => {
     const absent = ["d.1", "d.2"];
     const [all = []] = tablesOf(formatCpuid(oneCpu, "raw"));
     const [own = []] = tablesOf(formatCpuid(oneCpu, "libcpuid"));
@@ -94,7 +94,7 @@ describe("the raw data of libcpuid", () => {
     expect(readFile(formatCpuid(twoCpus, "libcpuid")).cpus).toEqual([0, 1]);
   });
 
-  test("is written without leaves that it has no array for", () => {
+  test("is written without leaves for which the format has no array", () => {
     const table = CpuidTable.from([{ function: 0x20 }, { function: 0x40000000 }]);
     expect(new TextDecoder().decode(formatCpuid(table, "libcpuid"))).toBe(
       `version=0.7.0\n${header(0)}`,

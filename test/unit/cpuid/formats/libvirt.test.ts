@@ -14,7 +14,7 @@ const faults = (dump: CpuidDump): readonly string[] =>
 describe("libvirt's <cpudata>", () => {
   const read = (text: string): CpuidDump => libvirtCpudata.parse(bytes(text));
 
-  test("has a table with flags as KVM sets them, and MSRs", () => {
+  test("has a table with the flags that KVM sets, and MSRs", () => {
     const dump = read(SAMPLES["libvirt-cpudata"]);
     expect(dump).toMatchObject({
       problems: [],
@@ -62,12 +62,12 @@ describe("libvirt's <cpudata>", () => {
     ecx: u32,
     edx: u32,
   });
-  // KVM's flags are those that the reader adds: only leaves that KVM treats as indexed have sub-leaves.
+  // The written table has the flags that the reader adds: only leaves that KVM treats as indexed have sub-leaves.
   const entry = fc
     .tuple(plain, u32)
     .map(([e, index]) => (isIndexed(e.function) ? { ...e, index, flags: 1 } : e));
 
-  test("has the same table after it was written and read, if the flags are those of KVM", () => {
+  test("has the same table after it was written and read, if the table has KVM's flags", () => {
     fc.assert(
       fc.property(fc.array(entry, { minLength: 1, maxLength: 20 }), (entries) => {
         const table = CpuidTable.from(entries);
@@ -91,7 +91,7 @@ describe("libvirt's <cpu>", () => {
     return dump.features;
   };
 
-  test("has the model, the vendor, the features and the policies that are not usual", () => {
+  test("has the model, the vendor, the features and the policies that differ from the default", () => {
     const dump = read(SAMPLES["libvirt-cpu"]);
     expect(dump).toMatchObject({ problems: [], notes: [] });
     expect(featuresOf(dump)).toEqual({
@@ -128,7 +128,7 @@ describe("libvirt's <cpu>", () => {
     });
   });
 
-  test("of several is the first, with a note", () => {
+  test("is the first one if there are several, and a note reports this", () => {
     const dump = read("<a><cpu><model>X</model></cpu>\n<cpu><model>Y</model></cpu></a>");
     expect(featuresOf(dump).model).toBe("X");
     expect(dump.notes).toEqual(["the <cpu> of line 1 is read; others are in line 2"]);
@@ -148,7 +148,7 @@ describe("libvirt's <cpu>", () => {
     expect(faults(read(`<cpu><model>Model</model>  ${element}</cpu>`))).toEqual([fault]);
   });
 
-  test("states which elements are not read", () => {
+  test("has a note that lists the elements that are not read", () => {
     const dump = read("<cpu><model>X</model>\n<numa/></cpu>");
     expect(dump.notes).toEqual(["<numa> of line 2 is not read"]);
   });
@@ -185,7 +185,7 @@ describe("libvirt's <cpu>", () => {
     );
   });
 
-  test("refuses to write a property without a place, and characters that XML cannot contain", () => {
+  test("refuses to write a property that the format cannot express, and characters that XML cannot contain", () => {
     const empty = { model: "X", vendor: undefined, on: [], off: [] };
     expect(() => libvirtCpu.formatFeatures?.({ ...empty, properties: { level: "1" } })).toThrow(
       '<cpu> has no place for the property "level"',

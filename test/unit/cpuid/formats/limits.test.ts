@@ -1,4 +1,4 @@
-/** Tests of the limits of files, and of wrong arguments of the functions that read and write them. */
+/** Tests of the limits of files, and of wrong arguments to the functions that read and write files. */
 import { describe, expect, test } from "vitest";
 import {
   CPUID_FILE_LIMIT,
@@ -12,11 +12,11 @@ import {
 import { readFile } from "./read-table.ts";
 import { fileTable, oneCpu } from "./sample-tables.ts";
 
-/** The text formats of several CPUs that this package writes. */
+/** The text formats for several CPUs that this package writes. */
 const SEVERAL = ["json", "raw", "cpuid-r", "aida64", "libcpuid", "c"] as const;
-/** The formats of one table that this package writes. */
+/** The formats for one table that this package writes. */
 const WRITTEN = [...SEVERAL, "kcpuid", "kvm"] as const;
-/** The formats that are read by line. */
+/** The formats that this package reads line by line. */
 const LINES = ["raw", "cpuid-r", "aida64", "kcpuid", "libcpuid"] as const;
 
 const cpus = (count: number) =>
@@ -53,7 +53,7 @@ describe("a file of the format", () => {
     },
   );
 
-  test("kvm has at most 1,024 entries, as its count states", () => {
+  test("kvm is read with 1,024 entries, and rejected with a larger count", () => {
     expect(readFile(formatCpuid(entries(1024), "kvm")).tables[0]).toHaveLength(1024);
     expect(readFile(formatCpuid(entries(1025), "kvm"), "kvm")).toMatchObject({
       tables: [],
@@ -79,7 +79,7 @@ describe("a file of the format", () => {
 });
 
 describe("readCpuid", () => {
-  test("reads a file of 16 MiB, and none that is longer by a byte", () => {
+  test("reads a file of 16 MiB, but no file that is one byte longer", () => {
     const bytes = new Uint8Array(CPUID_FILE_LIMIT + 1).fill(0x20);
     bytes.set(new TextEncoder().encode('{"entries":[{"function":1}]}'));
     expect(CPUID_FILE_LIMIT).toBe(16 * 1024 * 1024);
@@ -93,7 +93,7 @@ describe("readCpuid", () => {
     });
   });
 
-  test("keeps 100 faults, and counts the others", () => {
+  test("lists 100 faults, and counts the remaining faults", () => {
     const { problems } = readFile(`CPU 0:\n${"0x\n".repeat(500)}`, "cpuid-r");
     expect(problems).toHaveLength(101);
     expect(problems.at(-1)).toBe("0: and 401 more faults");
@@ -103,13 +103,13 @@ describe("readCpuid", () => {
     ["", "the file is empty"],
     ["hello\n", "the file has none of the formats json, raw, kcpuid,"],
     ["{}", "the format is uncertain; it may be json (JSON of node-kvm: tables, or a saved state)"],
-  ])("returns the format unknown and a fault for %j", (text, message) => {
+  ])(`returns the format "unknown" and a fault for %j`, (text, message) => {
     const dump = readCpuid(text);
     expect(dump).toMatchObject({ format: "unknown", tables: [], problems: [{ line: 0 }] });
     expect(dump.problems[0]?.message).toContain(message);
   });
 
-  test("reads a part of a buffer", () => {
+  test("reads only the given part of a buffer", () => {
     const written = formatCpuid(oneCpu, "kvm");
     const larger = new Uint8Array(written.length + 64).fill(0xff);
     larger.set(written, 32);
@@ -130,7 +130,7 @@ describe("readCpuid", () => {
     expect(() => readCpuid(data as string, options as object)).toThrow(message);
   });
 
-  test("knows each format by its name", () => {
+  test("accepts the name of each format", () => {
     for (const { name } of CPUID_FORMATS) {
       expect(() => readCpuid("", { format: name as CpuidFormatName })).not.toThrow();
     }
@@ -152,7 +152,7 @@ describe("detectFormat", () => {
 });
 
 describe("formatCpuid", () => {
-  test("writes tables of an iterable, with their positions as the CPUs' numbers", () => {
+  test("writes the tables of an iterable, with their positions as CPU numbers", () => {
     const table = CpuidTable.from([{ function: 0, eax: 1 }]);
     const written = formatCpuid(new Set([table, CpuidTable.from([{ function: 1 }])]), "cpuid-r");
     expect(readFile(written)).toMatchObject({

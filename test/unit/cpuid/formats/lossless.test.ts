@@ -1,17 +1,17 @@
-/** Tests that each format that is marked lossless gives back the tables that it wrote. */
+/** Tests that reading a file of a lossless format returns the tables that were written. */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { CPUID_FORMATS, detectFormat, readCpuid } from "../../../../lib/cpuid/index.ts";
 import { anyTables, oneCpu, twoCpus } from "./sample-tables.ts";
 
-/** The formats of dumps and tables; those of other files have tests of their own. */
+/** The formats of dumps and tables; other test files cover the remaining formats. */
 const OWN = ["json", "raw", "cpuid-r", "aida64", "kcpuid", "kvm", "libcpuid", "c"];
 
 const written = CPUID_FORMATS.flatMap(({ name, isLossless, parse, format }) =>
   OWN.includes(name) && format !== undefined ? [{ name, isLossless, parse, format }] : [],
 );
 
-/** Returns the entries of each table of a file; none if the file has no tables. */
+/** Returns the entries of each table in a file, or an empty list if the file has no tables. */
 function tablesIn(dump: ReturnType<typeof readCpuid>): readonly unknown[] {
   if (dump.kind !== "tables") return [];
   return dump.tables.map(({ cpu, table }) => ({ cpu, entries: [...table] }));
@@ -20,7 +20,7 @@ function tablesIn(dump: ReturnType<typeof readCpuid>): readonly unknown[] {
 const entriesOf = (tables: typeof oneCpu): readonly unknown[] =>
   tables.map(({ cpu, table }) => ({ cpu, entries: [...table] }));
 
-test("at least the own JSON, the raw text, the bytes of KVM and C arrays are lossless", () => {
+test("at least the package's JSON, the raw text, KVM's bytes and C arrays are lossless", () => {
   const names = written.filter(({ isLossless }) => isLossless).map(({ name }) => name);
   expect(names).toEqual(expect.arrayContaining(["json", "raw", "kvm", "c"]));
 });
@@ -28,7 +28,7 @@ test("at least the own JSON, the raw text, the bytes of KVM and C arrays are los
 describe.each(written.filter(({ isLossless }) => isLossless))(
   "the lossless format $name",
   ({ parse, format }) => {
-    test("gives back any tables: order, duplicates, flags, sub-leaves and CPUs", () => {
+    test("preserves any tables: order, duplicates, flags, sub-leaves and CPUs", () => {
       fc.assert(
         fc.property(anyTables, (tables) => {
           const dump = parse(format(tables));
@@ -40,19 +40,19 @@ describe.each(written.filter(({ isLossless }) => isLossless))(
   },
 );
 
-describe.each(written)("the written format $name", ({ name, parse, format }) => {
-  test("gives back the table of a CPU, and marks it complete if it can be", () => {
+describe.each(written)("the output format $name", ({ name, parse, format }) => {
+  test("preserves the table of a CPU, and marks the table complete if the format can express this", () => {
     const dump = parse(format(oneCpu));
     expect(dump.problems).toEqual([]);
     expect(dump.kind === "tables" && dump.tables.length).toBe(1);
   });
 
-  test("is detected from its own output", () => {
+  test("is detected from its output", () => {
     expect(detectFormat(format(oneCpu))?.name).toBe(name);
     expect(readCpuid(format(oneCpu)).format).toBe(name);
   });
 
-  test("reads what it wrote to the same bytes", () => {
+  test("gives the same bytes when it is read and written again", () => {
     const bytes = format(oneCpu);
     const dump = parse(bytes);
     expect(dump.kind === "tables" && [...format(dump.tables)]).toEqual([...bytes]);

@@ -1,4 +1,4 @@
-/** Tests of Xen's cpuid setting and of Cloud Hypervisor's profiles. */
+/** Tests of Xen's cpuid setting and Cloud Hypervisor's profiles. */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { CPUID_REGISTERS } from "../../../../lib/cpuid/entry.ts";
@@ -28,14 +28,14 @@ const change = fc
 const one = u32.map((index) => ({ first: index, last: index }));
 const range = fc.tuple(u32, u32).map(([a, b]) => ({ first: Math.min(a, b), last: Math.max(a, b) }));
 
-/** Writes a mask and reads it again; lines are 0. */
+/** Writes a mask and reads it again, with all line numbers set to 0. */
 const again = (format: CpuidFormat, contents: CpuidMask): CpuidMask => {
   const read = maskOf(format.parse(format.formatMask?.(contents) ?? new Uint8Array()));
   return { ...read, mask: read.mask.map((c) => ({ ...c, line: 0 })) };
 };
 
 describe("Xen's cpuid list", () => {
-  test("has bits that are set and cleared, and bits of the host", () => {
+  test("has bits that are set, bits that are cleared, and bits that are copied from the host", () => {
     const dump = parse(xenMask, SAMPLES["xen-cpuid"]);
     expect(dump.problems).toEqual([]);
     expect(maskOf(dump)).toMatchObject({
@@ -74,7 +74,7 @@ describe("Xen's cpuid list", () => {
     expect(faults(parse(xenMask, text))[0]).toContain(fault);
   });
 
-  test("has the same changes after it was written and read, without bits of the host", () => {
+  test("has the same changes after it was written and read, except for bits that are copied from the host", () => {
     const withPlace = fc
       .tuple(change, fc.option(one, { nil: undefined }))
       .map(([c, indexes]) => ({ ...c, indexes }));
@@ -87,7 +87,7 @@ describe("Xen's cpuid list", () => {
 });
 
 describe("Xen's short form", () => {
-  test("has features, and properties for other values", () => {
+  test("has features, and properties for values that are not features", () => {
     const dump = parse(xenFeatures, SAMPLES["xen-features"]);
     expect(dump).toMatchObject({
       problems: [],
@@ -131,7 +131,7 @@ describe("Xen's short form", () => {
 });
 
 describe("a Cloud Hypervisor profile", () => {
-  test("has changes of ranges of sub-leaves, and clears other registers", () => {
+  test("has changes for ranges of sub-leaves, and clears the other registers", () => {
     const dump = parse(cloudHypervisor, SAMPLES["cloud-hypervisor"]);
     expect(dump).toEqual({
       kind: "mask",

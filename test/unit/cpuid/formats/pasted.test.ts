@@ -1,4 +1,4 @@
-/** Tests of the formats that people paste: cpuinfo, logs, Git LFS pointers, and quoted text around another format. */
+/** Tests of formats that people paste: cpuinfo, logs, Git LFS pointers, and another format inside quoted text. */
 import { describe, expect, test } from "vitest";
 import { cpuidQueries } from "../../../../lib/cpuid/formats/cpuid-queries.ts";
 import { cpuinfo } from "../../../../lib/cpuid/formats/cpuinfo.ts";
@@ -43,7 +43,7 @@ describe("/proc/cpuinfo", () => {
     });
   });
 
-  test("of several CPUs has the features of the first, and notes in what they differ", () => {
+  test("of several CPUs has the features of the first CPU, and notes about the differences of the other CPUs", () => {
     const second = SAMPLES.cpuinfo.replace(": 0", ": 1").replace(" avx2", "");
     const dump = read(SAMPLES.cpuinfo + second);
     expect(dump).toMatchObject({ problems: [], features: { on: ["fpu", "vme", "avx2"] } });
@@ -68,7 +68,7 @@ describe("/proc/cpuinfo in a mail that wraps lines", () => {
   const wrapped =
     "processor : 0\nvendor_id : A\nflags : fpu vme \nde pse\n  tsc avx2\n\nbugs : none\n";
 
-  test("has all flags, and a note that names may be cut", () => {
+  test("has all flags, and a note that some names may be truncated", () => {
     const dump = cpuinfo.parse(bytes(wrapped));
     expect(faults(dump)).toEqual([]);
     expect(dump).toMatchObject({
@@ -79,18 +79,18 @@ describe("/proc/cpuinfo in a mail that wraps lines", () => {
     );
   });
 
-  test("of two equal CPUs has no note of a difference", () => {
+  test("has no note about a difference if two CPUs are equal", () => {
     const dump = cpuinfo.parse(bytes(wrapped + wrapped.replace("processor : 0", "processor : 1")));
     expect(faults(dump)).toEqual([]);
     expect(dump.notes.filter((note) => note.includes("differ"))).toEqual([]);
   });
 
-  test("has a fault for words below the flags of which no bit has the name", () => {
+  test("has a fault for words below the flags that are not names of bits", () => {
     const dump = cpuinfo.parse(bytes("flags : fpu\nand so on\n"));
     expect(faults(dump)).toEqual(['2:1 "and so on" has no name']);
   });
 
-  test("has a fault for names below another line than the flags", () => {
+  test("has a fault for names below a line other than the flags", () => {
     const dump = cpuinfo.parse(bytes("flags : fpu\nbugs : a b\nc d\n"));
     expect(faults(dump)).toEqual(['3:1 "c d" has no name']);
   });
@@ -102,7 +102,7 @@ describe("/proc/cpuinfo that ends in the flags", () => {
     return dump.kind === "features" ? dump.features.on : [];
   };
 
-  test("has them without the last name, which may be cut", () => {
+  test("has no last name, because the name may be truncated", () => {
     expect(flagsOf("vendor_id : A\nflags : fpu avx avx2")).toEqual(["fpu", "avx"]);
     expect(flagsOf("vendor_id : A\nflags : fpu avx\nclflush avx51")).toEqual(["fpu", "avx"]);
   });
@@ -113,7 +113,7 @@ describe("a log of CPUID queries", () => {
   const query = (leaf: string, index: string, rbx: string): string =>
     `CPUID query: leaf/subleaf 0x${leaf}/0x${index}, returns rax = 0x00000001, rbx = 0x${rbx}, rcx = 0x00000000, rdx = 0x00000000\n`;
 
-  test("has each leaf once", () => {
+  test("has one entry for each leaf", () => {
     const dump = read(SAMPLES["cpuid-queries"]);
     expect(dump.problems).toEqual([]);
     expect(entriesOf(dump)).toEqual([["0.0 0 7 1970169159", "7.0 1 0 33"]]);
@@ -121,7 +121,7 @@ describe("a log of CPUID queries", () => {
     expect(dump.notes).toContain("1 repeated queries with the same answer are read once");
   });
 
-  test("with two answers to one query has a fault that names both lines", () => {
+  test("with two different results of one query has a fault that names both lines", () => {
     const dump = read(
       query("00000007", "00000000", "00000021") + query("00000007", "00000000", "00000020"),
     );
@@ -129,21 +129,21 @@ describe("a log of CPUID queries", () => {
     expect(entriesOf(dump)).toEqual([["7.0 1 1 33"]]);
   });
 
-  test("has one entry for a leaf without sub-leaves that was asked with several", () => {
+  test("has one entry for a leaf without sub-leaves that was queried with several sub-leaves", () => {
     const dump = read(
       query("00000001", "00000005", "00000021") + query("00000001", "00000000", "00000021"),
     );
     expect(entriesOf(dump)).toEqual([["1.0 0 1 33"]]);
   });
 
-  test("has all sub-leaves of a leaf whose answers differ", () => {
+  test("has all sub-leaves of a leaf whose results differ", () => {
     const dump = read(
       query("80000026", "00000000", "00000001") + query("80000026", "00000001", "00000002"),
     );
     expect(entriesOf(dump)).toEqual([["80000026.0 1 1 1", "80000026.1 1 1 2"]]);
   });
 
-  test("of KVM's tracepoint is without the queries for which KVM found no entry", () => {
+  test("of KVM's tracepoint omits queries for which KVM found no entry", () => {
     const line = (fn: string, found: string): string =>
       ` qemu-1 [000] 1.0: kvm_cpuid: func ${fn} idx 0 rax d rbx 2 rcx 3 rdx 4, cpuid entry ${found}\n`;
     const dump = read(line("7", "found") + line("40000100", "not found"));
@@ -165,7 +165,7 @@ describe("a log of CPUID queries", () => {
 describe("a VBox.log", () => {
   const read = (text: string): CpuidDump => virtualboxLog.parse(bytes(text));
 
-  test("has the tables of the guest and of the host, and a note about the choice", () => {
+  test("has the tables of the guest and of the host, and a note about which one is used", () => {
     const dump = read(SAMPLES["virtualbox-log"]);
     expect(dump.problems).toEqual([]);
     expect(dump).toMatchObject({
@@ -194,7 +194,7 @@ describe("a VBox.log", () => {
     expect(faults(read(text))).toContain(fault);
   });
 
-  test("does not give a host's line without a leaf to a leaf before another line", () => {
+  test("does not assign a host line without a leaf number to the leaf of an earlier line", () => {
     const dump = read(
       "Gst: 00000000/0000  00000001 00000002 00000003 00000004\nother\nHst:   00000001 00000002 00000003 00000004\n",
     );
@@ -205,13 +205,13 @@ describe("a VBox.log", () => {
 describe("a Git LFS pointer", () => {
   const read = (text: string): readonly string[] => faults(gitLfs.parse(bytes(text)));
 
-  test("is called a pointer, with its oid and size", () => {
+  test("is reported as a pointer, with its oid and size", () => {
     expect(read(SAMPLES["git-lfs"])).toEqual([
       '1:1 the file is a Git LFS pointer to 12345 bytes with the oid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393; get them with "git lfs pull"',
     ]);
   });
 
-  test("without a size is called damaged", () => {
+  test("without a size is reported as damaged", () => {
     expect(read("version https://git-lfs.github.com/spec/v1\n")).toEqual([
       "1:1 the file is a damaged Git LFS pointer: it has no oid or no size",
     ]);
@@ -230,7 +230,7 @@ describe("quoted text", () => {
     ["> > ", 'the lines are quoted with ">", and lines without it are skipped'],
     ["[   12.345678] ", "the time stamps of the kernel's log are removed"],
     ["Jan 02 03:04:05 host kernel: ", "the time stamps of the journal are removed"],
-  ])("with %j is read as the format inside, with a note", (prefix, note) => {
+  ])("that is marked by %j is read as the format inside, with a note", (prefix, note) => {
     const dump = read(quoted(xml, prefix));
     expect(dump).toMatchObject({ format: "libvirt-cpudata", problems: [] });
     expect(entriesOf(dump)).toEqual(entriesOf(libvirtCpudata.parse(bytes(xml))));
@@ -238,7 +238,7 @@ describe("quoted text", () => {
     expect(mail.likelihood(bytes(quoted(xml, prefix)))).toBeGreaterThan(0.9);
   });
 
-  test("is read from a mail with an answer above and below", () => {
+  test("is read from a mail with text above and below the quote", () => {
     const dump = read(`On Monday, A wrote:\n${quoted(xml, "> ")}\n\nThis is <wrong>.\n`);
     expect(dump).toMatchObject({ problems: [], tables: [{ lines: [3, 4] }] });
   });
@@ -248,7 +248,7 @@ describe("quoted text", () => {
     expect(dump).toMatchObject({ problems: [], tables: [{ lines: [3, 4] }] });
   });
 
-  test("has the lines and columns of the file in its faults", () => {
+  test("has faults with the lines and columns of the whole file", () => {
     const dump = read(quoted("<cpudata>\n <cpuid/>\n</cpudata>\n", "> > "));
     expect(faults(dump)[0]).toBe("2:6 <cpuid>: there is no attribute eax_in");
   });
@@ -260,7 +260,7 @@ describe("quoted text", () => {
     expect(mail.likelihood(bytes("> hello\n"))).toBe(0);
   });
 
-  test("is not found in a file without prefixes", () => {
+  test("is not detected in a file without prefixes", () => {
     expect(mail.likelihood(bytes(xml))).toBe(0);
   });
 });

@@ -16,7 +16,7 @@ const featuresOf = (dump: CpuidDump): CpuidFeatureList => {
 describe("a -cpu option", () => {
   const read = (text: string): CpuidDump => qemuCpu.parse(bytes(text));
 
-  test("of a command line has the model, the features and other properties", () => {
+  test("in a command line has the model, the features and other properties", () => {
     const dump = read(SAMPLES["qemu-cpu"]);
     expect(dump.problems).toEqual([]);
     expect(featuresOf(dump)).toEqual({
@@ -32,7 +32,7 @@ describe("a -cpu option", () => {
     ["host", { model: "host" }],
     ["EPYC,avx2", { model: "EPYC", on: ["avx2"] }],
     ["EPYC,avx2=on,sse4.1=off,x2apic=yes", { on: ["avx2", "x2apic"], off: ["sse4.1"] }],
-    // QEMU applies + and - after all =, and - last.
+    // QEMU applies + and - after all =, and applies - last.
     ["EPYC,+avx2,avx2=off", { on: ["avx2"], off: [] }],
     ["EPYC,-avx2,+avx2", { on: [], off: ["avx2"] }],
     ["EPYC,avx512_bf16=on,avx512-bf16=off", { on: [], off: ["avx512_bf16"] }],
@@ -67,7 +67,7 @@ describe("a -cpu option", () => {
     expect(faults(read(text))).toEqual([fault]);
   });
 
-  test("of several is the first, with a note", () => {
+  test("is the first one if there are several, and a note reports this", () => {
     const dump = read("qemu -cpu A\nqemu -cpu B\n");
     expect(featuresOf(dump).model).toBe("A");
     expect(dump.notes).toEqual(["the -cpu option of line 1 is read; there are 1 others"]);
@@ -127,7 +127,7 @@ describe("a model expansion of QMP", () => {
     });
   });
 
-  test("is found in a log of commands and answers", () => {
+  test("is found in a log of QMP commands and responses", () => {
     const log = `{"QMP": {"version": {}}}
 -> {"execute": "query-cpu-model-expansion", "arguments": {"type": "full", "model": {"name": "X"}}}
 <- {"return": {"model": {"name": "X", "props": {"avx2": true, "a": []}}}}

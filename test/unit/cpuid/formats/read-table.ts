@@ -1,20 +1,23 @@
-/** Reads files in the tests of formats: the tables of one, as text that a failure shows well. */
+/** Reads files for the tests of formats, and returns their tables as text that is readable in a failure message. */
 import { type CpuidFormatName, readCpuid } from "../../../../lib/cpuid/index.ts";
 
 /** The parts of a file that a test compares. */
 export interface ReadFile {
-  /** The numbers of the CPUs. */
+  /** The numbers of the CPUs in the file. */
   readonly cpus: readonly (number | undefined)[];
-  /** The entries of each CPU, one a line: `7.0 1 0 5 0 0` for function, index, flags and registers, in hexadecimal. */
+  /**
+   * The entries of each CPU, one per line: `7.0 1 0 5 0 0` has the function and index, the flags and the registers, in
+   * hexadecimal.
+   */
   readonly tables: readonly (readonly string[])[];
-  /** The faults, as `line: message`. */
+  /** The faults of the file, as `line: message`. */
   readonly problems: readonly string[];
   readonly notes: readonly string[];
   /** Whether each table has all sub-leaves. */
   readonly complete: readonly boolean[];
 }
 
-/** Reads a file as a format. */
+/** Reads a file in the given format. */
 export function readFile(data: string | Uint8Array, format?: CpuidFormatName): ReadFile {
   const dump = readCpuid(data, format === undefined ? {} : { format });
   const tables = dump.kind === "tables" ? dump.tables : [];

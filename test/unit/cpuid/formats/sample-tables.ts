@@ -1,4 +1,4 @@
-/** Tables for the tests of formats: two CPUs with leaves that have sub-leaves, and arbitrary ones. */
+/** Tables for the tests of formats: two CPUs whose leaves have sub-leaves, and arbitrary tables. */
 import fc from "fast-check";
 import {
   type CpuidEntry2Input,
@@ -28,7 +28,7 @@ function cpu(apicId: number): readonly CpuidEntry2Input[] {
   ];
 }
 
-/** Makes the table of a file, as the formats that write files take it. */
+/** Creates the tables of a file in the form that the writing functions accept. */
 export function fileTable(
   entries: Iterable<CpuidEntry2Input>,
   number?: number,
@@ -37,10 +37,10 @@ export function fileTable(
   return { cpu: number, table: CpuidTable.from(entries), isComplete, lines: [] };
 }
 
-/** One CPU without a number. */
+/** The table of one CPU, without a CPU number. */
 export const oneCpu: readonly CpuidFileTable[] = [fileTable(cpu(0))];
 
-/** Two CPUs with numbers. */
+/** The tables of two CPUs, with CPU numbers. */
 export const twoCpus: readonly CpuidFileTable[] = [fileTable(cpu(0), 0), fileTable(cpu(2), 1)];
 
 const few = (apicId: number, leaves: readonly number[], last: number): CpuidFileTable =>
@@ -49,7 +49,10 @@ const few = (apicId: number, leaves: readonly number[], last: number): CpuidFile
     apicId,
   );
 
-/** Two CPUs with few entries, for the tests that damage each byte: those take the square of the file's length. */
+/**
+ * Two CPUs with few entries, for tests that damage each byte, because the time of these tests grows with the square of
+ * the file's length.
+ */
 export const fewEntries: readonly CpuidFileTable[] = [
   few(0, [0, 4, 0x80000008], 1),
   few(2, [0, 4], 0),
@@ -72,7 +75,7 @@ const anyEntry: fc.Arbitrary<CpuidEntry2Input> = fc.record({
 
 const anyTable = fc.array(anyEntry, { maxLength: 12 });
 
-/** Any tables of 1 to 4 CPUs: order, duplicates, flags and sub-leaves are arbitrary. */
+/** Arbitrary tables of 1 to 4 CPUs; the order, duplicates, flags and sub-leaves are arbitrary. */
 export const anyTables: fc.Arbitrary<readonly CpuidFileTable[]> = fc
   .array(anyTable, { minLength: 1, maxLength: 4 })
   .map((tables) =>

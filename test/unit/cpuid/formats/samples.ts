@@ -1,7 +1,7 @@
-/** A small file of each format of programs other than `cpuid`, with the name of its format. */
+/** Small samples of all formats that `cpuid` does not print, each with the name of its format. */
 import type { CpuidFormatName } from "../../../../lib/cpuid/formats/index.ts";
 
-/** Writes 32 bits as a bitmap of Firecracker. */
+/** Formats 32 bits as a Firecracker bitmap. */
 const bitmap = (value: number): string => `0b${value.toString(2).padStart(32, "0")}`;
 
 const modifiers = (values: readonly number[]): readonly object[] =>
@@ -22,7 +22,7 @@ const fullTemplate = {
   msr_modifiers: [{ addr: "0x10a", bitmap: `0b${"0".repeat(63)}1` }],
 };
 
-/** The formats of dumps, whose files the tests of lossless and damaged files write. */
+/** The formats of dumps, which the tests of lossless and damaged files write. */
 type DumpName =
   | "json"
   | "raw"
@@ -34,10 +34,10 @@ type DumpName =
   | "dev-cpu"
   | "c";
 
-/** The name of a format that has a sample. */
+/** The name of a format with a sample in this file. */
 export type SampleName = Exclude<CpuidFormatName, DumpName | "quoted-mail">;
 
-/** A file of each format. */
+/** One sample file for each format. */
 export const SAMPLES: Readonly<Record<SampleName, string>> = {
   "firecracker-template": `{
   "kvm_capabilities": ["171", "!56"],

@@ -1,4 +1,4 @@
-/** Tests of isComplete: whether a table has every sub-leaf up to the end of its leaf. */
+/** Tests of isComplete: whether a table contains every sub-leaf of its leaves. */
 import { describe, expect, test } from "vitest";
 import {
   type CpuidEntry2Input,
@@ -20,7 +20,7 @@ const entryOf = ([fn, index, eax = 0, ebx = 0, ecx = 0, edx = 0]: Row): CpuidEnt
   ...{ function: fn, index, flags: 1, eax, ebx, ecx, edx },
 });
 
-/** Whether the table of a file with these entries and leaf 0 is complete. */
+/** Returns whether a table with leaf 0 and these entries is complete after reading its file. */
 function isComplete(rows: readonly Row[]): unknown {
   const table = CpuidTable.from([{ function: 0, eax: 0x24 }, ...rows.map(entryOf)]);
   const dump = readCpuid(formatCpuid(table, "kvm"));
@@ -28,7 +28,7 @@ function isComplete(rows: readonly Row[]): unknown {
   return dump.kind === "tables" && dump.tables[0]?.isComplete;
 }
 
-/** The sub-leaves of a leaf, the last of which is the one that ends it. */
+/** The sub-leaves of a leaf; the last one marks the end of the leaf. */
 const LEAVES: readonly (readonly [what: string, rows: readonly Row[]])[] = [
   [
     "4, at a cache type of 0",
@@ -167,7 +167,7 @@ const LEAVES: readonly (readonly [what: string, rows: readonly Row[]])[] = [
 ];
 
 describe("isComplete", () => {
-  test.each(LEAVES)("is true if leaf %s, ends", (_, rows) => {
+  test.each(LEAVES)("is true if all sub-leaves are present: leaf %s", (_, rows) => {
     expect(isComplete(rows)).toBe(true);
   });
 
@@ -203,7 +203,7 @@ describe("isComplete", () => {
     expect(readCpuid('{ "entries": [] }')).toMatchObject({ tables: [{ isComplete: false }] });
   });
 
-  test.each([true, false])("is what the JSON file states: %s", (complete) => {
+  test.each([true, false])("is stated in the JSON file: %s", (complete) => {
     const text = JSON.stringify({ complete, entries: [{ function: 4, eax: complete ? 1 : 0 }] });
     expect(readCpuid(text)).toMatchObject({ tables: [{ isComplete: complete }] });
   });

@@ -1,4 +1,4 @@
-/** Tests of writing masks and features by the name of a format. */
+/** Tests of functions that write masks and features in a given format. */
 import { describe, expect, test } from "vitest";
 import {
   type CpuidFeatureList,

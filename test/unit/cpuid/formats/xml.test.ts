@@ -1,4 +1,4 @@
-/** Tests of the XML reader: what it returns, and where it finds faults. */
+/** Tests of the XML reader: its results, and the positions of the faults that it reports. */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import {
@@ -32,7 +32,7 @@ describe("parseXml", () => {
     expect(places).toEqual(["a 1:2", "b 2:3", "c 3:1"]);
   });
 
-  test("keeps a name of Object.prototype apart from its prototype", () => {
+  test("treats the name of a member of Object.prototype as an ordinary name", () => {
     const { root } = parseXml("<__proto__ constructor='1' __proto__='2'/>");
     expect([...(root?.attributes ?? [])]).toEqual([
       ["constructor", "1"],
@@ -72,20 +72,20 @@ describe("parseXml", () => {
       "<!DOCTYPE a [<!ENTITY b 'c'>]><a/>",
       "1:1 DOCTYPE is refused: this reader takes no definitions",
     ],
-  ])("names the place of the fault of %j", (text, fault) => {
+  ])("reports the position of the fault in %j", (text, fault) => {
     expect(faults(text)).toEqual([fault]);
   });
 
-  test("omits an element whose tag has a fault and keeps the others", () => {
+  test("omits an element whose tag has a fault, and keeps the other elements", () => {
     const { root } = parseXml("<a><b x='&y;'/><c/></a>");
     expect(shape(root)).toEqual(["a", {}, ["c", {}]]);
   });
 
-  test("keeps the elements before a fault of the structure", () => {
+  test("keeps the elements before a structural fault", () => {
     expect(shape(parseXml("<a><b x='1'/><c").root)).toEqual(["a", {}, ["b", { x: "1" }]]);
   });
 
-  test("refuses more depth, elements and characters than its limits", () => {
+  test("refuses files whose depth, elements or characters exceed the limits", () => {
     expect(faults("<a><b><c/></b></a>", { depth: 2 })).toEqual([
       "1:7 there are more than 2 elements inside each other",
     ]);
@@ -97,18 +97,18 @@ describe("parseXml", () => {
     ]);
   });
 
-  test("lists 100 faults and the number of the others", () => {
+  test("lists 100 faults, and the number of further faults", () => {
     const found = faults(`<a>${"&".repeat(10_000)}</a>`);
     expect(found).toHaveLength(101);
     expect(found.at(-1)).toBe("0:1 and 9900 more faults");
   });
 
-  test("reads a million unclosed tags without an overflow of the stack", () => {
+  test("reads a million unclosed tags without a stack overflow", () => {
     const { problems } = parseXml("<a>".repeat(1_000_000));
     expect(problems).toHaveLength(1);
   });
 
-  test("never throws, for any text", () => {
+  test("returns without an exception for any text", () => {
     const piece = fc.constantFrom(
       ...["<a", ">", "/>", "</a>", " x=", "'1'", '"', "&lt;", "&", "<!--", "-->"],
       ...["<![CDATA[", "]]>", "<?xml ", "?>", "<!DOCTYPE", "\n", "\0", "é", "\ud800"],

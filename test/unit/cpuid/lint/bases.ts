@@ -1,4 +1,4 @@
-/** Tables without a lint finding: a guest of an Intel CPU and one of an AMD CPU, each with two logical CPUs. */
+/** Tables without a lint finding: one for an Intel guest and one for an AMD guest, each with two logical CPUs. */
 import { type CpuidEntry2Input, CpuidTable } from "../../../../lib/cpuid/index.ts";
 
 type Registers = readonly [eax: number, ebx: number, ecx: number, edx: number];

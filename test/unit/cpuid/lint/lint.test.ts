@@ -1,4 +1,4 @@
-/** Tests of lint() itself: inputs, several tables, rules that are not judged, bounds, and the outputs. */
+/** Tests of lint() itself: inputs, several tables, rules that are not judged, limits, and output formats. */
 import { describe, expect, test } from "vitest";
 import { cpuidDependencies } from "../../../../lib/cpuid/dependencies.ts";
 import {
@@ -16,14 +16,14 @@ const FAULTY = INTEL.with({ clflush_size: 16 });
 const LINES = Array.from(INTEL, (_, i) => i + 10);
 
 describe("lint()", () => {
-  test("lists a rule without its input as not judged, with the reason", () => {
+  test("lists a rule whose input is missing as not judged, with the reason", () => {
     const { judged, notJudged } = lint(INTEL);
     expect(judged).not.toContain("F07");
     expect(notJudged).toContainEqual({ rule: "F07", reason: "no table of the host is given" });
     expect(judged.length + notJudged.length).toBe(119);
   });
 
-  test("does not judge rules about missing sub-leaves of an incomplete table", () => {
+  test("does not judge rules about missing sub-leaves if the table is incomplete", () => {
     const { notJudged } = lint(INTEL.without(0xd, 2), { isComplete: false });
     expect(notJudged.map(({ rule }) => rule)).toEqual(
       expect.arrayContaining(["X13", "X17", "K12"]),
@@ -31,7 +31,7 @@ describe("lint()", () => {
     expect(lint(INTEL.without(0xd, 2), { isComplete: false }).findings).toEqual([]);
   });
 
-  test("finds no fault in the ids that AMD's families 5 and 6 really have", () => {
+  test("finds no fault in the ids that CPUs of AMD's families 5 and 6 have", () => {
     const old = CpuidTable.from(
       [...AMD].map((e) => {
         if (e.function === 0x1) return { ...e, eax: 0x5_62 };
@@ -43,7 +43,7 @@ describe("lint()", () => {
     expect(rules.filter((rule) => ["F02", "F03", "S07"].includes(rule))).toEqual([]);
   });
 
-  test("finds a family that AMD does not have, and other ids of family 15", () => {
+  test("finds a family that AMD does not use, and wrong ids of family 15", () => {
     const rulesOf = (table: CpuidTable): readonly string[] =>
       lint(table, { profile: "cpu" }).findings.map(({ rule }) => rule);
     expect(rulesOf(AMD.with({ base_family_id: 7, ext_family: 0 }))).toContain("F03");
@@ -52,7 +52,7 @@ describe("lint()", () => {
     );
   });
 
-  test("has an info for APIC ids that differ in a dump of a CPU, and an error for a guest", () => {
+  test("reports differing APIC ids as info in a dump of a CPU, and as an error in a guest's table", () => {
     const table = AMD.with({ ext_apic_id: 16 });
     const severities = (["cpu", "guest"] as const).map(
       (profile) => lint(table, { profile }).findings.find(({ rule }) => rule === "T02")?.severity,
@@ -71,7 +71,7 @@ describe("lint()", () => {
     expect(findings.map(({ rule, cpus }) => [rule, cpus])).toEqual([["F10", [0, 1]]]);
   });
 
-  test("gives a finding the line of its entry", () => {
+  test("reports the line of the entry with each finding", () => {
     expect(lint(FAULTY, { lines: [LINES] }).findings.map(({ line }) => line)).toEqual([11]);
   });
 
@@ -80,7 +80,7 @@ describe("lint()", () => {
     expect(lint(entries).judged).toEqual(["S12"]);
   });
 
-  test("omits findings of one rule beyond 64, and counts them", () => {
+  test("reports at most 64 findings of one rule, and counts the omitted findings", () => {
     const entries = Array.from({ length: 100 }, () => ({ function: 0 }));
     const { findings, omitted } = lint(entries);
     expect(findings.filter(({ rule }) => rule === "S08")).toHaveLength(64);
@@ -115,7 +115,7 @@ describe("lint()", () => {
 describe("each pair of features", () => {
   const pairs = cpuidDependencies();
 
-  test.each(pairs)("$feature without $needs is found by its rule", (pair) => {
+  test.each(pairs)("$feature without $needs is found by the rule of the pair", (pair) => {
     const leaves = [0, 1, 7, 0xd, 0xf, 0x10, 0x12, 0x19, 0x8000_0000, 0x8000_0001, 0x8000_0008];
     const more = [0x8000_000a, 0x8000_001f, 0x8000_0020, 0x8000_0022];
     const kvm = { function: 0x4000_0000, ebx: 0x4b4d_564b, ecx: 0x564b_4d56, edx: 0x4d };
@@ -146,13 +146,13 @@ describe("each pair of features", () => {
 describe("the outputs", () => {
   const result = lint(FAULTY, { lines: [LINES] });
 
-  test("text has the place in the file, the message and the remedy", () => {
+  test("text output has the position in the file, the message and the remedy", () => {
     expect(formatLint(result, { file: "a.txt" })).toMatch(
       /^a\.txt:11: warning F10 0x1\.0:ebx\[15:8\] clflush_size: is 16, .*\n {4}Set clflush_size to 8\n0 errors, 1 warning, 0 info; \d+ rules judged, \d+ not judged\n$/,
     );
   });
 
-  test("text states that nothing was judged", () => {
+  test("text output states that nothing was judged", () => {
     const { judged, notJudged } = result;
     const ignore = [...judged, ...notJudged.map(({ rule }) => rule)];
     expect(formatLint(lint(FAULTY, { ignore }))).toContain("no rule was judged");
@@ -161,13 +161,13 @@ describe("the outputs", () => {
     );
   });
 
-  test("an annotation escapes its file and has the line", () => {
+  test("an annotation contains the line and the escaped file name", () => {
     expect(formatLintAnnotations(result, { file: "a,b:c%.txt" })).toMatch(
       /^::warning file=a%2Cb%3Ac%25\.txt,line=11,title=F10::0x1\.0:ebx\[15:8\] /,
     );
   });
 
-  test("replaces a lone surrogate in the name of the file", () => {
+  test("a lone surrogate in the name of the file is replaced", () => {
     const text = formatLintSarif(result, { file: "a\ud800.txt" });
     expect(JSON.parse(text)).toMatchObject({ version: "2.1.0" });
   });
@@ -201,7 +201,7 @@ describe("the outputs", () => {
     ]);
   });
 
-  test("AMD's table is clean for each profile", () => {
+  test("AMD's base table has no finding with each profile", () => {
     const verdicts = (["cpu", "guest", "firecracker"] as const).map(
       (profile) => lint(AMD, { profile }).verdict,
     );

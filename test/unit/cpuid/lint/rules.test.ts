@@ -1,4 +1,4 @@
-/** Tests of the lint rules: each has a table that breaks it and only it, and its fix repairs the table. */
+/** Tests of the lint rules: a table breaks each rule and no other rule, and the rule's fix repairs the table. */
 import { describe, expect, test } from "vitest";
 import {
   CPUID_LINT_RULES,
@@ -30,7 +30,7 @@ const lines = (findings: readonly CpuidLintFinding[]): readonly string[] =>
   findings.map(({ rule, message }) => `${rule} ${message}`);
 
 describe("lint", () => {
-  test.each(BROKEN)("finds $rule, and nothing else, in a table with $fault", (row) => {
+  test.each(BROKEN)("finds $rule and no other fault in a table with $fault", (row) => {
     const { findings, omitted } = lint(row.tables, row.options);
     expect(new Set(findings.map(({ rule }) => rule)), lines(findings).join("\n")).toEqual(
       new Set([row.rule]),
@@ -47,7 +47,7 @@ describe("lint", () => {
     expect(lines(lint(table, { profile: "firecracker" }).findings)).toEqual([]);
   });
 
-  test("has a broken table for each rule", () => {
+  test("has a broken table in this test for each rule", () => {
     const covered = new Set(BROKEN.map(({ rule }) => rule));
     expect(CPUID_LINT_RULES.map(({ id }) => id).filter((id) => !covered.has(id))).toEqual([]);
   });
@@ -65,7 +65,7 @@ describe("fixTable()", () => {
   );
 
   test.each(BROKEN.filter(({ isFixable }) => !isFixable))(
-    "leaves the fault of $rule in a table with $fault to a person",
+    "does not repair the fault of $rule in a table with $fault",
     ({ tables, options }) => {
       expect(lint(tables, options).findings.filter(({ fix }) => fix !== undefined)).toEqual([]);
     },

@@ -1,4 +1,4 @@
-/** Tests of the CPU models against an installed QEMU, and of reading a model from QEMU's answer. */
+/** Tests that compare the CPU models with an installed QEMU, and tests of reading a model from QEMU's response. */
 import { spawnSync } from "node:child_process";
 import { describe, expect, test } from "vitest";
 import {
@@ -26,12 +26,12 @@ const pairs = all.flatMap((model) =>
 );
 
 describe.skipIf(!hasQemu)(`the installed ${QEMU}`, () => {
-  test("has at least 60 of the aliases", () => {
+  test("has at least 60 of the models' aliases", () => {
     expect(pairs.length).toBeGreaterThan(60);
   });
 
   test.each(pairs)(
-    "%s has the features of %s but for the listed differences",
+    "%s has the features of %s, except for the listed differences",
     (_, __, model, answer) => {
       const rows = differences(model, importQemuModel(answer));
       expect(rows.filter(({ reason = "gone: " }) => reason.startsWith("gone: "))).toEqual([]);
@@ -53,7 +53,7 @@ describe.skipIf(!hasQemu)(`the installed ${QEMU}`, () => {
   );
 });
 
-test("each listed difference is of a model", () => {
+test("each listed difference belongs to a model", () => {
   const idle = INTENDED.filter(({ models }) => !all.some(({ name }) => models.test(name)));
   expect(idle).toEqual([]);
 });
@@ -74,7 +74,7 @@ const answer = (props: object): string =>
   JSON.stringify({ return: { model: { name: "X", props } } });
 
 describe("importQemuModel()", () => {
-  test("reads the identity, the features, and the names that are no field", () => {
+  test("reads the identity, the features, and the names that are not fields", () => {
     expect(importQemuModel(answer(PROPS))).toEqual({
       name: "X",
       vendor: "GenuineIntel",
@@ -89,12 +89,12 @@ describe("importQemuModel()", () => {
     });
   });
 
-  test("assumes nothing if the answer has the width of physical addresses", () => {
+  test("assumes nothing if the response contains the width of physical addresses", () => {
     const { physicalBits, assumed } = importQemuModel(answer({ ...PROPS, "phys-bits": 46 }));
     expect({ physicalBits, assumed }).toEqual({ physicalBits: 46, assumed: [] });
   });
 
-  test("gives a table with the features and the identity", () => {
+  test("gives a table that has the features and the identity", () => {
     const table = importedModelTable(importQemuModel(answer(PROPS)));
     expect(table.get("max_std_leaf")).toBe(13);
     expect(table.get("base_model")).toBe(12);
@@ -117,7 +117,7 @@ describe("importQemuModel()", () => {
     expect(() => importQemuModel(text)).toThrow(message);
   });
 
-  test("refuses anything but a text", () => {
+  test("refuses an argument that is not a string", () => {
     expect(() => importQemuModel(5 as never)).toThrow(
       "importQemuModel(): expected a string, got 5",
     );

@@ -1,4 +1,4 @@
-/** Claims about kvm_cpuid2: the buffer grows while the kernel returns E2BIG, and only written entries are read. */
+/** Tests of kvm_cpuid2: the buffer grows while the kernel returns E2BIG, and only written entries are read. */
 import { describe, expect, test } from "vitest";
 import { KVM_GET_CPUID2, KVM_GET_SUPPORTED_CPUID } from "../../../../lib/abi/generated/ioctls.ts";
 import { Cpuid2, type CpuidEntry2 } from "../../../../lib/abi/generated/structs.ts";
@@ -19,7 +19,7 @@ const refuse = (ioctl: Ioctl, errno: number, context: IoctlOptions = {}): never 
   });
 };
 
-/** A kernel with a table of this many entries; `count` is the value that it writes to nent on success. */
+/** A fake kernel with a table of this many entries; `count` is the value that the kernel writes to nent on success. */
 class Kernel {
   readonly asked: number[] = [];
   readonly #table: readonly CpuidEntry2[];
@@ -50,7 +50,7 @@ function tableOf(length: number): readonly CpuidEntry2[] {
   return Array.from({ length }, (_, i) => ({ ...zeros, function: i }));
 }
 
-/** A kernel that answers every call with one errno. */
+/** A fake kernel that fails every call with one errno. */
 function always(errno: number): { handle: Handle; asked: number[] } {
   const asked: number[] = [];
   const ioctl = (request: Ioctl, argument: Uint8Array, context: IoctlOptions): never => {
@@ -76,7 +76,7 @@ describe("a CPUID list whose length the caller does not know", () => {
     [65, [64, 128]],
     [256, [64, 128, 256]],
     [1000, [64, 128, 256, 512, 1024]],
-  ])("with %i entries is read with room for %j entries in turn", (length, asked) => {
+  ])("is read with %i entries, in buffers of %j entries in turn", (length, asked) => {
     const kernel = new Kernel(length);
     expect(growCpuid2(kernel.handle, KVM_GET_SUPPORTED_CPUID)).toEqual(tableOf(length));
     expect(kernel.asked).toEqual(asked);
@@ -120,7 +120,7 @@ describe("vcpu.getCpuid2()", () => {
   );
 
   test.each([0, 1, 57, 256])(
-    "reads %i entries with two calls if the kernel leaves nent as it was (Linux 6.1)",
+    "reads %i entries with two calls if the kernel leaves nent unchanged (Linux 6.1)",
     (n) => {
       const kernel = new Kernel(n, "as sent");
       expect(getCpuid2(kernel.handle, KVM_GET_CPUID2, 256)).toEqual(tableOf(n));
@@ -128,13 +128,13 @@ describe("vcpu.getCpuid2()", () => {
     },
   );
 
-  test("reads again if the entries fill the room, because nent may be unchanged", () => {
+  test("calls the kernel again if the entries fill the buffer, because nent may be unchanged", () => {
     const kernel = new Kernel(KVM_MAX_CPUID_ENTRIES);
     expect(getCpuid2(kernel.handle, KVM_GET_CPUID2, 256)).toEqual(tableOf(256));
     expect(kernel.asked).toEqual([256, 256]);
   });
 
-  test("returns an entry that equals the initial content of the buffer", () => {
+  test("returns even an entry that equals the initial content of the buffer", () => {
     const like = [0x5a5a_5a5a, 0xa5a5_a5a5].map((n) => ({
       ...{ function: n, index: n, flags: n, eax: n, ebx: n, ecx: n, edx: n },
       padding: [n, n, n],
@@ -147,13 +147,13 @@ describe("vcpu.getCpuid2()", () => {
     expect(getCpuid2(handle, KVM_GET_CPUID2, 9)).toEqual(like);
   });
 
-  test("returns an empty table if the vCPU has none", () => {
+  test("returns an empty table if the vCPU has no table", () => {
     const kernel = new Kernel(0);
     expect(getCpuid2(kernel.handle, KVM_GET_CPUID2, 0)).toEqual([]);
     expect(kernel.asked).toEqual([0]);
   });
 
-  test("fails, without another call, if the table is longer than the requested room", () => {
+  test("fails without another call if the table is longer than the requested number of entries", () => {
     const kernel = new Kernel(3);
     const error = caught(() => getCpuid2(kernel.handle, KVM_GET_CPUID2, 2));
     expect(error).toMatchObject({ call: "KVM_GET_CPUID2", code: "E2BIG", args: { nent: 2 } });
@@ -171,7 +171,7 @@ describe("the kvm_cpuid2 struct that setCpuid2() passes", () => {
     ]);
   });
 
-  test("may have a count that the caller has made wrong", () => {
+  test("may have a wrong count from the caller", () => {
     const bytes = encode(Cpuid2, { nent: 0xffff_ffff, entries: [{ function: 1 }] });
     expect([bytes.length, new DataView(bytes.buffer).getUint32(0, true)]).toEqual([
       48, 0xffff_ffff,
@@ -198,7 +198,7 @@ describe("the bytes of a CPUID table for setCpuid2()", () => {
     expect(other?.bytes).not.toBe(encodedOnce(table, "setCpuid2()")?.bytes);
   });
 
-  test("are not kept for an array or for a subclass of CpuidTable, whose entries may change", () => {
+  test("are not cached for an array or for a subclass of CpuidTable, whose entries may change", () => {
     class Changing extends (CpuidTable as unknown as new (
       entries: readonly object[],
     ) => CpuidTable) {

@@ -1,4 +1,4 @@
-/** Claims about batches of MSRs: 255 a call, and nothing is sent after the first refusal. */
+/** Tests of batches of MSRs: a batch has 255 MSRs, and no batch follows the first failure. */
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { KVM_GET_MSRS, KVM_SET_MSRS } from "../../../../lib/abi/generated/ioctls.ts";
@@ -8,7 +8,7 @@ import { read, write } from "../../../../lib/abi/struct.ts";
 import { getMsrs, setMsrs } from "../../../../lib/kvm/calls/msrs.ts";
 import type { Handle, IoctlArgument, IoctlOptions } from "../../../../lib/kvm/handle.ts";
 
-/** A kernel that refuses one index and has `index * 3` in every other MSR. */
+/** A fake kernel that rejects one index and returns `index * 3` for every other MSR. */
 class Kernel {
   readonly calls: (readonly MsrEntry[])[] = [];
   readonly contexts: (IoctlOptions | undefined)[] = [];
@@ -74,7 +74,7 @@ test("setMsrs() stops at the first MSR that KVM refuses, and returns the number 
   expect(lengths(kernel)).toEqual([255, 255]);
 });
 
-test("setMsrs() and getMsrs() issue no further batch after one that KVM cut short", () => {
+test("setMsrs() and getMsrs() issue no further batch after a batch that KVM ended early", () => {
   const kernel = new Kernel(254);
   expect(setMsrs(kernel.handle, KVM_SET_MSRS, values(600))).toBe(254);
   expect(lengths(kernel)).toEqual([255]);
@@ -87,7 +87,7 @@ test("setMsrs() passes the index and the value of each MSR, and nothing else", (
   expect(kernel.calls).toEqual([[{ index: 0x10, reserved: 0, data: 2n ** 64n - 1n }]]);
 });
 
-test("the error of a refused batch of MSRs has the indices of this batch", () => {
+test("the error of a refused batch of MSRs contains the indices of this batch", () => {
   const kernel = new Kernel();
   getMsrs(kernel.handle, KVM_GET_MSRS, upTo(256));
   expect(kernel.contexts.map((context) => context?.args)).toEqual([
@@ -96,7 +96,7 @@ test("the error of a refused batch of MSRs has the indices of this batch", () =>
   ]);
 });
 
-test("for any number of MSRs, setMsrs() counts those before the refused one", () => {
+test("setMsrs() counts the MSRs before the refused MSR, for any number of MSRs", () => {
   fc.assert(
     fc.property(fc.nat(800), fc.nat(800), (count, refused) => {
       const expected = Math.min(count, refused);

@@ -1,4 +1,4 @@
-/** Claims about exits for ports, addresses without memory, and MSRs: their fields, and the values that a reply writes. */
+/** Tests of exits for ports, addresses without memory, and MSRs: their fields, and the values that a reply writes. */
 import { describe, expect, test } from "vitest";
 import * as kvm from "../../../../lib/abi/generated/constants.ts";
 import { Run } from "../../../../lib/abi/generated/structs.ts";
@@ -17,7 +17,7 @@ const MMIO_DATA = offsetOf(Run, "mmio.data");
 const MSR_ERROR = offsetOf(Run, "msr.error");
 const OLD = 0xee;
 
-/** A port exit whose data page begins with these bytes. */
+/** Creates a port exit whose data page begins with these bytes. */
 function port(io: StructInput<Run["io"]>, data: readonly number[] = []): Uint8Array {
   const run = mapped({ exitReason: kvm.KVM_EXIT_IO, io: { dataOffset: 4096n, ...io } });
   run.set(data, PORT_DATA);
@@ -41,7 +41,7 @@ describe("the exit of a guest's write to a port", () => {
   ];
 
   test.each(writes)(
-    "of size %i has every element of %j as an unsigned number",
+    "of size %i contains every element of %j as an unsigned number",
     (size, bytes, values) => {
       const io = { direction: kvm.KVM_EXIT_IO_OUT, size, port: 0x3f8, count: values.length };
       expect(decoded(port(io, bytes))).toStrictEqual({
@@ -56,14 +56,14 @@ describe("the exit of a guest's write to a port", () => {
     },
   );
 
-  test("has a copy of the data, which later exits do not change", () => {
+  test("contains a copy of the data, which later exits do not change", () => {
     const run = port({ direction: kvm.KVM_EXIT_IO_OUT, size: 1, count: 2 }, [1, 2]);
     const exit = decoded(run) as IoOutExit;
     run.fill(0);
     expect(exit.data).toEqual(Uint8Array.of(1, 2));
   });
 
-  test("may have a whole page of data", () => {
+  test("may contain a whole page of data", () => {
     const io = { direction: kvm.KVM_EXIT_IO_OUT, size: 4, count: 1024 };
     expect((decoded(port(io)) as IoOutExit).values).toHaveLength(1024);
   });
@@ -78,13 +78,13 @@ describe("the exit of a guest's read of a port", () => {
   const answer = (run: Uint8Array, length: number): readonly number[] =>
     Array.from(run.subarray(PORT_DATA, PORT_DATA + length));
 
-  test("has the port, the size and the count that the guest requested", () => {
+  test("contains the port, the size and the count that the guest requested", () => {
     const { reply, ...rest } = asked(2, 3).exit;
     expect(rest).toEqual({ kind: "io", direction: "in", port: 0x60, size: 2, count: 3 });
     expect(reply).toBeTypeOf("function");
   });
 
-  test("returns zeros to the guest if it gets no reply, and nothing of the previous exit", () => {
+  test("returns zeros without a reply, and no data of the previous exit", () => {
     expect(answer(asked(2, 2).run, 5)).toEqual([0, 0, 0, 0, OLD]);
   });
 
@@ -109,7 +109,7 @@ describe("the exit of a guest's read of a port", () => {
     [4, [-1, 0], "port 96: -1 does not fit 32 bits"],
     [4, [0.5, 0], "port 96: 0.5 does not fit 32 bits"],
     [1, [Number.NaN, 0], "port 96: NaN does not fit 8 bits"],
-  ])("of size %i rejects the reply %j, and then accepts another", (size, values, message) => {
+  ])("of size %i rejects the reply %j, and then accepts another reply", (size, values, message) => {
     const { run, exit } = asked(size, 2);
     expect(() => exit.reply(values)).toThrow(new RangeError(message));
     expect(answer(run, 2 * size)).toEqual(Array(2 * size).fill(0));
@@ -136,7 +136,7 @@ describe("the reply to a read of one element", () => {
     [5n, "port 96: expected a number, or an array of one number, got 5n"],
     [{ length: 1 }, "port 96: expected a number, or an array of one number, got an object"],
     [["5"], 'port 96: expected numbers, got "5"'],
-  ])("cannot be another type of value (%#)", (value, message) => {
+  ])("cannot be a value of another type (%#)", (value, message) => {
     expect(() => asked(1).exit.reply(value as number)).toThrow(new TypeError(message));
   });
 
@@ -178,7 +178,7 @@ describe("a kvm_run that no correct kernel writes", () => {
   );
 });
 
-test("the exit of an MMIO write has as many bytes as the guest wrote", () => {
+test("the exit of an MMIO write contains as many bytes as the guest wrote", () => {
   const data = Uint8Array.of(1, 2, 3, 4, 5, 6, 7, 8);
   const mmio = { physAddr: 0xffff_ffff_ffff_f000n, data, len: 3, isWrite: 1 };
   expect(decode({ exitReason: kvm.KVM_EXIT_MMIO, mmio })).toStrictEqual({
@@ -197,7 +197,7 @@ describe("the exit of a guest's MMIO read", () => {
   const answer = (run: Uint8Array): readonly number[] =>
     Array.from(run.subarray(MMIO_DATA, MMIO_DATA + 8));
 
-  test("has the guest's request, and returns zeros to the guest if it gets no reply", () => {
+  test("contains the guest's request, and returns zeros to the guest without a reply", () => {
     const { run, exit } = asked(4);
     expect(exit).toMatchObject({ isWrite: false, physAddr: 0xd000_0000n, len: 4 });
     expect(answer(run)).toEqual([0, 0, 0, 0, OLD, OLD, OLD, OLD]);
@@ -236,7 +236,7 @@ describe("the exit of a guest's MMIO read", () => {
   });
 });
 
-/** An MSR exit in a `kvm_run` whose answer was never cleared. */
+/** Creates an MSR exit in a `kvm_run` that still contains the previous result. */
 function msr(exitReason: number, fields: StructInput<Run["msr"]>): Uint8Array {
   return mapped({ exitReason, msr: { error: OLD, reason: 2, ...fields } });
 }
@@ -247,13 +247,13 @@ describe("the exit of a guest's read of an MSR", () => {
     return { run, exit: decoded(run) as RdmsrExit };
   };
 
-  test("has the guest's request, and nothing of the previous exit", () => {
+  test("contains the guest's request, and no data of the previous exit", () => {
     const { reply, fail, ...rest } = asked().exit;
     expect(rest).toStrictEqual({ kind: "x86_rdmsr", reason: 2, index: 0xc000_0080 });
     expect([typeof reply, typeof fail]).toEqual(["function", "function"]);
   });
 
-  test("returns 0 to the guest, without an exception, if it gets no reply", () => {
+  test("returns 0 to the guest without an exception if there is no reply", () => {
     const { run } = asked();
     expect([run[MSR_ERROR], wordAt(run, "msr.data")]).toEqual([0, 0n]);
   });
@@ -270,7 +270,7 @@ describe("the exit of a guest's read of an MSR", () => {
     expect([run[MSR_ERROR], wordAt(run, "msr.data")]).toEqual([1, 0n]);
   });
 
-  test.each([-1n, 2n ** 64n])("rejects the reply %d, and then accepts another", (data) => {
+  test.each([-1n, 2n ** 64n])("rejects the reply %d, and then accepts another reply", (data) => {
     const { run, exit } = asked();
     const error = new RangeError(`msr.data: ${data} does not fit 64 bits`);
     expect(() => exit.reply(data)).toThrow(error);
@@ -284,7 +284,7 @@ describe("the exit of a guest's read of an MSR", () => {
     expect(wordAt(run, "msr.data")).toBe(5n);
   });
 
-  test("rejects a string, and a number that is too large to be exact", () => {
+  test("rejects a string, and a number that is not a safe integer", () => {
     const { exit } = asked();
     expect(() => exit.reply(2 ** 53)).toThrow(
       new RangeError(
@@ -303,14 +303,14 @@ describe("the exit of a guest's write of an MSR", () => {
     return { run, exit: decoded(run) as WrmsrExit };
   };
 
-  test("has the value that the guest wrote", () => {
+  test("contains the value that the guest wrote", () => {
     const { reply, fail, ...rest } = asked().exit;
     const data = 2n ** 64n - 1n;
     expect(rest).toStrictEqual({ kind: "x86_wrmsr", reason: 2, index: 0x10, data });
     expect([typeof reply, typeof fail]).toEqual(["function", "function"]);
   });
 
-  test("raises no exception in the guest if it gets no reply", () => {
+  test("raises no exception in the guest without a reply", () => {
     expect(asked().run[MSR_ERROR]).toBe(0);
   });
 

@@ -1,4 +1,4 @@
-/** Claims about exits: each reason of x86 is decoded into values, and all others are unknown. */
+/** Tests of exits: each exit reason of x86 is decoded into values, and all other reasons are unknown. */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import * as kvm from "../../../../lib/abi/generated/constants.ts";
@@ -9,7 +9,9 @@ import type { Exit } from "../../../../lib/kvm/exits/exit.ts";
 import { decodeExit, isExitWithErrno } from "../../../../lib/kvm/exits/exit.ts";
 import { changes, decode, decoded, mapped, sourceOf, UNION } from "../kvm-run.ts";
 
-/** The 27 exit reasons of x86 in Linux 7.2, nmi, which only the headers have, and this package's own. */
+/**
+ * The 27 exit reasons of x86 in Linux 7.2; nmi, which only the headers define; and the kinds that this package defines.
+ */
 const KINDS: Readonly<Record<Exit["kind"], ExitReasonName | undefined>> = {
   hw: "KVM_EXIT_UNKNOWN",
   exception: "KVM_EXIT_EXCEPTION",
@@ -42,7 +44,7 @@ const KINDS: Readonly<Record<Exit["kind"], ExitReasonName | undefined>> = {
   unknown: undefined,
 };
 
-/** The fields that kinds with several forms, or with checks, need to be complete. */
+/** The additional fields that an exit needs if its kind has several variants or checks. */
 const WHOLE: Readonly<Partial<Record<ExitReasonName, StructInput<Run>>>> = {
   KVM_EXIT_IO: { io: { size: 1, dataOffset: 4096n } },
   KVM_EXIT_HYPERV: { hyperv: { type: kvm.KVM_EXIT_HYPERV_SYNIC } },
@@ -65,7 +67,7 @@ describe("an exit reason", () => {
   });
 
   test.each(ofX86.filter(([reason]) => reason !== "KVM_EXIT_UNKNOWN"))(
-    "%s has the kind of its own name",
+    "%s has the kind with the same name",
     (reason, kind) => {
       expect(reason).toBe(`KVM_EXIT_${kind.toUpperCase()}`);
     },
@@ -76,7 +78,7 @@ describe("an exit reason", () => {
     expect(kindOf(reason)).toBe("unknown");
   });
 
-  test("is one of x86's 27, nmi, or one of the 16 of other architectures", () => {
+  test("is one of x86's 27 reasons, nmi, or one of the 16 reasons of other architectures", () => {
     expect([ofX86.length, foreign.length]).toEqual([27 + 1, 16]);
   });
 });
@@ -211,14 +213,14 @@ describe("an exit with an unknown reason", () => {
   });
 });
 
-/** Any contents of kvm_run for any reason. */
+/** Arbitrary contents of kvm_run for an arbitrary exit reason. */
 const anything = fc.record({
   exitReason: fc.oneof(fc.integer({ min: 0, max: 64 }), fc.nat(0xffff_ffff)),
   padding: fc.uint8Array({ minLength: 256, maxLength: 256 }),
   cr8: fc.bigInt({ min: 0n, max: 15n }),
 });
 
-/** A value without its functions, so that it can be compared with itself later. */
+/** Returns a value without its functions, so that it can be compared later. */
 const withoutReply = (exit: Exit): unknown =>
   structuredClone(
     Object.fromEntries(Object.entries(exit).filter(([, member]) => typeof member !== "function")),
@@ -254,7 +256,7 @@ describe("the value of every exit", () => {
 });
 
 describe("a kvm_run that no correct kernel writes", () => {
-  test("gives an internal error at most 16 words, whatever its ndata is", () => {
+  test("is decoded into an internal error of at most 16 words, for any ndata", () => {
     const [internal, systemEvent] = [{ ndata: 17 }, { ndata: 0xffff_ffff }];
     expect(decode({ exitReason: kvm.KVM_EXIT_INTERNAL_ERROR, internal })).toMatchObject({
       data: Array(16).fill(0n),

@@ -1,4 +1,4 @@
-/** Claims about the reasons of real exits: triple faults, fetches without memory, failed entries. On a device. */
+/** Tests of the explanations of real exits: triple faults, fetches without memory, failed entries. On a device. */
 import { describe, expect } from "vitest";
 import { explainExit } from "../../../../lib/kvm/exits/explain.ts";
 import { vendorModule } from "../../../../lib/kvm/host.ts";
@@ -21,7 +21,10 @@ test("the explanation of an exit names the address if a guest executes an addres
   );
 });
 
-test("the error of Sandbox has the same text as the explanation of the exit", ({ box, skip }) => {
+test("the error of Sandbox contains the same text as the explanation of the exit", ({
+  box,
+  skip,
+}) => {
   skip(isPvm, "kvm_pvm has other page tables");
   const sandbox = box((g) => g.done());
   sandbox.vcpu.setRegs({ ...sandbox.vcpu.getRegs(), rip: 0xc000_0000n });
@@ -29,7 +32,7 @@ test("the error of Sandbox has the same text as the explanation of the exit", ({
   expect(sandbox.vm.trace().join("\n")).toContain("internal.suberror=KVM_INTERNAL_ERROR_EMULATION");
 });
 
-test("the explanation of an exit has the bytes of an instruction that KVM does not emulate", ({
+test("the explanation of an exit contains the bytes of an instruction that KVM does not emulate", ({
   box,
   skip,
 }) => {
@@ -43,7 +46,7 @@ test("the explanation of an exit has the bytes of an instruction that KVM does n
 });
 
 describe("the explanation of a triple fault", () => {
-  test("uses the registers that the vCPU still has", ({ box, skip }) => {
+  test("uses the registers that the vCPU has after the fault", ({ box, skip }) => {
     skip(isPvm, "kvm_pvm has no IDT of the guest's");
     const { vcpu } = box((g) => g.asm((a) => a.db(0x0f, 0x0b)).done());
     vcpu.setSregs({ ...vcpu.getSregs(), idt: { base: 0n, limit: 0 } });

@@ -1,4 +1,4 @@
-/** Claims about exits for calls of the guest: their fields, and where KVM reads the result. */
+/** Tests of exits for hypercalls of the guest: their fields, and the field in which KVM expects the result. */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import * as kvm from "../../../../lib/abi/generated/constants.ts";
@@ -12,16 +12,16 @@ import type {
 import { changes, decoded, mapped, wordAt } from "../kvm-run.ts";
 
 const OLD = 0xdead_beef_dead_beefn;
-/** TDVMCALL_STATUS_SUBFUNC_UNSUPPORTED, which KVM writes before the exit. */
+/** The value is TDVMCALL_STATUS_SUBFUNC_UNSUPPORTED, which KVM writes before the exit. */
 const UNSUPPORTED = 0x8000_0000_0000_0003n;
 const six = [1n, 2n, 3n, 4n, 5n, 6n];
 
 interface Call {
   readonly name: string;
   readonly fields: StructInput<Run>;
-  /** The exit's fields, besides its `reply`. */
+  /** The fields of the exit, except for `reply`. */
   readonly says: Readonly<Record<string, unknown>>;
-  /** The field of the result, and its value without a reply. */
+  /** The field of the result, and the result without a reply. */
   readonly result: string;
   readonly unanswered: bigint;
 }
@@ -146,7 +146,7 @@ const calls: readonly Call[] = [
   },
 ];
 
-/** The exits whose `reply` has one word. */
+/** The exits with a `reply` function that writes one word. */
 type OneResult = Extract<Exit, { reply(word: bigint): void }>;
 
 function made({ fields }: Call): { run: Uint8Array; exit: OneResult } {
@@ -163,11 +163,11 @@ describe.each(calls)("the exit of the hypercall $name", (call) => {
     expect(reply).toBeTypeOf("function");
   });
 
-  test("returns nothing of the previous exit to the guest if it gets no reply", () => {
+  test("returns no data of the previous exit to the guest without a reply", () => {
     expect(wordAt(made(call).run, call.result)).toBe(call.unanswered);
   });
 
-  test("writes the replied result, and nothing else", () => {
+  test("writes the result of the reply, and nothing else", () => {
     const at = offsetOf(Run, call.result);
     fc.assert(
       fc.property(u64, (value) => {
@@ -181,7 +181,7 @@ describe.each(calls)("the exit of the hypercall $name", (call) => {
     );
   });
 
-  test("rejects a result of more than 64 bits, and then accepts another", () => {
+  test("rejects a result of more than 64 bits, and then accepts another result", () => {
     const { run, exit } = made(call);
     const value = 2n ** 64n;
     expect(() => exit.reply(value)).toThrow(RangeError);
@@ -211,7 +211,7 @@ describe.each(["hypercall", "xen"])("the hypercall %s, whose result is a signed 
 });
 
 test.each(["hyperv hcall", "hyperv syndbg", "tdx get_quote", "snp_req_certs"])(
-  "the hypercall %s, whose result is unsigned, rejects a negative one",
+  "the hypercall %s, whose result is unsigned, rejects a negative result",
   (name) => {
     const { exit } = made(byName(name));
     expect(() => exit.reply(-1n)).toThrow(RangeError);
@@ -251,17 +251,17 @@ describe("the exit tdx get_tdvmcall_info", () => {
     expect(reply).toBeTypeOf("function");
   });
 
-  test("keeps KVM's values if it gets no reply", () => {
+  test("keeps KVM's values without a reply", () => {
     expect(seen(asked().run)).toEqual([0n, 11n, 12n, 13n, 14n]);
   });
 
-  test("passes the replied values to the guest, and keeps KVM's values for the others", () => {
+  test("passes the values of the reply to the guest, and keeps KVM's other values", () => {
     const { run, exit } = asked();
     exit.reply({ r11: 1n, r13: 3n });
     expect(seen(run)).toEqual([0n, 1n, 12n, 3n, 14n]);
   });
 
-  test("passes all replied values to the guest", () => {
+  test("passes all values of the reply to the guest", () => {
     const { run, exit } = asked();
     exit.reply({ ret: 5n, r11: 6n, r12: 7n, r13: 8n, r14: 9n });
     expect(seen(run)).toEqual([5n, 6n, 7n, 8n, 9n]);
@@ -294,7 +294,7 @@ describe("the reply to the exit snp_req_certs", () => {
     expect(seen(run)).toEqual([28n, 5n]);
   });
 
-  test("keeps the guest's number of pages if it names none", () => {
+  test("keeps the guest's number of pages if the reply has no number", () => {
     const { run, exit } = asked();
     exit.reply(11n);
     expect(seen(run)).toEqual([11n, 2n]);

@@ -1,4 +1,4 @@
-/** Claims about replies: every exit that needs a reply accepts one, and only before the vCPU runs again. */
+/** Tests of replies: every exit that needs a reply accepts one reply, and only before the vCPU runs again. */
 import { describe, expect, test } from "vitest";
 import * as kvm from "../../../../lib/abi/generated/constants.ts";
 import type { Run } from "../../../../lib/abi/generated/structs.ts";
@@ -9,7 +9,7 @@ import { decodeExit } from "../../../../lib/kvm/exits/exit.ts";
 import type { ExitSource } from "../../../../lib/kvm/exits/source.ts";
 import { changes, mapped, sourceOf } from "../kvm-run.ts";
 
-/** A reply function of an exit, with its arguments. */
+/** A reply function of an exit, with the function's arguments. */
 type Answers = Readonly<Record<string, readonly unknown[]>>;
 
 const answerable: readonly (readonly [string, StructInput<Run>, Answers])[] = [
@@ -30,7 +30,7 @@ const answerable: readonly (readonly [string, StructInput<Run>, Answers])[] = [
   ["snp_req_certs", { exitReason: kvm.KVM_EXIT_SNP_REQ_CERTS }, { reply: [1n] }],
 ];
 
-/** Each exit with each pair of its reply functions, as `[name, fields, first, second]`. */
+/** Each exit with each ordered pair of its reply functions, as `[name, fields, first, second]`. */
 const pairs = answerable.flatMap(([name, fields, answers]) =>
   Object.keys(answers).flatMap((first) =>
     Object.keys(answers).map((second) => ({ name, fields, answers, first, second })),
@@ -70,7 +70,7 @@ describe.each(answerable)("the exit %s", (_, fields, answers) => {
   });
 
   test.each(Object.keys(answers))(
-    "rejects %s after the exit was answered and the vCPU has run",
+    "rejects %s after a reply and another run of the vCPU",
     (name) => {
       const { source, exit } = made(fields);
       call(exit, name, answers);

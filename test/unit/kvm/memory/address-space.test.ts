@@ -1,4 +1,4 @@
-/** Claims about guest physical memory as the host reads and writes it. It needs the addon, but no KVM. */
+/** Tests of guest physical memory that the host reads and writes. The tests need the addon, but no KVM. */
 import fc from "fast-check";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { KVM_MEM_READONLY } from "../../../../lib/abi/generated/constants.ts";
@@ -20,14 +20,14 @@ function allocate(byteLength: number): GuestMemory {
   return memory;
 }
 
-/** A slot with a memory of its own, unless it is given one. */
+/** Creates a slot, with separate memory by default. */
 function slot(number: number, guestPhysAddr: bigint, given: Partial<MemorySlot> = {}): MemorySlot {
   const memory = given.memory ?? allocate(PAGE);
   const memorySize = BigInt(memory.byteLength - (given.memoryOffset ?? 0));
   return { slot: number, flags: 0, guestPhysAddr, memorySize, memoryOffset: 0, ...given, memory };
 }
 
-/** Address space 0 of a VM with these slots. */
+/** Creates address space 0 of a VM with these slots. */
 function spaceWith(...slots: readonly MemorySlot[]): AddressSpace {
   const spaces = new AddressSpaces();
   for (const one of slots) spaces.set(one);
@@ -49,14 +49,14 @@ describe("guest physical memory is read and written", () => {
     ]);
   });
 
-  test("from the slot's offset in its memory on", () => {
+  test("beginning at the slot's offset in its memory", () => {
     const memory = allocate(3 * PAGE);
     const space = spaceWith(slot(0, 0n, { memory, memoryOffset: PAGE }));
     space.write(0x1000n, bytes(5));
     expect(memory.read(2 * PAGE, 1)).toEqual(bytes(5));
   });
 
-  test("across adjacent slots, in whatever order they were created", () => {
+  test("across adjacent slots, in any order of their creation", () => {
     const slots = [slot(1, 0x2000n), slot(9, 0x0n), slot(4, 0x1000n)];
     const space = spaceWith(...slots);
     const data = Uint8Array.from({ length: PAGE + 4 }, (_, at) => 1 + (at % 251));
@@ -100,14 +100,14 @@ describe("an access to a guest physical address without memory", () => {
     ["over the end", 0x1ffen, 4, "0x2000"],
     ["before address 0", -1n, 1, "-0x1"],
     ["far away", 2n ** 64n - 1n, 1, "0xffffffffffffffff"],
-  ])("is rejected with the first such address: %s", (_, gpa, length, address) => {
+  ])("is rejected with the first address without memory: %s", (_, gpa, length, address) => {
     const space = spaceWith(slot(0, 0x1000n));
     expect(() => space.read(gpa, length)).toThrow(nothingAt(address));
     expect(() => space.write(gpa, new Uint8Array(length))).toThrow(nothingAt(address));
     expect(() => space.window(gpa, length)).toThrow(nothingAt(address));
   });
 
-  test("writes nothing before that address", () => {
+  test("writes nothing before the address without memory", () => {
     const space = spaceWith(slot(0, 0n), slot(1, 0x1000n), slot(2, 0x3000n));
     expect(() => space.write(0xffen, new Uint8Array(0x3000).fill(1))).toThrow(nothingAt("0x2000"));
     expect(space.read(0xffen, 4)).toEqual(bytes(0, 0, 0, 0));
@@ -170,7 +170,7 @@ describe("the slots of a VM", () => {
     expect(() => space.read(0n, 1)).toThrow(nothingAt("0x0"));
   });
 
-  test("of one address space are not in another", () => {
+  test("are not visible in another address space", () => {
     const spaces = new AddressSpaces();
     const [normal, smm] = [slot(2, 0n), slot(SMM | 2, 0n)];
     spaces.set(normal);
@@ -185,7 +185,7 @@ describe("the slots of a VM", () => {
     );
   });
 
-  test("are found by any address in them, and by no other", () => {
+  test("are found by any address in them, and by no other address", () => {
     const [one, two] = [slot(0, 0x1000n), slot(1, 0x4000n)];
     const space = spaceWith(one, two);
     const numbers = [0xfffn, 0x1000n, 0x1fffn, 0x2000n, 0x4fffn, 0x5000n].map(
@@ -206,7 +206,10 @@ describe("the slots of a VM", () => {
   });
 });
 
-/** Stretches of pages, made so that they do not overlap: how many pages of nothing, then of memory. */
+/**
+ * Arbitrary ranges of pages that do not overlap: each is the number of pages without memory, then the number of pages
+ * with memory.
+ */
 const stretches = fc.array(
   fc.tuple(fc.integer({ min: 0, max: 2 }), fc.integer({ min: 1, max: 2 })),
   {
@@ -214,7 +217,7 @@ const stretches = fc.array(
   },
 );
 
-test("random writes to guest physical memory equal writes to one array, and an address without memory is a RangeError", () => {
+test("random writes to guest physical memory have the same effect as writes to one array, and an address without memory causes a RangeError", () => {
   fc.assert(
     fc.property(
       stretches,
@@ -246,7 +249,7 @@ test("random writes to guest physical memory equal writes to one array, and an a
   );
 });
 
-/** The result of a call, or the class of the error it throws. */
+/** Returns the result of a call, or the class of the error that the call throws. */
 function attempt(call: () => unknown): unknown {
   try {
     return call();

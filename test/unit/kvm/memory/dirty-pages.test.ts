@@ -1,4 +1,4 @@
-/** Claims about pages that a guest has written: the bitmap and the ring, made of constructed bytes. */
+/** Tests of the pages that a guest has written, from a bitmap and a ring of constructed bytes. */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { StateError } from "../../../../lib/errors.ts";
@@ -43,7 +43,7 @@ describe("the pages of a dirty bitmap", () => {
     ]);
   });
 
-  test("have guest physical addresses, also above 4 GiB", () => {
+  test("have correct guest physical addresses, even above 4 GiB", () => {
     const addresses = dirtyAddresses(Uint8Array.of(0x12, 0x80), 0x1_0000_0000n);
     expect(Array.from(addresses)).toEqual([0x1_0000_1000n, 0x1_0000_4000n, 0x1_0000_f000n]);
   });
@@ -69,7 +69,7 @@ class Kvm {
     return this.#view.getUint32((at % this.size) * 16, true);
   }
 
-  /** Adds a page, unless the ring is full. */
+  /** Adds a page to the ring if the ring is not full. */
   push(slot: number, offset: bigint): boolean {
     if (this.#next - this.#reset === this.size) return false;
     const at = (this.#next % this.size) * 16;
@@ -80,7 +80,7 @@ class Kvm {
     return true;
   }
 
-  /** KVM_RESET_DIRTY_RINGS: releases the harvested entries in order; returns their number. */
+  /** Does what KVM_RESET_DIRTY_RINGS does: releases the harvested entries in order, and returns their number. */
   reset(): number {
     const before = this.#reset;
     while (this.flags(this.#reset) === RESET) {
@@ -111,7 +111,7 @@ describe("a dirty ring", () => {
     expect([0, 1, 2].map((at) => kvm.flags(at))).toEqual([RESET, RESET, 0]);
   });
 
-  test("yields no entry twice, before a reset and after it", () => {
+  test("yields no entry twice, neither before nor after a reset", () => {
     const kvm = new Kvm(4);
     kvm.push(0, 1n);
     const ring = new DirtyRing(kvm.buffer);
@@ -121,7 +121,7 @@ describe("a dirty ring", () => {
     expect(Array.from(ring.harvest())).toEqual([]);
   });
 
-  test("that is full yields each entry once, even if it is not reset", () => {
+  test("that is full yields each entry once, even without a reset", () => {
     const kvm = new Kvm(4);
     for (const page of [0n, 1n, 2n, 3n]) kvm.push(0, page);
     const ring = new DirtyRing(kvm.buffer);
@@ -131,7 +131,7 @@ describe("a dirty ring", () => {
     ]);
   });
 
-  test("continues at its first entry after its last one", () => {
+  test("continues at the first entry of the ring after the last entry", () => {
     const kvm = new Kvm(4);
     const ring = new DirtyRing(kvm.buffer);
     const harvests = [

@@ -1,4 +1,4 @@
-/** Claims about the backing of guest memory: huge pages, a memfd, a file. It needs the addon, but no KVM. */
+/** Tests of the backing of guest memory: huge pages, a memfd, a file. The tests need the addon, but no KVM. */
 import {
   mkdtempSync,
   readdirSync,
@@ -34,14 +34,14 @@ const allocate = (byteLength: number, options: GuestMemoryOptions): GuestMemory 
 const mapFile = (path: string, options?: MapFileOptions): GuestMemory =>
   keep(GuestMemory.mapFile(path, options));
 
-/** A directory of the test's own. */
+/** Creates a temporary directory for a test. */
 function directory(): string {
   const path = mkdtempSync(join(tmpdir(), "node-kvm-"));
   onTestFinished(() => rmSync(path, { recursive: true }));
   return path;
 }
 
-/** A file whose bytes are the number of their page, counted from 1. */
+/** Creates a file in which every byte is the number of its page, counted from 1. */
 function file(byteLength: number): string {
   const path = join(directory(), "file");
   writeFileSync(
@@ -51,7 +51,7 @@ function file(byteLength: number): string {
   return path;
 }
 
-/** How many bytes of this process's memory have a flag, as smaps abbreviates it. */
+/** Returns the number of bytes of this process's memory that have a flag, named as in smaps. */
 function flagged(flag: string): number {
   const mapped = readFileSync("/proc/self/smaps", "latin1").split(/^(?=[0-9a-f]+-[0-9a-f]+ )/m);
   const sizes = mapped
@@ -60,7 +60,7 @@ function flagged(flag: string): number {
   return sizes.reduce((sum, size) => sum + size, 0);
 }
 
-/** The paths by which another process would open our memfds. */
+/** Lists the paths by which another process can open the memfds of this process. */
 const memfds = (): readonly string[] =>
   readdirSync("/proc/self/fd")
     .map((fd) => `/proc/self/fd/${fd}`)
@@ -70,7 +70,7 @@ function linkOf(path: string): string {
   try {
     return readlinkSync(path);
   } catch {
-    return ""; // the directory's own descriptor, which is closed by now
+    return ""; // the descriptor of the directory listing, which is closed by now
   }
 }
 
@@ -94,7 +94,7 @@ describe("shared guest memory", () => {
     expect(() => truncateSync(path, byteLength)).toThrow("EPERM");
   });
 
-  test("has one descriptor, which is closed with it", () => {
+  test("has one descriptor, which is closed when the memory is closed", () => {
     const memory = allocate(PAGE, { shared: true });
     expect(memfds()).toHaveLength(1);
     memory.close();
@@ -149,7 +149,7 @@ describe("the advice that guest memory passes to the kernel", () => {
   });
 });
 
-/** Memory of huge pages; skips, with the reason, where the host has none. */
+/** Allocates memory of huge pages; skips the test with a reason if the host has no huge pages. */
 function hugeOrSkip(
   { skip }: TestContext,
   byteLength: number,
@@ -162,7 +162,7 @@ function hugeOrSkip(
   }
 }
 
-// test/lifecycle/lost-pages tests huge pages that are not set aside: an access may raise SIGBUS.
+// test/lifecycle/lost-pages.test.ts tests huge pages that are not reserved: an access may raise SIGBUS.
 describe("huge pages for guest memory", () => {
   test("of 2 MiB are reserved at once", (context) => {
     const memory = hugeOrSkip(context, 4 * MIB, { hugePages: "2M" });
@@ -170,14 +170,14 @@ describe("huge pages for guest memory", () => {
     expect(memory.isDamaged).toBe(false);
   });
 
-  test("beyond the free ones are rejected with the number of free pages", () => {
+  test("beyond the number of free pages are rejected with that number", () => {
     const tooMany = 2 ** 46;
     const error = refusal(() => GuestMemory.allocate(tooMany, { hugePages: "2M" }));
     expect([error.call, error.code]).toEqual(["mmap", "ENOMEM"]);
     expect(error.reason).toMatch(/^33554432 huge pages of 2 MiB are needed, but \d+ are free; /);
   });
 
-  test("of an unknown size are a TypeError", () => {
+  test("of an unknown size cause a TypeError", () => {
     const wrong = { hugePages: "4M" } as unknown as GuestMemoryOptions;
     expect(() => GuestMemory.allocate(PAGE, wrong)).toThrow(
       new TypeError(
@@ -224,7 +224,7 @@ describe("guest memory that maps a file", () => {
     expect([memory.byteLength, memory.read(PAGE, 3)]).toEqual([2 * PAGE, Uint8Array.of(2, 0, 0)]);
   });
 
-  test("is a RangeError if the file is shorter than the requested length", () => {
+  test("causes a RangeError if the file is shorter than the requested length", () => {
     const path = file(PAGE + 1);
     expect(() => GuestMemory.mapFile(path, { byteLength: 3 * PAGE })).toThrow(
       new RangeError(`${path}: 12288 bytes at 0 are beyond the file's 4097`),

@@ -1,4 +1,4 @@
-/** Claims about guest memory: its bytes, its limits, its end. It needs the addon, but no KVM. */
+/** Tests of guest memory: its bytes, its limits, and closing it. The tests need the addon, but no KVM. */
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { describe, expect, onTestFinished, test } from "vitest";
@@ -13,7 +13,9 @@ function allocate(byteLength: number): GuestMemory {
   return memory;
 }
 
-/** ArrayBuffer.prototype.transfer, which Node 20 has in new contexts with a V8 flag. */
+/**
+ * Transfers a buffer with ArrayBuffer.prototype.transfer, which Node 20 has only in a new context, with a flag of V8.
+ */
 function move(buffer: ArrayBuffer): void {
   setFlagsFromString("--harmony-rab-gsab-transfer");
   const transfer: unknown = runInNewContext("ArrayBuffer.prototype.transfer");
@@ -44,7 +46,7 @@ describe("allocated guest memory", () => {
   });
 
   test.each([-1, 0.5, Number.NaN, 2 ** 53, Number.POSITIVE_INFINITY])(
-    "of %d bytes is a TypeError",
+    "of %d bytes causes a TypeError",
     (byteLength) => {
       expect(() => GuestMemory.allocate(byteLength)).toThrow(TypeError);
     },
@@ -52,7 +54,7 @@ describe("allocated guest memory", () => {
 });
 
 describe("the window over all of a guest memory", () => {
-  test("shows later changes, and is the same object each time", () => {
+  test("shows later changes, and is the same object in each call", () => {
     const memory = allocate(4096);
     memory.bytes[7] = 0x5a;
     expect(memory.read(7, 1)).toEqual(Uint8Array.of(0x5a));
@@ -114,7 +116,7 @@ describe("a window over a part of guest memory", () => {
     [4096, 1],
     [0.5, 1],
     [0, Number.NaN],
-  ])("at offset %d with %d bytes is a RangeError", (offset, length) => {
+  ])("at offset %d with %d bytes causes a RangeError", (offset, length) => {
     expect(() => allocate(4096).window(offset, length)).toThrow(
       new RangeError(`${length} bytes at ${offset} are not inside guest memory of 4096 bytes`),
     );

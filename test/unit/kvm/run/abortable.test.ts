@@ -1,4 +1,7 @@
-/** Signals whose own methods and getters fail: the promise still settles, and nothing is uncaught. Needs no KVM. */
+/**
+ * Tests of signals whose methods and getters throw: the promise still settles, and no exception is uncaught. The tests
+ * need no KVM.
+ */
 import { describe, expect, onTestFinished, test } from "vitest";
 import { EventFd } from "../../../../lib/kvm/host-file.ts";
 import { Abortable } from "../../../../lib/kvm/run/abortable.ts";
@@ -6,7 +9,7 @@ import { fakeHandles } from "../fake-fd.ts";
 
 const INTR = { kind: "intr" };
 
-/** An object that is accepted as a signal, with other methods in place of the ones that do nothing. */
+/** Creates an object that is accepted as a signal; the given methods replace the default methods, which do nothing. */
 function signalWith(members: object): AbortSignal {
   const signal = {
     aborted: false,
@@ -70,7 +73,7 @@ describe("an AbortSignal whose removeEventListener() throws", () => {
   });
 });
 
-test("if reading a signal's reason throws, the thrown value is the reason", async () => {
+test("if the getter of a signal's reason throws, the thrown value is the reason", async () => {
   const listeners: (() => void)[] = [];
   const event = EventFd.create();
   onTestFinished(() => event.close());

@@ -1,4 +1,4 @@
-/** Claims about reading a coalesced ring: constructed bytes in, writes out. Real ones are devices.test.ts. */
+/** Tests of reading a coalesced ring of constructed bytes. devices.test.ts tests a ring that KVM writes. */
 import { describe, expect, test } from "vitest";
 import { CoalescedMmio } from "../../../../lib/abi/generated/structs.ts";
 import { encode } from "../../../../lib/abi/struct.ts";
@@ -8,7 +8,7 @@ const PAGE = 4096;
 const KVM_COALESCED_MMIO_MAX = 170;
 type Taken = readonly [physAddr: number, low: number, high: number, len: number, isPio: boolean];
 
-/** A ring as its owner has it, with slots of stale bytes. */
+/** A ring as its owner sees it, in which unused slots contain stale bytes. */
 class Owner {
   readonly bytes: Uint8Array<ArrayBuffer>;
   readonly ring: CoalescedRing;
@@ -30,7 +30,7 @@ class Owner {
     return [this.#view.getUint32(0, true), this.#view.getUint32(4, true)];
   }
 
-  /** Adds a write, as coalesced_mmio_write() of KVM does: only `data` is copied. */
+  /** Adds a write as coalesced_mmio_write() in KVM does, which copies only `data`. */
   add(physAddr: bigint, data: readonly number[], pio = 0): this {
     const last = this.indices[1];
     const header = encode(CoalescedMmio, { physAddr, len: data.length, pio }).subarray(0, 16);
@@ -40,13 +40,13 @@ class Owner {
     return this;
   }
 
-  /** Adds writes of one byte each, to the addresses 0x1000 and on. */
+  /** Adds writes of one byte each, to consecutive addresses from 0x1000 on. */
   addMany(count: number): this {
     for (let i = 0; i < count; i += 1) this.add(0x1000n + BigInt(i), [i & 0xff]);
     return this;
   }
 
-  /** The writes that drain hands over. */
+  /** Returns the writes that drain() passes to its function. */
   drained(): readonly Taken[] {
     const taken: Taken[] = [];
     const count = this.ring.drain((...write) => taken.push(write));
@@ -91,7 +91,7 @@ describe("the coalesced ring", () => {
 });
 
 describe("drain() of a coalesced ring calls its function with", () => {
-  test("nothing if the ring is empty", () => {
+  test("no write if the ring is empty", () => {
     expect(new Owner(170).drained()).toEqual([]);
   });
 
@@ -151,7 +151,7 @@ describe("drain() of a coalesced ring calls its function with", () => {
     expect(firsts).toEqual([1, 2]);
   });
 
-  test("the writes that were in the ring at its start, even if more are added", () => {
+  test("the writes that were in the ring when drain() was called, even if more writes are added", () => {
     const owner = new Owner(4).addMany(2);
     const added: number[] = [];
     const count = owner.ring.drain((physAddr) => {
@@ -164,7 +164,7 @@ describe("drain() of a coalesced ring calls its function with", () => {
 });
 
 describe("a function that throws while it drains a coalesced ring", () => {
-  test("has removed its own write, and no other", () => {
+  test("has removed its own write, and no other write", () => {
     const owner = new Owner(170).addMany(3);
     const taken: number[] = [];
     const thrown = new Error("not this one");
@@ -231,12 +231,12 @@ describe("a coalesced ring whose buffer is detached", () => {
     expect([owner.drained(), Array.from(owner.ring)]).toEqual([[], []]);
   });
 
-  test("is empty from then on if it is being drained", () => {
+  test("is empty from then on if this happens during drain()", () => {
     const owner = new Owner(170).addMany(2);
     expect(owner.ring.drain(() => detach(owner))).toBe(1);
   });
 
-  test("is empty from then on if it is being iterated", () => {
+  test("is empty from then on if this happens during an iteration", () => {
     const owner = new Owner(170).addMany(2);
     const writes = owner.ring.writes();
     expect(writes.next().value?.physAddr).toBe(0x1000n);

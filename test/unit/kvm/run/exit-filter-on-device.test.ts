@@ -1,4 +1,4 @@
-/** Exits that the exit filter handles, and exits that it returns. On a device. */
+/** Tests of exits that the exit filter handles, and of exits that it returns. On a device. */
 import { describe, expect } from "vitest";
 import {
   KVM_MSR_EXIT_REASON_FILTER,
@@ -11,7 +11,7 @@ import { test } from "../on-device.ts";
 
 const [PORT, LAST, HOLE, MSR] = [0x80, 0x99, 0xd000_0000, 0x4000_0200];
 
-/** Marks the end of a guest program: its last exit is for the port LAST. */
+/** Runs the guest until its last exit, which is for the port LAST, and returns RAX. */
 function rax(box: Sandbox): bigint {
   expect(box.vcpu.runSync()).toMatchObject({ kind: "io", port: LAST });
   return box.vcpu.getRegs().rax;
@@ -26,13 +26,13 @@ describe("the exit filter: a guest's read", () => {
     expect(rax(made)).toBe(0xdead_beefn);
   });
 
-  test("of a port that is only in part inside a rule is an exit", ({ box }) => {
+  test("of a port that is only partly inside a rule is an exit", ({ box }) => {
     const { vcpu } = box(reads);
     vcpu.setExitFilter([{ pio: PORT, length: 3, read: 1 }]);
     expect(vcpu.runSync()).toMatchObject({ kind: "io", direction: "in", port: PORT });
   });
 
-  test("of a port whose size differs from the rule's is an exit", ({ box }) => {
+  test("of a port is an exit if its size differs from the size in the rule", ({ box }) => {
     const { vcpu } = box(reads);
     vcpu.setExitFilter([{ pio: PORT, length: 4, size: 1, read: 1 }]);
     expect(vcpu.runSync()).toMatchObject({ kind: "io", direction: "in", port: PORT });
@@ -55,7 +55,7 @@ describe("the exit filter: a guest's read", () => {
     expect(rax(made)).toBe(2n);
   });
 
-  test("of MMIO is answered, element by element", ({ box }) => {
+  test("of MMIO is answered separately for each element", ({ box }) => {
     const made = box((g) =>
       g.asm((a) =>
         a
@@ -101,7 +101,7 @@ describe("the exit filter: a guest's write", () => {
     ]);
   });
 
-  test("is ignored if its rule states this", ({ box }) => {
+  test("is ignored if the rule states `ignore` for writes", ({ box }) => {
     const made = box(writes);
     const ring = made.vcpu.setExitFilter([
       { pio: PORT, size: 2, write: "ignore" },
@@ -122,7 +122,7 @@ describe("the exit filter: a guest's write", () => {
     expect(numbers).toEqual(Array.from({ length: ring.capacity - 1 }, (_, i) => i));
   });
 
-  test("of a string instruction is collected element by element", ({ box }) => {
+  test("of a string instruction is collected separately for each element", ({ box }) => {
     const made = box((g) =>
       g.asm((a) => a.mov("ecx", 3).mov("esi", 0x1000).mov("edx", PORT).repOuts(8).out(8, LAST)),
     );

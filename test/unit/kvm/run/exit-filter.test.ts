@@ -1,8 +1,11 @@
-/** Rules of an exit filter as bytes, and those that are refused. run-filter.test.ts tests its effect on exits. */
+/**
+ * Tests of the rules of an exit filter: their encoding as bytes, and rules that are refused.
+ * exit-filter-on-device.test.ts tests the effect of rules on exits.
+ */
 import { describe, expect, test } from "vitest";
 import { type ExitRuleInput, encodeRules } from "../../../../lib/kvm/run/exit-filter.ts";
 
-/** A rule's bytes as numbers: first, last, value, space, write, answers, size. */
+/** Decodes a rule's bytes to numbers: first, last, value, space, write, answers, size. */
 function fields(rule: ExitRuleInput): readonly (bigint | number)[] {
   const view = new DataView(encodeRules([rule]).buffer);
   const [u64, u32] = [

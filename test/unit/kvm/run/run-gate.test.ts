@@ -1,8 +1,11 @@
-/** The gate of a VM's runs: which runs wait, which continue, and when a pause resolves. Needs no device. */
+/**
+ * Tests of the gate of a VM's runs: which runs wait, which runs continue, and when a pause resolves. The tests need no
+ * device.
+ */
 import { beforeEach, describe, expect, test } from "vitest";
 import { type GatedRun, RunGate } from "../../../../lib/kvm/run/run-gate.ts";
 
-/** A run that records the calls it receives. */
+/** A fake run that records the calls that it receives. */
 class Told implements GatedRun {
   readonly calls: string[] = [];
 
@@ -29,18 +32,18 @@ beforeEach(() => {
   gate.enter(second);
 });
 
-/** Whether a promise is already settled. */
+/** Returns whether a promise is already settled. */
 const isSettled = (promise: Promise<void>): Promise<boolean> =>
   Promise.race([promise.then(() => true), Promise.resolve().then(() => false)]);
 
-/** The actions of a run that a pause has stopped. */
+/** Does what a run does after a pause has stopped it: leaves the gate and enters it again. */
 const comeBack = (run: GatedRun): void => {
   gate.leave(run);
   gate.enter(run);
 };
 
 describe("a run gate that is shut", () => {
-  test("stops its runs, and resolves when the last one has left", async () => {
+  test("stops its runs, and shut() resolves when the last run has left", async () => {
     const shut = gate.shut();
     comeBack(first);
     expect(await isSettled(shut)).toBe(false);
@@ -61,7 +64,7 @@ describe("a run gate that is shut", () => {
     expect(late.calls).toEqual(["start"]);
   });
 
-  test("and opened twice starts each waiting run once", () => {
+  test("starts each waiting run only once if it is opened twice", () => {
     void gate.shut();
     comeBack(first);
     gate.open();
@@ -77,7 +80,7 @@ describe("a run gate that is shut", () => {
     expect(first.calls).toEqual(["start", "stop"]);
   });
 
-  test("and opened before the last run has left resolves, and all runs are inside again", async () => {
+  test("is opened before the last run has left: shut() resolves, and all runs are inside again", async () => {
     const shut = gate.shut();
     comeBack(first);
     gate.open();
@@ -89,7 +92,7 @@ describe("a run gate that is shut", () => {
     ]);
   });
 
-  test("without runs resolves at once", async () => {
+  test("has no runs: shut() resolves immediately", async () => {
     gate.leave(first);
     gate.leave(second);
     expect(await isSettled(gate.shut())).toBe(true);
@@ -97,7 +100,7 @@ describe("a run gate that is shut", () => {
 });
 
 describe("a run gate whose VM is closed", () => {
-  test("ends its runs and the waiting ones", () => {
+  test("ends its active runs and its waiting runs", () => {
     void gate.shut();
     comeBack(second);
     gate.end();

@@ -1,4 +1,4 @@
-/** A hot loop over exits makes no garbage in its low-level form. bench/ measures its time. Needs KVM. */
+/** Tests that a hot loop over exits allocates no garbage in its low-level form. bench/ measures its time. Needs KVM. */
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { describe, expect } from "vitest";
@@ -18,12 +18,13 @@ const collectGarbage = runInNewContext("gc") as () => void;
 
 const [EINTR, EBADF, EBUSY] = [4, 9, 16];
 const [BATCHES, EXITS] = [15, 1000];
-/** The size of V8's smallest object: a number that is not a small integer. */
+/** The size in bytes of V8's smallest object: a number that is not a small integer. */
 const OBJECT = 16;
 
 /**
- * Bytes that a batch leaves on the heap, a step of it. A batch is too small for a collection in its
- * midst; the least of all is taken, since V8 compiles now and then, and the first do not count.
+ * Returns the number of bytes per step that a batch of steps leaves on the heap. A batch is too small to cause a
+ * garbage collection while it runs; the function returns the minimum of all batches, because V8 sometimes compiles
+ * code, and the first batches do not count.
  */
 function garbage(batch: (steps: number) => number): number {
   const left = Array.from({ length: BATCHES }, () => {
@@ -35,7 +36,7 @@ function garbage(batch: (steps: number) => number): number {
   return Math.min(...left.slice(BATCHES / 5));
 }
 
-/** As a JavaScript number no small integer: carelessly read, it is an object. */
+/** As a JavaScript number, this value is not a small integer: a careless read allocates an object. */
 const WIDE = 0xdead_beef;
 const [PORT, HOLE] = [0x80, 0xd000_0000];
 
@@ -49,7 +50,7 @@ const toHole = (g: GuestBuilder): unknown =>
     return a.mov("edi", HOLE).mov("eax", WIDE).label("again").mov(hole, "eax").jmp("again");
   });
 
-/** Repeats KVM_RUN and checks each exit; returns whether all were as expected. */
+/** Repeats KVM_RUN and checks each exit; returns whether all exits were as expected. */
 function entering(box: Sandbox, reason: number, look: (page: Page) => boolean): Loop {
   const page = box.vcpu.lowLevel();
   let unexpected = 0;
@@ -70,7 +71,7 @@ interface Loop {
 }
 
 describe("no object stays on V8's heap for an exit", () => {
-  test("when a guest writes to a port", ({ box }) => {
+  test("if a guest writes to a port", ({ box }) => {
     const { batch, unexpected } = entering(
       box(toPort),
       KVM_EXIT_IO,
@@ -80,7 +81,7 @@ describe("no object stays on V8's heap for an exit", () => {
     expect(unexpected()).toBe(0);
   });
 
-  test("when a guest reads from a port and gets a reply", ({ box }) => {
+  test("if a guest reads from a port and gets a reply", ({ box }) => {
     const { batch, unexpected } = entering(box(fromPort), KVM_EXIT_IO, (page) => {
       page.ioValue = WIDE;
       return page.ioPort === PORT && page.ioCount === 1;
@@ -89,7 +90,7 @@ describe("no object stays on V8's heap for an exit", () => {
     expect(unexpected()).toBe(0);
   });
 
-  test("when a guest writes to MMIO", ({ box }) => {
+  test("if a guest writes to MMIO", ({ box }) => {
     const { batch, unexpected } = entering(
       box(toHole),
       KVM_EXIT_MMIO,
@@ -100,7 +101,7 @@ describe("no object stays on V8's heap for an exit", () => {
   });
 });
 
-/** Runs until the ring is full, and drains it. */
+/** Runs until the ring is full, then drains the ring. */
 function draining(box: Sandbox, drain: (take: Take) => number): Loop {
   let unexpected = 0;
   const take: Take = (physAddr, low, high, len, isPio) => {
@@ -121,7 +122,7 @@ function draining(box: Sandbox, drain: (take: Take) => number): Loop {
 type Take = (physAddr: number, low: number, high: number, len: number, isPio: boolean) => void;
 
 describe("no object stays on V8's heap for a collected write", () => {
-  test("that KVM coalesces", ({ box }) => {
+  test("if KVM coalesces the write", ({ box }) => {
     const made = box(toPort);
     made.vm.registerCoalescedMmio({ addr: BigInt(PORT), size: 4, pio: 1 });
     const ring = made.vcpu.coalescedRing();
@@ -130,7 +131,7 @@ describe("no object stays on V8's heap for a collected write", () => {
     expect(unexpected()).toBe(0);
   });
 
-  test("that the exit filter collects", ({ box }) => {
+  test("if the exit filter collects the write", ({ box }) => {
     const made = box(toPort);
     const ring = made.vcpu.setExitFilter([{ pio: PORT, size: 4, write: "collect" }]);
     const { batch, unexpected } = draining(made, (take) => ring.drain(take));
@@ -139,7 +140,7 @@ describe("no object stays on V8's heap for a collected write", () => {
   });
 });
 
-test("the test for objects on V8's heap detects the exit object of runSync()", ({ box }) => {
+test("the test for objects on V8's heap detects the exit objects of runSync()", ({ box }) => {
   const { vcpu } = box(toPort);
   const batch = (exits: number): number => {
     for (let i = 0; i < exits; i++) vcpu.runSync();

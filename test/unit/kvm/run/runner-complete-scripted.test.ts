@@ -1,4 +1,7 @@
-/** Claims about completeExit(), with a vCPU whose KVM_RUN is scripted: its calls, and its handling of their results. */
+/**
+ * Tests of completeExit() with a vCPU whose KVM_RUN is scripted: the calls of KVM_RUN, and the handling of their
+ * results.
+ */
 import { describe, expect, test } from "vitest";
 import * as kvm from "../../../../lib/abi/generated/constants.ts";
 import { Run } from "../../../../lib/abi/generated/structs.ts";
@@ -15,13 +18,13 @@ import { MAPPED } from "../kvm-run.ts";
 const IMMEDIATE_EXIT = offsetOf(Run, "immediateExit");
 const [EINTR, EFAULT, EINVAL] = [4, 14, 22];
 
-/** One call of KVM_RUN: it writes fields, and returns 0 or `-errno`. */
+/** One call of KVM_RUN: the fields that it writes, and its return value 0 or `-errno`. */
 interface Step {
   readonly fields?: StructInput<Run>;
   readonly errno?: number;
 }
 
-/** Makes a vCPU with scripted runs, and records the contents of kvm_run at each of them. */
+/** Creates a vCPU with scripted runs, and records the contents of kvm_run at each run. */
 function scripted(...steps: readonly Step[]): { vcpu: Vcpu; found: Uint8Array[] } {
   const bytes = new Uint8Array(MAPPED);
   const found: Uint8Array[] = [];
@@ -81,7 +84,7 @@ describe("completeExit()", () => {
     },
   );
 
-  test("passes the current reply to KVM, and not a later one", () => {
+  test("passes the current reply to KVM, but not a later reply", () => {
     const { vcpu, found } = scripted(portRead, interrupted);
     const exit = vcpu.runSync() as IoInExit;
     exit.reply([0x5a]);

@@ -1,4 +1,7 @@
-/** Claims about completeExit() on a guest: its registers are those after the instruction, and no further. Needs KVM. */
+/**
+ * Tests of completeExit() on a guest: the instruction is completed, and the next instruction is not executed. Needs
+ * KVM.
+ */
 import { describe, expect } from "vitest";
 import * as kvm from "../../../../lib/abi/generated/constants.ts";
 import { KVM_SET_GUEST_DEBUG } from "../../../../lib/abi/generated/ioctls.ts";
@@ -14,7 +17,7 @@ import { test } from "../on-device.ts";
 const NOWHERE = 0xc000_0000;
 const BUFFER = 0x9_0000;
 
-/** The registers that these guests change. */
+/** The registers that the guests of these tests change. */
 function registers(vcpu: Vcpu): Readonly<Record<"rax" | "rcx" | "rip", bigint>> {
   const { rax, rcx, rip } = vcpu.getRegs();
   return { rax, rcx, rip };
@@ -96,7 +99,7 @@ describe("completeExit() with a guest", () => {
 });
 
 describe("completeExit() of an instruction that exits several times", () => {
-  test("returns the write of an instruction that reads, then writes", ({ box }) => {
+  test("returns the write exit of an instruction that reads, then writes", ({ box }) => {
     const { vcpu } = box((g) =>
       g.asm((a) => a.mov("edi", NOWHERE).add(mem(8, { base: "rdi" }), 2)).hlt(),
     );
@@ -109,7 +112,7 @@ describe("completeExit() of an instruction that exits several times", () => {
     expect(vcpu.runSync().kind).toBe("hlt");
   });
 
-  test("throws ERR_UNANSWERED if no function answers the remaining exits", ({ box }) => {
+  test("throws ERR_UNANSWERED if no function replies to the remaining exits", ({ box }) => {
     const { vcpu } = box((g) =>
       g.asm((a) => a.mov("edi", NOWHERE).add(mem(8, { base: "rdi" }), 2)).hlt(),
     );

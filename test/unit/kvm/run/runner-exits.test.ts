@@ -1,4 +1,7 @@
-/** Claims about exits that a VM must enable: MSRs, hypercalls, debugging. Needs KVM, and the capability of each. */
+/**
+ * Tests of exits that a VM must enable: MSRs, hypercalls, debugging. The tests need KVM and the capability for each
+ * exit.
+ */
 import { describe, expect } from "vitest";
 import * as kvm from "../../../../lib/abi/generated/constants.ts";
 import { KVM_SET_GUEST_DEBUG } from "../../../../lib/abi/generated/ioctls.ts";
@@ -14,17 +17,17 @@ import { type Handles, isPvm, test } from "../on-device.ts";
 
 type Skip = (condition: boolean, note?: string) => void;
 
-/** Skips where KVM has not all these bits of a capability. */
+/** Skips a test if KVM does not support all these bits of a capability. */
 function needs(kvmHandle: Kvm, skip: Skip, capability: Capability, bits = 1): void {
   const has = (kvmHandle.checkExtension(capability) & bits) === bits;
   skip(!has, `this KVM has no ${capability} of ${bits}`);
 }
 
-/** An MSR that no CPU has and KVM does not know, so that it needs no filter to exit. */
+/** No CPU has this MSR and KVM does not know it, so an access exits without a filter. */
 const NO_MSR = 0x1234_5678;
 const GP = 13;
 
-/** Has KVM hand over MSRs that it does not know, or whose value it refuses. */
+/** Enables exits for MSRs that KVM does not know, and for MSR values that KVM rejects. */
 function handOverMsrs({ vm }: Sandbox): void {
   const reasons = kvm.KVM_MSR_EXIT_REASON_UNKNOWN | kvm.KVM_MSR_EXIT_REASON_INVAL;
   vm.enableCap({ cap: "KVM_CAP_X86_USER_SPACE_MSR", args: [BigInt(reasons)] });
@@ -80,7 +83,7 @@ describe("a guest's write of an MSR that KVM does not know", () => {
   });
 });
 
-test("a guest's write of an invalid value to a known MSR causes an exit with that reason", ({
+test("a guest's write of an invalid value to a known MSR causes an exit with the matching reason", ({
   kvm: host,
   box,
   skip,
@@ -105,7 +108,7 @@ test("a guest's write of an invalid value to a known MSR causes an exit with tha
 describe("the exit of KVM_HC_MAP_GPA_RANGE", () => {
   const NR = kvm.KVM_HC_MAP_GPA_RANGE;
 
-  /** A guest that makes the hypercall for two pages and writes the result to a port. */
+  /** A guest that calls KVM_HC_MAP_GPA_RANGE for two pages and writes the result to a port. */
   const made = (box: Handles["box"]): Sandbox => {
     const sandbox = box((g) => {
       g.asm((a) => a.mov("rax", NR).mov("rbx", 0x8_0000).mov("rcx", 2).mov("rdx", 0x10).vmmcall());
@@ -115,7 +118,7 @@ describe("the exit of KVM_HC_MAP_GPA_RANGE", () => {
     return sandbox;
   };
 
-  test("has the guest's request, and returns the replied result to the guest", ({
+  test("contains the guest's request, and returns the result of the reply to the guest", ({
     kvm: host,
     box,
     skip,
@@ -131,7 +134,7 @@ describe("the exit of KVM_HC_MAP_GPA_RANGE", () => {
     expect(sandbox.next()).toEqual({ kind: "sync", values: [2n ** 64n - 22n] });
   });
 
-  test("returns success to the guest if it gets no reply", ({ kvm: host, box, skip }) => {
+  test("returns success to the guest without a reply", ({ kvm: host, box, skip }) => {
     needs(host, skip, "KVM_CAP_EXIT_HYPERCALL", 1 << NR);
     skip(isPvm, "kvm_pvm does not end a hypercall of ring 0");
     const sandbox = made(box);
@@ -167,7 +170,7 @@ test("guest debugging causes an exit after a single step", ({ kvm: host, box, sk
 });
 
 test("an instruction that KVM cannot emulate causes an exit with its bytes", ({ box, skip }) => {
-  const fadd = [0xd8, 0x07]; // of the memory at RDI
+  const fadd = [0xd8, 0x07]; // the operand is memory at RDI
   const { vcpu } = box((g) => g.asm((a) => a.mov("edi", 0xc000_0000).db(...fadd)).done());
   const exit = vcpu.runSync() as InternalErrorExit;
   expect(exit).toMatchObject({ kind: "internal_error", suberror: 1 });

@@ -1,4 +1,7 @@
-/** Kicks, pauses and ends in unusual orders, with a vCPU whose thread is scripted. Needs no KVM. */
+/**
+ * Tests of kicks, pauses and ends of runs in unusual orders, with a vCPU whose thread is scripted. The tests need no
+ * KVM.
+ */
 import { describe, expect, onTestFinished, test, vi } from "vitest";
 import { KVM_EXIT_HLT } from "../../../../lib/abi/generated/constants.ts";
 import { Run } from "../../../../lib/abi/generated/structs.ts";
@@ -12,7 +15,7 @@ const MAPPED = 3 * 4096;
 const [EINTR, EAGAIN, PAUSED] = [-4, -11, -512];
 const INTR = { kind: "intr" };
 
-/** A vCPU, the calls that its thread received, and a function that ends its run. */
+/** Creates a vCPU, the list of calls that its thread received, and a function that ends its run. */
 function scripted(start: 0 | NativeRefusal = 0, kicks: readonly number[] = []) {
   const bytes = new Uint8Array(MAPPED);
   write(Run, { exitReason: KVM_EXIT_HLT }, bytes);
@@ -157,7 +160,7 @@ test.each([
   },
 );
 
-test("a kick that is to be sent again is not sent to the next run", async () => {
+test("a kick that waits to be sent again is not sent to the next run", async () => {
   vi.useFakeTimers();
   onTestFinished(() => void vi.useRealTimers());
   const { vcpu, calls, end } = scripted(0, [EAGAIN]);

@@ -1,4 +1,4 @@
-/** Claims about runs with trace subscribers, and runs that a signal other than a kick ends. Needs no KVM. */
+/** Tests of runs with trace subscribers, and of runs that a signal other than a kick ends. The tests need no KVM. */
 import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import { afterEach, describe, expect, test } from "vitest";
 import * as kvm from "../../../../lib/abi/generated/constants.ts";
@@ -45,7 +45,7 @@ describe.each(WAYS)("%s returns its exit if a subscriber of the trace channel", 
     expect(vcpu.closed).toBe(true);
   });
 
-  test("reads registers, which is not published", async () => {
+  test("reads registers, and these reads are not published", async () => {
     const vcpu = scriptedVcpu([MMIO]);
     const heard: string[] = [];
     listen(({ kind }) => {
@@ -105,7 +105,7 @@ describe("a signal of the process that is not a kick", () => {
   test("does not end a run within throughSignals()", () => {
     const vcpu = scriptedVcpu(["stray", "stray", HLT, -4]);
     expect(vcpu.runSync({ throughSignals: true })).toEqual({ kind: "hlt" });
-    // A kick, or immediate_exit.
+    // The last run returns -EINTR without a signal, as it does after a kick or with immediate_exit.
     expect(vcpu.runSync({ throughSignals: true })).toEqual({ kind: "intr" });
   });
 });

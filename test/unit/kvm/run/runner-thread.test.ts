@@ -1,4 +1,4 @@
-/** Asynchronous runs: their end, their kick, and the calls that are rejected during a run. On a device. */
+/** Tests of asynchronous runs: their end, kicks, and the calls that are rejected during a run. On a device. */
 import { execFile } from "node:child_process";
 import { readFile } from "node:fs/promises";
 import { setTimeout } from "node:timers/promises";
@@ -83,7 +83,7 @@ describe("exits() of a vCPU", () => {
     expect(sent.slice(1)).toEqual([1, 2, 3]);
   });
 
-  test("ends when its signal is aborted, also before the first run", async ({ box }) => {
+  test("ends when its signal is aborted, even before the first run", async ({ box }) => {
     const { vcpu } = box((g) => g.loopForever());
     const controller = new AbortController();
     const exits = vcpu.exits({ signal: controller.signal });
@@ -107,7 +107,7 @@ describe("exits() of a vCPU", () => {
   });
 });
 
-/** Counts in RBX forever. */
+/** A guest that increments RBX in an endless loop. */
 const counter = (g: GuestBuilder): unknown =>
   g.asm((a) => a.mov("ebx", 0).label("again").add("rbx", 1).jmp("again"));
 
@@ -189,7 +189,7 @@ describe("kickVcpu()", () => {
     expect(await ended).toEqual(INTR);
   });
 
-  test("ends the next run if none is active, and only that one", ({ box }) => {
+  test("ends the next run if no run is active, but no run after that", ({ box }) => {
     const { vcpu } = box((g) => g.asm((a) => a.label("again").out(8, PORT).jmp("again")));
     kickVcpu(vcpu.kickToken);
     expect(vcpu.runSync()).toEqual(INTR);

@@ -1,4 +1,7 @@
-/** A real vCPU in a worker that handles its exits. On a device; what crosses is vcpu-worker.test.ts. */
+/**
+ * Tests of a real vCPU in a worker that handles its exits. The tests need a device; vcpu-worker.test.ts tests the
+ * messages between the threads.
+ */
 import { expect } from "vitest";
 import { VcpuWorker } from "../../../../lib/worker/index.ts";
 import { test } from "../on-device.ts";

@@ -1,4 +1,6 @@
-/** Claims about running a guest: exits have the values that it writes, and it reads the answers. Needs KVM. */
+/**
+ * Tests of running a guest: exits contain the values that the guest writes, and the guest reads the replies. Needs KVM.
+ */
 import { describe, expect } from "vitest";
 import { KVM_RUN } from "../../../../lib/abi/generated/ioctls.ts";
 import { StateError } from "../../../../lib/errors.ts";
@@ -7,7 +9,9 @@ import { kickVcpu } from "../../../../lib/kvm/run/kick.ts";
 import type { Vcpu } from "../../../../lib/kvm/vcpu.ts";
 import { refusal, test } from "../on-device.ts";
 
-/** The values that a guest writes to ports until it halts: KVM may return a string in one exit or in several. */
+/**
+ * Returns the values that a guest writes to ports until it halts: KVM may return a string in one exit or in several.
+ */
 function written(vcpu: Vcpu): readonly number[] {
   const values: number[] = [];
   for (let exit = vcpu.runSync(); exit.kind === "io"; exit = vcpu.runSync()) {
@@ -16,7 +20,7 @@ function written(vcpu: Vcpu): readonly number[] {
   return values;
 }
 
-/** Runs to the guest's next read of a port and answers it. */
+/** Runs until the guest's next read of a port, and replies to it. */
 function answer(vcpu: Vcpu, values: readonly number[]): void {
   (vcpu.runSync() as IoInExit).reply(values);
 }
@@ -155,7 +159,7 @@ describe("KVM_RUN through ioctl()", () => {
     expect(() => vcpu.ioctl(KVM_RUN)).toThrow(new StateError("ERR_PAUSED", "vcpu 0"));
   });
 
-  test("with an argument is passed to KVM, which refuses it", ({ box }) => {
+  test("with an argument is passed to KVM, which refuses the argument", ({ box }) => {
     const { vcpu } = box((g) => g.done());
     expect(refusal(() => vcpu.ioctl(KVM_RUN, 1))).toMatchObject({ code: "EINVAL" });
   });

@@ -1,9 +1,9 @@
-/** Claims about generators that can be ended while they wait: those of exits and of signals. Needs no KVM. */
+/** Tests of generators that can be ended while they wait: exits() and signals(). The tests need no KVM. */
 import { expect, test } from "vitest";
 import { EventFd } from "../../../../lib/kvm/host-file.ts";
 import { Steps } from "../../../../lib/kvm/run/steps.ts";
 
-/** Steps that wait until they are stopped or get a value. */
+/** Steps that wait until they are stopped or receive a value. */
 class Waiting {
   readonly asked: number[] = [];
   stops = 0;
@@ -46,7 +46,7 @@ test("several calls of next() run their steps one after the other", async () => 
   expect(await second).toEqual({ done: false, value: "b" });
 });
 
-test("return() ends the current step and the pending ones", async () => {
+test("return() ends the current step and the pending steps", async () => {
   const waiting = new Waiting();
   const asked = [waiting.steps.next(), waiting.steps.next()];
   const returned = waiting.steps.return(7);
@@ -81,7 +81,7 @@ test("return() before the first step cancels nothing", async () => {
   expect([waiting.asked, waiting.stops]).toEqual([[], 0]);
 });
 
-test("a step that fails is the last one", async () => {
+test("after a step that fails, there are no further steps", async () => {
   const steps = new Steps<string>({
     next: () => Promise.reject(new Error("refused")),
     stop: () => undefined,

@@ -1,4 +1,4 @@
-/** Claims about reading back a restored state: the reads, their order, and how a loss is reported. No KVM. */
+/** Tests of reading back a restored state: the reads, their order, and the report of a lost value. No KVM. */
 import { describe, expect, test } from "vitest";
 import type { MsrEntry } from "../../../../lib/abi/generated/structs.ts";
 import { restoreVcpus } from "../../../../lib/kvm/state/vcpu-state.ts";
@@ -9,7 +9,7 @@ import { FakeVcpu, fakeOrigin } from "../fake-kvm.ts";
 const origin = fakeOrigin();
 const msr = (index: number, data: bigint): MsrEntry => ({ index, reserved: 0, data });
 
-/** A full vCPU's state with MSRs of one's own. */
+/** Returns the full state of a vCPU with the given MSRs. */
 const withMsrs = (...msrs: readonly MsrEntry[]): VcpuState => ({
   ...(SANE.vcpus[1] as VcpuState),
   msrs,

@@ -1,4 +1,4 @@
-/** Claims about restoring on a device: incompatibilities are found before the first write, and lost values are named. */
+/** Tests of restoring on a device: incompatibilities are found before the first write, and lost values are named. */
 import { describe, expect } from "vitest";
 import { fromSupported } from "../../../../lib/cpuid/index.ts";
 import { RestoreError } from "../../../../lib/state/error.ts";
@@ -8,7 +8,7 @@ import { test } from "../on-device.ts";
 const ASYNC_PF_ACK = 0x4b56_4d07;
 const STAR = 0xc000_0081;
 
-/** The error with which a state is refused. */
+/** Returns the error with which a state is rejected. */
 function refused(call: () => unknown): RestoreError {
   try {
     call();
@@ -19,7 +19,7 @@ function refused(call: () => unknown): RestoreError {
   throw new Error("the state was restored");
 }
 
-/** A state whose vCPU 0 has some parts changed. */
+/** Returns a state in which some parts of vCPU 0 are replaced. */
 const changed = (state: VmState, parts: object): VmState => ({
   ...state,
   vcpus: state.vcpus.map((vcpu) => ({ ...vcpu, ...parts })),

@@ -1,4 +1,4 @@
-/** Claims about saving and restoring: the ioctls, their order, and how an error is reported. No KVM. */
+/** Tests of saving and restoring: the ioctls, their order, and the report of an error. No KVM. */
 import { describe, expect, test } from "vitest";
 import type { ClockData, MsrEntry } from "../../../../lib/abi/generated/structs.ts";
 import { readPart, writePart } from "../../../../lib/kvm/state/state-part.ts";
@@ -20,11 +20,11 @@ const part = (name: string) => {
   return found;
 };
 
-/** The ioctls that write, of those that were called. */
+/** Returns those of the issued ioctls that write. */
 const sets = (called: readonly string[]): readonly string[] =>
   called.filter((name) => name.startsWith("KVM_SET_"));
 
-/** A full vCPU's state with MSRs of one's own. */
+/** Returns the full state of a vCPU with the given MSRs. */
 const withMsrs = (...msrs: readonly MsrEntry[]): VcpuState => ({
   ...(FULL.vcpus[1] as VcpuState),
   msrs,
@@ -53,7 +53,7 @@ describe("restoring a vCPU's state", () => {
     ]);
   });
 
-  test("writes a part to all vCPUs before the next part to any of them", () => {
+  test("writes a part to all vCPUs before the next part", () => {
     const called: string[] = [];
     const vcpus = [0, 1].map((id) => new FakeVcpu(id, {}, called));
     restoreVcpus(
@@ -65,7 +65,7 @@ describe("restoring a vCPU's state", () => {
     expect(order).toHaveLength(22);
   });
 
-  test("writes only the parts that the state has", () => {
+  test("writes only the parts that the state contains", () => {
     const vcpu = new FakeVcpu();
     restoreVcpus([[vcpu, { id: 0, mpState: 0 }]], origin);
     expect(sets(vcpu.called)).toEqual(["KVM_SET_MP_STATE"]);
@@ -78,7 +78,7 @@ describe("restoring a vCPU's state", () => {
     expect(sets(vcpu.called)).toEqual(["KVM_SET_TSC_KHZ"]);
   });
 
-  test("with another vCPU id is rejected before anything is written", () => {
+  test("rejects a state with another vCPU id before anything is written", () => {
     const vcpu = new FakeVcpu(1);
     expect(() => restoreVcpus([[vcpu, { id: 0, mpState: 0 }]], origin)).toThrow(
       "restoring vcpus (vm): the state has the vCPU ids 0; the passed vCPUs have the ids 1",
@@ -109,7 +109,7 @@ describe("an MSR that KVM rejects when a state is restored", () => {
     expect(vcpu.msrs.get(0x174)).toBe(1n);
   });
 
-  test("is named with both values if it has another value, as are all such MSRs", () => {
+  test("is named with both values if the values differ, and so are all other such MSRs", () => {
     const vcpu = new FakeVcpu(0, { ...fixed, hidden: [0x3a] });
     const msrs = [msr(0x345, 0x2000n), msr(0x174, 1n), msr(0x3a, 5n)];
     expect(() => restoreVcpus([[vcpu, { id: 0, msrs }]], origin)).toThrow(
@@ -136,7 +136,7 @@ describe("the TSC of a restored vCPU", () => {
     expect(written(vcpu, data)).toBe(0n);
   });
 
-  test("is written once if KVM accepts it at once", () => {
+  test("is written only once if KVM accepts it at once", () => {
     const vcpu = new FakeVcpu(0, { expectsTsc: 0n });
     written(vcpu, 5_000_000_000n);
     expect(sets(vcpu.called)).toEqual(["KVM_SET_MSRS"]);
@@ -160,12 +160,12 @@ describe("saving a vCPU's state", () => {
     expect(vcpu.called.slice(-2)).toEqual(["KVM_GET_VCPU_EVENTS", "KVM_GET_MSRS"]);
   });
 
-  test("reads all parts except the older form of the special registers, in the order of the table", () => {
+  test("reads all parts except for the older struct of the special registers, in the order of the table", () => {
     const names = VCPU_PARTS.map(({ name }) => name).filter((name) => name !== "sregs");
     expect(Object.keys(save(new FakeVcpu()) ?? {})).toEqual(["id", ...names]);
   });
 
-  test("reads the older forms if the kernel has no newer ones", () => {
+  test("reads the older structs if the kernel has no newer ones", () => {
     const vcpu = new FakeVcpu();
     const state = save(vcpu, fakeOrigin({ KVM_CAP_SREGS2: 0, KVM_CAP_XSAVE2: 0 }));
     expect(state).toHaveProperty("sregs");
@@ -202,7 +202,7 @@ describe("saving a vCPU's state", () => {
     expect(state?.msrs?.map(({ index }) => index)).toEqual([0x8b, 0x174]);
   });
 
-  test("reads the TSC at the end, together with those of the other vCPUs", () => {
+  test("reads the TSC at the end, together with the TSCs of the other vCPUs", () => {
     const called: string[] = [];
     const vcpus = [0, 1].map((id) => new FakeVcpu(id, {}, called));
     const states = saveVcpus(vcpus, origin, {});
@@ -360,7 +360,7 @@ describe("the state of a VM", () => {
     expect(called.at(-1)).toBe("KVM_SET_PIT2");
   });
 
-  test("has the interrupt controllers under their numbers", () => {
+  test("contains the interrupt controllers under their numbers", () => {
     const { vm } = machine();
     writePart(vm, part("ioapic"), FULL.ioapic, origin);
     const given = vm.given.get("KVM_SET_IRQCHIP") as Uint8Array;
@@ -374,7 +374,7 @@ describe("the state of a VM", () => {
     expect((vm.given.get("KVM_GET_IRQCHIP") as Uint8Array)[0]).toBe(1);
   });
 
-  test("has the clock as it was saved, without the time since then", () => {
+  test("contains the clock as it was saved, without the time that has passed since then", () => {
     const { vm } = machine();
     const clock = { ...(FULL.clock as ClockData), clock: 7n, flags: 12 };
     restoreVm(vm, { ...FULL, clock, vcpus: [] } as VmState, [], origin);

@@ -8,7 +8,7 @@ import { LabCache } from "../../../../lib/lab/cache/cache.ts";
 import { temporaryFolder } from "../temporary.ts";
 import { FAULTS, FakeApt } from "./fake-apt.ts";
 
-// Some tests start a dozen processes, which other load may slow down.
+// Some tests start a dozen processes, which are slower on a loaded machine.
 vi.setConfig({ testTimeout: 60_000 });
 afterEach(() => vi.unstubAllEnvs());
 
@@ -154,7 +154,7 @@ describe("the package lists of the kernel archive", () => {
     expect(missing).toEqual([]);
   });
 
-  test("do not contain a removed suite, or its packages that apt still knows", async () => {
+  test("contain neither a removed suite, nor its packages that apt still knows", async () => {
     const apt = new FakeApt();
     apt.addKernel("5.10.0-46-cloud-amd64", "5.10.1-1", "bullseye");
     apt.addKernel("6.12.1+deb13-cloud-amd64", "6.12.1-1", "trixie");
@@ -191,7 +191,7 @@ describe("the package lists of the kernel archive", () => {
       "ERR_LAB_ARCHIVE",
       "debian-archive-keyring",
     ],
-  ])("are an error if all queries fail with %j", async (reason, code, message) => {
+  ])("cause an error if all queries fail with %j", async (reason, code, message) => {
     const apt = new FakeApt();
     apt.failUpdate(reason);
     await expect(new Archive(apt.cache, ADDRESS).lists()).rejects.toMatchObject({
@@ -200,7 +200,7 @@ describe("the package lists of the kernel archive", () => {
     });
   });
 
-  test("are an error with apt's message if apt cannot query them", async () => {
+  test("cause an error with apt's message if apt cannot query them", async () => {
     const apt = new FakeApt();
     apt.answer("update", "");
     apt.answer("update.err", "E: The list of sources could not be read.\n");
@@ -211,7 +211,7 @@ describe("the package lists of the kernel archive", () => {
     });
   });
 
-  test("are an error that names the full disk", async () => {
+  test("cause an error that names the full disk", async () => {
     const apt = new FakeApt();
     apt.answer("update.err", "E: Write error - write (28: No space left on device)\n");
     await expect(new Archive(apt.cache, ADDRESS).lists()).rejects.toMatchObject({
@@ -223,19 +223,22 @@ describe("the package lists of the kernel archive", () => {
     ["apt-get", "apt"],
     ["apt-config", "apt"],
     ["apt-cache", "apt"],
-  ])("are an error without %s, and the error names its package", async (program, from) => {
-    const apt = new FakeApt();
-    const bin = temporaryFolder();
-    // A PATH with all but one of them, and the programs that their scripts use.
-    const others = ["apt-get", "apt-config", "apt-cache"].filter((name) => name !== program);
-    for (const name of others) symlinkSync(join(apt.folder, "bin", name), join(bin, name));
-    symlinkSync("/bin/cat", join(bin, "cat"));
-    vi.stubEnv("PATH", bin);
-    await expect(new Archive(apt.cache, ADDRESS).lists()).rejects.toMatchObject({
-      code: "ERR_LAB_TOOL",
-      message: `${program} is not on this machine; install it (Debian's package ${from})`,
-    });
-  });
+  ])(
+    "cause an error without %s, and the error names the package that contains it",
+    async (program, from) => {
+      const apt = new FakeApt();
+      const bin = temporaryFolder();
+      // Creates a PATH with all but one of these programs, and the programs that their scripts use.
+      const others = ["apt-get", "apt-config", "apt-cache"].filter((name) => name !== program);
+      for (const name of others) symlinkSync(join(apt.folder, "bin", name), join(bin, name));
+      symlinkSync("/bin/cat", join(bin, "cat"));
+      vi.stubEnv("PATH", bin);
+      await expect(new Archive(apt.cache, ADDRESS).lists()).rejects.toMatchObject({
+        code: "ERR_LAB_TOOL",
+        message: `${program} is not on this machine; install it (Debian's package ${from})`,
+      });
+    },
+  );
 });
 
 describe("the download of a kernel package", () => {
@@ -277,7 +280,7 @@ describe("the download of a kernel package", () => {
     ["full", "ERR_LAB_DISK_FULL", "NODE_KVM_CACHE"],
     ["short", "ERR_LAB_DAMAGED", "fetch it again"],
     ["nothing", "ERR_LAB_TOOL", "left no file"],
-  ] as const)("that fails because of %s is an error: %s", async (fault, code, message) => {
+  ] as const)("fails with an error because of %s: %s", async (fault, code, message) => {
     const { files } = await download(withKernel(fault));
     await expect(files).rejects.toMatchObject({ code, message: expect.stringContaining(message) });
   });
@@ -305,7 +308,7 @@ describe("the download of a kernel package", () => {
   );
 });
 
-/** Whether a process exists; one that only waits to be reaped does not count. */
+/** Returns whether a process exists; a zombie process does not count. */
 function isRunning(pid: string): boolean {
   const path = `/proc/${pid}/stat`;
   return existsSync(path) && !/\) Z /.test(readFileSync(path, "latin1"));

@@ -1,6 +1,6 @@
 /**
- * A fake apt: shell scripts on the PATH, which print files of the test. Packages are tar files; `dpkg-deb -x` unpacks
- * them.
+ * A fake apt: shell scripts on the PATH that print files of the test. The fake packages are tar files; the fake
+ * `dpkg-deb -x` unpacks them.
  */
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
@@ -11,7 +11,7 @@ import { LabCache } from "../../../../lib/lab/cache/cache.ts";
 import { tinyImage, tinyModule } from "../kernels/tiny-module.ts";
 import { temporaryFolder } from "../temporary.ts";
 
-/** Failures of `apt-get download`, as shell commands that replace it. */
+/** Shell commands that make `apt-get download` fail. */
 export const FAULTS = {
   offline: `echo "E: Failed to fetch http://mirror.test/x.deb  Could not resolve 'mirror.test'" >&2; exit 100`,
   gone: `echo "E: Failed to fetch http://mirror.test/x.deb  404  Not Found" >&2; exit 100`,
@@ -20,10 +20,13 @@ export const FAULTS = {
   full: `echo "E: Write error - write (28: No space left on device)" >&2; exit 100`,
   short: `for p in "$@"; do case $p in linux-*=*) printf short > "\${p%%=*}_1_amd64.deb";; esac; done; exit 0`,
   nothing: "exit 0",
-  /** Writes the beginning of a file, writes its children's pids, and waits to be killed. */
+  /**
+   * Writes the ids of the script and of a child process, and waits to be killed; `hang` also writes the beginning of a
+   * file.
+   */
   wait: `sleep 1000 & echo $$ $! > "$FAKE/pids"; wait`,
   hang: `printf part > half_1_amd64.deb; sleep 1000 & echo $$ $! > "$FAKE/pids"; wait`,
-  /** The same, and it ignores SIGTERM. */
+  /** Does the same, and ignores SIGTERM. */
   deaf: `trap "" TERM; sleep 1000 & echo $$ $! > "$FAKE/pids"; wait; wait`,
 } as const;
 
@@ -50,14 +53,14 @@ esac`,
   "dpkg-deb": `. "$FAKE/unpack-fault"; mkdir -p "$3" && tar -xf "$2" -C "$3"`,
 };
 
-/** A fake apt and its cache. */
+/** A fake apt with its cache. */
 export class FakeApt {
-  /** The folder of its output. */
+  /** The folder that contains the output of the scripts. */
   readonly folder: string = temporaryFolder();
   readonly cache: LabCache = new LabCache(join(temporaryFolder(), "cache"));
   readonly #names: string[] = [];
 
-  /** Puts it first on the PATH until the end of the test. */
+  /** Puts the fake apt first on the PATH until the end of the test. */
   constructor() {
     const bin = join(this.folder, "bin");
     mkdirSync(join(this.folder, "pool"));
@@ -84,13 +87,13 @@ export class FakeApt {
     writeFileSync(join(this.folder, name), text);
   }
 
-  /** Reads a file that the scripts wrote; empty if they wrote none. */
+  /** Returns the content of a file that the scripts wrote, or an empty string if the file does not exist. */
   read(name: string): string {
     const path = join(this.folder, name);
     return existsSync(path) ? readFileSync(path, "utf8") : "";
   }
 
-  /** Makes every suite fail with this reason. */
+  /** Makes each suite fail with this reason. */
   failUpdate(reason: string): void {
     const suites = ["bullseye", "bookworm", "bookworm-backports", "trixie", "trixie-backports"];
     const security = ["bullseye-security", "bookworm-security", "trixie-security"];
@@ -99,7 +102,7 @@ export class FakeApt {
     this.answer("update", lines.map((line) => `${line}\n  ${reason}\n`).join(""));
   }
 
-  /** Adds a package with these files; or, of `bytes` only, one that is never downloaded. */
+  /** Adds a package with these files, or a package of this size that is never downloaded. */
   add(name: string, version: string, suite: string, what: Files | number): void {
     const path = join(this.folder, "pool", name);
     if (typeof what !== "number") pack(path, what);
@@ -116,12 +119,12 @@ export class FakeApt {
     this.#publish();
   }
 
-  /** Adds a kernel as one package, as in kernels up to 6.18. */
+  /** Adds a kernel as one package, as Debian does for kernels up to 6.18. */
   addKernel(release: string, version: string, suite: string): void {
     const modules = `lib/modules/${release}/kernel`;
     this.add(`linux-image-${release}`, version, suite, {
       [`boot/vmlinuz-${release}`]: tinyImage(release),
-      // A real package is larger than one that only depends on others.
+      // A package with files is larger than a package that only depends on others.
       "usr/share/doc/padding": Buffer.alloc(200_000),
       [`${modules}/arch/x86/kvm/kvm.ko`]: tinyModule("irqbypass", release),
       [`${modules}/arch/x86/kvm/kvm-amd.ko`]: tinyModule("kvm", release),
@@ -141,7 +144,7 @@ export class FakeApt {
   }
 }
 
-/** A package's files by path. */
+/** The files of a package, by path. */
 export type Files = Readonly<Record<string, Buffer>>;
 
 function pack(path: string, files: Files): void {

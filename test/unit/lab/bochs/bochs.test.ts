@@ -28,7 +28,7 @@ afterEach(() => {
   vi.unstubAllEnvs();
 });
 
-/** A minimal bzImage: two sectors of real mode, and a body. */
+/** Creates a minimal bzImage: two sectors of real-mode code, and a body. */
 function tinyKernel(): Buffer {
   const image = Buffer.alloc(2 * SECTOR);
   image.writeUInt8(1, 0x1f1);
@@ -37,7 +37,7 @@ function tinyKernel(): Buffer {
   return Buffer.concat([image, Buffer.from("protected mode")]);
 }
 
-/** Replaces Bochs by a program, which runs in the machine's folder. */
+/** Replaces Bochs by a program that runs in the machine's folder. */
 function start(script: string, more: Partial<BochsOptions> = {}): ReturnType<typeof bootBochs> {
   const program = join(folder, "bochs");
   writeFileSync(program, `#!/bin/sh\necho $$ >pid\n${script}\n`);
@@ -93,7 +93,7 @@ describe("a boot in Bochs", () => {
     expect(isAlive()).toBe(false);
   });
 
-  test("has a time limit, even if it always prints", async () => {
+  test("has a time limit, even if it prints all the time", async () => {
     const script = "while :; do echo beat >>port3; sleep 0.1; done";
     expect(await start(script, { timeout: 600 })).toMatchObject({ why: "timeout" });
     expect(isAlive()).toBe(false);
@@ -111,7 +111,7 @@ describe("a boot in Bochs", () => {
   });
 
   test.skipIf(process.geteuid?.() !== 0)(
-    "by root runs as a user of its own, from a folder that this user cannot enter (skipped where the tests do not run as root)",
+    "by root runs as a separate user, from a folder that this user cannot enter (skipped if the tests do not run as root)",
     async () => {
       await start("grep -E '^(Uid|CapEff|CapBnd|NoNewPrivs)' /proc/self/status >port1; exit 1");
       expect(ports[1]).toMatch(
@@ -145,7 +145,7 @@ test("CPU models of AMD are recognised by their names", () => {
   expect(models.filter(isAmdModel)).toEqual(["ryzen", "trinity_apu", "zambezi"]);
 });
 
-/** Returns the rows of the ROM's table: the destinations of sectors. */
+/** Returns the rows of the ROM's table, which contain the destinations of the sectors. */
 function rowsOf(rom: Uint8Array): readonly (readonly [number, number, number])[] {
   const view = new DataView(rom.buffer, rom.byteOffset, rom.byteLength);
   const rows = Array.from({ length: 20 }, (_, i) => 0x100 + i * 12);
@@ -167,7 +167,7 @@ describe("the disk of a machine in Bochs", () => {
       memory,
     });
 
-  test("contains the setup code, the command line, the kernel and the initrd, each at its own sector", async () => {
+  test("contains the setup code, the command line, the kernel and the initrd, each beginning at a separate sector", async () => {
     const rom = await write();
     const disk = readFileSync(join(folder, "disk"));
     const initrd = 63 * 2 ** 20 - 4096;
@@ -187,7 +187,7 @@ describe("the disk of a machine in Bochs", () => {
     expect(disk.readUInt32LE(0x228)).toBe(0x9e000);
   });
 
-  test("has a length of whole cylinders in Bochs's geometry", async () => {
+  test("has the length of a whole number of cylinders in Bochs's geometry", async () => {
     await write();
     expect(readFileSync(join(folder, "disk")).length % (16 * 63 * SECTOR)).toBe(0);
   });
@@ -214,7 +214,7 @@ describe("the disk of a machine in Bochs", () => {
 });
 
 describe("the programs and files of Bochs", () => {
-  test("are missing without a built emulator, and the error explains how to build one", async () => {
+  test("are missing if no emulator was built, and the error explains how to build it", async () => {
     vi.stubEnv("NODE_KVM_BOCHS", "");
     await expect(findBochs(new LabCache(join(folder, "cache")))).rejects.toMatchObject({
       code: "ERR_LAB_TOOL",

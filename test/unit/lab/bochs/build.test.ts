@@ -1,4 +1,4 @@
-/** Tests of building Bochs: the fixes match exactly, and only the known source is built. */
+/** Tests of building Bochs: the patches match exactly, and only the known source is built. */
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import {
@@ -15,7 +15,7 @@ import { applyFix, buildBochs, FIXES } from "../../../../lib/lab/bochs/build.ts"
 import { LabCache } from "../../../../lib/lab/cache/cache.ts";
 import { temporaryFolder } from "../temporary.ts";
 
-/** The lines of the source that are changed, and only those. */
+/** The lines of the source that the patches change. */
 const SOURCE: Readonly<Record<string, string>> = {
   "cpu/vmx.cc": [
     "  BX_CPU_THIS_PTR in_vmx_guest = true;",
@@ -97,7 +97,7 @@ function script(name: string, text: string): void {
   chmodSync(path, 0o755);
 }
 
-/** Makes an archive with this source; returns the options for it. */
+/** Creates an archive with this source; returns the options for it. */
 function publish(
   files: Readonly<Record<string, string>>,
 ): NonNullable<NonNullable<Parameters<typeof buildBochs>[1]>["source"]> {
@@ -108,7 +108,7 @@ function publish(
   }
   const tarball = join(folder, "bochs_3.0+dfsg.orig.tar.xz");
   execFileSync("tar", ["-cJf", tarball, "-C", folder, "tree"]);
-  // The archive has no .dsc any more, so apt fails, but it has downloaded the rest.
+  // The archive no longer has the .dsc, so apt fails, but it has downloaded the other files.
   script(
     "apt-get",
     `case $1 in source) cp "${tarball}" .; echo "E: Failed to fetch x.dsc  404" >&2; exit 100;; esac`,
@@ -162,7 +162,7 @@ describe("the build of Bochs", () => {
     expect(readdirSync(join(cache.root, "building"))).toEqual([]);
   });
 
-  test("fails if the archive has removed the source, and states this", async () => {
+  test("fails with a reason if the archive has removed the source", async () => {
     script(
       "apt-get",
       'case $1 in source) echo "E: Unable to find a source package: 404" >&2; exit 100;; esac',
@@ -176,7 +176,7 @@ describe("the build of Bochs", () => {
     await expect(buildBochs(cache, { mirror, source })).rejects.toThrow("cpu.cc:1: error: no");
   });
 
-  test("without a compiler fails, and the error names its package", async () => {
+  test("fails without a compiler, and the error names the package of the compiler", async () => {
     vi.stubEnv("PATH", join(folder, "empty"));
     await expect(buildBochs(cache, { mirror })).rejects.toThrow("apt-get install g++");
   });

@@ -24,13 +24,13 @@ import { isAbandoned, ownMark } from "../../../../lib/lab/cache/owner.ts";
 import { temporaryFolder } from "../temporary.ts";
 import { tinyDisk } from "./tiny-disk.ts";
 
-// Some tests start a dozen processes, which other load may slow down.
+// Some tests start a dozen processes, which are slower on a loaded machine.
 vi.setConfig({ testTimeout: 60_000 });
 afterEach(() => vi.unstubAllEnvs());
 
 const newCache = (): LabCache => new LabCache(join(temporaryFolder(), "cache"));
 
-/** Builds an entry with one file in its own folder. */
+/** Builds an entry with one file in the entry's folder. */
 function build(cache: LabCache, content: string, replace = false): Promise<CacheEntry> {
   const fill = async (folder: string): Promise<Record<string, string>> => {
     mkdirSync(join(folder, "modules"));
@@ -47,7 +47,7 @@ const left = (cache: LabCache): readonly string[] => readdirSync(join(cache.root
 
 const isRoot = process.geteuid?.() === 0;
 
-/** Runs a function as a user who is subject to file modes: root changes to the user `nobody` for it. */
+/** Runs a function as a user to whom file modes apply: root changes to the user `nobody`. */
 async function asUser<T>(work: () => Promise<T>): Promise<T> {
   if (!isRoot) return work();
   process.seteuid?.(65_534);
@@ -58,14 +58,14 @@ async function asUser<T>(work: () => Promise<T>): Promise<T> {
   }
 }
 
-/** Returns the error of a promise. */
+/** Returns the error with which a promise is rejected. */
 const swallow = (work: Promise<unknown>): Promise<unknown> =>
   work.then(
     () => undefined,
     (error: unknown) => error,
   );
 
-/** The mark of a process that has ended. */
+/** Returns a process mark of a process that has ended. */
 async function deadMark(): Promise<string> {
   const child = spawn("sleep", ["60"]);
   await once(child, "spawn");
@@ -173,7 +173,7 @@ describe("the folder of the lab's cache", () => {
   });
 
   test.skipIf(!isRoot)(
-    "of another user is rejected by root (skipped where the tests do not run as root)",
+    "of another user is rejected by root (skipped if the tests do not run as root)",
     async () => {
       const cache = newCache();
       const entry = await build(cache, "1");
@@ -194,7 +194,7 @@ describe("the folder of the lab's cache", () => {
   );
 
   test.skipIf(!isRoot).each([0o777, 0o1777, 0o720])(
-    "with mode %i, which others can write, is rejected by root (skipped where the tests do not run as root)",
+    "with mode %i, which other users can write, is rejected by root (skipped if the tests do not run as root)",
     async (mode) => {
       const cache = newCache();
       await build(cache, "1");
@@ -206,7 +206,7 @@ describe("the folder of the lab's cache", () => {
     },
   );
 
-  test("cannot be a file, and the error names it", async () => {
+  test("cannot be a file, and the error names the file", async () => {
     const file = join(temporaryFolder(), "file");
     writeFileSync(file, "");
     await expect(new LabCache(file).names("kernels")).rejects.toMatchObject({
@@ -231,7 +231,7 @@ describe("the folder of the lab's cache", () => {
 });
 
 describe("a read-only cache of the lab", () => {
-  /** Makes a cache that this test's user can read, and a folder for temporary files. */
+  /** Creates a cache that the user of this test can only read, and a folder for temporary files. */
   async function readOnly(): Promise<LabCache> {
     const folder = temporaryFolder();
     mkdirSync(join(folder, "tmp"));
@@ -245,7 +245,7 @@ describe("a read-only cache of the lab", () => {
   const spareOf = ({ root }: LabCache): string =>
     join(root, `../tmp/node-kvm-${process.geteuid?.()}`);
 
-  test("returns its entries, and temporary folders outside of it", async () => {
+  test("returns its entries, and creates temporary folders outside of the cache", async () => {
     const cache = await readOnly();
     await asUser(async () => {
       const entry = await cache.find("kernels", "6.1");
@@ -260,7 +260,7 @@ describe("a read-only cache of the lab", () => {
     });
   });
 
-  test("has no temporary files in a folder to which others can write", async () => {
+  test("has no temporary files in a folder to which other users can write", async () => {
     const cache = await readOnly();
     await asUser(async () => {
       const spare = spareOf(cache);
@@ -273,7 +273,7 @@ describe("a read-only cache of the lab", () => {
     });
   });
 
-  test("is an error when a kernel must be stored", async () => {
+  test("causes an error when a kernel must be stored", async () => {
     const cache = await readOnly();
     const fill = (): Promise<Record<string, string>> => Promise.resolve({});
     expect(await asUser(() => swallow(cache.build("kernels", "6.2", fill)))).toMatchObject({
@@ -437,7 +437,7 @@ describe("the temporary files of a dead process in the lab's cache", () => {
     expect(existsSync(remains)).toBe(false);
   });
 
-  test("are distinguished from files that are not the lab's, however old these are", async () => {
+  test("are distinguished from other programs' files, however old these are", async () => {
     const cache = newCache();
     const names = ["my-thesis", `${await deadMark()}.x`, "1-1-1", "a.b", `x-1-1.${randomUUID()}`];
     const paths = await Promise.all(names.map((name) => cache.folder("building", name)));
@@ -499,7 +499,7 @@ describe("a lock of the lab's cache", () => {
     expect(readdirSync(join(cache.root, "locks"))).toEqual([]);
   });
 
-  test("that a dead process held is taken by only one of many waiting processes", async () => {
+  test("is given to only one of many waiting processes after a dead process held it", async () => {
     const cache = newCache();
     const path = join(await cache.folder("locks"), "archive");
     const mark = await deadMark();
@@ -520,7 +520,7 @@ describe("a lock of the lab's cache", () => {
     expect([most, owners]).toEqual([1, 0]);
   });
 
-  test("belongs to the kernel: an existing lock file blocks no process, so that no stale lock must be removed", async () => {
+  test("is a lock of the kernel: an existing lock file blocks no process, so no stale lock must be removed", async () => {
     const cache = newCache();
     writeFileSync(join(await cache.folder("locks"), "archive"), ownMark());
     await using lock = await cache.lock("archive", AbortSignal.timeout(20_000));

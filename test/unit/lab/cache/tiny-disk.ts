@@ -1,10 +1,10 @@
-/** A small disk: a tmpfs for one test. Mounting it requires root. */
+/** Mounts a small disk: a tmpfs for one test. Mounting it requires root. */
 import { execFileSync } from "node:child_process";
 import { rmdirSync } from "node:fs";
 import { onTestFinished } from "vitest";
 import { temporaryFolder } from "../temporary.ts";
 
-/** Mounts a disk of this size in KiB; skips the test if that is not permitted. */
+/** Mounts a disk of this size in KiB; skips the test if mounting is not permitted. */
 export function tinyDisk(kibibytes: number, skip: (reason: string) => never): string {
   const folder = temporaryFolder();
   try {

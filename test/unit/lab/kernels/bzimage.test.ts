@@ -1,4 +1,4 @@
-/** Tests of the kernel in a bzImage: it is unpacked if possible, and otherwise nothing fails. */
+/** Tests of the kernel in a bzImage: the kernel is unpacked if possible, and otherwise no error occurs. */
 import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -10,12 +10,12 @@ import { temporaryFolder } from "../temporary.ts";
 
 afterEach(() => vi.unstubAllEnvs());
 
-/** Makes a 64-bit ELF file with one program header, of notes: each a name and a type. */
+/** Creates a 64-bit ELF file with one program header for notes, each with a name and a type. */
 function tinyElf(...notes: readonly (readonly [name: string, type: number])[]): Buffer {
   const bytes = notes.map(([name, type]) => {
     const note = Buffer.alloc(12 + ((name.length + 4) & ~3) + 4);
     note.writeUInt32LE(name.length + 1, 0);
-    note.writeUInt32LE(3, 4); // a size that is padded
+    note.writeUInt32LE(3, 4); // the size includes padding
     note.writeUInt32LE(type, 8);
     note.write(name, 12);
     return note;
@@ -28,13 +28,13 @@ function tinyElf(...notes: readonly (readonly [name: string, type: number])[]): 
   header.writeUInt32LE(4, 64);
   header.writeBigUInt64LE(BigInt(header.length), 64 + 0x08);
   header.writeBigUInt64LE(BigInt(Buffer.concat(bytes).length), 64 + 0x20);
-  // As after a real kernel, other bytes follow.
+  // Other bytes follow the ELF file, as they do in a real kernel.
   return Buffer.concat([header, ...bytes, Buffer.from("relocations")]);
 }
 
 const PVH = tinyElf(["GNU", 18], ["Xen", 6], ["Xen", 18]);
 
-/** Makes a bzImage with this payload, which ends with the size of its content. */
+/** Creates a bzImage with this payload, which ends with the size of its uncompressed content. */
 function imageOf(payload: Buffer, more: { size?: number; version?: number } = {}): Buffer {
   const size = Buffer.alloc(4);
   size.writeUInt32LE(more.size ?? PVH.length);
@@ -65,9 +65,9 @@ async function unpack(image: Buffer): Promise<Unpacked> {
 
 const NOTHING: Unpacked = { isThere: false, bytes: undefined };
 
-test("a kernel packed by gzip is unpacked without a program", async () => {
+test("a kernel that is packed by gzip is unpacked without an external program", async () => {
   vi.stubEnv("PATH", temporaryFolder());
-  // The size is part of gzip's format.
+  // The gzip format itself contains the size.
   expect(await unpack(imageOf(gzipSync(PVH), { size: 0 }))).toEqual({ isThere: true, bytes: PVH });
 });
 

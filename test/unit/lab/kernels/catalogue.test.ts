@@ -1,4 +1,4 @@
-/** Tests of the catalogue: combining packages to kernels, and the kernel that a name means. */
+/** Tests of the catalogue: combining packages into kernels, and finding the kernel for a name. */
 import { describe, expect, test } from "vitest";
 import type { Package } from "../../../../lib/lab/archive/archive.ts";
 import { kernelsOf, resolveKernel } from "../../../../lib/lab/kernels/catalogue.ts";
@@ -16,7 +16,7 @@ const of = (name: string, version: string, bytes = 30_000_000): Package => ({
 const META = 2000;
 
 describe("kernelsOf(), which combines the archive's packages into kernels,", () => {
-  test("makes a kernel of one complete package", () => {
+  test("makes a kernel from one complete package", () => {
     const image = of("image-6.1.0-56", "6.1.192-2");
     expect(kernelsOf([image])).toEqual([
       {
@@ -29,14 +29,14 @@ describe("kernelsOf(), which combines the archive's packages into kernels,", () 
     ]);
   });
 
-  test("makes a kernel of one package for vmlinuz and one for modules", () => {
+  test("makes a kernel from one package with vmlinuz and one package with modules", () => {
     const [binary, modules] = [of("binary-7.2.6", "7.2.6-1"), of("modules-7.2.6", "7.2.6-1")];
     const [kernel, ...others] = kernelsOf([of("image-7.2.6", "7.2.6-1", META), modules, binary]);
     expect(kernel).toMatchObject({ release: "7.2.6-cloud-amd64", packages: [binary, modules] });
     expect(others).toEqual([]);
   });
 
-  test("keeps a kernel without modules, with the reason", () => {
+  test("lists a kernel without modules, with the reason", () => {
     expect(kernelsOf([of("image-7.0.4", "7.0.4-1", META), of("binary-7.0.4", "7.0.4-1")])).toEqual([
       expect.objectContaining({
         release: "7.0.4-cloud-amd64",

@@ -1,4 +1,4 @@
-/** Tests of kernels from the cache or the archive. own-kernel.test.ts tests the user's own. */
+/** Tests of kernels from the cache or the archive; own-kernel.test.ts tests the user's own kernels. */
 import { existsSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, describe, expect, test, vi } from "vitest";
@@ -9,7 +9,7 @@ import { tinyDisk } from "../cache/tiny-disk.ts";
 import { temporaryFolder } from "../temporary.ts";
 import { tinyImage, tinyModule } from "./tiny-module.ts";
 
-// Some tests start a dozen processes, which other load may slow down.
+// Some tests start a dozen processes, which are slower on a loaded machine.
 vi.setConfig({ testTimeout: 60_000 });
 afterEach(() => vi.unstubAllEnvs());
 
@@ -29,7 +29,7 @@ const asked = (apt: FakeApt, command: string): number =>
     .split("\n")
     .filter((line) => line.startsWith(command)).length;
 
-/** The files of a cache that are not entries. */
+/** Lists the files of a cache that are not in an entry. */
 const leftovers = async (cache: LabCache): Promise<readonly string[]> =>
   (await Promise.all(["building", "locks"].map((name) => cache.folder(name)))).flatMap((path) =>
     readdirSync(path),
@@ -82,7 +82,7 @@ describe("fetchKernel()", () => {
     ]);
   });
 
-  test("resolves a series to its newest kernel, even if a cached one has the name of the series", async () => {
+  test("resolves a series to its newest kernel, even if a cached kernel has the name of the series", async () => {
     const apt = new FakeApt();
     apt.addKernel("7.3-cloud-amd64", "7.3~rc7-1~exp1", "experimental");
     apt.addKernel("7.3.4+deb13-cloud-amd64", "7.3.4-1", "trixie-backports");
@@ -91,7 +91,7 @@ describe("fetchKernel()", () => {
     expect(kernel.release).toBe("7.3.4+deb13-cloud-amd64");
   });
 
-  test("needs neither the network nor apt for a kernel release that is cached", async () => {
+  test("needs neither the network nor apt for a cached kernel release", async () => {
     const apt = withKernels();
     const first = await fetchKernel("6.12", { cache: apt.cache });
     vi.stubEnv("PATH", temporaryFolder());
@@ -106,7 +106,7 @@ describe("fetchKernel()", () => {
     expect(await fetchKernel("6.12", { cache: apt.cache })).toEqual(first);
   });
 
-  test("fails with the network's error if it must download and the archive cannot be reached", async () => {
+  test("fails with the network's error if it must download a kernel and the archive cannot be reached", async () => {
     const apt = withKernels();
     apt.failUpdate("Could not resolve 'mirror.test'");
     await expect(fetchKernel("6.12", { cache: apt.cache })).rejects.toMatchObject({
@@ -116,7 +116,7 @@ describe("fetchKernel()", () => {
     expect(await leftovers(apt.cache)).toEqual([]);
   });
 
-  test("downloads once if two callers request the same kernel at once", async () => {
+  test("downloads only once if two callers request the same kernel at the same time", async () => {
     const apt = withKernels();
     const both = [1, 2].map(() => fetchKernel("6.12", { cache: apt.cache }));
     const [first, second] = await Promise.all(both);

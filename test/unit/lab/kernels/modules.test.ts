@@ -23,7 +23,7 @@ const KVM: Readonly<Record<string, string>> = {
   "kernel/drivers/crypto/ccp/ccp.ko": "",
 };
 
-/** Writes modules, by path and dependencies, into a folder of the test. */
+/** Writes modules with the given paths and dependencies into a folder of the test. */
 function tree(modules: Readonly<Record<string, string>>): string {
   const folder = temporaryFolder();
   for (const [path, depends] of Object.entries(modules)) {
@@ -75,7 +75,7 @@ describe("moduleChain() of kernel modules", () => {
   test.each([
     ["kvm_amd", ["irqbypass.ko", "kvm.ko", "ccp.ko", "kvm-amd.ko"]],
     ["kvm_intel", ["irqbypass.ko", "kvm.ko", "kvm-intel.ko"]],
-  ] as const)("returns the dependencies of %s before it", async (module, order) => {
+  ] as const)("returns the dependencies of %s before the module itself", async (module, order) => {
     const into = join(temporaryFolder(), "made");
     const chain = await moduleChain({ release: RELEASE, modules: tree(KVM) }, module, into);
     expect(names(chain)).toEqual(order);
@@ -165,7 +165,7 @@ describe("loadOrder() of kernel modules", () => {
     ]);
   });
 
-  test("returns for modules that depend on each other", async () => {
+  test("terminates for modules that depend on each other", async () => {
     const kernel = { release: RELEASE, modules: tree({ "a.ko": "b", "b.ko": "a" }) };
     expect(names(await loadOrder(kernel, ["a"], temporaryFolder()))).toEqual(["b.ko", "a.ko"]);
   });
@@ -183,7 +183,7 @@ describe("findModules()", () => {
   });
 });
 
-test("the closure of random modules has all existing dependencies", async () => {
+test("the closure of random modules contains all existing dependencies", async () => {
   const found = await findModules(tree(KVM));
   const paths = await moduleClosure(found, ["kvm_intel", "9p"]);
   expect(names(paths)).toEqual(["kvm-intel.ko", "kvm.ko", "irqbypass.ko"]);

@@ -31,7 +31,7 @@ describe("--kernel with the path of the user's own kernel", () => {
     });
   });
 
-  test("finds the modules in a folder beside a bzImage", async () => {
+  test("finds the modules in a folder next to a bzImage", async () => {
     const modules = put({ bzImage: tinyImage(RELEASE), "kvm.ko.xz": "" });
     const vmlinuz = join(modules, "bzImage");
     expect(await ownKernel({ vmlinuz })).toMatchObject({ vmlinuz, modules });
@@ -77,7 +77,7 @@ describe("--kernel with the path of the user's own kernel", () => {
     });
   });
 
-  test("fails with a request for the modules if none are found", async () => {
+  test("fails with a request for the path of the modules if none are found", async () => {
     const vmlinuz = put({ vmlinuz: tinyImage(RELEASE) });
     await expect(ownKernel({ vmlinuz })).rejects.toMatchObject({
       code: "ERR_LAB_MODULE",

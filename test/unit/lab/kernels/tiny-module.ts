@@ -1,6 +1,6 @@
-/** The smallest file that parses as a kernel module: an ELF header, `.modinfo`, the section names. */
+/** Creates the smallest file that parses as a kernel module: an ELF header, `.modinfo`, and the section names. */
 
-/** Makes a module with these dependencies, for a release. */
+/** Creates a module with these dependencies, for a kernel release. */
 export function tinyModule(depends: string, release: string): Buffer {
   return elf(
     ".modinfo",
@@ -8,7 +8,7 @@ export function tinyModule(depends: string, release: string): Buffer {
   );
 }
 
-/** Makes an ELF64 file with one section of this name and content. */
+/** Creates an ELF64 file with one section of this name and content. */
 export function elf(name: string, content: string): Buffer {
   const names = `\0${name}\0.shstrtab\0`;
   const header = Buffer.alloc(0x40);
@@ -36,7 +36,7 @@ function section(name: number, offset: number, size: number): Buffer {
   return header;
 }
 
-/** Makes a file with the header of a bzImage of this release; `""` omits the release. */
+/** Creates a file with the header of a bzImage of this release; `""` omits the release. */
 export function tinyImage(release: string): Buffer {
   const image = Buffer.alloc(0x400);
   image.write("HdrS", 0x202, "latin1");

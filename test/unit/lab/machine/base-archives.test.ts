@@ -1,4 +1,4 @@
-/** Tests of reproducible entries of the cache: a damaged copy is never used. */
+/** Tests of reproducible entries of the cache: a damaged entry is never used. */
 import { createHash } from "node:crypto";
 import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -24,7 +24,7 @@ function damage(path: string): void {
 
 const newCache = (): LabCache => new LabCache(join(temporaryFolder(), "cache"));
 
-test("an archive for the guest that was changed in the cache is made again", async ({ skip }) => {
+test("an archive for the guest is built again if it was changed in the cache", async ({ skip }) => {
   const cache = newCache();
   const paths = await baseArchives(cache).catch((error: unknown) => {
     if (error instanceof LabError) return skip(error.message);
@@ -36,7 +36,7 @@ test("an archive for the guest that was changed in the cache is made again", asy
   expect(paths.map(hashOf)).toEqual(before);
 }, 120_000);
 
-test("a tool for the guest that was changed in the cache is downloaded again", async () => {
+test("a tool for the guest is downloaded again if it was changed in the cache", async () => {
   const cache = newCache();
   const bin = temporaryFolder();
   for (const [name, script] of [
@@ -53,7 +53,7 @@ test("a tool for the guest that was changed in the cache is downloaded again", a
   expect(readFileSync(path, "utf8")).toBe("program\n");
 });
 
-test("a Bochs program that was changed in the cache is not started", async () => {
+test("a Bochs program is not started if it was changed in the cache", async () => {
   vi.stubEnv("NODE_KVM_BOCHS", "");
   const cache = newCache();
   const fill = async (folder: string): Promise<Record<string, string>> => {

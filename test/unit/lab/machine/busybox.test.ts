@@ -1,9 +1,9 @@
-/** Tests of finding a busybox: one that needs a library cannot run in a guest. */
+/** Tests of finding a busybox: a busybox that needs a shared library cannot run in a guest. */
 import { readFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import { isStatic } from "../../../../lib/lab/machine/guest.ts";
 
-/** A minimal ELF file: a header and program headers of these types. */
+/** Creates a minimal ELF file: a header, and program headers of these types. */
 function elf(...types: readonly number[]): Buffer {
   const bytes = Buffer.alloc(64 + types.length * 56);
   bytes.writeBigUInt64LE(64n, 32);
@@ -21,6 +21,6 @@ test("a busybox program that names an ELF interpreter is not static", () => {
   expect(isStatic(elf(6, 3, 1, 1))).toBe(false);
 });
 
-test("Node's program, which uses shared libraries, is not static", () => {
+test("the program of Node, which uses shared libraries, is not static", () => {
   expect(isStatic(readFileSync(process.execPath))).toBe(false);
 });

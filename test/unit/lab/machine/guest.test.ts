@@ -1,4 +1,4 @@
-/** Tests of the content of a guest's root. */
+/** Tests of the content of a guest's root file system. */
 import { execFileSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync, symlinkSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -73,7 +73,7 @@ describe("the initramfs of one lab exec", () => {
     ]);
   });
 
-  test("rejects a host folder with an entry that is neither a file, a folder nor a link, and names the entry", () => {
+  test("rejects a host folder with an entry that is neither a file, a folder nor a link, and the error names the entry", () => {
     const host = join(folder, "odd");
     mkdirSync(host);
     execFileSync("mkfifo", [join(host, "pipe")]);
@@ -89,7 +89,7 @@ describe("the initramfs of one lab exec", () => {
     expect(text(workEntries({ command: ["cat"] }), "/lab/command")).toMatch(/'cat'\n$/);
   });
 
-  test("rejects a missing host file by name", () => {
+  test("rejects a missing host file, and the error names the file", () => {
     expect(() => workEntries({ command: ["/p"], files: { "/p": join(folder, "none") } })).toThrow(
       `${join(folder, "none")}, the file for /p in the guest, does not exist`,
     );
@@ -116,7 +116,7 @@ describe("the initramfs of one lab exec", () => {
     ["/a/../b", "/b"],
     ["/a//b", "/a/b"],
     ["/a/", "/a"],
-  ])("rejects the guest path %j, and names its normalised form", (path, wanted) => {
+  ])("rejects the guest path %j, and the error names its normalised form", (path, wanted) => {
     expect(() => workEntries({ command: ["x"], files: { [path]: Buffer.from("") } })).toThrow(
       `the guest path "${path}" is not normalised: write "${wanted}"`,
     );
@@ -138,7 +138,7 @@ describe("the initramfs of one lab exec", () => {
   });
 });
 
-test("the kernel's part of an initramfs lists the modules in the order in which they are loaded", () => {
+test("the kernel's part of an initramfs lists the modules in load order", () => {
   const entries = kernelEntries(["/m/irqbypass.ko", "/m/kvm.ko", "/m/kvm-amd.ko"]);
   expect(text(entries, "/lab/modules/order")).toBe("irqbypass.ko\nkvm.ko\nkvm-amd.ko\n");
   expect(entries).toContainEqual({

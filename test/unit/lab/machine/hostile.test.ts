@@ -1,21 +1,21 @@
-/** Tests of a hostile guest: its machine always ends, with a reason and bounded memory. */
+/** Tests of a hostile guest: its machine always ends, with a reason and with bounded memory of the host process. */
 import { existsSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test, vi } from "vitest";
 import { HOSTILE } from "./hostile.ts";
 import { BOOTED, FD, ScriptedEmulator } from "./scripted-emulator.ts";
 
-/** A busy host is not a failure. */
+/** The time limit is generous, because a busy host is not a failure. */
 vi.setConfig({ testTimeout: 120_000 });
 
-/** More than the limit of any port. */
+/** A number of bytes above the limit of every port. */
 const FLOOD_MB = 1100;
 
-/** A guest that floods a port, and never ends. */
+/** A guest that writes to a port without end. */
 const flood = (port: number, what = "/dev/zero"): string =>
   `${BOOTED}; head -c ${FLOOD_MB}000000 ${what} >&${FD[port]}; exec sleep 1000`;
 
-/** Returns the peak of the memory that the work needs, in addition to the memory before. Bytes. */
+/** Returns the peak of the memory that the work needs, in addition to the memory in use before. Bytes. */
 async function growth(work: (sample: () => void) => Promise<unknown>): Promise<number> {
   const before = process.memoryUsage().rss;
   let most = before;
@@ -45,7 +45,7 @@ describe("a machine is killed if its guest writes", () => {
   });
 });
 
-describe("a machine whose guest writes without end is killed with its earlier output and bounded memory, on", () => {
+describe("a machine whose guest writes without end is killed, its earlier output is kept and memory is bounded, on", () => {
   test.each([
     [0, "more than 16777216 bytes to the kernel's log on ttyS0", 400],
     [1, "more than 67108864 bytes to the command's stdout on ttyS1", 400],
@@ -79,7 +79,7 @@ describe("a machine whose guest writes without end is killed with its earlier ou
   });
 });
 
-test("half a gigabyte of a guest's output that is passed on takes constant memory", async () => {
+test("passing on half a gigabyte of a guest's output needs constant memory", async () => {
   const bytes = 500e6;
   const emulator = new ScriptedEmulator(
     `${BOOTED}; head -c ${bytes} /dev/zero >&4; printf 'status 0 ${bytes} 0\\nend\\n' >&6`,
@@ -98,7 +98,7 @@ test("half a gigabyte of a guest's output that is passed on takes constant memor
   expect(most).toBeLessThan(150e6);
 });
 
-test("an emulator that itself prints 600 MB fails with its last lines", async () => {
+test("if an emulator itself prints 600 MB, the run fails with the emulator's last lines", async () => {
   const emulator = new ScriptedEmulator(
     "head -c 600000000 /dev/zero >&2; echo 'qemu: no such CPU' >&2; exit 1",
   );
@@ -108,7 +108,7 @@ test("an emulator that itself prints 600 MB fails with its last lines", async ()
   expect(most).toBeLessThan(150e6);
 });
 
-test("an exception of a log listener ends the machine, and the run fails with it", async () => {
+test("an exception of a log listener ends the machine, and the run fails with the exception", async () => {
   const emulator = new ScriptedEmulator(`${BOOTED}; echo out >&4; exec sleep 1000`);
   const onStdout = (): void => {
     throw new RangeError("no room");
@@ -117,7 +117,7 @@ test("an exception of a log listener ends the machine, and the run fails with it
   expect(readdirSync(join(emulator.folder, "cache/building"))).toEqual([]);
 });
 
-test("a kernel log line without an end is split, and costs no more than other lines", async () => {
+test("a kernel log line without an end is split, and needs no more memory than other lines", async () => {
   const emulator = new ScriptedEmulator(
     `${BOOTED}; head -c 10000000 /dev/zero | tr '\\0' a >&3; printf 'status 0 0 0\\nend\\n' >&6`,
   );

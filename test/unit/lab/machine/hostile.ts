@@ -1,9 +1,9 @@
-/** The output of hostile guests on their ports, and the lab's reaction, as a table. */
+/** A table of the outputs of hostile guests on their ports, with the lab's reaction to each. */
 
-/** A guest with the request for /out, which boots and runs the command like any other before this. */
+/** The output of a guest with a request for /out that boots and runs the command normally before it becomes hostile. */
 export interface Hostile {
   readonly title: string;
-  /** The bytes on ttyS3. */
+  /** The bytes that the guest writes to ttyS3. */
   readonly control: string;
   /** A part of the reason why the machine is killed. */
   readonly why: string;
@@ -11,7 +11,7 @@ export interface Hostile {
 
 const OK = "status 0 0 0\n";
 
-/** Writes `file` after a status, with six bytes of it. */
+/** Returns the messages that return `file` with six bytes of content, after a status. */
 const file = (path: string): string => `${OK}file 6 ${path}\nhostilend\nend\n`;
 
 const PATHS: readonly (readonly [title: string, path: string, why: string])[] = [
@@ -37,7 +37,7 @@ const LENGTHS = ["100000000000000", "99999999999999999999", "-1", "1e3", "0x10",
 
 const STATUSES = ["", " 0", " 0 0", " 0 0 0 0", " 256 0 0", " -1 0 0", " x 0 0", " 0 1e3 0"];
 
-/** The lab must kill the machine after each of these; the machine itself never ends. */
+/** The lab must kill the machine after each of these outputs, because the machine never ends by itself. */
 export const HOSTILE: readonly Hostile[] = [
   ...PATHS.map(([title, path, why]) => ({ title: `a path ${title}`, control: file(path), why })),
   ...LENGTHS.map((length) => ({

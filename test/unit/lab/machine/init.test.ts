@@ -1,4 +1,4 @@
-/** Tests of init's messages on ttyS3: they are parsed however they are split. */
+/** Tests of init's messages on ttyS3: they are parsed correctly in whatever pieces they arrive. */
 import { describe, expect, test } from "vitest";
 import { Control, guestPath, INIT, type Word } from "../../../../lib/lab/machine/init.ts";
 
@@ -38,7 +38,7 @@ describe("the parser of init's control messages", () => {
     expect(words).toEqual([{ kind: "status", status: 0, stdout: 0, stderr: 0 }]);
   });
 
-  test("returns a file and a missing file with a tab in their names", () => {
+  test("returns a file and a missing file whose names contain a tab", () => {
     const words = new Control(["/out"]).push(
       Buffer.from("status 0 0 0\nfile 1 /out/a\tb\nxmissing /out/\t\nend\n"),
     );

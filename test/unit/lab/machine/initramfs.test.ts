@@ -23,7 +23,7 @@ interface Member {
 
 const align = (offset: number): number => (offset + 3) & ~3;
 
-/** Reads an archive as the kernel does (init/initramfs.c). */
+/** Reads an archive by the same rules as the kernel (init/initramfs.c). */
 function read(bytes: Buffer): readonly Member[] {
   const members: Member[] = [];
   for (let at = 0; at < bytes.length; ) {
@@ -86,7 +86,7 @@ test("an initramfs has files, folders, symlinks and devices with their types, mo
   ]);
 });
 
-test("an initramfs has each parent folder once, before its content", async () => {
+test("an initramfs contains each parent folder once, before the folder's content", async () => {
   const members = read(
     await encode([
       { kind: "file", path: "/a/b/c", content: new Uint8Array() },
@@ -107,7 +107,7 @@ test("an initramfs has no two entries with the same inode", async () => {
   expect(new Set(members.map(({ fields }) => fields["ino"])).size).toBe(2);
 });
 
-test("an initramfs preserves random bytes under any name, and may be followed by another", async () => {
+test("an initramfs preserves random bytes under any name, and another initramfs may follow it", async () => {
   const name = fc.stringMatching(/^[a-zà-ü0-9 _.-]{1,20}$/).filter((text) => !/^\.\.?$/.test(text));
   const files = fc.uniqueArray(fc.tuple(name, fc.uint8Array({ maxLength: 40 })), {
     selector: ([path]) => path,

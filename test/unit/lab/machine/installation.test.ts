@@ -1,4 +1,4 @@
-/** Tests of the files of this package that are copied to a guest. */
+/** Tests of the files of this package that the lab copies to a guest. */
 import { utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
@@ -13,7 +13,7 @@ import { temporaryFolder } from "../temporary.ts";
 
 const paths = (root: Root): readonly string[] => installationEntries(root).map(({ path }) => path);
 
-test("the root of a guest for the suite has the suite's program, the addon and the assembler, but not vitest", () => {
+test("the guest's root for the suite contains the suite's program, the addon and the assembler, but not vitest", () => {
   const found = paths("suite");
   const modules = found.map((path) => /node_modules\/(?!node-kvm\/)([^/]+)/.exec(path)?.[1]);
   expect(new Set(modules)).toEqual(new Set([undefined, "iced-x86"]));
@@ -24,7 +24,7 @@ test("the root of a guest for the suite has the suite's program, the addon and t
   expect(found.filter((path) => /\/(test|cli)\//.test(path))).toEqual([]);
 });
 
-test("the root of a guest for lab exec has the command, the claims and vitest", () => {
+test("the guest's root for lab exec contains the command, the claims and vitest", () => {
   const found = paths("package");
   expect(found).toContain(`${guestFolder()}/dist/cli/main.js`);
   expect(found).toContain(`${guestFolder()}/test/kvm/frozen.test.ts`);
@@ -38,7 +38,7 @@ function fileOf(second: number, name: string, folder: string): string {
   return path;
 }
 
-test("a suite's program that is missing or older than a claim is an error that names both", () => {
+test("if the suite's program is missing or older than a claim, the error names both", () => {
   const folder = temporaryFolder();
   const program = fileOf(1000, "main.js", folder);
   const [older, same, newer] = [999, 1000, 1001].map((at) => fileOf(at, `${at}.ts`, folder));

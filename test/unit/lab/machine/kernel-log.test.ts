@@ -1,4 +1,4 @@
-/** Tests of kernel logs: the lines that report a fault of the kernel, and mere remarks. */
+/** Tests of kernel logs: some lines report a fault of the kernel, other lines are only warnings. */
 import { describe, expect, test } from "vitest";
 import { crashReport, KernelLog } from "../../../../lib/lab/machine/kernel-log.ts";
 
@@ -10,7 +10,7 @@ function read(...pieces: readonly string[]): KernelLog {
 }
 
 describe("the kernel log of a machine", () => {
-  test("is split into complete lines without carriage returns, however its bytes arrive", () => {
+  test("is split into complete lines without carriage returns, in whatever pieces its bytes arrive", () => {
     expect(read("[    0.1] Linux ver", "sion 6.12\r\n[    0.2] cut").text).toBe(
       "[    0.1] Linux version 6.12\n[    0.2] cut\n",
     );
@@ -73,7 +73,7 @@ describe("a long kernel log", () => {
     expect(log.text).toBe("1 BUG: 789\n");
   });
 
-  test("with more than a thousand warnings has a thousand of them and the number of the others", () => {
+  test("with more than a thousand warnings is reported with a thousand warnings and the number of the others", () => {
     const log = new KernelLog();
     log.push(Buffer.from("BUG: x\n".repeat(1500)));
     expect(log.warnings).toHaveLength(1001);

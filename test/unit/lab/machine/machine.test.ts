@@ -1,4 +1,4 @@
-/** Tests of a disposable machine: the output on its ports decides its result. */
+/** Tests of a disposable machine: the output on its ports determines the result. */
 import { chmodSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -22,7 +22,7 @@ afterEach(() => {
   rmSync(folder, { recursive: true });
 });
 
-/** Runs a command in a machine whose QEMU is this script; descriptors 3 to 6 are its ports. */
+/** Runs a command in a machine with this script in place of QEMU; descriptors 3 to 6 are its ports. */
 function run(script: string, more: Partial<LabOptions> = {}): Promise<LabResult> {
   const path = join(folder, "qemu-system-x86_64");
   writeFileSync(path, `#!/bin/sh\n${script}\n`);
@@ -39,7 +39,7 @@ function run(script: string, more: Partial<LabOptions> = {}): Promise<LabResult>
 const LOG = "printf '[ 0.1] Linux version 6.12\\r\\n' >&3; echo up >&6";
 
 describe("a lab machine", () => {
-  test("whose command ends returns the command's status, output and files", async () => {
+  test("returns the status, the output and the files of a command that ends", async () => {
     const result = await run(
       `${LOG}; echo run >&6; printf out >&4; printf errs >&5; printf 'status 42 3 4\\nfile 2 /a\\nhiend\\n' >&6`,
       { wanted: ["/a"] },
@@ -68,13 +68,13 @@ describe("a lab machine", () => {
     );
   });
 
-  test("is not read while the caller has not taken its earlier output", async () => {
+  test("is not read while the caller has not consumed its earlier output", async () => {
     let [taken, pending, most] = [0, 0, 0];
     await run(`${LOG}; head -c 4194304 /dev/zero >&4; printf 'status 0 4194304 0\\nend\\n' >&6`, {
       onStdout: async ({ length }) => {
         taken += length;
         pending += 1;
-        // The remaining content of the sockets is read without a pause after the machine has ended.
+        // After the machine has ended, the remaining content of the sockets is read without a pause.
         most = taken < 2_097_152 ? Math.max(most, pending) : most;
         await new Promise(setImmediate);
         pending -= 1;
@@ -83,7 +83,7 @@ describe("a lab machine", () => {
     expect([taken, most]).toEqual([4194304, 1]);
   });
 
-  test("is killed at the time limit while the caller has not taken its output", async () => {
+  test("is killed at the time limit while the caller has not consumed its output", async () => {
     const never = new Promise(() => undefined);
     const flood = `${LOG}; head -c 4194304 /dev/zero >&4; sleep 100`;
     expect(await run(flood, { onStdout: () => never, timeout: 300 })).toMatchObject({
@@ -99,7 +99,7 @@ describe("a lab machine", () => {
     });
   });
 
-  test("starts the unpacked kernel, if one is cached", async () => {
+  test("starts the unpacked kernel if the cache contains it", async () => {
     const say =
       'for word; do case "$before" in -kernel) printf %s "$word" >&4;; esac; before=$word; done';
     const script = `${LOG}; ${say}; printf 'status 0 %s 0\\nend\\n' $1 >&6`;
@@ -162,7 +162,7 @@ describe("a lab machine", () => {
     });
   });
 
-  test("without KVM has a reason that the kernel's log states", async () => {
+  test("has a reason from the kernel's log if it has no KVM", async () => {
     expect(
       await run(
         `${LOG}; echo '[ 2.1] kvm_amd: SVM not supported by CPU 0, not amd or hygon' >&3; printf 'no-kvm insmod: no\\nend\\n' >&6`,
@@ -173,13 +173,13 @@ describe("a lab machine", () => {
     });
   });
 
-  test("with too few serial ports is an error", async () => {
+  test("causes an error if it has too few serial ports", async () => {
     await expect(run("echo 'node-kvm lab: this kernel has no ttyS3' >&3")).rejects.toMatchObject({
       code: "ERR_LAB_NOT_A_KERNEL",
     });
   });
 
-  test("is an error if output was lost", async () => {
+  test("causes an error if output was lost", async () => {
     await expect(run(`${LOG}; printf ou >&4; printf 'status 0 3 0\\nend\\n' >&6`)).rejects.toThrow(
       "the guest sent 3 bytes of stdout, 2 arrived",
     );

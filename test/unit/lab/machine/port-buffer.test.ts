@@ -1,4 +1,4 @@
-/** Tests of bytes that arrive in pieces: they are joined, up to a limit. */
+/** Tests of buffers for bytes that arrive in pieces: they join the pieces, up to a limit. */
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { PortBuffer, Tail } from "../../../../lib/lab/machine/port-buffer.ts";
@@ -29,7 +29,7 @@ test("a tail buffer keeps the last bytes", () => {
   );
 });
 
-test("a port buffer grows beyond its first size", () => {
+test("a port buffer grows beyond its initial size", () => {
   const buffer = new PortBuffer(1e6);
   for (let i = 0; i < 100_000; i++) buffer.append(Uint8Array.of(i, i >> 8));
   expect(buffer.bytes).toHaveLength(200_000);

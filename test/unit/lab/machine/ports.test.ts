@@ -1,4 +1,4 @@
-/** Tests of the parser of the four ports: no input does more than end the machine. */
+/** Tests of the parser of the four ports: invalid input ends the machine and has no other effect. */
 import { lstatSync, mkdirSync, readdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import fc from "fast-check";
@@ -11,7 +11,7 @@ import { HOSTILE } from "./hostile.ts";
 
 vi.setConfig({ testTimeout: 300_000 });
 
-/** Small limits, so that random streams reach them. */
+/** The limits are small, so that random streams reach them. */
 const LIMITS: PortLimits = {
   log: 600,
   control: { bytes: 900, line: 80, lines: 30, files: 5 },
@@ -21,7 +21,7 @@ const LIMITS: PortLimits = {
 };
 
 const RUNS = 100_000;
-/** The memory that all of them together may retain, bytes. */
+/** The number of bytes that all ports together may retain. */
 const MOST_LEFT = 100e6;
 
 const path = fc.oneof(
@@ -44,7 +44,7 @@ const words = fc
   .array(word, { maxLength: 12 })
   .map((lines) => Buffer.from(lines.map((line) => `${line}\n`).join("")));
 const noise = fc.uint8Array({ maxLength: 200 }).map((bytes) => Buffer.from(bytes));
-/** A complete conversation that returns files, so that some are written. */
+/** A complete conversation with the guest that returns files, so that the parser writes some. */
 const files = fc
   .array(fc.tuple(path, noise), { maxLength: 3 })
   .map((some) =>
@@ -65,7 +65,7 @@ const piece = fc.oneof(
 );
 const cut = fc.integer({ min: 1, max: 64 });
 
-/** A target with a link to a folder and a link to a file in it, and the targets of the links beside it. */
+/** Creates a target folder with a link to a folder and a link to a file, and the targets of these links next to it. */
 function target(): { readonly folder: string; readonly outside: string } {
   const root = temporaryFolder();
   const [folder, outside] = [join(root, "target"), join(root, "outside")];
@@ -77,7 +77,9 @@ function target(): { readonly folder: string; readonly outside: string } {
   return { folder, outside };
 }
 
-/** Passes all pieces to the ports, each split; returns the error that ended it, if any. */
+/**
+ * Passes all pieces to the ports, each piece split; returns the error that ended the conversation, if there was one.
+ */
 function tell(ports: Ports, pieces: readonly (readonly [number, Buffer])[], size: number): unknown {
   try {
     for (const [port, bytes] of pieces) {
@@ -91,7 +93,7 @@ function tell(ports: Ports, pieces: readonly (readonly [number, Buffer])[], size
   }
 }
 
-test(`${RUNS} random conversations with a guest cause no error but the guest's, use bounded memory and write no file outside`, () => {
+test(`${RUNS} random conversations cause only errors about the guest, use bounded memory and write no file outside of the target`, () => {
   const { folder, outside } = target();
   const before = process.memoryUsage();
   const seen = { errors: 0, whole: 0, files: 0 };
@@ -104,7 +106,7 @@ test(`${RUNS} random conversations with a guest cause no error but the guest's, 
       seen.whole += Number(ports.isEnded);
       seen.files += sizes.length;
       writeOut(ports.files, [{ guest: "/out", host: folder }]);
-      // One boolean is compared, because a matcher for each would take most of the time.
+      // The test compares one boolean, because a matcher for each conversation would take most of the time.
       return (
         (error === undefined || (error instanceof LabError && error.code === "ERR_LAB_GUEST")) &&
         ports.log.text.length <= 601 &&
@@ -119,7 +121,7 @@ test(`${RUNS} random conversations with a guest cause no error but the guest's, 
   expect(readdirSync(outside)).toEqual(["file"]);
   expect(readdirSync(join(folder, ".."))).toEqual(["outside", "target"]);
   expect(lstatSync(join(folder, "link")).isSymbolicLink()).toBe(true);
-  // All three must have happened often, or the streams would prove nothing.
+  // All three outcomes must have occurred often, because otherwise the streams would not test the parser.
   expect(Object.values(seen).every((times) => times > RUNS / 100)).toBe(true);
   const after = process.memoryUsage();
   expect(after.heapUsed + after.arrayBuffers).toBeLessThan(
@@ -128,9 +130,9 @@ test(`${RUNS} random conversations with a guest cause no error but the guest's, 
 });
 
 test.each(HOSTILE)(
-  "a guest whose output is invalid is rejected, however its output is split: $title",
+  "a guest whose output is invalid is rejected, in whatever pieces its output arrives: $title",
   ({ control, why }) => {
-    // Small pieces take too long for the longest.
+    // The longest output is not split into small pieces, because this would take too long.
     for (const size of control.length > 1e5 ? [1000, 4096] : [1, 3, control.length]) {
       const ports = new Ports(["/out"]);
       expect(

@@ -1,4 +1,4 @@
-/** Tests of one boot: QEMU's command line, and its end. */
+/** Tests of one boot in QEMU: the command line, and the end of the machine. */
 import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -22,7 +22,7 @@ afterEach(() => {
   rmSync(folder, { recursive: true });
 });
 
-/** Replaces QEMU by a program; its serial ports are descriptors 3 to 6. */
+/** Replaces QEMU by a program whose serial ports are descriptors 3 to 6. */
 function pretend(script: string): void {
   const path = join(folder, "qemu-system-x86_64");
   writeFileSync(path, `#!/bin/sh\necho $$ >${join(folder, "pid")}\n${script}\n`);
@@ -50,7 +50,7 @@ function start(more: Partial<BootOptions> = {}): ReturnType<typeof boot> {
 describe("the QEMU command line of a machine", () => {
   const line = qemuArguments({ ...USUAL, cpu: "EPYC-Milan,-npt" }).join(" ");
 
-  test("never has cmpxchg16b, which QEMU 7.2 emulates wrongly", () => {
+  test("never enables cmpxchg16b, which QEMU 7.2 emulates incorrectly", () => {
     expect(line).toContain("-cpu EPYC-Milan,-npt,-cx16 ");
   });
 
@@ -64,7 +64,7 @@ describe("the QEMU command line of a machine", () => {
     expect(line).toContain("-no-reboot ");
   });
 
-  test("gives each of four serial ports its own interrupt", () => {
+  test("gives each of the four serial ports a separate interrupt", () => {
     const irqs = Array.from(line.matchAll(/index=\d,irq=(\d)/g), ([, irq]) => irq);
     expect(new Set(irqs).size).toBe(4);
   });
@@ -83,14 +83,14 @@ describe("a boot in QEMU", () => {
     expect(isAlive()).toBe(false);
   });
 
-  test("that always prints is not silent, but has a time limit", async () => {
+  test("that prints all the time is not silent, but is killed at the time limit", async () => {
     pretend("while :; do echo beat >&6; sleep 0.1; done");
     expect(await start({ silence: 5000, timeout: 600 })).toMatchObject({ why: "timeout" });
     expect(ports[3]).toMatch(/^(beat\n){2,}$/);
     expect(isAlive()).toBe(false);
   });
 
-  test("does not count time as silence in which this process was stopped", async () => {
+  test("does not count the time in which this process was stopped as silence", async () => {
     pretend("echo up >&6; sleep 0.7; echo more >&6; sleep 0.1");
     let isFirst = true;
     const onPort = (): void => {
@@ -101,13 +101,13 @@ describe("a boot in QEMU", () => {
     expect(await start({ silence: 600, timeout: 1200, onPort })).toMatchObject({ why: "ended" });
   });
 
-  test("does not count time as silence in which the emulator was stopped", async () => {
+  test("does not count the time in which the emulator was stopped as silence", async () => {
     pretend("echo up >&6; (sleep 1.5; kill -CONT $$) & kill -STOP $$; echo more >&6");
     expect(await start({ silence: 500, timeout: 1000 })).toMatchObject({ why: "ended" });
     expect(ports[3]).toBe("up\nmore\n");
   });
 
-  test("is killed as soon as its end was reported, with its earlier output complete", async () => {
+  test("is killed as soon as its end was reported, and its earlier output is complete", async () => {
     pretend("printf '%20000s' '' >&4; echo end >&6; exec sleep 1000");
     const isOver = (): boolean => ports[3] === "end\n";
     expect(await start({ isOver })).toMatchObject({ why: "ended" });
@@ -125,7 +125,7 @@ describe("a boot in QEMU", () => {
     expect(isAlive()).toBe(false);
   });
 
-  test("does not start if its signal is aborted already", async () => {
+  test("does not start if its signal is already aborted", async () => {
     pretend("");
     await expect(start({ signal: AbortSignal.abort() })).rejects.toMatchObject({
       code: "ERR_LAB_INTERRUPTED",
@@ -133,7 +133,7 @@ describe("a boot in QEMU", () => {
     expect(isAlive()).toBe(false);
   });
 
-  test("whose options QEMU rejects fails with QEMU's message", async () => {
+  test("fails with QEMU's message if QEMU rejects the options", async () => {
     pretend("echo \"qemu-system-x86_64: unable to find CPU model 'nonsense'\" >&2; exit 1");
     await expect(start({ cpu: "nonsense" })).rejects.toMatchObject({
       code: "ERR_LAB_TOOL",
@@ -142,7 +142,7 @@ describe("a boot in QEMU", () => {
   });
 });
 
-test("the error about a missing QEMU names its package", () => {
+test("the error about a missing QEMU names the package of QEMU", () => {
   vi.stubEnv("PATH", folder);
   expect(findQemu).toThrow("apt-get install --no-install-recommends qemu-system-x86");
 });

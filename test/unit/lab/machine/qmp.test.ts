@@ -1,9 +1,9 @@
-/** Tests of QEMU's monitor: answers belong to their commands, whatever comes between. */
+/** Tests of QEMU's monitor: each response is matched with its command, whatever is received in between. */
 import { Duplex, PassThrough } from "node:stream";
 import { expect, test } from "vitest";
 import { Monitor } from "../../../../lib/lab/machine/qmp.ts";
 
-/** A monitor, the commands that it sends, and QEMU's answers. */
+/** A monitor with the commands that it sends and QEMU's responses. */
 function connected(): {
   monitor: Monitor;
   sent: () => string;
@@ -16,7 +16,7 @@ function connected(): {
   return { monitor: new Monitor(stream), sent, answer: (text) => void from.write(text), stream };
 }
 
-test("QMP answers are returned in the order of the commands, between a greeting, events and split lines", async () => {
+test("QMP responses are returned in the order of the commands, even with a greeting, events and split lines between them", async () => {
   const { monitor, answer } = connected();
   const answers = [monitor.execute("a"), monitor.execute("b", { x: 1 })];
   answer('{"QMP": {}}\r\n{"event": "STOP"}\n{"return"');
@@ -32,7 +32,7 @@ test("a QMP command is one line of JSON", async () => {
   expect(sent()).toBe('{"execute":"migrate","arguments":{"uri":"unix:/x"}}\n');
 });
 
-test("a QMP command that QEMU rejects is an error with QEMU's message", async () => {
+test("if QEMU rejects a QMP command, the error has QEMU's message", async () => {
   const { monitor, answer } = connected();
   const asked = monitor.execute("migrate");
   answer('{"error": {"class": "GenericError", "desc": "no such thing"}}\n');

@@ -1,7 +1,9 @@
 #!/usr/bin/env node
-// Replaces QEMU in tests of saved and restored machines: its ports are descriptors 3 to 6, its monitor 7, the state
-// 8. Faults and the log of calls are in files beside it, because an emulator does not inherit its caller's
-// environment.
+/**
+ * Replaces QEMU in tests of saved and restored machines: its ports are descriptors 3 to 6, its monitor is descriptor 7,
+ * and the state is descriptor 8. Faults and the log of calls are in files next to the program, because an emulator does
+ * not inherit its caller's environment.
+ */
 import { appendFileSync, readFileSync, statSync, writeFileSync, writeSync } from "node:fs";
 import { connect, Socket } from "node:net";
 import { dirname, join } from "node:path";
@@ -17,7 +19,7 @@ if (args[0] === "--version") {
   process.exit(0);
 }
 
-/** The value of the first argument that has this key. @param {RegExp} key */
+/** Returns the value of the first argument whose key matches. @param {RegExp} key */
 const find = (key) => args.map((word) => key.exec(word)?.[1]).find((word) => word !== undefined);
 const ram = find(/mem-path=([^,]*)/);
 const isRestored = args.includes("-incoming");
@@ -95,13 +97,13 @@ function perform(command, given, answer) {
     const memory = readFileSync(ram ?? "", "latin1");
     if (memory.length !== Number(find(/,size=(\d+)M/)) * 2 ** 20 || !memory.startsWith("memory"))
       process.exit(5);
-    // As QEMU opens it: for writing.
+    // The file is opened for writing, as in QEMU.
     writeFileSync(ram ?? "", "broken", { flag: "r+" });
     receive();
   }
 }
 
-/** As in QEMU, bytes that a port gets before the state is loaded are lost. */
+/** As in QEMU, bytes that a port receives before the state is loaded are lost. */
 function receive() {
   say(3, "beat\n");
   if (fault === "hangs") return;

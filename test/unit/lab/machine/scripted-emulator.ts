@@ -1,4 +1,4 @@
-/** A machine whose emulator is a shell script, so that a test defines the guest's output on its ports. */
+/** Creates machines whose emulator is a shell script, so that a test defines the guest's output on its ports. */
 import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { onTestFinished, vi } from "vitest";
@@ -7,13 +7,13 @@ import type { Kernel } from "../../../../lib/lab/kernels/kernels.ts";
 import { type LabOptions, type LabResult, runInLab } from "../../../../lib/lab/machine/machine.ts";
 import { temporaryFolder } from "../temporary.ts";
 
-/** The descriptors of ttyS0 to ttyS3 in the script. */
+/** The descriptors of ttyS0 to ttyS3 in the shell script. */
 export const FD = [3, 4, 5, 6] as const;
 
 /** The output of a guest that boots and runs its command. */
 export const BOOTED = "printf '[ 0.1] Linux version 6.12\\r\\n' >&3; printf 'up\\nrun\\n' >&6";
 
-/** A folder in PATH for a script in place of QEMU, until the end of the test. */
+/** Creates a folder in PATH for a script in place of QEMU, which is used until the end of the test. */
 export class ScriptedEmulator {
   readonly folder: string = temporaryFolder();
 
@@ -31,12 +31,12 @@ export class ScriptedEmulator {
     onTestFinished(() => void vi.unstubAllEnvs());
   }
 
-  /** A kernel that the script recognises by `-kernel /k/NAME` among its arguments. */
+  /** Returns a kernel that the script recognises by `-kernel /k/NAME` among its arguments. */
   kernel(name = "6.12"): Kernel {
     return { name, release: name, vmlinuz: `/k/${name}`, modules: join(this.folder, "modules") };
   }
 
-  /** Runs a command in a machine. */
+  /** Runs a command in a machine with the scripted emulator. */
   run(more: Partial<LabOptions> = {}): Promise<LabResult> {
     return runInLab({
       kernel: this.kernel(),

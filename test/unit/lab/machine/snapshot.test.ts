@@ -1,4 +1,4 @@
-/** Tests of machines that are saved and restored, with a scripted emulator, saving-qemu.js. */
+/** Tests of machines that are saved and restored, with the scripted emulator saving-qemu.js. */
 import {
   chmodSync,
   copyFileSync,
@@ -36,7 +36,7 @@ beforeEach(() => {
   writeFileSync(join(folder, "bin", "package.json"), '{"type":"module"}');
   chmodSync(qemu, 0o755);
   vi.stubEnv("PATH", `${join(folder, "bin")}:${process.env["PATH"]}`);
-  // The emulator has another user if the tests run as root.
+  // The emulator runs as another user if the tests run as root.
   chmodSync(folder, 0o755);
   writeFileSync(join(folder, "bin", "fault"), "");
   writeFileSync(join(folder, "bin", "calls"), "");
@@ -65,7 +65,7 @@ function run(more: Partial<LabOptions> = {}, fault = ""): Promise<LabResult> {
   });
 }
 
-/** Returns the starts of the emulator since the last call. */
+/** Returns the starts of the emulator since the previous call. */
 function calls(): readonly string[] {
   const path = join(folder, "bin", "calls");
   const lines = readFileSync(path, "utf8").trim().split("\n");
@@ -79,7 +79,7 @@ function entries(): readonly string[] {
 }
 
 describe("a lab machine that may be restored", { timeout: 60_000 }, () => {
-  test("is booted and saved the first time, and then only restored", async () => {
+  test("is booted and saved the first time, and only restored afterwards", async () => {
     const first = await run();
     expect(calls()).toEqual(["boots to be saved", "restores"]);
     const second = await run();
@@ -100,20 +100,20 @@ describe("a lab machine that may be restored", { timeout: 60_000 }, () => {
     expect(starts).toEqual(["save", "restore", "restore", "boot"]);
   });
 
-  test("has the kernel's log from before the save at the start of its log, and passes it on once", async () => {
+  test("has the kernel's log from before the save at the beginning of its log, and passes it on once", async () => {
     const onKernelLog = vi.fn();
     const { kernelLog } = await run({ onKernelLog });
     expect(kernelLog).toBe("[ 0.1] Linux version 6.12\n[ 9.9] restored\n");
     expect(onKernelLog.mock.calls.flat()).toEqual(["[ 0.1] Linux version 6.12", "[ 9.9] restored"]);
   });
 
-  test("gets its work with a seed of its own", async () => {
+  test("gets its work with a unique seed", async () => {
     const outputs = [await run(), await run()].map(({ stdout }) => stdout.toString());
     expect(outputs).toEqual(outputs.map(() => expect.stringMatching(/^work [0-9a-f]{64}$/)));
     expect(new Set(outputs).size).toBe(2);
   });
 
-  test("gets, if init waits for work, the run's archive with a seed and the time", async () => {
+  test("gets the run's archive with a seed and the time if init waits for work", async () => {
     const { stdout } = await run({ restore: {}, command: ["say", "it"] });
     const archive = stdout.toString();
     expect(archive).toContain("exec 'env' 'say' 'it'");
@@ -127,7 +127,7 @@ describe("a lab machine that may be restored", { timeout: 60_000 }, () => {
     expect(calls()).toEqual(["boots to be saved", "restores"]);
   });
 
-  test("gets a copy of the saved memory: its writes are not in the cache", async () => {
+  test("gets a copy of the saved memory, so that its writes are not in the cache", async () => {
     await run();
     const [entry = ""] = entries();
     const ram = join(folder, "cache", "snapshots", entry, "ram");
@@ -139,7 +139,7 @@ describe("a lab machine that may be restored", { timeout: 60_000 }, () => {
   });
 
   test.skipIf(process.geteuid?.() !== 0)(
-    "runs as a user of its own, who owns its folder, if the lab runs as root",
+    "runs as a separate user, who owns the machine's folder, if the lab runs as root",
     async () => {
       const owners = [await run({}, "owners"), await run({}, "owners")].map(({ stdout }) =>
         stdout.toString().split(" ").map(Number),
@@ -162,7 +162,7 @@ describe("a lab machine that may be restored", { timeout: 60_000 }, () => {
     expect([calls(), entries()]).toEqual([["boots"], []]);
   });
 
-  test("is booted if the disk has no room for its memory, and no saving is tried", async () => {
+  test("is booted if the disk has no room for its memory, and saving is not tried", async () => {
     const need = vi
       .spyOn(LabCache.prototype, "need")
       .mockRejectedValue(new LabError("ERR_LAB_DISK_FULL", "no room"));
@@ -209,7 +209,7 @@ describe("a lab machine that may be restored", { timeout: 60_000 }, () => {
     expect(await run()).toMatchObject({ restored: true });
   });
 
-  test("is booted if it hangs after it was restored, and is saved again the next time", async () => {
+  test("is booted if it hangs after restoring, and is saved again the next time", async () => {
     await run();
     calls();
     const onRetry = vi.fn();
@@ -236,7 +236,7 @@ describe("a lab machine that may be restored", { timeout: 60_000 }, () => {
     expect(calls().toSorted()).toEqual(["boots to be saved", "restores", "restores"]);
   });
 
-  test("is saved separately for another memory size, CPU, root, kernel or preparation", async () => {
+  test("is saved separately for each memory size, CPU, root, kernel and preparation", async () => {
     await run();
     await run({ memory: 3 });
     await run({ cpu: "EPYC" });
@@ -247,7 +247,7 @@ describe("a lab machine that may be restored", { timeout: 60_000 }, () => {
     expect(entries()).toHaveLength(6);
   });
 
-  test("replaces a saved machine of its kernel that is older than a day, and no other", async () => {
+  test("replaces a saved machine of its kernel that is older than a day, but no other machine", async () => {
     const path = (name: string): string => join(folder, "cache", "snapshots", name);
     for (const name of ["6.12-old", "6.12-young", "6.12.1-old"]) {
       mkdirSync(path(name), { recursive: true });
@@ -269,7 +269,7 @@ describe("the name of a saved lab machine", { timeout: 60_000 }, () => {
     return snapshotName({ ...usual, ...more }, "qemu-system-x86_64");
   };
 
-  test("is its kernel's name, made valid as a file name, and a hash", async () => {
+  test("consists of its kernel's name, made valid as a file name, and a hash", async () => {
     expect(await named()).toMatch(/^own__a_b-[0-9a-f]{16}$/);
     expect(await named()).toBe(await named());
   });

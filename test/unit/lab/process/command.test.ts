@@ -1,4 +1,4 @@
-/** Tests of running the system's programs: their end, and their remaining processes. */
+/** Tests of running the system's programs: how they end, and processes that they leave. */
 import { spawn } from "node:child_process";
 import { join } from "node:path";
 import { afterEach, expect, test, vi } from "vitest";
@@ -7,7 +7,7 @@ import { FakeApt } from "../archive/fake-apt.ts";
 
 afterEach(() => vi.unstubAllEnvs());
 
-test("the lab returns the output, the messages and the exit status of a program, whatever the status is", async () => {
+test("the lab returns the output, the messages and the exit status of a program, for any status", async () => {
   const output = await run("sh", ["-c", "echo out; echo err >&2; exit 3"]);
   expect(output).toEqual({
     program: "sh",
@@ -17,7 +17,7 @@ test("the lab returns the output, the messages and the exit status of a program,
   });
 });
 
-test("the lab reports the failure of a program that must succeed with the program's last lines", async () => {
+test("if a program must succeed but fails, the lab's error has the program's last lines", async () => {
   await expect(runOk("sh", ["-c", "echo why >&2; exit 3"])).rejects.toMatchObject({
     code: "ERR_LAB_TOOL",
     message: "sh failed with status 3: why",
@@ -41,7 +41,7 @@ test("the lab kills a program that repeats its progress forever", async () => {
   });
 });
 
-test("the lab's error about a missing program has its name", async () => {
+test("the lab's error about a missing program names the program", async () => {
   await expect(run("no-such-program", [])).rejects.toMatchObject({
     code: "ERR_LAB_TOOL",
     message: "no-such-program is not on this machine; install it",
@@ -55,7 +55,7 @@ test("the lab does not start a program after its signal was aborted", async () =
   });
 });
 
-test("apt-get ends with the lab command that started it, even if this command is killed", async () => {
+test("apt-get ends when the lab command that started it ends, even if this command is killed", async () => {
   const main = join(import.meta.dirname, "../../../../dist/cli/main.js");
   const apt = new FakeApt();
   apt.addKernel(RELEASE, "6.12.1-1", "trixie");

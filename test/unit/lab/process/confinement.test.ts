@@ -1,4 +1,4 @@
-/** Tests of the privileges of an emulator, with a script in place of QEMU that prints them. */
+/** Tests of an emulator's privileges, with a script in place of QEMU that prints the privileges. */
 import { chmodSync, mkdirSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
@@ -13,7 +13,7 @@ const hasSetpriv = onPath("setpriv") !== undefined;
 let folder = "";
 beforeEach(() => {
   folder = temporaryFolder();
-  // Everyone can access the program, as with an installed QEMU; only this user can access the kernel.
+  // All users can access the program, as with an installed QEMU, but only this user can access the kernel.
   chmodSync(folder, 0o755);
   for (const name of ["bin", "run", "private"]) mkdirSync(join(folder, name));
   chmodSync(join(folder, "private"), 0o700);
@@ -24,7 +24,7 @@ beforeEach(() => {
 });
 afterEach(() => vi.unstubAllEnvs());
 
-/** Runs a script in place of QEMU; returns its output on descriptor 4. */
+/** Runs a script in place of QEMU; returns the script's output on descriptor 4. */
 async function said(script: string): Promise<string> {
   const program = join(folder, "bin/qemu-system-x86_64");
   writeFileSync(program, `#!/bin/sh\n${script}\n`);
@@ -96,7 +96,7 @@ describe.skipIf(!hasSetpriv)(
     test("ends if its parent ended before it started", async () => {
       const [program = "", ...args] = diesWithParent();
       const { spawnSync } = await import("node:child_process");
-      // The shell is the parent here, not the process in the arguments.
+      // The parent is the shell here, and not the process in the arguments.
       const { status, stdout } = spawnSync("sh", [
         "-c",
         '"$@"; exit $?',
@@ -111,7 +111,7 @@ describe.skipIf(!hasSetpriv)(
   },
 );
 
-test("an emulator's environment has only PATH of the caller's", async () => {
+test("an emulator inherits only PATH from its caller's environment", async () => {
   const names = await said("env | cut -d= -f1 | sort >&4");
   expect(
     names.split("\n").filter((name) => !["", "PWD", "_", "OLDPWD", "SHLVL"].includes(name)),
@@ -123,13 +123,13 @@ test("an emulator reads a kernel and an initrd that its user cannot access", asy
 });
 
 describe("QEMU's filter of system calls", () => {
-  test("is enabled: QEMU can neither execute a program nor change its user", async () => {
+  test("is enabled, so that QEMU can neither execute a program nor change its user", async () => {
     expect(await said('echo "$*" >&4')).toContain(
       "-sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny ",
     );
   });
 
-  test("is omitted for a QEMU that was built without it", async () => {
+  test("is omitted if QEMU was built without it", async () => {
     const script =
       'case "$*" in *-sandbox*) echo "qemu: -sandbox on: -sandbox support is not enabled in this QEMU binary" >&2; exit 1;; esac; echo runs >&4';
     expect(await said(script)).toBe("runs\n");

@@ -2,7 +2,7 @@
 import { AMD, INTEL } from "../bases.ts";
 import { type Broken, broken, fixable } from "./row.ts";
 
-/** Intel's table without KVM's leaves, and with Hyper-V's. */
+/** Intel's base table without KVM's leaves; HYPER_V adds Hyper-V's leaves. */
 const BARE = INTEL.without(0x4000_0000).without(0x4000_0001);
 const HYPER_V = BARE.append(
   { function: 0x4000_0000, eax: 0x4000_0005, ebx: 0x7263_694d, ecx: 0x666f_736f, edx: 0x7648_2074 },

@@ -1,4 +1,4 @@
-/** One row of the broken tables: a table that breaks one lint rule, and no other. */
+/** Defines one row of the broken tables: a table that breaks exactly one lint rule. */
 import {
   type CpuidLintOptions,
   type CpuidLintRuleId,
@@ -7,11 +7,11 @@ import {
 
 /** A table that breaks a rule. */
 export interface Broken {
-  /** The rule that it breaks. */
+  /** The rule that the table breaks. */
   readonly rule: CpuidLintRuleId;
   /** The fault, as a phrase that follows "a table with". */
   readonly fault: string;
-  /** The place of the first finding. */
+  /** The position of the first finding. */
   readonly where: string;
   /** The tables. */
   readonly tables: readonly CpuidTable[];
@@ -35,8 +35,8 @@ function row(isFixable: boolean): MakeRow {
   };
 }
 
-/** A row whose fault a person must repair. */
+/** Creates a row whose fault a person must repair. */
 export const broken: MakeRow = row(false);
 
-/** A row whose fault fixTable() repairs. */
+/** Creates a row whose fault fixTable() repairs. */
 export const fixable: MakeRow = row(true);

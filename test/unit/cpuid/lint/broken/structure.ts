@@ -1,4 +1,4 @@
-/** Tables that break the rules of the structure, S01 to S19. */
+/** Tables that break the rules about a table's structure, S01 to S19. */
 import { AMD, INTEL } from "../bases.ts";
 import { type Broken, broken, fixable } from "./row.ts";
 
@@ -6,7 +6,7 @@ const ZEROS = { eax: 0, ebx: 0, ecx: 0, edx: 0 };
 const at = (fn: number, index = 0): number =>
   Array.from(INTEL).findIndex((e) => e.function === fn && e.index === index);
 
-/** Intel's table with a highest basic leaf without data of its own. */
+/** Intel's base table, with a highest basic leaf that contains no data. */
 const SHORT = INTEL.with({ max_std_leaf: 0x1e });
 const { eax, ebx, ecx, edx } = INTEL.find(0x1f, 0) ?? ZEROS;
 

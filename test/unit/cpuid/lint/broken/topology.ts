@@ -18,9 +18,9 @@ function patch(
   return table.map((e) => (e.function === fn && e.index === index ? { ...e, ...registers } : e));
 }
 
-/** Without leaf 0x1f, leaf 0xb can change alone. */
+/** Leaf 0x1f is removed, so that leaf 0xb can change without contradicting it. */
 const OLD = INTEL.without(0x1f).with({ max_std_leaf: 0x1e });
-/** Intel's table of the vCPU with APIC id 1. */
+/** Intel's base table for the vCPU with APIC id 1. */
 const SECOND = INTEL.with({ local_apic_id: 1 }).map((e) =>
   e.function === 0xb || e.function === 0x1f ? { ...e, edx: 1 } : e,
 );

@@ -3,7 +3,7 @@ import { CpuidTable } from "../../../../../lib/cpuid/index.ts";
 import { AMD, INTEL } from "../bases.ts";
 import { type Broken, broken, fixable } from "./row.ts";
 
-/** An Intel CPU with XSAVE of x87, SSE and PKRU. */
+/** An Intel CPU with XSAVE for x87, SSE and PKRU. */
 const SMALL: CpuidTable = CpuidTable.from([
   { function: 0, eax: 0xd, ebx: 0x756e_6547, ecx: 0x6c65_746e, edx: 0x4965_6e69 },
   { function: 1, eax: 0x0008_06f4, ebx: 0x0001_0800, ecx: 1 << 26, edx: 0x0700_8001 },
