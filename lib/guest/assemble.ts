@@ -1,6 +1,6 @@
 /**
- * A small assembler: branches, moves, arithmetic and I/O by name. Encoding is block.ts; a guest's actions are
- * builder.ts.
+ * A small assembler with a method for each instruction: branches, moves, arithmetic, I/O. block.ts encodes the
+ * instructions; builder.ts has a guest's actions.
  */
 import type { Code, X86 } from "./iced.ts";
 import {
@@ -19,7 +19,7 @@ export type Condition =
   | ("a" | "ae" | "b" | "be" | "e" | "g" | "ge" | "l")
   | ("le" | "ne" | "no" | "np" | "ns" | "o" | "p" | "s");
 
-// By bitness: the letter that ends a PUSH of a segment, and forms whose name contains the width.
+// For each code width: the last letter of the form of a segment's PUSH, and the forms whose names contain the width.
 const forms = {
   16: { suffix: "w", call: "Call_rel16", loop: "Loop_rel8_16_CX" },
   32: { suffix: "d", call: "Call_rel32_32", loop: "Loop_rel8_32_ECX" },
@@ -30,9 +30,9 @@ const accumulators = { 8: "al", 16: "ax", 32: "eax" } as const;
 const stringLetters = { 8: "b", 16: "w", 32: "d" } as const;
 
 /**
- * Writes code for 16, 32 or 64 bits. Every method that adds an instruction returns the assembler, so calls
- * can be chained. Operands are in Intel's order, the destination first. Before `assemble`, no instruction is encoded,
- * and iced-x86 is not loaded.
+ * Writes code for 16, 32 or 64 bits. Every method that adds an instruction returns the assembler, so calls can be
+ * chained. Operands are in Intel's order, the destination first. Only `assemble` encodes the instructions, and loads
+ * iced-x86.
  */
 export class Assembler extends SystemBlock {
   /** Adds JMP to a label; the encoder chooses the short or near form. */
@@ -60,7 +60,7 @@ export class Assembler extends SystemBlock {
     return this.emit("Lea_r64_m", register, at(label));
   }
 
-  /** Adds MOV, also to and from control, debug and segment registers. */
+  /** Adds MOV; an operand may be a control, debug or segment register. */
   mov(destination: Register | Memory, source: Register | Memory | number | bigint): this {
     if (typeof source === "string" && registerClass(source) !== "general") {
       return this.#movFromSpecial(destination, registerClass(source), source);
