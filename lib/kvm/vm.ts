@@ -89,7 +89,7 @@ export class Vm extends VmIoctls {
     refusal: (call, errno, context) => this.refusal(call, errno, context),
   });
 
-  /** Takes a VM's descriptor; use {@link Kvm.createVm}. @internal */
+  /** Wraps a VM's descriptor; use {@link Kvm.createVm} to create a VM. @internal */
   constructor(fd: NativeFd, kvm: Kvm) {
     super(fd, "vm");
     this.kvm = kvm;
@@ -134,8 +134,8 @@ export class Vm extends VmIoctls {
    * Stops all vCPUs that run on their own threads. Their runs stay pending, and new runs wait. The vCPUs can be read,
    * changed and saved. {@link Vcpu.runSync} throws `ERR_PAUSED`.
    *
-   * @returns a promise that resolves when no vCPU runs, or after {@link resume}. A run may still return an exit before
-   *   this promise resolves; the run's promise then resolves as usual.
+   * @returns a promise that resolves when no vCPU runs, or when {@link resume} is called. A run may still return an
+   *   exit before this promise resolves; the run's promise then resolves as usual.
    */
   pause(): Promise<void> {
     return this.gate.shut();
@@ -185,7 +185,7 @@ export class Vm extends VmIoctls {
    * Reads a bitmap of the pages of a slot that the guest has written since the last call, one bit per page, and tracks
    * them again (unless KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 leaves that to {@link clearDirtyLog}).
    *
-   * @param pages - the number of pages of the slot, if it was not set with this object.
+   * @param pages - the number of pages of the slot; required only if the slot was not set with this object.
    * @ioctl KVM_GET_DIRTY_LOG (api.rst 4.8; vm)
    * @throws {@link KvmError} `ENOENT`: the slot does not exist, or dirty logging is off for it; `EINVAL`: the slot
    *   number is too large; `ENXIO`: the VM has dirty rings instead.
@@ -205,7 +205,7 @@ export class Vm extends VmIoctls {
   }
 
   /**
-   * Makes KVM track further writes to pages that were reported as written.
+   * Makes KVM track writes again to pages that were reported as written.
    *
    * @ioctl KVM_CLEAR_DIRTY_LOG (api.rst 4.117; vm; KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2)
    * @throws {@link KvmError} `EINVAL`: the range is not a multiple of 64 pages, or beyond the slot; `ENOENT`: the slot
@@ -249,7 +249,7 @@ export class Vm extends VmIoctls {
   /**
    * Raises or lowers an interrupt line, and returns the delivery status.
    *
-   * @returns above 0: the number of destinations; 0: coalesced with a pending interrupt; -1: masked.
+   * @returns the number of destinations; 0 if the interrupt was coalesced with a pending one; -1 if it was masked.
    * @ioctl KVM_IRQ_LINE_STATUS (vm; KVM_CAP_IRQ_INJECT_STATUS)
    * @throws {@link KvmError} `ENXIO`: the VM has no in-kernel interrupt controllers.
    */
@@ -299,7 +299,8 @@ export class Vm extends VmIoctls {
   /**
    * Connects an eventfd to a Hyper-V guest's HvSignalEvent hypercall.
    *
-   * @param input - `connId` and `flags` (`KVM_HYPERV_EVENTFD_DEASSIGN`) as in C; omit `fd` to disconnect.
+   * @param input - the connection id, the flags (`KVM_HYPERV_EVENTFD_DEASSIGN`) and the eventfd; omit `fd` to
+   *   disconnect.
    * @ioctl KVM_HYPERV_EVENTFD (api.rst 4.113; vm; KVM_CAP_HYPERV_EVENTFD)
    * @throws {@link KvmError} `EINVAL`: an undefined flag, or a connection id above 0xffffff; `EEXIST`: the connection
    *   id already has an eventfd; `ENOENT`: it has no eventfd to remove; `EBADF`: the descriptor is not an eventfd.
@@ -321,7 +322,8 @@ export class Vm extends VmIoctls {
   }
 
   /**
-   * Reads an attribute of the VM's Xen emulation: a `KVM_XEN_ATTR_TYPE_*`. An address in this process reads as 0.
+   * Reads an attribute of the VM's Xen emulation: a `KVM_XEN_ATTR_TYPE_*`. If the attribute is an address in this
+   * process, the result is 0.
    *
    * @ioctl KVM_XEN_HVM_GET_ATTR (api.rst 4.127; vm; KVM_CAP_XEN_HVM)
    * @throws {@link KvmError} `ENOENT`: the attribute does not exist.
@@ -333,7 +335,7 @@ export class Vm extends VmIoctls {
   /**
    * Writes an attribute of the VM's Xen emulation: a `KVM_XEN_ATTR_TYPE_*`.
    *
-   * @param files - `sharedInfo` for `_SHARED_INFO_HVA`, `eventfd` for an `_EVTCHN` that uses one.
+   * @param files - `sharedInfo` for the type `_SHARED_INFO_HVA`; `eventfd` for an `_EVTCHN` with an eventfd.
    * @ioctl KVM_XEN_HVM_SET_ATTR (api.rst 4.126; vm; KVM_CAP_XEN_HVM)
    * @throws {@link KvmError} `ENOENT`: the attribute does not exist; `EINVAL`: an invalid value; `EBADF`: the
    *   descriptor is not an eventfd; `EEXIST`: the port is already assigned.
@@ -376,7 +378,8 @@ export class Vm extends VmIoctls {
   }
 
   /**
-   * Sets the MSRs that a guest may access. Other accesses raise #GP, or exit with KVM_CAP_X86_USER_SPACE_MSR.
+   * Sets the MSRs that a guest may access. Accesses to other MSRs raise #GP, or cause an exit if
+   * KVM_CAP_X86_USER_SPACE_MSR is enabled.
    *
    * @ioctl KVM_X86_SET_MSR_FILTER (api.rst 4.97; vm; KVM_CAP_X86_MSR_FILTER)
    * @throws {@link KvmError} `EINVAL`: an undefined flag, too many MSRs in a range, or DEFAULT_DENY without ranges;
@@ -411,10 +414,10 @@ export class Vm extends VmIoctls {
 
   /**
    * Writes a saved state to this VM and its vCPUs, which then continue where the saved VM and vCPUs stopped. The VM
-   * must have been created like the saved one: memory slots with their content, interrupt controllers, timer,
-   * capabilities, vCPUs with the same ids. The vCPUs may be new, or may have run with the same CPUID tables.
+   * must have the same memory slots with their content, the same interrupt controllers, timer and capabilities, and
+   * vCPUs with the same ids as the saved VM. The vCPUs may be new, or may have run with the same CPUID tables.
    *
-   * Guest time continues from the saved value: kvmclock and the TSC.
+   * The guest's clocks, kvmclock and the TSC, continue from the saved values.
    *
    * The method first runs {@link checkState}; if a finding prevents restoring, nothing is written. At the end every
    * part is read back, because KVM accepts some values without storing them. Counters and derived values may differ
@@ -432,10 +435,12 @@ export class Vm extends VmIoctls {
 
   /**
    * Finds all incompatibilities between a saved state and this VM with its vCPUs, without writing anything: ids, CPUID
-   * features, MSRs, XSAVE components, the TSC's frequency, nested state, devices, capabilities. Incompatibilities that
-   * only show after the guest's CPUID table was set are not found; {@link restoreState} reports them.
+   * features, MSRs, XSAVE components, the TSC's frequency, nested state, devices, capabilities. The method does not
+   * find incompatibilities that KVM reports only after the guest's CPUID table was set; {@link restoreState} reports
+   * them.
    *
-   * @returns the findings, each with whether it prevents restoring; empty if there are none.
+   * @returns the findings, each of which states whether it prevents restoring; an empty list if no incompatibility was
+   *   found.
    * @throws TypeError if a vCPU belongs to another VM, or is listed twice.
    */
   checkState(state: VmState, vcpus: Iterable<Vcpu>): readonly StateFinding[] {
@@ -444,7 +449,7 @@ export class Vm extends VmIoctls {
 
   /**
    * Interrupts the {@link Vcpu.run} of each of this VM's vCPUs, which return `{ kind: "intr" }`, and closes the
-   * descriptor. The method kicks all vCPUs before it waits for any, so closing the VM before its vCPUs is faster if
+   * descriptor. The method kicks all vCPUs before it waits for a vCPU, so closing the VM before its vCPUs is faster if
    * many guests run. The vCPUs stay open, and the kernel keeps the VM with its memory while one of them is open:
    * {@link Vcpu.runSync} still works. Close the vCPUs to free the VM.
    */

@@ -1,4 +1,4 @@
-/** Batches of MSRs: KVM accepts fewer than MAX_IO_MSRS in one call. */
+/** Reads and writes MSRs in batches, because KVM accepts fewer than MAX_IO_MSRS in one call. */
 
 import { type MsrEntry, Msrs } from "../../abi/generated/structs.ts";
 import type { Ioctl } from "../../abi/ioctl.ts";
@@ -38,7 +38,8 @@ export function setMsrs(
   }
   let taken = 0;
   for (const batch of batches(all)) {
-    // Only index and data are passed, because entries that were read may have a value in `reserved`.
+    // Only `index` and `data` are passed to KVM, because entries that were read may have a value other than 0 in
+    // `reserved`.
     const sent = batch.map(({ index, data }) => ({ index, data }));
     const bytes = encode(Msrs, { entries: sent }, "setMsrs()");
     const count = handle.ioctl(ioctl, bytes, { args: { entries: batch } });

@@ -1,6 +1,6 @@
 /**
- * The pages that a guest has written: from KVM_GET_DIRTY_LOG's bitmap, or from a vCPU's dirty ring. dirty-log.ts and
- * vm.ts have the ioctls for these pages.
+ * Iterates over the pages that a guest has written, from a bitmap of KVM_GET_DIRTY_LOG or from the dirty ring of a
+ * vCPU. dirty-log.ts and vm.ts have the ioctls.
  */
 import { types } from "node:util";
 import { KVM_DIRTY_GFN_F_DIRTY, KVM_DIRTY_GFN_F_RESET } from "../../abi/generated/constants.ts";
@@ -41,7 +41,7 @@ function* addressesOf(pages: Iterable<number>, start: bigint): Generator<bigint,
 }
 
 function* bitsOf(words: Uint32Array): Generator<number, void> {
-  // This is an index loop, because most words are 0 and entries() allocates an array for each.
+  // This loop uses an index, because most words are 0, and entries() would allocate an array for each word.
   for (let at = 0; at < words.length; at += 1) {
     for (let rest = words[at] ?? 0; rest !== 0; rest &= rest - 1) {
       yield at * 32 + (31 - Math.clz32(rest & -rest));
@@ -64,17 +64,17 @@ const OFFSET = offsetOf(Entry, "offset") / 4;
 
 /**
  * Reads the dirty ring of a vCPU (KVM_CAP_DIRTY_LOG_RING). KVM adds an entry for each page that the vCPU writes, and
- * {@link harvest} removes it.
+ * {@link harvest} reads the entries.
  *
  * When the ring is full, KVM_RUN returns the exit `dirty_ring_full`. Harvested entries occupy the ring until
- * KVM_RESET_DIRTY_RINGS, after which KVM also reports the next write to the same page.
+ * KVM_RESET_DIRTY_RINGS. After this call, KVM also reports the next write to the same page.
  */
 export class DirtyRing {
   readonly #words: Uint32Array;
   #next = 0;
 
   /**
-   * Wraps a ring from which no entry was harvested yet.
+   * Wraps a ring from which no entry has been harvested.
    *
    * @throws RangeError if the buffer's size is not a multiple of 16 bytes, the size of an entry.
    */
@@ -90,7 +90,7 @@ export class DirtyRing {
     this.#words = new Uint32Array(buffer);
   }
 
-  /** The number of entries that the ring can have. */
+  /** The maximum number of entries in the ring. */
   get size(): number {
     return this.#words.length / WORDS;
   }

@@ -6,7 +6,7 @@ import type { NativeHostFile } from "../../native.ts";
 import { refused } from "../refused.ts";
 import { Abortable, type AbortOptions } from "./abortable.ts";
 
-/** The promises of an eventfd's signals. While there is a waiter, the event loop watches the eventfd. */
+/** The promises that wait for an eventfd's signals. The event loop watches the eventfd while the queue has a waiter. */
 export class WaitQueue {
   readonly #label: string;
   readonly #take: () => bigint;
