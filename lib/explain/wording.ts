@@ -1,4 +1,4 @@
-/** Writes the numbers, bits and ranges in reasons. The other files of this folder have the reasons, by subject. */
+/** Writes the numbers, bits and ranges in reasons. The other files of this folder find the reasons, by subject. */
 import { type BitNames, bitsOf } from "../oracle/bits.ts";
 
 /** Writes a number in hexadecimal: `0x1000`. */
@@ -13,7 +13,7 @@ export function writeBits(bits: readonly number[], names: BitNames = {}): string
   return `${bits.length === 1 ? "bit" : "bits"} ${bits.map(one).join(", ")}`;
 }
 
-/** Writes the range that begins at an address, its last byte included: `0x1000-0x1fff`. */
+/** Writes a range of addresses as its first and last byte: `0x1000-0x1fff`. */
 export function range(start: bigint, size: bigint): string {
   return `${hex(start)}-${hex(start + size - 1n)}`;
 }
@@ -21,8 +21,8 @@ export function range(start: bigint, size: bigint): string {
 /**
  * Writes the bits that may not be set: `flags 0x80: bit 7 may not be set; Linux 7.2 has 0x3`.
  *
- * @param value - the argument and its value, if the sentence does not already follow them.
- * @param allowed - the allowed bits, preceded by the reason why they are allowed.
+ * @param value - the name and the value of the argument; omit it if the text before the sentence already names them.
+ * @param allowed - the end of the sentence, which names the allowed bits and the reason why they are allowed.
  */
 export function writeForbidden(
   value: string | undefined,
@@ -53,7 +53,7 @@ export function unknownBits(
   return writeForbidden(`${name} ${hex(value)}`, extra, `${allowedBy} ${hex(allowed)}`, names);
 }
 
-/** Returns the first reason that is found; later ones are not computed. */
+/** Returns the first reason that is found; later reasons are not computed. */
 export function firstOf(...reasons: readonly (() => string | undefined)[]): string | undefined {
   for (const reason of reasons) {
     const text = reason();

@@ -56,7 +56,7 @@ const [FIRST, LAST, VALUE, SPACE, WRITE, ANSWERS, SIZE] = [0, 8, 16, 24, 28, 32,
 const [PIO, MMIO, MSR] = [0, 1, 2];
 const WRITES = { exit: 0, ignore: 1, collect: 2 } as const;
 
-/** The size in bytes of the ring for collected writes, which is struct WriteRing in native/exit_filter.h. */
+/** The size in bytes of the ring for collected writes: the class WriteRing in native/exit_filter.h. */
 export const FILTER_RING_BYTES = 65_536;
 
 interface Plain {
