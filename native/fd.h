@@ -1,5 +1,5 @@
 // The JavaScript object of one KVM file descriptor: ioctls, memory slots, kvm_run, closing. The
-// kernel decides which ioctls a descriptor accepts (ENOTTY).
+// kernel rejects ioctls that a descriptor does not have (ENOTTY).
 #pragma once
 
 #include <napi.h>
@@ -18,11 +18,12 @@ namespace node_kvm {
 class Fd : public Wrapped<Fd, std::shared_ptr<Descriptor>> {
  public:
   static Napi::Function Define(Napi::Env env);
-  // open(path): Fd, or -errno. A file that is not /dev/kvm is ENOTTY.
+  // open(path): Fd, or -errno. If the file is not /dev/kvm, the result is -ENOTTY.
   static Napi::Value Open(const Napi::CallbackInfo& info);
 
-  // reqXcompGuestPerm(component): arch_prctl(ARCH_REQ_XCOMP_GUEST_PERM), 0 or -errno. This function
-  // is here because the permission is for KVM's guests, although it applies to the process.
+  // reqXcompGuestPerm(component): arch_prctl(ARCH_REQ_XCOMP_GUEST_PERM), 0 or -errno. The function
+  // is part of this file because the permission is for KVM's guests, although it applies to the
+  // process.
   static Napi::Value ReqXcompGuestPerm(const Napi::CallbackInfo& info);
 
   explicit Fd(const Napi::CallbackInfo& info) : Wrapped(info) {}
@@ -53,8 +54,8 @@ class Fd : public Wrapped<Fd, std::shared_ptr<Descriptor>> {
   Napi::Value CallWithStruct(const Napi::CallbackInfo& info, const IoctlShape& shape);
   Napi::Value Answer(Napi::Env env, uint32_t request, bool returns_fd, int64_t result);
   void RememberCap(std::span<const uint8_t> argument);
-  // Takes a descriptor that an ioctl has created. Every descriptor of an ioctl passes through this
-  // function.
+  // Adopts a descriptor that an ioctl has created. This function is called for every descriptor
+  // that an ioctl creates.
   Napi::Value Adopt(Napi::Env env, uint32_t request, int fd);
   static Napi::Value CreateOf(Napi::Env env, Descriptor descriptor);
 

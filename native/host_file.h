@@ -39,13 +39,14 @@ class HostFile : public Wrapped<HostFile, OpenHostFile> {
   Napi::Value ReadCounter(const Napi::CallbackInfo& info);
   // writeCounter(bigint): 0 or -errno.
   Napi::Value WriteCounter(const Napi::CallbackInfo& info);
-  // watch(readable): 0 or -errno (EINVAL: no eventfd; EBUSY: watched already). Until unwatch or
-  // close, the environment's loop calls readable() while the counter is above zero.
+  // watch(readable): 0 or -errno (EINVAL: the file is not an eventfd; EBUSY: the file is already
+  // watched). Until unwatch or close, the environment's loop calls readable() while the counter is
+  // above zero.
   Napi::Value StartWatch(const Napi::CallbackInfo& info);
   Napi::Value StopWatch(const Napi::CallbackInfo& info);
   Napi::Value Close(const Napi::CallbackInfo& info);
 
-  Watch watch_;  // declared after state_, and so destroyed before state_ closes the descriptor
+  Watch watch_;  // declared after state_, because it must be destroyed before state_
 };
 
 }  // namespace node_kvm

@@ -1,5 +1,5 @@
-// The JavaScript object of guest memory: JavaScript gets a length and windows, but no address. The
-// kind of memory behind the object is fixed when the object is created.
+// The JavaScript object of guest memory. JavaScript gets the length and windows of the memory, but
+// no address. The function that creates the object determines the kind of memory.
 #pragma once
 
 #include <napi.h>
@@ -23,12 +23,12 @@ class Mapping : public Wrapped<Mapping, std::shared_ptr<Region>> {
   // keepBusHandler(): installs the SIGBUS handler if another handler has replaced it: 0, or
   // sigaction's -errno.
   static Napi::Value KeepHandler(const Napi::CallbackInfo& info);
-  // Installs the SIGBUS handler before memory is mapped that may lose pages. Returns false, with a
-  // JavaScript error pending, on failure.
+  // Installs the SIGBUS handler. Call this function before mapping memory whose pages may become
+  // unavailable. Returns false, with a JavaScript error pending, on failure.
   static bool TakeBusErrors(Napi::Env env);
 
-  // Creates a Mapping of the region, and reports its size to V8's garbage collector. `has_pages`:
-  // all pages are allocated from the start.
+  // Creates a Mapping of the region, and reports its size to V8's garbage collector. `has_pages`
+  // means that all pages are already allocated.
   static Napi::Value CreateOf(Napi::Env env, std::shared_ptr<Region> region,
                               bool has_pages = false);
 

@@ -1,4 +1,4 @@
-// A vCPU's kvm_run and its runs in JavaScript: functions that are bound to their vCPU.
+// The JavaScript object for a vCPU's kvm_run and runs; its functions are bound to the vCPU.
 #pragma once
 
 #include <napi.h>

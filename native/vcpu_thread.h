@@ -1,5 +1,5 @@
-// Runs a vCPU for JavaScript, on the calling thread or on the vCPU's own thread. vcpu_run.h has a
-// single run; delivery.h delivers its end to the event loop.
+// Runs a vCPU for JavaScript, on the calling thread or on the vCPU's own thread. vcpu_run.h
+// implements a single run; delivery.h delivers the end of a run to the event loop.
 #pragma once
 
 #include <napi.h>
@@ -28,8 +28,8 @@ class VcpuThread {
   VcpuThread& operator=(const VcpuThread&) = delete;
   ~VcpuThread();
 
-  // This function is called with the result of each started run. The reference to the function is
-  // weak while no run is active; JavaScript keeps the function.
+  // `done` is called with the result of each started run. While no run is active, this class has
+  // only a weak reference to the function, so JavaScript must keep it.
   void SetDone(const Napi::Function& done) { done_ = Napi::Weak(done); }
 
   // Calls KVM_RUN on the calling thread: returns its result, or -EBUSY while the vCPU runs on its
@@ -48,8 +48,8 @@ class VcpuThread {
   // delivered, with the result EINTR if it was interrupted.
   void Close();
 
-  void Abandon();  // for Delivery, which is shutting down: no run is delivered after this call
-  void Deliver();  // for Delivery: calls `done`
+  void Abandon();  // for Delivery's shutdown: no run is delivered after this call
+  void Deliver();  // calls `done`; only Delivery calls this function
 
  private:
   static void* Main(void* self);
