@@ -21,7 +21,7 @@ class BusWatch {
   BusWatch& operator=(const BusWatch&) = delete;
   ~BusWatch();
 
-  // Whether the handler has replaced a page by zeros.
+  // Returns whether the handler has replaced a page by zeros.
   bool HasLostPages() const;
 
  private:

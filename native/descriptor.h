@@ -37,7 +37,7 @@ struct Descriptor {
   std::shared_ptr<UniqueFd> file = nullptr;  // null after the descriptor was closed
   std::shared_ptr<VmState> vm = nullptr;     // null for /dev/kvm itself
   bool is_vcpu = false;
-  // NOLINTNEXTLINE(readability-redundant-member-init): else designated initialisers must name it
+  // NOLINTNEXTLINE(readability-redundant-member-init): designated initialisers need it
   Reported reported = {};
 
   // -1 once closed.

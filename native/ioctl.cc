@@ -57,8 +57,8 @@ std::string CheckArgument(const IoctlShape& shape, std::span<const uint8_t> argu
 [[gnu::hot]] int64_t CallWithInteger(int fd, uint32_t request, uint64_t argument) {
   const int64_t answer = Call(fd, request, argument);
   if (answer != -EINTR || !MeansSignal(request)) return answer;
-  // If many signals arrive, a retry could also be interrupted. The signals are blocked during this
-  // call, so it cannot be interrupted.
+  // The signals are blocked during this call, because signals that arrive often could also
+  // interrupt a retry.
   const BlockedSignals blocked;
   return Call(fd, request, argument);
 }

@@ -98,8 +98,8 @@ class Watcher {
       const int ready = poll(&loop, 1, 0);
       if (ready == 0) continue;
       is_any = true;
-      // If poll() has failed because of missing memory, the loop may have been woken, so a worker
-      // in KVM_RUN checks its environment itself.
+      // If poll() fails because no memory is available, the loop may have been woken. The worker is
+      // therefore interrupted, and determines whether its environment is shutting down.
       watched->wake.woken = true;
       // If the kick signal could not be sent, it is sent again at the next check.
       if (watched->wake.is_inside) static_cast<void>(SignalThread(watched->wake.tid));

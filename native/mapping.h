@@ -14,14 +14,14 @@ namespace node_kvm {
 class Mapping : public Wrapped<Mapping, std::shared_ptr<Region>> {
  public:
   static Napi::Function Define(Napi::Env env);
-  // mapAnonymous(length, pageShift?, reserve?): Mapping, or mmap's -errno.
+  // mapAnonymous(length, pageShift?, reserve?) returns a Mapping, or mmap's -errno.
   static Napi::Value MapAnonymous(const Napi::CallbackInfo& info);
-  // mapMemfd(length, pageShift?, reserve?): Mapping, or { call, errno }.
+  // mapMemfd(length, pageShift?, reserve?) returns a Mapping, or { call, errno }.
   static Napi::Value MapMemfd(const Napi::CallbackInfo& info);
-  // mapFile(path, offset, length?): Mapping, or { call, errno }.
+  // mapFile(path, offset, length?) returns a Mapping, or { call, errno }.
   static Napi::Value MapFile(const Napi::CallbackInfo& info);
-  // keepBusHandler(): installs the SIGBUS handler if another handler has replaced it: 0, or
-  // sigaction's -errno.
+  // keepBusHandler() installs the SIGBUS handler if another handler has replaced it, and returns 0,
+  // or sigaction's -errno.
   static Napi::Value KeepHandler(const Napi::CallbackInfo& info);
   // Installs the SIGBUS handler. Call this function before mapping memory whose pages may become
   // unavailable. Returns false, with a JavaScript error pending, on failure.
@@ -38,11 +38,11 @@ class Mapping : public Wrapped<Mapping, std::shared_ptr<Region>> {
   const std::shared_ptr<Region>& region() const { return state_; }
 
  private:
-  // byteLength(): the size of the mapping.
+  // byteLength() returns the size of the mapping.
   Napi::Value ByteLength(const Napi::CallbackInfo& info);
-  // advise(advice): 0, or -errno.
+  // advise(advice) returns 0 or -errno.
   Napi::Value Advise(const Napi::CallbackInfo& info);
-  // hasLostPages(): whether the SIGBUS handler has replaced a page by zeros.
+  // hasLostPages() returns whether the SIGBUS handler has replaced a page by zeros.
   Napi::Value HasLostPages(const Napi::CallbackInfo& info);
   Napi::Value Window(const Napi::CallbackInfo& info);
   Napi::Value Close(const Napi::CallbackInfo& info);

@@ -22,7 +22,7 @@ constexpr uintptr_t RoundUp(uintptr_t value, size_t multiple) {
 void UnmapOrEmpty(std::span<uint8_t> pages) {
   const int saved = errno;
   if (munmap(pages.data(), pages.size()) != 0) {
-    // If this call fails too, there is no other way to free the memory.
+    // If this call also fails, the memory cannot be freed.
     static_cast<void>(madvise(pages.data(), pages.size(), MADV_DONTNEED));
   }
   errno = saved;

@@ -39,7 +39,7 @@ struct Backing {
 // An inaccessible page follows the range, so that the kernel cannot access memory behind it.
 class Range {
  public:
-  // Returns null with errno set if the kernel fails, and with ENOMEM if too many ranges exist.
+  // Returns null with errno set if a system call fails; errno is ENOMEM if too many ranges exist.
   static std::shared_ptr<Range> Map(size_t length, const Backing& backing);
 
   // `mapped` is `length` rounded up to whole pages; `reserved` includes the inaccessible page.

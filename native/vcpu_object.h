@@ -15,7 +15,7 @@ namespace node_kvm {
 Napi::Value MakeVcpuObject(Napi::Env env, const std::shared_ptr<VcpuThread>& thread,
                            const Napi::Value& bytes);
 
-// kickVcpu(token): boolean, or { call, errno } if the signal could not be sent.
+// kickVcpu(token) returns a boolean, or { call, errno } if the signal could not be sent.
 Napi::Value KickVcpu(const Napi::CallbackInfo& info);
 
 }  // namespace node_kvm

@@ -13,7 +13,7 @@
 namespace node_kvm {
 
 // Additional results of a run; the kernel has no errnos with these numbers.
-inline constexpr int kPaused = -512;  // a pause was requested, and no other reason to end exists
+inline constexpr int kPaused = -512;  // a pause was requested, and no other kick
 inline constexpr int kWoken = -513;   // another thread has woken the worker's event loop
 
 enum class Caller : uint8_t {

@@ -25,8 +25,8 @@ class Watch {
   struct Poll;
   int Open(Napi::Env env, int fd);
 
-  // The handle is in the loop from the first Start to Close. After Close, the handle owns itself
-  // until the loop has closed it.
+  // The handle is in the loop from the first Start to Close. After Close, the handle deletes itself
+  // when the loop has closed it.
   Poll* poll_ = nullptr;
   Napi::FunctionReference readable_;
 };

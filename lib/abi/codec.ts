@@ -313,8 +313,7 @@ function struct(layout: Layout): Codec {
 
   const writeTail = (view: DataView, at: number, value: Members, elements: unknown): void => {
     const length = tail?.write(view, at, elements) ?? 0;
-    // If the value contains the count, this count is written unchanged, because tests must be able to pass a wrong
-    // count to the kernel.
+    // A count in the value is written unchanged, because tests must be able to pass a wrong count to the kernel.
     if (!counter || value[counter.name] !== undefined) return;
     counter.write(view, at + counter.offset, count?.type === "u64" ? BigInt(length) : length);
   };
@@ -323,8 +322,7 @@ function struct(layout: Layout): Codec {
 
   const writeOther: Write = (view, at, given) => {
     const value = membersOf(given);
-    // Most values have their members in the layout's order, so the name of the next member is compared before a lookup
-    // by name.
+    // Most values have their members in the layout's order, so the next member is tried before a lookup by name.
     let next = 0;
     let current = "";
     try {

@@ -69,8 +69,7 @@ const LAST_U64 = 0xffff_ffff_ffff_ffffn;
 
 /** Writes a u64, if it is a bigint. */
 export function u64(view: DataView, at: number, x: unknown): boolean {
-  // A range check is used instead of BigInt.asUintN, whose result would have to be converted to a bigint for the
-  // comparison.
+  // BigInt.asUintN is not used, because the comparison would need another conversion to a bigint.
   if (typeof x !== "bigint" || x < 0n || x > LAST_U64) return false;
   view.setBigUint64(at, x, true);
   return true;

@@ -26,7 +26,7 @@ export interface Field {
   readonly offset: number;
   readonly type: FieldType;
   /**
-   * For a bit field: the number of its lowest bit, counted from bit 0 of the byte at `offset`, and its width in bits.
+   * The number of a bit field's lowest bit, counted from bit 0 of the byte at `offset`, and the field's width in bits.
    */
   readonly bits?: readonly [shift: number, width: number];
 }
@@ -149,7 +149,7 @@ export function sizeOf(layout: Layout, tailLength = 0): number {
 
 /**
  * Returns the offset of a field in bytes, like C's `offsetof`: `"cs.base"`, `"entries[2].eax"`. For a bit field, the
- * result is its `offset` in the layout.
+ * result is the field's `offset` in the layout.
  *
  * @throws TypeError if the struct has no field with this path
  */

@@ -216,7 +216,7 @@ export const ENABLE_CAP: Reasons = {
     "boot vCPU left out": of(["KVM_CAP_MAX_VCPU_ID"], ({ first }) =>
       open(`args[0] ${first}: KVM_SET_BOOT_CPU_ID has selected a vCPU with a higher id`),
     ),
-    // virt/kvm/dirty_ring.c:kvm_dirty_ring_get_rsvd_entries: 64, and 512 more on a CPU that logs pages itself
+    // virt/kvm/dirty_ring.c:kvm_dirty_ring_get_rsvd_entries returns 64, or 576 on a CPU with page-modification logging
     "entries that KVM keeps": of(RINGS, ({ first }) =>
       open(
         (first & 0xffff_ffffn) < RESERVED_RING_BYTES

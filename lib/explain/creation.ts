@@ -126,7 +126,7 @@ function explainVcpuCount({ evidence }: Refusal): string | undefined {
   return `the VM has ${made} vCPUs, and this KVM supports at most ${most} (KVM_CAP_MAX_VCPUS)`;
 }
 
-/** Writes the fault that a call was made after the creation of the first vCPU; undefined if the VM has no vCPU. */
+/** Returns the sentence that a call was made after the creation of the first vCPU; undefined if the VM has no vCPU. */
 export function afterVcpu(evidence: Evidence): string | undefined {
   const ids = known(evidence.vm?.vcpuIds);
   if (ids === undefined || ids.length === 0) return undefined;
@@ -153,7 +153,8 @@ export const SET_TSS_ADDR: Reasons = {
       );
     },
   },
-  // On Intel, the three pages are an internal slot of KVM, which is created only once (__x86_set_memory_region).
+  // On Intel, the three pages are an internal slot of KVM, and KVM creates this slot only once
+  // (__x86_set_memory_region).
   EEXIST: {
     "set before": ({ evidence: { vm } }) => {
       const before = known(vm?.tssAddr);

@@ -13,7 +13,7 @@ export interface EntryState {
 interface Check {
   /** The CPU vendors whose hardware makes the check, each with the section of its manual. */
   readonly source: Partial<Readonly<Record<Vendor, string>>>;
-  /** Writes the fault of a state; undefined if the state passes. */
+  /** Describes the fault of a state; undefined if the state passes. */
   readonly fault: (state: EntryState) => string | undefined;
 }
 
@@ -27,8 +27,8 @@ const when = (isWrong: boolean, text: string): string | undefined => (isWrong ? 
 const SEGMENTS = ["cs", "ss", "ds", "es", "fs", "gs"] as const;
 
 /**
- * Writes the fault of each usable segment register that has it. In virtual-8086 mode, which has other rules, the list
- * is empty.
+ * Describes the fault of each usable segment register that has the fault. In virtual-8086 mode, which has other rules,
+ * the list is empty.
  */
 function ofSegments(
   { sregs, rflags }: EntryState,

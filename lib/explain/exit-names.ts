@@ -5,7 +5,7 @@
 import { KVM_INTERNAL_ERRORS } from "../abi/generated/constants.ts";
 import { hex } from "./wording.ts";
 
-/** The CPU vendor that defines the numbers, which is that of the vendor module of /dev/kvm. */
+/** The vendor module of /dev/kvm, which determines the CPU vendor that defines the numbers. */
 export type Vendor = "kvm_intel" | "kvm_amd" | "kvm_pvm";
 
 /**
@@ -149,7 +149,7 @@ const EXCEPTIONS: Readonly<Record<number, string>> = {
   21: "#CP",
 };
 
-/** Writes an exception as its vector and mnemonic: `14 #PF`. */
+/** Formats an exception as its vector and mnemonic: `14 #PF`. */
 export function exceptionName(vector: number): string {
   const name = EXCEPTIONS[vector];
   return name === undefined ? `${vector}` : `${vector} ${name}`;
@@ -163,7 +163,7 @@ export function suberrorName(suberror: number): string {
 
 const FAILED_ENTRY = 0x8000_0000n;
 
-/** Writes an exit code of the hardware, with its name if the vendor is known: `0x400 NPF (nested page fault)`. */
+/** Formats an exit code of the hardware, with its name if the vendor is known: `0x400 NPF (nested page fault)`. */
 export function exitCodeName(code: bigint, vendor: Vendor | undefined): string {
   if (vendor === "kvm_amd") return named(code, svmName(code));
   if (vendor === "kvm_intel") return named(code, VMX[Number(code & 0xffffn)]);
@@ -179,7 +179,7 @@ function svmName(code: bigint): string | undefined {
   return SVM[number];
 }
 
-/** AMD's exit code -1. Some kernels write the code with 32 bits, and others with 64 bits. */
+/** AMD's exit code -1. Some kernels write the code with 32 bits, and other kernels with 64 bits. */
 function isInvalid(code: bigint): boolean {
   return code === 0xffff_ffffn || code === 0xffff_ffff_ffff_ffffn;
 }

@@ -148,7 +148,7 @@ function explainInternalError(exit: InternalError, evidence: ExitEvidence): stri
 }
 
 /**
- * Writes the vector and the type of the event in IDT-vectoring information or EXITINTINFO, which have the same format.
+ * Formats the vector and the type of the event in IDT-vectoring information or EXITINTINFO, which have the same format.
  */
 function event(info: bigint | undefined): string {
   if (info === undefined) return "an event";

@@ -1,5 +1,5 @@
 /**
- * Writes the oracle's findings as sentences without a full stop, one sentence for each kind of finding. lib/oracle has
+ * Formats the oracle's findings as sentences without a full stop, one sentence for each kind of finding. lib/oracle has
  * the rules.
  */
 import { type CpuidChange, formatChange } from "../cpuid/diff.ts";
@@ -17,7 +17,7 @@ import {
 import { type Causes, fault, only, open, type Verdict } from "./verdict.ts";
 import { hex, writeBits, writeForbidden } from "./wording.ts";
 
-/** Writes the places of features in CPUID: `0x7.0:ecx[7] cet_ss, 0x7.0:edx[20] ibt`. */
+/** Formats the places of features in CPUID: `0x7.0:ecx[7] cet_ss, 0x7.0:edx[20] ibt`. */
 export function placesOf(names: readonly CpuidFieldName[]): string {
   return names
     .map((name) => {
@@ -28,7 +28,7 @@ export function placesOf(names: readonly CpuidFieldName[]): string {
     .join(", ");
 }
 
-/** Writes a bit of a register that a vCPU may not set: `CR4 bit 12 LA57: not in this vCPU's CPUID (...)`. */
+/** Formats a bit of a register that a vCPU may not set: `CR4 bit 12 LA57: not in this vCPU's CPUID (...)`. */
 function bit(register: string, { bit, name, cause, features }: BitFinding): string {
   const place = `${register} ${writeBits([bit], { [bit]: name })}`;
   switch (cause) {
@@ -63,7 +63,7 @@ const ALLOWED_BY: Readonly<Record<ForbiddenBits["allowedBy"], string>> = {
 
 const MOST_BITS = 8;
 
-/** Writes reserved bits; a long sequence of adjacent bits is written as its first and last bit. */
+/** Formats reserved bits; a long sequence of adjacent bits is written as its first and last bit. */
 function reserved(bits: readonly number[]): string {
   const isLong = bits.length > MOST_BITS;
   const written = isLong ? `bits ${bits[0]} to ${bits.at(-1)}` : writeBits(bits);
@@ -197,7 +197,7 @@ const WORDS: {
     `this vCPU's CPUID lacks ${placesOf(features)}, and KVM_CAP_ENFORCE_PV_FEATURE_CPUID is enabled`,
 };
 
-/** Writes a finding as a sentence without a full stop. */
+/** Formats a finding as a sentence without a full stop. */
 export function word(finding: Finding): string {
   const words = WORDS[finding.kind] as (finding: Finding) => string;
   return words(finding);

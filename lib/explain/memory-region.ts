@@ -150,7 +150,7 @@ function integer(value: unknown): bigint {
   return typeof value === "number" || typeof value === "bigint" ? BigInt(value) : 0n;
 }
 
-/** Writes the number of a slot and, if it is not 0, the slot's address space. */
+/** Formats the number of a slot and, if it is not 0, the slot's address space. */
 function nameOf(slot: number): string {
   const space = slot >>> 16;
   return space === 0 ? `slot ${slot}` : `slot ${slot & 0xffff} of address space ${space}`;

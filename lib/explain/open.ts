@@ -32,7 +32,7 @@ function isPermitted(refusal: Refusal): boolean | undefined {
 }
 
 /**
- * Writes the command that gives the user permission to open the file. The command never adds the user to root's group.
+ * Formats the command that gives the user permission to open the file. The command never adds the user to root's group.
  */
 function permit(refusal: Refusal): string {
   const { mode = 0o660, gid = -1 } = known(() => statSync(path(refusal))) ?? {};

@@ -53,7 +53,7 @@ export type IrqfdPlace = "here" | "elsewhere" | "nowhere";
 export interface VmEvidence {
   /** Whether another process created the VM. */
   readonly isForeign?: Ask<boolean>;
-  /** Whether even KVM_CHECK_EXTENSION fails with EIO. */
+  /** Whether the VM is dead, so that every ioctl fails with EIO, even KVM_CHECK_EXTENSION. */
   readonly isDead?: Ask<boolean>;
   /** The result of KVM_CHECK_EXTENSION on the VM. */
   readonly check?: AskCapability;
@@ -187,7 +187,7 @@ export function sentStruct<T>(refusal: Refusal, layout: Layout<T>): T | undefine
   try {
     const { argument, sent } = refusal;
     if (isBytes(argument)) return read(layout, argument);
-    // If no field was named, the struct is unknown, which differs from a struct of zeros.
+    // If no field was named, the struct is unknown. An unknown struct is not the same as a struct of zeros.
     return Object.keys(sent).length === 0 ? undefined : read(layout, encodeNamed(layout, sent));
   } catch {
     return undefined;

@@ -48,8 +48,7 @@ export const RUN: Reasons = {
   EINVAL: {
     "valid registers": syncFields("kvmValidRegs"),
     "dirty registers": syncFields("kvmDirtyRegs"),
-    // KVM clears the dirty bits of registers that it accepts, and keeps the dirty bits of registers that it refuses
-    // (kvm_run_sync_regs_from_user).
+    // kvm_run_sync_regs_from_user clears the dirty bits of registers that KVM accepts, but not those that it refuses.
     "special registers": run(({ kvmDirtyRegs }) =>
       claim(
         (kvmDirtyRegs & BigInt(KVM_SYNC_X86_SREGS)) !== 0n,

@@ -63,7 +63,7 @@ export function decide<T>(causes: Causes<T>, asked: T): readonly Verdict[] {
   return open;
 }
 
-/** Writes a decision: a proven cause as a fact, open causes as "either … or …". */
+/** Formats a decision: a proven cause as a fact, open causes as "either … or …". */
 export function write(verdicts: readonly Verdict[]): string | undefined {
   const [first, ...rest] = verdicts;
   if (first === undefined) return undefined;

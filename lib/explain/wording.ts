@@ -1,25 +1,25 @@
-/** Writes the numbers, bits and ranges in reasons. The other files of this folder find the reasons, by subject. */
+/** Formats the numbers, bits and ranges in reasons. The other files of this folder find the reasons, by subject. */
 import { type BitNames, bitsOf } from "../oracle/bits.ts";
 
-/** Writes a number in hexadecimal: `0x1000`. */
+/** Formats a number in hexadecimal: `0x1000`. */
 export function hex(value: number | bigint): string {
   return `0x${value.toString(16)}`;
 }
 
-/** Writes bits with their names: `bit 12 LA57`, `bits 0, 40`. */
+/** Formats bits with their names: `bit 12 LA57`, `bits 0, 40`. */
 export function writeBits(bits: readonly number[], names: BitNames = {}): string {
   const one = (bit: number): string =>
     names[bit] === undefined ? `${bit}` : `${bit} ${names[bit]}`;
   return `${bits.length === 1 ? "bit" : "bits"} ${bits.map(one).join(", ")}`;
 }
 
-/** Writes a range of addresses as its first and last byte: `0x1000-0x1fff`. */
+/** Formats a range of addresses as its first and last byte: `0x1000-0x1fff`. */
 export function range(start: bigint, size: bigint): string {
   return `${hex(start)}-${hex(start + size - 1n)}`;
 }
 
 /**
- * Writes the bits that may not be set: `flags 0x80: bit 7 may not be set; Linux 7.2 has 0x3`.
+ * Formats the bits that may not be set: `flags 0x80: bit 7 may not be set; Linux 7.2 has 0x3`.
  *
  * @param value - the name and the value of the argument; omit it if the text before the sentence already names them.
  * @param allowed - the end of the sentence, which names the allowed bits and the reason why they are allowed.
@@ -35,7 +35,7 @@ export function writeForbidden(
 }
 
 /**
- * Writes the bits of an argument that may not be set; undefined if there are none.
+ * Formats the bits of an argument that may not be set; undefined if there are none.
  *
  * @param allowed - the bits that may be set.
  * @param allowedBy - the subject and the verb of the sentence that names the allowed bits.

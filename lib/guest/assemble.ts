@@ -19,7 +19,7 @@ export type Condition =
   | ("a" | "ae" | "b" | "be" | "e" | "g" | "ge" | "l")
   | ("le" | "ne" | "no" | "np" | "ns" | "o" | "p" | "s");
 
-// For each code width: the last letter of the form of a segment's PUSH, and the forms whose names contain the width.
+// For each code width, the forms whose names contain the width, and the last letter of the form for PUSH of a segment.
 const forms = {
   16: { suffix: "w", call: "Call_rel16", loop: "Loop_rel8_16_CX" },
   32: { suffix: "d", call: "Call_rel32_32", loop: "Loop_rel8_32_ECX" },
@@ -45,7 +45,7 @@ export class Assembler extends SystemBlock {
     return this.emit(`J${condition}_rel8_${this.bitness}`, at(label));
   }
 
-  /** Adds LOOP: decrements (R/E)CX and jumps to the label unless it is zero. */
+  /** Adds LOOP, which decrements (R/E)CX, and jumps to the label if (R/E)CX is not zero. */
   loop(label: string): this {
     return this.emit(forms[this.bitness].loop, at(label));
   }
@@ -55,7 +55,7 @@ export class Assembler extends SystemBlock {
     return this.emit(forms[this.bitness].call, at(label));
   }
 
-  /** Adds LEA of a label's address. Only 64-bit code has this instruction: the address is relative to RIP. */
+  /** Adds LEA of a label's address. The method works only in 64-bit code, because the address is relative to RIP. */
   lea(register: Register, label: string): this {
     return this.emit("Lea_r64_m", register, at(label));
   }
@@ -179,14 +179,14 @@ export class Assembler extends SystemBlock {
     return `${name}${forms[this.bitness].suffix}_${register.toUpperCase()}` as Code;
   }
 
-  /** Adds IN to AL, AX or EAX. The port is in DX, or a constant below 256. */
+  /** Adds IN, which reads a port into AL, AX or EAX. The port number is in DX, or is a constant below 256. */
   in(size: 8 | 16 | 32, port: "dx" | number): this {
     const accumulator = accumulators[size];
     const name = accumulator.toUpperCase();
     return this.emit(`In_${name}_${port === "dx" ? "DX" : "imm8"}` as Code, accumulator, port);
   }
 
-  /** Adds OUT from AL, AX or EAX. The port is in DX, or a constant below 256. */
+  /** Adds OUT, which writes AL, AX or EAX to a port. The port number is in DX, or is a constant below 256. */
   out(size: 8 | 16 | 32, port: "dx" | number): this {
     const accumulator = accumulators[size];
     const name = accumulator.toUpperCase();

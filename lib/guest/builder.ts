@@ -25,8 +25,7 @@ export class GuestBuilder extends Recorder {
       .mov("eax", leaf >>> 0)
       .mov("ecx", index >>> 0)
       .cpuid();
-    // In 64-bit code, CPUID clears the upper halves of the registers (Intel SDM Vol. 2A, CPUID), so one store per
-    // register is enough.
+    // In 64-bit code, one store per register is enough: CPUID clears the upper halves (Intel SDM Vol. 2A, CPUID).
     return this.a.bitness === 64
       ? this.record("rax", "rbx", "rcx", "rdx")
       : this.record("eax", "ebx", "ecx", "edx");
@@ -274,6 +273,6 @@ export class GuestBuilder extends Recorder {
   }
 }
 
-// For each code width: the registers with the addresses of reads and writes.
+// For each code width, the registers that contain the addresses of reads and writes.
 const pointers = { 16: ["si", "di"], 32: ["esi", "edi"], 64: ["rsi", "rdi"] } as const;
 const accumulators = { 8: "al", 16: "ax", 32: "eax", 64: "rax" } as const;

@@ -39,8 +39,8 @@ const [VECTOR, ERROR_CODE, RIP, CR2] = [0, 8, 16, 24].map((i) => FAULT_GPA + i) 
   number,
 ];
 
-// The entry of each vector calls the common code, and the return address of this call identifies the vector. A CALL has
-// 3 or 5 bytes, and NOPs extend each entry to 8 bytes.
+// The entry of each vector calls the common code, and the return address of this call identifies the vector.
+// A CALL has 3 or 5 bytes, and NOPs extend each entry to 8 bytes.
 function entries(a: Assembler): void {
   const filler = Array.from({ length: a.bitness === 16 ? 5 : 3 }, () => 0x90);
   for (let vector = 0; vector < VECTORS; vector += 1) a.call("common").db(...filler);
@@ -71,8 +71,7 @@ export function protectedHandlers(bits: 32 | 64, user?: UserSelectorsInput): Uin
   const stack = (words: number) => mem(bits, { base: sp, displacement: words * word });
 
   entries(a);
-  // The stack contains cx, ax, the return address in the entry, the error code (if the vector has one), rip, cs and the
-  // flags.
+  // The stack contains cx, ax, the return address in the entry, the error code (if any), rip, cs and the flags.
   a.push(ax).push(cx).mov(ax, stack(2)).sub("eax", HANDLERS_GPA).shr("eax", 3);
   a.mov(mem(bits, VECTOR), ax);
   a.mov("ecx", ERROR_CODES).emit("Bt_rm32_r32", "ecx", "eax").jcc("b", "coded");
@@ -101,8 +100,8 @@ export function realHandlers(): Uint8Array {
   const frame = (bytes: number) => mem(16, { base: "bp", displacement: bytes });
 
   entries(a);
-  // The stack contains ds, ecx, eax, bp, the return address in the entry, ip, cs and the flags; ecx and eax have 32
-  // bits, all others 16.
+  // The stack contains ds, ecx, eax, bp, the return address in the entry, ip, cs and the flags.
+  // On this stack, ecx and eax have 32 bits, and all other values have 16 bits.
   a.push("bp").push("eax").push("ecx").push("ds").mov("bp", "sp");
   a.xor("ax", "ax").mov("ds", "ax");
   a.emit("Movzx_r32_rm16", "eax", frame(12)).sub("ax", HANDLERS_GPA);
@@ -111,8 +110,8 @@ export function realHandlers(): Uint8Array {
   a.shl("ecx", 4).add("eax", "ecx").mov(mem(32, RIP), "eax").mov("eax", "cr2");
   a.mov(mem(32, CR2), "eax").mov("bp", mem(16, ATTEMPT_STACK_GPA)).test("bp", "bp");
   a.jcc("e", "report");
-  // The near return address on the attempt's stack becomes a far one: ip is stored one word lower, and the code's
-  // segment above ip.
+  // The near return address on the attempt's stack becomes a far return address.
+  // For a far return, ip is stored one word lower, and the code's segment is stored above ip.
   a.mov("ax", frame(0))
     .mov(frame(-2), "ax")
     .mov(frame(0), CODE_GPA >> 4);

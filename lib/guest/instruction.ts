@@ -44,8 +44,8 @@ export function createInstruction(
   const create = (x86.Instruction as unknown as Record<string, Create>)[method];
   if (create === undefined)
     throw new Error(`no form of the instruction has these operands (${method})`);
-  // Immediates are converted and registers are looked up before memory operands are created, because only memory
-  // operands must be freed if a conversion fails. iced-x86's create functions free the memory operands that they use.
+  // Immediates and registers are converted first, because memory operands must be freed if a conversion fails.
+  // iced-x86's create functions free the memory operands that they use.
   const plain = operands.map((operand) => {
     if (typeof operand === "string") return register(operand);
     return typeof operand === "object" ? operand : wide ? BigInt(operand) : Number(operand);

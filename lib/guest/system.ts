@@ -2,7 +2,7 @@
 import { Block } from "./block.ts";
 import type { Memory, Register } from "./operand.ts";
 
-// For each code width: the last letter of the forms of PUSHF, POPF and IRET, and the name of LGDT's operand.
+// For each code width, the last letter of the forms of PUSHF, POPF and IRET, and the name of LGDT's operand.
 const suffixes = { 16: "w", 32: "d", 64: "q" } as const;
 const tables = { 16: "m1632_16", 32: "m1632", 64: "m1664" } as const;
 

@@ -113,9 +113,9 @@ export class EventFd extends HostFile {
   }
 
   /**
-   * Waits for the next signal, sets the counter to 0, and returns its value; returns at once if the counter is above
-   * zero. If several waits are pending, the first call gets the whole counter, and later calls wait for the next
-   * signals.
+   * Waits for the next signal, sets the counter to 0, and returns the counter's previous value; returns immediately if
+   * the counter is greater than zero. If several waits are pending, the first call gets the whole counter, and later
+   * calls wait for the next signals.
    *
    * A wait prevents the process from exiting. A wait uses no thread, because the event loop watches the file. A signal
    * that arrives during {@link Vcpu.runSync} is therefore received after the call has returned.

@@ -122,7 +122,8 @@ export class Kvm extends KvmIoctls {
   }
 
   /**
-   * Returns the value of a capability: 0 if it is absent or unknown, else 1 or a capability-specific number.
+   * Returns the value of a capability: 0 if the capability is absent or unknown; otherwise 1 or a number that depends
+   * on the capability.
    *
    * @ioctl KVM_CHECK_EXTENSION (api.rst 4.4; /dev/kvm)
    */
@@ -133,8 +134,8 @@ export class Kvm extends KvmIoctls {
   /**
    * Lists the CPUID entries that this kernel supports for guests on this CPU.
    *
-   * Values that depend on the current CPU, such as the APIC id in leaf 1, are those of the CPU that made the call; see
-   * `fromSupported` in `node-kvm/cpuid`.
+   * Values that depend on the current CPU, such as the APIC id in leaf 1, are the values of the CPU that executed the
+   * call; see `fromSupported` in `node-kvm/cpuid`.
    *
    * @ioctl KVM_GET_SUPPORTED_CPUID (api.rst 4.46; /dev/kvm; KVM_CAP_EXT_CPUID)
    * @throws {@link KvmError} with any errno except `E2BIG`, after which the call is repeated with a larger buffer.

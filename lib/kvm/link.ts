@@ -90,8 +90,7 @@ function toTrace(field: string, value: LinkInput): TraceLink {
   return { field, fd: traced(fileOf(value), value.label) };
 }
 
-// A VM has a getter `memory` and a GuestMemory has a getter `bytes`, but an object with such a getter is not a link of
-// that form.
+// Only own properties are read, because the getter `memory` of a VM must not make the VM a memory link.
 const isMemory = (value: object): value is MemoryLinkInput => Object.hasOwn(value, "memory");
 const isCommand = (value: object): value is CommandLinkInput => Object.hasOwn(value, "bytes");
 

@@ -61,7 +61,7 @@ function reasonOf(refusal: RefusedCall): string | undefined {
   }
 }
 
-/** Gathers the evidence. If that fails, the original error is still reported. */
+/** Gathers the evidence. If gathering fails, the original error is still reported. */
 function gathered({ evidence }: RefusedCall): Evidence {
   try {
     return { ...evidence?.(), descriptors: descriptorCounts };

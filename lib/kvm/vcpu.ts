@@ -81,7 +81,7 @@ const FUNCTION: readonly string[] = ["function"];
 export interface SetCpuid2Options {
   /**
    * The count that is passed to the kernel instead of the number of entries. If the count exceeds the number of
-   * entries, the kernel reads up to an unmapped page, and can only return E2BIG or EFAULT.
+   * entries, the kernel returns E2BIG, or EFAULT because an unmapped page follows the entries.
    */
   readonly nent?: number;
   /** Whether an error gets a reason; the default is the value of {@link Handle.explain}. */
@@ -188,11 +188,11 @@ export class Vcpu extends VcpuIoctls {
    * The exit cannot be answered after this call; if it was not answered before, the guest gets the default of its
    * `reply`. If no exit is pending, the call is a no-op. {@link immediateExit} is unchanged.
    *
-   * One instruction may cause several exits: it reads and writes
-   * (`add` to an address without memory), crosses a page, moves more than 8 bytes, is a string instruction that reads addresses without memory (up to 1024 successive elements), or is single-stepped (an exit `debug`
-   * at its end). `answer` is called with each further exit of the instruction, and all exits are completed. `rep ins`
-   * and `rep outs` stop at the end of a chunk, where RIP still points to the instruction and RCX has the remaining
-   * count. The state at this point can be saved.
+   * One instruction may cause several exits: it reads and writes (`add` to an address without memory), crosses a page,
+   * moves more than 8 bytes, is a string instruction that reads addresses without memory (up to 1024 successive
+   * elements), or is single-stepped (an exit `debug` at its end). `answer` is called with each further exit of the
+   * instruction, and all exits are completed. `rep ins` and `rep outs` stop at the end of a chunk, where RIP still
+   * points to the instruction and RCX has the remaining count. The state at this point can be saved.
    *
    * @param answer - a function that handles a further exit and replies to it.
    * @ioctl KVM_RUN (api.rst 4.10 and 5, `immediate_exit`; vcpu; KVM_CAP_IMMEDIATE_EXIT)
@@ -205,7 +205,7 @@ export class Vcpu extends VcpuIoctls {
   }
 
   /**
-   * Whether the next KVM_RUN returns at once with `EINTR`, before the guest executes an instruction:
+   * Whether the next KVM_RUN returns immediately with `EINTR`, before the guest executes an instruction. This is
    * `kvm_run.immediate_exit` (KVM_CAP_IMMEDIATE_EXIT).
    */
   get immediateExit(): boolean {
@@ -222,8 +222,8 @@ export class Vcpu extends VcpuIoctls {
    * the output of a serial port. The rules replace the previous ones.
    *
    * Collected writes are read from the ring in their order. To keep the order relative to other exits, drain the ring
-   * before handling an exit. If the ring is full, the next write is an exit. Traces and recordings do not contain the
-   * filtered accesses.
+   * before handling an exit. If the ring is full, the next write causes an exit. Traces and recordings do not contain
+   * the filtered accesses.
    *
    * @returns the ring with 2730 slots, the same for all filters of this vCPU.
    * @throws TypeError or RangeError that names the invalid rule and its fault.
@@ -592,7 +592,7 @@ export class Vcpu extends VcpuIoctls {
     this.#runner.close();
   }
 
-  /** The descriptor. Throws while the vCPU runs on its own thread, because the kernel would block. @internal */
+  /** The descriptor. Throws while the vCPU runs on its own thread, because the ioctl would block. @internal */
   protected override get fd(): NativeFd {
     this.#runner.expectOpen();
     return super.fd;

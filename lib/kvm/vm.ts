@@ -96,7 +96,8 @@ export class Vm extends VmIoctls {
   }
 
   /**
-   * Returns the value of a capability of this VM: 0 if it is absent or unknown, else 1 or a capability-specific number.
+   * Returns the value of a capability of this VM: 0 if the capability is absent or unknown; otherwise 1 or a number
+   * that depends on the capability.
    *
    * @ioctl KVM_CHECK_EXTENSION (api.rst 4.4; vm; KVM_CAP_CHECK_EXTENSION_VM)
    */
@@ -182,8 +183,9 @@ export class Vm extends VmIoctls {
   }
 
   /**
-   * Reads a bitmap of the pages of a slot that the guest has written since the last call, one bit per page, and tracks
-   * them again (unless KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 leaves that to {@link clearDirtyLog}).
+   * Reads a bitmap of the pages of a slot that the guest has written since the last call, with one bit per page, and
+   * makes KVM track writes to these pages again. With KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, only {@link clearDirtyLog}
+   * makes KVM track the pages again.
    *
    * @param pages - the number of pages of the slot; required only if the slot was not set with this object.
    * @ioctl KVM_GET_DIRTY_LOG (api.rst 4.8; vm)
@@ -220,7 +222,7 @@ export class Vm extends VmIoctls {
    * `GUEST_MEMFD_FLAG_INIT_SHARED`, also mappable by the host ({@link GuestMemfd.map}). No child process inherits the
    * file.
    *
-   * @param options - `size` in bytes, a multiple of the page size; `flags`: `GUEST_MEMFD_FLAG_*`, which
+   * @param options - `size` is in bytes, and a multiple of the page size; `flags` has `GUEST_MEMFD_FLAG_*` bits, which
    *   `KVM_CAP_GUEST_MEMFD_FLAGS` lists.
    * @ioctl KVM_CREATE_GUEST_MEMFD (api.rst 4.142; vm; KVM_CAP_GUEST_MEMFD; Linux 6.12)
    * @throws {@link KvmError} `EINVAL`: the size is 0 or not page aligned, or this VM does not support a flag.
@@ -419,9 +421,9 @@ export class Vm extends VmIoctls {
    *
    * The guest's clocks, kvmclock and the TSC, continue from the saved values.
    *
-   * The method first runs {@link checkState}; if a finding prevents restoring, nothing is written. At the end every
-   * part is read back, because KVM accepts some values without storing them. Counters and derived values may differ
-   * (MAY_DIFFER of lib/state/read-back.ts). `{ readBack: false }` skips the reads.
+   * The method first runs {@link checkState}; if a finding prevents restoring, nothing is written. At the end, the
+   * method reads every part back, because KVM accepts some values without storing them. Counters and derived values may
+   * differ (MAY_DIFFER of lib/state/read-back.ts). `{ readBack: false }` skips the reads.
    *
    * @throws {@link KvmError} with the errno of the failed ioctl, and what the part requires; the parts before it are
    *   restored.

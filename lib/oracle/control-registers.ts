@@ -193,7 +193,7 @@ export const SREGS_RULES: Rules<SregsAsked, SregsFinding> = {
 /** The argument of the rules of KVM_SET_SREGS2: its registers and flags, and the evidence. */
 export type Sregs2Asked = SregsAsked<SpecialRegisters & Pick<Sregs2, "flags">>;
 
-/** Whether KVM_SET_SREGS2 would use the PDPTRs: the registers select PAE paging without long mode. */
+/** Returns whether the registers select PAE paging without long mode, in which KVM_SET_SREGS2 uses the PDPTRs. */
 const isPaePaging = ({ cr0, cr4, efer }: SpecialRegisters): boolean =>
   hasBit(cr0, CR0_PG) && hasBit(cr4, CR4_PAE) && !hasBit(efer, EFER_LMA);
 
@@ -205,7 +205,7 @@ const pdptrs: Rule<Sregs2Asked, SregsFinding> = {
   },
 };
 
-/** The rules that KVM_SET_SREGS2 checks before those of {@link SREGS_RULES}. */
+/** The rules that KVM_SET_SREGS2 checks before the rules of {@link SREGS_RULES}. */
 export const SREGS2_RULES: Rules<Sregs2Asked, SregsFinding> = {
   flags: {
     source: "arch/x86/kvm/x86.c:__set_sregs2",

@@ -169,8 +169,7 @@ function pmuOf({ table, supported }: MsrAccess): FeatureMsrFinding | undefined {
 
 /** The rules for feature MSRs, the MSRs of VMX and the MSRs of the PMU. */
 export const FEATURE_MSR_RULES: Rules<MsrAccess, FeatureMsrFinding> = {
-  // Since Linux 6.4, KVM rejects another value for most feature MSRs after the first run. The evidence is a current
-  // value that differs from the argument.
+  // Since Linux 6.4, KVM rejects a changed value of most feature MSRs after the first run.
   "after a run": {
     source: "arch/x86/kvm/x86.c:do_set_msr",
     judge: (access) => {

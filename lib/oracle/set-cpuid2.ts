@@ -51,8 +51,8 @@ export type SetCpuidFinding =
       /** All differences between the vCPU's table and the passed table. */
       readonly changes: readonly CpuidChange[];
       /**
-       * The differences except in bits that KVM changes itself. If the list is empty, the evidence does not contain the
-       * difference that KVM found.
+       * The differences, except those in bits that KVM changes itself. If the list is empty, the evidence does not
+       * contain the difference that KVM found.
        */
       readonly culprits: readonly CpuidChange[];
     };

@@ -22,8 +22,8 @@ export interface Rule<Asked, Finding> {
    */
   readonly source: string;
   /**
-   * The kernels that have the rule; if omitted, all kernels from 5.10 to 7.2. For a rule with this member, every
-   * verdict is undecided if the kernel is unknown.
+   * The kernels that have the rule; if omitted, all kernels from 5.10 to 7.2. If this member is present and the kernel
+   * is unknown, every verdict of the rule is undecided.
    */
   readonly kernels?: string;
   /** Whether only this place in the kernel returns the errno, so that the errno itself proves the cause. */
@@ -35,12 +35,12 @@ export interface Rule<Asked, Finding> {
 /** The rules of a subject by name, in the order in which KVM checks them. */
 export type Rules<Asked, Finding> = Readonly<Record<string, Rule<Asked, Finding>>>;
 
-/** Makes a verdict that the evidence proves; undefined without a finding. */
+/** Makes a verdict that the evidence proves; undefined if there is no finding. */
 export function refused<Finding>(finding: Finding | undefined): RuleVerdict<Finding> | undefined {
   return finding === undefined ? undefined : { is: "refused", finding };
 }
 
-/** Makes a verdict that the evidence suggests but does not prove; undefined without a finding. */
+/** Makes a verdict that the evidence suggests but does not prove; undefined if there is no finding. */
 export function undecided<Finding>(finding: Finding | undefined): RuleVerdict<Finding> | undefined {
   return finding === undefined ? undefined : { is: "undecided", finding };
 }

@@ -137,8 +137,7 @@ export const STATE_RULES: readonly StateRule[] = [
     name: "capability",
     why: "this kernel has no ioctl that writes the part",
     find: ({ state, target }) => {
-      // The TSC frequency is not checked here: it is written only if it differs, and KVM_SET_TSC_KHZ also works without
-      // its capability. The rule tsc-khz checks it.
+      // The rule tsc-khz checks the TSC frequency, because KVM_SET_TSC_KHZ also works without its capability.
       const has = ({ kind, capability }: Ioctl, fd: "vcpu" | "vm"): boolean => {
         const needed = capability[fd];
         return kind === "value" || needed == null || target.checkExtension(needed) !== 0;

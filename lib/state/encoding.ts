@@ -31,8 +31,7 @@ export function base64(bytes: Uint8Array): string {
 export function fromBase64(text: string): Uint8Array | undefined {
   try {
     const decoded = atob(text);
-    // atob also accepts white space, missing padding and non-zero unused bits, so the result is encoded again and
-    // compared.
+    // atob also accepts white space, missing padding and non-zero unused bits, so the bytes are encoded again.
     return btoa(decoded) === text ? fromLatin1(decoded) : undefined;
   } catch {
     return undefined; // the text has a character that is not base64

@@ -59,8 +59,7 @@ class Reader {
     const source = this.#source(members["source"]);
     const parts = this.#parts(VM_PARTS, members, "", ["format", "version", "source", "vcpus"]);
     const vcpus = this.#elements(members["vcpus"], "vcpus", (one, path) => this.#vcpu(one, path));
-    // After a complaint, members of the result may be missing, but the caller then throws an error instead of returning
-    // the result.
+    // After a complaint, members of the result may be missing, but the caller then throws an error.
     const document: Members = { format, version, source, ...parts, vcpus };
     return document as unknown as VmState;
   }
@@ -172,8 +171,7 @@ class Reader {
 
   #members(given: unknown, path: string): Members | undefined {
     const isObject = typeof given === "object" && given !== null && !Array.isArray(given);
-    // The prototype of the object, which JSON.parse created, is removed, so that a lookup of a missing member does not
-    // find a member of Object.prototype.
+    // The prototype of the parsed object is removed, so that a lookup does not find members of Object.prototype.
     if (isObject) return Object.setPrototypeOf(given, null) as Members;
     return this.#expect(path === "" ? "the document" : path, "an object", given);
   }

@@ -37,8 +37,7 @@ export function unlistedMsrs(mcgCap: bigint, cpuid: readonly CpuidEntry2[]): rea
           MSRS.HV_X64_MSR_SIEFP,
           MSRS.HV_X64_MSR_SIMP,
           ...range(MSRS.HV_X64_MSR_SINT0, 16),
-          // The count of each timer is written before its configuration, because a write of the configuration starts
-          // the timer.
+          // The count of a timer precedes its configuration, because writing the configuration starts the timer.
           ...range(0, 4).flatMap((i) =>
             [1, 0].map((n) => MSRS.HV_X64_MSR_STIMER0_CONFIG + i * 2 + n),
           ),

@@ -11,20 +11,20 @@ export interface StructShape<T = unknown> {
   readonly layout: Layout<T>;
 }
 
-/** A list of structs. */
+/** The shape of a list of structs. */
 export interface ListShape<E = unknown> {
   readonly kind: "list";
   readonly element: Layout<E>;
 }
 
-/** Bytes that only the kernel and the CPU interpret. */
+/** The shape of bytes that only the kernel and the CPU interpret. */
 export interface BytesShape {
   readonly kind: "bytes";
   /** The minimum number of bytes. */
   readonly least: number;
 }
 
-/** An unsigned 32-bit number. */
+/** The shape of an unsigned 32-bit number. */
 export interface NumberShape {
   readonly kind: "u32";
   /** The maximum value; 0xffffffff if omitted. */

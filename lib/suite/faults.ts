@@ -70,8 +70,7 @@ function makeStale(entry: DataView): void {
 
 const FAULTS_BY_NAME: ReadonlyMap<string, InjectedFault> = new Map(
   Object.entries<InjectedFault>({
-    // The fault accepts every CPUID table (as Linux 5.10 does after KVM_RUN), all special registers, and every
-    // permission.
+    // The fault accepts all special registers, all permissions and, as Linux 5.10 after KVM_RUN, all CPUID tables.
     "accepts-all": (_handle, call) => (ioctl, argument) => {
       try {
         return call(ioctl, argument);
@@ -96,8 +95,7 @@ const FAULTS_BY_NAME: ReadonlyMap<string, InjectedFault> = new Map(
       ioctl.name === "KVM_SET_SREGS" && timesBefore(handle, ioctl.name) > 0
         ? refuse(ioctl, handle.label, 22)
         : call(ioctl, argument),
-    // The fault inverts one bit in the result of KVM_GET_CPUID2, a different bit at each call, and returns E2BIG for an
-    // empty table.
+    // The fault inverts a different bit in each result of KVM_GET_CPUID2, and returns E2BIG for an empty table.
     forgets: (handle, call) => (ioctl, argument) => {
       const result = call(ioctl, argument);
       if (ioctl.name !== "KVM_GET_CPUID2" || !types.isUint8Array(argument)) return result;

@@ -32,8 +32,7 @@ export const fixtures: {
   /** Creates the test's kit, and closes it after the test. */
   readonly kit: (context: Skippable, use: (kit: Kit) => Promise<void>) => Promise<void>;
 } = {
-  // vitest determines the used fixtures from the destructuring pattern of the first parameter, so the pattern is
-  // required.
+  // The destructuring pattern is required, because vitest reads the names of the used fixtures in it.
   kit: async ({ skip }, use) => {
     const problem = deviceProblem();
     if (problem !== undefined) skip(problem);

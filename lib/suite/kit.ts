@@ -66,7 +66,7 @@ export class Kit {
     this.kvm = this.keep(Kvm.open());
   }
 
-  /** Adds a handle to those that are closed at the end of the claim, and returns it. */
+  /** Registers a handle, so that it is closed at the end of the claim, and returns the handle. */
   keep<T extends Closable>(handle: T): T {
     this.#open.push(handle);
     return handle;

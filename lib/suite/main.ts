@@ -110,8 +110,7 @@ interface HeldWork {
 async function waitForWork(
   options: Options,
 ): Promise<Pick<HeldWork, "pattern"> & { readonly program?: string }> {
-  // Assembling a first program loads the assembler before the machine is saved, because loading takes a second on an
-  // emulated CPU.
+  // This program loads the assembler before the machine is saved, because loading takes a second on an emulated CPU.
   guest("long", (g) => g.sync(1).done());
   for (let i = 0; i < Number(options.warm ?? 0); i += 1) {
     using _held = holdVcpu();
@@ -156,8 +155,7 @@ async function judgeHere(
   file: string | undefined,
   onResult: (result: Result) => void,
 ): Promise<readonly Result[]> {
-  // A process that judges a single file creates no additional vCPU, because that vCPU would then be the first of the
-  // process.
+  // A process that judges a single file holds no vCPU, because this vCPU would be the first of the process.
   const held = file === undefined ? holdVcpu() : undefined;
   const files = file === undefined ? undefined : [file];
   try {

@@ -9,6 +9,5 @@ import "../cpuid/index.ts";
 import "../trace/index.ts";
 import { runBundle } from "./main.ts";
 
-// The process exits explicitly, because a timer or a handle that a file of claims has left open would keep the process
-// running.
+// The process exits explicitly, because an open timer or handle of a file of claims would keep it running.
 process.exit(await runBundle(process.argv.slice(2)));

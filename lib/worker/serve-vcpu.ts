@@ -102,7 +102,7 @@ class Service {
     for (;;) {
       if (this.#isKicked(number)) return { kind: "intr" };
       const exit = vcpu.runSync();
-      // A kick that came too late for the previous run must not end this run.
+      // A kick that arrives after the end of the previous run must not end this run.
       const isOurs = exit.kind !== "intr" || vcpu.immediateExit || this.#isKicked(number);
       if (isOurs && (exit.kind === "intr" || this.#served.handle?.(exit) !== true)) return exit;
     }

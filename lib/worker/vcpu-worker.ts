@@ -178,8 +178,8 @@ export class VcpuWorker {
     this.#exitTurn = turn;
     const answer = (called: Answer): void => {
       if (turn !== this.#turn) throw new StateError("ERR_ANSWERED", LABEL);
-      // The answer is cloned here, so that a value that cannot be cloned is rejected immediately, and later changes of
-      // the value have no effect.
+      // The answer is cloned here, so that an answer that cannot be cloned is rejected immediately.
+      // Later changes of the caller's value have no effect on the clone.
       this.#answer = structuredClone(called);
       this.#turn += 1;
     };

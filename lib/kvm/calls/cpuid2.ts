@@ -49,8 +49,8 @@ export function encodedOnce(
 
 /** Reads a table of unknown length; after each E2BIG, the call is repeated with a larger buffer. */
 export function growCpuid2(handle: IoctlTarget, ioctl: Ioctl): readonly CpuidEntry2[] {
-  // KVM returns no count with E2BIG, so the buffer is doubled. If a future table exceeds KVM_MAX_CPUID_ENTRIES, the
-  // kernel always returns E2BIG, and this function throws it.
+  // KVM returns no count with E2BIG, so the buffer is doubled.
+  // If a future table exceeds KVM_MAX_CPUID_ENTRIES, the kernel always returns E2BIG, and this function throws it.
   for (let nent = 64; ; nent *= 2) {
     const bytes = blank(nent, 0);
     try {
@@ -67,7 +67,7 @@ export function growCpuid2(handle: IoctlTarget, ioctl: Ioctl): readonly CpuidEnt
  * Reads a vCPU's whole table.
  *
  * Linux 6.1 leaves `nent` unchanged instead of writing the count. If `nent` is unchanged, the table is read twice into
- * buffers with different contents: entries that are equal in both were written by the kernel.
+ * buffers with different contents. The kernel has written the entries that are equal in both buffers.
  */
 export function getCpuid2(handle: IoctlTarget, ioctl: Ioctl, nent: number): readonly CpuidEntry2[] {
   if (!Number.isInteger(nent) || nent < 0) {

@@ -38,8 +38,7 @@ export function setMsrs(
   }
   let taken = 0;
   for (const batch of batches(all)) {
-    // Only `index` and `data` are passed to KVM, because entries that were read may have a value other than 0 in
-    // `reserved`.
+    // Only `index` and `data` are passed, because the `reserved` of entries that were read may not be 0.
     const sent = batch.map(({ index, data }) => ({ index, data }));
     const bytes = encode(Msrs, { entries: sent }, "setMsrs()");
     const count = handle.ioctl(ioctl, bytes, { args: { entries: batch } });

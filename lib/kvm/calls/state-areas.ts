@@ -17,8 +17,8 @@ const NESTED_SIZE = offsetOf(NestedState, "size");
 
 /** Reads the XSAVE area. */
 export function getXsave2(handle: IoctlTarget): Uint8Array {
-  // The value of KVM_CAP_XSAVE2 is the size, but the VM's handle may be closed, and a guest's area can grow.
-  // (arch_prctl). The buffer that KVM writes to ends at an unmapped page, so a buffer that is too small causes EFAULT.
+  // KVM_CAP_XSAVE2 is not read: the VM's handle may be closed, and the area of a guest can grow (arch_prctl).
+  // The buffer that KVM writes to ends at an unmapped page, so a buffer that is too small causes EFAULT.
   return grow("EFAULT", sizeOf(Xsave), (bytes) => handle.ioctl(KVM_GET_XSAVE2, bytes));
 }
 

@@ -110,8 +110,7 @@ export interface WrmsrExit {
   fail(): void;
 }
 
-// Most exits are accesses to ports and MMIO, so these decoders read the fields in kvm_run directly, without an
-// intermediate object.
+// Most exits are accesses to ports and MMIO, so the decoders read the fields in kvm_run without an intermediate object.
 const at = (path: string): number => offsetOf(Run, path);
 const [DIRECTION, SIZE, PORT] = [at("io.direction"), at("io.size"), at("io.port")];
 const [COUNT, DATA_OFFSET] = [at("io.count"), at("io.dataOffset")];
@@ -125,8 +124,8 @@ export function decodeIo(source: ExitSource): IoOutExit | IoInExit | UnknownExit
   const { bytes, view } = source;
   const size = view.getUint8(SIZE);
   const count = view.getUint32(COUNT, true);
-  // The offset is read as two 32-bit halves, because reading a u64 allocates a bigint. No kernel sets an offset with a
-  // high half other than 0.
+  // The offset is read as two 32-bit halves, because reading a u64 allocates a bigint.
+  // No kernel sets an offset whose high half is not 0.
   const start = view.getUint32(DATA_OFFSET, true) + 2 ** 32 * view.getUint32(DATA_OFFSET + 4, true);
   const end = start + size * count;
   if ((size !== 1 && size !== 2 && size !== 4) || end > bytes.length) return source.unknown();

@@ -192,8 +192,8 @@ export interface SnpReqCertsExit {
   reply(ret: bigint | number, npages?: bigint | number): void;
 }
 
-// These numbers are from Intel's Guest-Hypervisor Communication Interface. api.rst 5 names the numbers, but no UAPI
-// header defines them.
+// These numbers are from Intel's Guest-Hypervisor Communication Interface.
+// No UAPI header defines the numbers, but api.rst 5 names them.
 const TDVMCALL_GET_TD_VM_CALL_INFO = 0x10000n;
 const TDVMCALL_GET_QUOTE = 0x10002n;
 const TDVMCALL_SETUP_EVENT_NOTIFY_INTERRUPT = 0x10004n;

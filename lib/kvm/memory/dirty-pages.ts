@@ -96,10 +96,10 @@ export class DirtyRing {
   }
 
   /**
-   * Iterates over the available entries in KVM's order, and marks each as harvested when it is yielded. If the loop is
-   * left early, the next harvest continues after the last yielded entry. The iteration ends at the first entry that KVM
-   * has not filled. If the vCPU runs on another thread, it may continue with new entries, but ends after {@link size}
-   * entries unless the rings are reset.
+   * Iterates over the available entries in KVM's order, and marks each as harvested when it is yielded. If the loop
+   * ends early, the next harvest continues after the last yielded entry. The iteration ends at the first entry that KVM
+   * has not filled. If the vCPU runs on another thread, the iteration may continue with new entries. It ends after at
+   * most {@link size} entries if the rings are not reset.
    *
    * @returns the number of harvested entries; if it is not 0, call KVM_RESET_DIRTY_RINGS.
    * @throws {@link StateError} `ERR_CLOSED` if the vCPU was closed.
@@ -116,8 +116,8 @@ export class DirtyRing {
     const words = this.#words;
     if (words.length === 0) throw new StateError("ERR_CLOSED", "dirty ring");
     const at = this.#next * WORDS;
-    // The flags are read first and written last: KVM sets the flag after it has filled an entry, and may fill it again
-    // once the flag is set to harvested.
+    // The flags are read first, because KVM sets the flag after it has filled an entry.
+    // The flags are written last, because KVM may fill the entry again after its flag is set to harvested.
     if ((Atomics.load(words, at + FLAGS) & KVM_DIRTY_GFN_F_DIRTY) === 0) return undefined;
     const entry = {
       slot: words[at + SLOT] ?? 0,

@@ -55,9 +55,9 @@ export interface GuestMemoryOptions extends GuestMemoryAdvice {
    */
   readonly shared?: boolean;
   /**
-   * Whether the kernel reserves all pages now; the default is true for `"2M"` and `"1G"`, else false. Without a
-   * reservation, a huge page may be unavailable at an access. If the host accesses the page, small pages with zeros
-   * replace it ({@link GuestMemory.isDamaged}); if the guest accesses the page, KVM_RUN fails.
+   * Whether the kernel reserves all pages when the memory is allocated; the default is true for `"2M"` and `"1G"`,
+   * otherwise false. Without a reservation, a huge page may be unavailable at an access. If the host accesses the page,
+   * small pages with zeros replace it ({@link GuestMemory.isDamaged}); if the guest accesses the page, KVM_RUN fails.
    */
   readonly reserve?: boolean;
 }
@@ -67,8 +67,8 @@ export interface MapFileOptions extends GuestMemoryAdvice {
   /** The offset in the file, a multiple of 4096; 0 if omitted. */
   readonly offset?: number;
   /**
-   * The length in bytes; the default is the rest of the file from `offset`, rounded up to whole pages, with zeros after
-   * the file's end.
+   * The length in bytes. The default is the length of the file from `offset`, rounded up to whole pages; the bytes
+   * after the file's end are zeros.
    */
   readonly byteLength?: number;
 }
@@ -97,10 +97,10 @@ export function mappingOf(memory: GuestMemory): NativeMapping | null {
  *
  * If a page is not available at an access (the file was truncated, no huge page is free, or the hardware lost the
  * page), it reads as zeros after this access: see {@link isDamaged}. If the guest accesses such a page before the host
- * did, KVM_RUN returns `EFAULT` or the exit `memory_fault`. This package installs a SIGBUS handler, which replaces such
- * pages. A SIGBUS that another process sends, or that an access to other memory causes, has its usual effect, and
- * `process.on("SIGBUS")` still works. If only the main thread sets listeners for SIGBUS and only workers load the
- * package, a listener replaces the handler until the next memory is mapped.
+ * has accessed it, KVM_RUN returns `EFAULT` or the exit `memory_fault`. This package installs a SIGBUS handler, which
+ * replaces such pages. A SIGBUS that another process sends, or that an access to other memory causes, has its usual
+ * effect, and `process.on("SIGBUS")` still works. If only the main thread sets listeners for SIGBUS and only workers
+ * load the package, a listener replaces the handler until the next memory is mapped.
  */
 export class GuestMemory {
   /** The size in bytes. */

@@ -61,7 +61,7 @@ export class Abortable<T> {
     };
     try {
       signal?.addEventListener("abort", this.#listener, { once: true });
-      // An AbortSignal that was aborted before the listener was added (for example by a trace subscriber) sends no event.
+      // An AbortSignal that was already aborted (for example by a trace subscriber) does not call a new listener.
       if (signal?.aborted === true) this.#listener();
     } catch (error) {
       this.drop();
@@ -76,7 +76,7 @@ export class Abortable<T> {
     try {
       this.#signal?.removeEventListener("abort", this.#listener);
     } catch {
-      // The work has ended and ignores a late event, so this error has no other effect.
+      // This error has no effect, because the work has ended and ignores a late event.
       process.emitWarning("an AbortSignal's removeEventListener() has thrown", {
         code: "NODE_KVM_SIGNAL",
       });

@@ -127,8 +127,8 @@ export class CoalescedRing implements Iterable<CoalescedWrite> {
     if (words.length === 0) return 0;
     const first = Atomics.load(words, FIRST);
     const last = Atomics.load(words, LAST);
-    // The code that fills the ring writes `last` and this class writes `first`; the guest can write neither. If one of
-    // the two indices is beyond the ring's end, the ring has no readable entries.
+    // The code that fills the ring writes `last`, and this class writes `first`; the guest can write neither.
+    // If one of the two indices is beyond the ring's end, the ring has no readable entries.
     if (first >= this.capacity || last >= this.capacity) return 0;
     return (last - first + this.capacity) % this.capacity;
   }

@@ -47,7 +47,7 @@ export interface MsrRuleInput {
   readonly write?: "ignore";
 }
 
-/** A rule of an exit filter. If several rules match an access, the first applies. */
+/** A rule of an exit filter. If several rules match an access, the first matching rule applies. */
 export type ExitRuleInput = PioRuleInput | MmioRuleInput | MsrRuleInput;
 
 // The size and the offsets of struct FilterRule in native/exit_filter.h.

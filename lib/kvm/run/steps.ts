@@ -22,7 +22,7 @@ export class Steps<T> implements AsyncGenerator<T, void> {
   #isInside: boolean = false;
   /** The number of requested steps that have not ended. */
   #pending = 0;
-  /** Settles when all earlier requests have settled. */
+  /** A promise that settles when all earlier requests have settled. */
   #before: Promise<unknown> = Promise.resolve();
 
   /** Creates the generator; the first {@link next} starts the first step. */

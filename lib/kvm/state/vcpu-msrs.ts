@@ -25,7 +25,7 @@ export function msrsToSave(
   return Array.from(new Set([...origin.msrIndexList(), ...unlistedMsrs(mcgCap, cpuid)]));
 }
 
-/** Reads those of the given MSRs that KVM can read, in the given order. */
+/** Reads the given MSRs in order, and omits MSRs that KVM cannot read. */
 export function readable(vcpu: Handle, indices: Iterable<number>): readonly MsrEntry[] {
   const got: MsrEntry[] = [];
   for (let rest = Array.from(indices); rest.length > 0; ) {

@@ -111,8 +111,7 @@ export function writeVcpus(pairs: readonly VcpuPair[], origin: Origin): Refused 
   const addRefused = (vcpu: StatefulVcpu, indices: readonly number[]): void => {
     for (const index of indices) refused.get(vcpu)?.add(index);
   };
-  // A pending exit is completed before the restore, because the completion would otherwise change the restored
-  // registers.
+  // A pending exit is completed first, because its completion would otherwise change the restored registers.
   for (const [vcpu] of pairs) vcpu.completeExit(() => {});
   for (const part of VCPU_PARTS) {
     for (const [vcpu, state] of pairs) addRefused(vcpu, write(vcpu, part, state, origin));
