@@ -16,8 +16,8 @@ namespace node_kvm {
 
 // The resources that a memory slot keeps while it exists.
 struct Slot {
-  std::shared_ptr<Region> region;         // null for a slot without host memory
-  std::shared_ptr<UniqueFd> guest_memfd;  // null for a slot without a guest_memfd
+  std::shared_ptr<Region> region;         // it is null for a slot without host memory
+  std::shared_ptr<UniqueFd> guest_memfd;  // it is null for a slot without a guest_memfd
 };
 
 // The state that the descriptors of one VM share. The kernel keeps a VM while one of its
@@ -34,8 +34,8 @@ struct VmState {
 };
 
 struct Descriptor {
-  std::shared_ptr<UniqueFd> file = nullptr;  // null after the descriptor was closed
-  std::shared_ptr<VmState> vm = nullptr;     // null for /dev/kvm itself
+  std::shared_ptr<UniqueFd> file = nullptr;  // it is null after the descriptor was closed
+  std::shared_ptr<VmState> vm = nullptr;     // it is null for the descriptor of /dev/kvm
   bool is_vcpu = false;
   // NOLINTNEXTLINE(readability-redundant-member-init): designated initialisers need it
   Reported reported = {};

@@ -22,7 +22,7 @@ struct FilterRule {
 
   uint64_t first;
   uint64_t last;
-  uint64_t value;  // the value of a read
+  uint64_t value;  // the value that a matching read returns
   uint32_t space;
   uint32_t write;
   uint32_t answers;  // whether reads are answered with `value`

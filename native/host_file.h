@@ -46,7 +46,7 @@ class HostFile : public Wrapped<HostFile, OpenHostFile> {
   Napi::Value StopWatch(const Napi::CallbackInfo& info);
   Napi::Value Close(const Napi::CallbackInfo& info);
 
-  Watch watch_;  // declared after state_, because it must be destroyed before state_
+  Watch watch_;  // this member is destroyed before state_ closes the descriptor
 };
 
 }  // namespace node_kvm

@@ -15,10 +15,10 @@ namespace node_kvm {
 // The reasons for a kick; several reasons at the same time cause one EINTR.
 // NOLINTNEXTLINE(performance-enum-size): they are bits of one 32-bit word
 enum Reason : uint32_t {
-  kAbort = 1,   // interrupts only this run
-  kSticky = 2,  // interrupts this run or the next run
-  kPause = 4,   // interrupts this run, which is started again later
-  kStop = 8,    // interrupts all runs
+  kAbort = 1,   // the kick interrupts only the current run
+  kSticky = 2,  // the kick interrupts the current run or the next run
+  kPause = 4,   // the kick interrupts the current run, which continues later
+  kStop = 8,    // the kick interrupts all runs
 };
 
 // The state through which LoopWatch interrupts the KVM_RUN of a worker whose event loop was woken
@@ -65,10 +65,10 @@ class Kick {
   void Force();
 
   volatile uint8_t* immediate_exit_;
-  volatile bool is_forced_ = false;  // immediate_exit was set by this class, not by JavaScript
+  volatile bool is_forced_ = false;  // whether Kick, not JavaScript, has set immediate_exit
   Wake* wake_ = nullptr;
   std::atomic<uint32_t> reasons_ = 0;
-  std::atomic<pid_t> tid_ = 0;  // the thread that is in KVM_RUN, or will call it next
+  std::atomic<pid_t> tid_ = 0;  // the thread that calls KVM_RUN now or next
 };
 
 // Installs the handlers once per process: returns 0, or -errno (EBUSY: no real-time signal is

@@ -34,7 +34,7 @@ class Mapping : public Wrapped<Mapping, std::shared_ptr<Region>> {
 
   explicit Mapping(const Napi::CallbackInfo& info) : Wrapped(info) {}
 
-  // null after the mapping was closed
+  // The pointer is null after the mapping was closed.
   const std::shared_ptr<Region>& region() const { return state_; }
 
  private:

@@ -58,7 +58,7 @@ std::shared_ptr<Range> Range::Map(size_t length, const Backing& backing) {
 
 Range::~Range() {
   --count_;
-  watch_.reset();  // first, because unmapped addresses may be reused immediately
+  watch_.reset();  // the watch ends first, because unmapped addresses may be reused
   UnmapOrEmpty(reserved_);
 }
 

@@ -9,7 +9,7 @@
 
 namespace node_kvm {
 
-// { bytes: ArrayBuffer, token: bigint, run(): number, start(): 0 or { call, errno },
+// Returns { bytes: ArrayBuffer, token: bigint, run(): number, start(): 0 or { call, errno },
 //   kick(isPause?): 0 or tgkill's -errno, history(): number,
 //   setFilter(rules: Uint8Array, ring: Mapping): 0 or -errno }
 Napi::Value MakeVcpuObject(Napi::Env env, const std::shared_ptr<VcpuThread>& thread,

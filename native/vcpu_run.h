@@ -13,7 +13,7 @@
 namespace node_kvm {
 
 // Additional results of a run; the kernel has no errnos with these numbers.
-inline constexpr int kPaused = -512;  // a pause was requested, and no other kick
+inline constexpr int kPaused = -512;  // a pause has interrupted the run
 inline constexpr int kWoken = -513;   // another thread has woken the worker's event loop
 
 enum class Caller : uint8_t {
@@ -61,7 +61,7 @@ class VcpuRun {
   int fd() const { return descriptor_->fd(); }
 
   std::shared_ptr<Descriptor> descriptor_;
-  std::shared_ptr<Region> region_;  // kvm_run; null after the vCPU was closed
+  std::shared_ptr<Region> region_;  // kvm_run; it is null after the vCPU was closed
   std::unique_ptr<ExitFilter> filter_;
   Kick kick_;
   uint64_t token_ = 0;

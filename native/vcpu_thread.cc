@@ -118,7 +118,8 @@ void VcpuThread::Stop() {
   RequestStop();
   while (has_thread_) {
     timespec until = {};
-    static_cast<void>(clock_gettime(CLOCK_REALTIME, &until));  // it fails only for an unknown clock
+    // This call fails only for an unknown clock.
+    static_cast<void>(clock_gettime(CLOCK_REALTIME, &until));
     until.tv_nsec += kAskAgainNs;
     until.tv_sec += until.tv_nsec / kSecondNs;
     until.tv_nsec %= kSecondNs;

@@ -48,8 +48,8 @@ class VcpuThread {
   // delivered, with the result EINTR if it was interrupted.
   void Close();
 
-  void Abandon();  // for Delivery's shutdown: no run is delivered after this call
-  void Deliver();  // calls `done`; only Delivery calls this function
+  void Abandon();  // Delivery calls it; no run is delivered after this call
+  void Deliver();  // Delivery calls it; it calls `done`
 
  private:
   static void* Main(void* self);
@@ -60,8 +60,8 @@ class VcpuThread {
 
   Napi::Env env_;
   VcpuRun run_;
-  bool is_running_ = false;  // the run was started, and its end was not delivered yet
-  LoopWatch* watch_;         // null on the main thread, which worker.terminate() cannot end
+  bool is_running_ = false;  // whether a run was started and its end was not delivered
+  LoopWatch* watch_;         // it is null on the main thread, which cannot be terminated
   Delivery* delivery_ = nullptr;
   Napi::FunctionReference done_;
   bool has_thread_ = false;

@@ -15,7 +15,7 @@ struct Watch::Poll {
   napi_env env = nullptr;
   LoopCall call;
   napi_async_cleanup_hook_handle hook = nullptr;
-  Watch* watch = nullptr;  // null while the handle is being closed
+  Watch* watch = nullptr;  // it is null while the handle is being closed
 
   static void OnReadable(uv_poll_t* handle, int status, int events);
   static void OnTeardown(napi_async_cleanup_hook_handle hook, void* data);

@@ -34,8 +34,8 @@ struct Addon {
   Napi::FunctionReference mapping_class;
   GuardedCopies copies;
   std::shared_ptr<ExternalMemory> external_memory;
-  Delivery* delivery = nullptr;           // set after a vCPU ran on its own thread
-  std::unique_ptr<LoopWatch> loop_watch;  // set in a worker after it has created a vCPU
+  Delivery* delivery = nullptr;           // it is set after a vCPU has run on its own thread
+  std::unique_ptr<LoopWatch> loop_watch;  // it is set in a worker that has created a vCPU
 };
 
 // Each load of the addon uses a random tag, so an object of another copy of this addon has another
