@@ -11,7 +11,7 @@ import type { Layout } from "./layout.ts";
 export type FdKind = "sys" | "vm" | "vcpu" | "dev";
 
 /**
- * The kind of the argument:
+ * The kind of an ioctl's argument:
  *
  * - `none`: the ioctl has no argument
  * - `value`: an integer that the kernel does not use as an address

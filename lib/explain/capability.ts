@@ -303,7 +303,7 @@ function explainManualProtect({ first }: Switch): string | undefined {
     : undefined;
 }
 
-// virt/kvm/kvm_main.c:kvm_vm_ioctl_enable_dirty_log_ring, which reads 32 bits of args[0]
+// virt/kvm/kvm_main.c:kvm_vm_ioctl_enable_dirty_log_ring checks the low 32 bits of args[0]
 function explainRing({ first, evidence }: Switch): string | undefined {
   const size = first & 0xffff_ffffn;
   if (size === 0n || (size & (size - 1n)) !== 0n) {

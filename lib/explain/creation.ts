@@ -41,7 +41,7 @@ const LAST_TSS_ADDR = 0xffff_d000n;
 /** The causes of errors of KVM_CREATE_VM. */
 export const CREATE_VM: Reasons = {
   EINVAL: { "unknown type": (refusal) => fault(explainVmType(refusal)) },
-  // virt/kvm/kvm_main.c:kvm_enable_virtualization, vmx.c and svm.c:*_enable_virtualization_cpu
+  // virt/kvm/kvm_main.c:kvm_enable_virtualization calls *_enable_virtualization_cpu of vmx.c or svm.c
   EBUSY: {
     "another hypervisor": () =>
       open("another hypervisor uses the CPU's virtualisation: stop it first"),
@@ -153,8 +153,7 @@ export const SET_TSS_ADDR: Reasons = {
       );
     },
   },
-  // On Intel, the three pages are an internal slot of KVM, and KVM creates this slot only once
-  // (__x86_set_memory_region).
+  // On Intel, KVM creates the internal slot of the three pages only once (__x86_set_memory_region).
   EEXIST: {
     "set before": ({ evidence: { vm } }) => {
       const before = known(vm?.tssAddr);

@@ -62,7 +62,7 @@ export const IRQFD: Reasons = {
     },
     "no eventfd": noEventfd,
   },
-  // virt/kvm/eventfd.c:kvm_irqfd_assign; since Linux 6.17, an eventfd can raise an interrupt of only one VM.
+  // Since Linux 6.17, an eventfd can raise an interrupt of only one VM (virt/kvm/eventfd.c:kvm_irqfd_assign).
   EBUSY: {
     "irqfd of this VM": (refusal) => {
       const place = placeOfEventfd(refusal);

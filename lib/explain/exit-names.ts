@@ -179,7 +179,9 @@ function svmName(code: bigint): string | undefined {
   return SVM[number];
 }
 
-/** AMD's exit code -1. Some kernels write the code with 32 bits, and other kernels with 64 bits. */
+/**
+ * Returns whether a code is AMD's exit code -1, which some kernels write with 32 bits, and other kernels with 64 bits.
+ */
 function isInvalid(code: bigint): boolean {
   return code === 0xffff_ffffn || code === 0xffff_ffff_ffff_ffffn;
 }

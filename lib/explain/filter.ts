@@ -53,7 +53,7 @@ export const X86_SET_MSR_FILTER: Reasons = {
 
 const filterOf = (refusal: Refusal): MsrFilter | undefined => sentStruct(refusal, MsrFilter);
 
-// arch/x86/kvm: kvm_add_msr_filter
+// kvm_add_msr_filter of arch/x86/kvm checks a range of the filter
 function explainRange({ flags, nmsrs }: MsrFilterRange): string | undefined {
   if (nmsrs === 0) return undefined;
   if (flags === 0) return "flags is 0, but a range needs KVM_MSR_FILTER_READ, _WRITE or both";

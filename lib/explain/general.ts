@@ -21,7 +21,7 @@ const MISSING_CAPABILITY = "missing capability";
 /** The causes that any call can have, which are judged after the causes of the specific call. */
 export const GENERAL: Reasons = {
   EIO: {
-    // virt/kvm/kvm_main.c:kvm_vm_ioctl, kvm_vcpu_ioctl and kvm_device_ioctl: kvm->mm, kvm->vm_dead
+    // virt/kvm/kvm_main.c:kvm_vm_ioctl, kvm_vcpu_ioctl and kvm_device_ioctl check kvm->mm and kvm->vm_dead
     "VM of another process": ({ evidence: { vm } }) =>
       fault(known(vm?.isForeign) === true ? "this VM belongs to another process" : undefined),
     "dead VM": ({ evidence: { vm } }) =>

@@ -158,7 +158,7 @@ function apicIdOf({ argument }: Refusal): number | undefined {
 export const SET_LAPIC: Reasons = {
   EINVAL: {
     "no LAPIC": noLapic,
-    // arch/x86/kvm/lapic.c:kvm_apic_state_fixup
+    // arch/x86/kvm/lapic.c:kvm_apic_state_fixup checks the APIC id
     "id of another vCPU": (refusal) => {
       const { vm, vcpu } = refusal.evidence;
       if (!has32BitIds(vm) || vcpu === undefined) return undefined;
@@ -226,7 +226,7 @@ export const SIGNAL_MSI: Reasons = {
   },
 };
 
-// arch/x86/kvm/irq.c:kvm_msi_route_invalid
+// arch/x86/kvm/irq.c:kvm_msi_route_invalid checks the address of a message
 function explainAddressHi(name: string, value: number, { vm }: Evidence): string | undefined {
   if (!has32BitIds(vm) || (value & 0xff) === 0) return undefined;
   return `${name} ${hex(value)}: bits 0-7 are reserved with KVM_X2APIC_API_USE_32BIT_IDS`;
@@ -285,7 +285,7 @@ function explainTwice(
   return clash < 0 ? undefined : `gsi ${entry.gsi}: entries[${clash}] already routes this GSI`;
 }
 
-// arch/x86/kvm/irq.c:kvm_set_routing_entry
+// arch/x86/kvm/irq.c:kvm_set_routing_entry checks a route
 function explainRoute({ type, u }: IrqRoutingEntry, evidence: Evidence): string | undefined {
   if (!ROUTE_TYPES.includes(type)) {
     return `type ${type}: on x86 it must be 1 (IRQCHIP), 2 (MSI), 4 (HV_SINT) or 5 (XEN_EVTCHN)`;

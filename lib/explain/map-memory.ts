@@ -119,7 +119,7 @@ export const MADVISE: Reasons = {
       claim(isBefore(POPULATES, `${kernel}`), "populating memory needs Linux 5.14"),
     ),
   },
-  // mm/madvise.c:madvise_populate
+  // mm/madvise.c:madvise_populate returns EFAULT
   EFAULT: {
     "end of the file": advice("MADV_POPULATE_WRITE", () =>
       open("the file ends before the end of the memory"),

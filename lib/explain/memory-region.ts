@@ -95,7 +95,7 @@ export const SET_USER_MEMORY_REGION: Reasons = {
           : undefined,
       ),
     ),
-    // virt/kvm/guest_memfd.c:kvm_gmem_bind
+    // virt/kvm/guest_memfd.c:kvm_gmem_bind checks the guest_memfd of a slot
     "guest_memfd of another VM": guestMemfd("guestMemfd is not a guest_memfd of this VM"),
     "short guest_memfd": guestMemfd("guestMemfd ends before the end of the slot"),
     "guest_memfd in use": guestMemfd("another slot uses this part of guestMemfd"),
@@ -177,7 +177,7 @@ function isOverlap(region: Region, other: MemorySlot): boolean {
   );
 }
 
-// virt/kvm/kvm_main.c:check_memory_region_flags
+// virt/kvm/kvm_main.c:check_memory_region_flags checks the flags
 function explainFlags({ flags }: Region, { ioctl, evidence }: Refusal): string | undefined {
   const isFirst = ioctl === "KVM_SET_USER_MEMORY_REGION";
   const isPrivate = (flags & KVM_MEM_GUEST_MEMFD) !== 0;

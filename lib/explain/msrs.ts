@@ -15,7 +15,7 @@ import { hex } from "./wording.ts";
 /** One MSR of a KVM_SET_MSRS; without `data`, one MSR of a KVM_GET_MSRS. */
 export interface SentMsr {
   readonly index: number;
-  /** The value to write. */
+  /** The value to write; undefined for a read. */
   readonly data?: bigint;
 }
 

@@ -100,7 +100,7 @@ export const PRE_FAULT_MEMORY: Reasons = {
       return fault(sent && withoutSlot(sent.gpa, refusal.evidence));
     },
   },
-  // arch/x86/kvm/mmu/mmu.c:kvm_arch_vcpu_pre_fault_memory
+  // arch/x86/kvm/mmu/mmu.c:kvm_arch_vcpu_pre_fault_memory returns EOPNOTSUPP
   EOPNOTSUPP: {
     "shadow paging": () =>
       open("the CPU does not translate guest physical addresses in this mode (EPT, NPT)"),

@@ -75,7 +75,7 @@ export const MMAP: Reasons = {
     ...explainMap["EINVAL"],
   },
   ENODEV: {
-    // virt/kvm/guest_memfd.c:kvm_gmem_mmap
+    // virt/kvm/guest_memfd.c:kvm_gmem_mmap returns ENODEV
     "guest_memfd without MMAP": ({ sent: { what } }) =>
       what === "guest_memfd"
         ? only(

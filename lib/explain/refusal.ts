@@ -122,7 +122,7 @@ export interface Refusal {
   readonly ioctl: string;
   /** The kind of the handle; undefined for calls that are not ioctls. */
   readonly fd?: FdKind | undefined;
-  /** The kernel's errno, positive. */
+  /** The kernel's errno as a positive number. */
   readonly errno: number;
   /** The argument that was passed: the integer, or the bytes of the struct. */
   readonly argument?: number | bigint | Uint8Array | undefined;

@@ -117,13 +117,13 @@ export class GuestBuilder extends Recorder {
     return this;
   }
 
-  /** Executes XGETBV and records the 64-bit value. Needs CR4.OSXSAVE. */
+  /** Executes XGETBV and records the 64-bit value. CR4.OSXSAVE must be set. */
   xgetbv(index = 0): this {
     this.a.mov("ecx", index).xgetbv();
     return this.recordPair();
   }
 
-  /** Executes XSETBV with a 64-bit value for XCR0. Needs CR4.OSXSAVE and CPL 0. */
+  /** Executes XSETBV with a 64-bit value for XCR0. CR4.OSXSAVE must be set, and CPL must be 0. */
   xsetbv(value: number | bigint, index = 0): this {
     this.#pair(index, value).xsetbv();
     return this;

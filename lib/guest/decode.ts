@@ -11,7 +11,7 @@ export interface InstructionFeatures {
   readonly features: readonly string[];
 }
 
-/** Decodes code; see {@link instructionDecoder}. */
+/** A decoder of x86 code, which {@link instructionDecoder} creates. */
 export interface InstructionDecoder {
   /** Decodes code from its first byte to its last, in order. */
   decode(
@@ -26,7 +26,7 @@ export interface InstructionDecoder {
 const CHUNK = 0x1_0000;
 const LONGEST = 15;
 
-/** Inverts an enumeration of iced-x86. */
+/** Returns the names of an iced-x86 enumeration by their numbers. */
 function namesOf(values: object): ReadonlyMap<number, string> {
   const named = Object.entries(values).filter(([, value]) => typeof value === "number");
   return new Map(named.map(([name, value]) => [Number(value), name]));

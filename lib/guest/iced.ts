@@ -4,7 +4,7 @@
  */
 import type * as Iced from "iced-x86";
 
-/** The module iced-x86. */
+/** The type of the module iced-x86. */
 export type X86 = typeof Iced;
 
 /**

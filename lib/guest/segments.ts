@@ -2,8 +2,8 @@
 
 import type { Segment } from "../abi/generated/structs.ts";
 
-const CODE = 0xb; // execute, read, accessed
-const DATA = 0x3; // read, write, accessed
+const CODE = 0xb; // the type of a segment with execute, read and accessed
+const DATA = 0x3; // the type of a segment with read, write and accessed
 const TSS_BUSY = 0xb; // a busy TSS of 32 or 64 bits: the type that LTR sets
 
 const flat: Segment = {
@@ -100,7 +100,7 @@ export function encodeIdt(
   for (const [vector, address] of handlers.entries()) {
     table.setUint16(vector * size, address & 0xffff, true);
     table.setUint16(vector * size + 2, selector, true);
-    table.setUint16(vector * size + 4, 0x8e00, true); // present, DPL 0, interrupt gate
+    table.setUint16(vector * size + 4, 0x8e00, true); // a present interrupt gate with DPL 0
     table.setUint16(vector * size + 6, address >>> 16, true);
   }
   return new Uint8Array(table.buffer);

@@ -59,7 +59,7 @@ export interface Fault {
 export interface PortExit {
   /** The port. */
   readonly port: number;
-  /** The direction: `"out"` for KVM_EXIT_IO_OUT. */
+  /** The direction of the access: `"out"` for KVM_EXIT_IO_OUT. */
   readonly direction: "in" | "out";
 }
 
@@ -121,9 +121,9 @@ function readCount(memory: Uint8Array | ReadableMemory, gpa: number, most: numbe
 
 /** An input of CPUID, with the field names of `struct kvm_cpuid_entry2`. */
 export interface CpuidInput {
-  /** EAX, the leaf. */
+  /** The input EAX: the leaf. */
   readonly function: number;
-  /** ECX, the subleaf. */
+  /** The input ECX: the subleaf. */
   readonly index: number;
 }
 

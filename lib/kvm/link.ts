@@ -13,7 +13,7 @@ import { methodOf } from "./method-name.ts";
 
 /** An object of this package that owns an open file: a handle, an {@link EventFd}, a {@link SevDevice}. */
 export interface OpenFile {
-  /** The file's name in errors. */
+  /** The name of the file in errors. */
   readonly label: string;
   /** Closes the file. */
   close(): void;

@@ -10,7 +10,7 @@ export interface RefusedCall {
   readonly call: string;
   /** The name of the call's object in errors. */
   readonly label: string;
-  /** The kernel's errno, positive. */
+  /** The kernel's errno as a positive number. */
   readonly errno: number;
   /** The kind of the descriptor; undefined for a system call that is not an ioctl. */
   readonly kind?: FdKind | undefined;

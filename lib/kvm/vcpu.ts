@@ -205,8 +205,8 @@ export class Vcpu extends VcpuIoctls {
   }
 
   /**
-   * Whether the next KVM_RUN returns immediately with `EINTR`, before the guest executes an instruction. This is
-   * `kvm_run.immediate_exit` (KVM_CAP_IMMEDIATE_EXIT).
+   * Whether the next KVM_RUN returns immediately with `EINTR`, before the guest executes an instruction. The property
+   * is the field `kvm_run.immediate_exit` (KVM_CAP_IMMEDIATE_EXIT).
    */
   get immediateExit(): boolean {
     return this.#runner.immediateExit;
@@ -558,7 +558,7 @@ export class Vcpu extends VcpuIoctls {
    * Reads the whole state of this vCPU, which must not run. {@link Vm.saveState} combines it with the state of the VM
    * and of other vCPUs.
    *
-   * A pending exit is completed first ({@link completeExit}).
+   * The method first completes a pending exit ({@link completeExit}).
    *
    * @throws {@link KvmError} with the errno of the failed ioctl.
    * @throws {@link StateError} `ERR_UNANSWERED` if completing the pending exit causes another one; `ERR_CLOSED` if the

@@ -132,8 +132,8 @@ export class Vm extends VmIoctls {
   }
 
   /**
-   * Stops all vCPUs that run on their own threads. Their runs stay pending, and new runs wait. The vCPUs can be read,
-   * changed and saved. {@link Vcpu.runSync} throws `ERR_PAUSED`.
+   * Stops all vCPUs that run on their own threads. The runs of these vCPUs stay pending, and new runs wait. The vCPUs
+   * can be read, changed and saved. {@link Vcpu.runSync} throws `ERR_PAUSED`.
    *
    * @returns a promise that resolves when no vCPU runs, or when {@link resume} is called. A run may still return an
    *   exit before this promise resolves; the run's promise then resolves as usual.
@@ -402,7 +402,7 @@ export class Vm extends VmIoctls {
 
   /**
    * Reads the state of the VM and of the given vCPUs, without memory. `stateToJson` and `stateToBytes` convert the
-   * result into a document. No vCPU may run.
+   * result into a document. No vCPU may run during the call.
    *
    * Pending exits are completed first ({@link Vcpu.completeExit}).
    *

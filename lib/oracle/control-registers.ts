@@ -73,7 +73,7 @@ const APIC_BASE_RESERVED = 0x2ffn;
 /** The bits CR3.LAM_U57 and CR3.LAM_U48. */
 const CR3_LAM = 3n << 61n;
 
-/** The special registers that the rules of both ioctls read. */
+/** The special registers that the rules of KVM_SET_SREGS and KVM_SET_SREGS2 read. */
 export type SpecialRegisters = Pick<Sregs, "cs" | "cr0" | "cr3" | "cr4" | "efer" | "apicBase">;
 
 /** The registers that a call sets, and the CPUID tables of the vCPU and of KVM if they are known. */
@@ -155,7 +155,7 @@ export function apicBaseFinding(
 const cr4Bits = ({ sregs, table, supported }: SregsAsked): FeatureBitsFinding | undefined =>
   featureBits("CR4", sregs.cr4, CR4_BITS, table, supported);
 
-/** The rules of both ioctls. */
+/** The rules of KVM_SET_SREGS, which KVM_SET_SREGS2 also has. */
 export const SREGS_RULES: Rules<SregsAsked, SregsFinding> = {
   mode: {
     source: "arch/x86/kvm/x86.c:kvm_is_valid_sregs",

@@ -34,7 +34,10 @@ interface PvMsr {
   readonly memory?: { readonly address: bigint; readonly enabled: bigint };
 }
 
-/** KVM's MSRs (arch/x86/kvm/x86.c:kvm_set_msr_common, kvm_pv_enable_async_pf; lapic.c:kvm_lapic_set_pv_eoi). */
+/**
+ * The checks of KVM's MSRs (arch/x86/kvm/x86.c:kvm_set_msr_common, kvm_pv_enable_async_pf;
+ * lapic.c:kvm_lapic_set_pv_eoi).
+ */
 const PV_MSRS: Readonly<Record<number, PvMsr>> = {
   [MSR_KVM_ASYNC_PF_EN]: {
     feature: "kvm_async_pf",

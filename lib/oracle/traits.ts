@@ -1,6 +1,7 @@
 /**
- * Differences between kernels' KVMs on which tests depend, by name. A trait describes behaviour instead of a version
- * number, because stable kernels and distributions backport fixes. lib/suite/traits.ts probes the traits.
+ * The named differences (traits) between the KVMs of different kernels, on which tests depend. A trait describes
+ * behaviour instead of a version number, because stable kernels and distributions backport fixes. lib/suite/traits.ts
+ * probes the traits.
  */
 
 /** The name of a trait. */

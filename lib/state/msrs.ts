@@ -85,7 +85,7 @@ export const COUNTING_MSRS: readonly { readonly index: number; readonly why: str
   })),
 ];
 
-/** MSRs in the order of restoring. */
+/** MSRs to restore, in groups that are restored in this order. */
 export interface MsrsToWrite {
   /** All MSRs without a special place in the order. */
   readonly early: readonly MsrEntry[];

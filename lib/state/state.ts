@@ -44,7 +44,7 @@ export interface VcpuParts {
   readonly sregs?: Sregs;
   /** The general registers, RIP and RFLAGS. */
   readonly regs?: Regs;
-  /** DR0 to DR3, DR6, DR7. */
+  /** The debug registers DR0 to DR3, DR6 and DR7. */
   readonly debugregs?: Debugregs;
   /** XCR0. */
   readonly xcrs?: Xcrs;
@@ -91,7 +91,7 @@ export interface VmParts {
   readonly picSlave?: PicState;
   /** The I/O APIC. */
   readonly ioapic?: IoapicRegisters;
-  /** kvmclock, in nanoseconds. */
+  /** The value of kvmclock, in nanoseconds. */
   readonly clock?: ClockData;
   /** The 8254 timer, and the gate of the PC speaker. */
   readonly pit2?: PitState2;
@@ -99,9 +99,9 @@ export interface VmParts {
 
 /** Information about the host on which the state was saved; restoring ignores it. */
 export interface StateSource {
-  /** The kernel's release. */
+  /** The release of the kernel. */
   readonly kernel: string;
-  /** The vendor module: `kvm_amd`, `kvm_intel`. */
+  /** The name of the vendor module: `kvm_amd`, `kvm_intel`. */
   readonly vendor?: string;
 }
 

@@ -20,9 +20,9 @@ export class Unmet extends Error {
 export interface Configured {
   readonly box: Sandbox;
   readonly vcpu: Vcpu;
-  /** The argument of KVM_SET_CPUID2. */
+  /** The entries that were passed to KVM_SET_CPUID2. */
   readonly sent: CpuidTable;
-  /** The result of KVM_GET_CPUID2 before the first run. */
+  /** The entries that KVM_GET_CPUID2 returned before the first run. */
   readonly stored: CpuidTable;
 }
 

@@ -46,7 +46,7 @@ export function setNestedState(handle: IoctlTarget, state: Uint8Array): void {
   });
 }
 
-/** Calls `ioctl` with a buffer. After each error `code`, the call is repeated with a buffer of twice the size. */
+/** Calls `ioctl` with a buffer, and repeats the call with a buffer of twice the size after each error `code`. */
 function grow(code: string, size: number, ioctl: (bytes: Uint8Array) => number): Uint8Array {
   for (let length = size; ; length *= 2) {
     const bytes = new Uint8Array(length);

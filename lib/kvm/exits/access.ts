@@ -97,7 +97,7 @@ export interface WrmsrExit {
   readonly index: number;
   readonly data: bigint;
   /**
-   * Lets the guest's write succeed. Without a reply, the write also succeeds.
+   * Completes the guest's write without an exception, which is also the result without a reply.
    *
    * @throws {@link StateError} `ERR_ANSWERED` if the exit was answered, or the vCPU has run since.
    */

@@ -20,7 +20,7 @@ import {
 import { offsetOf } from "../../abi/struct.ts";
 import type { ExitSource } from "./source.ts";
 
-/** An exit without further data. */
+/** An exit that has only a kind. */
 export interface BareExit {
   /**
    * - `hlt`: the guest executed HLT, and the VM has no in-kernel APIC.
@@ -106,14 +106,14 @@ export interface DebugExit {
 /** The guest of a VM without an in-kernel APIC lowered its task priority: `KVM_EXIT_SET_TPR`. */
 export interface SetTprExit {
   readonly kind: "set_tpr";
-  /** The new priority, `kvm_run.cr8`. */
+  /** The new task priority, from `kvm_run.cr8`. */
   readonly cr8: bigint;
 }
 
 /** The guest accessed the task priority while KVM_TPR_ACCESS_REPORTING was enabled: `KVM_EXIT_TPR_ACCESS`. */
 export interface TprAccessExit {
   readonly kind: "tpr_access";
-  /** The address of the instruction. */
+  /** The address of the instruction that accessed the task priority. */
   readonly rip: bigint;
   readonly isWrite: boolean;
 }

@@ -157,7 +157,7 @@ export interface TdxGetTdvmcallInfoExit extends TdxCall {
   readonly type: "get_tdvmcall_info";
   readonly leaf: bigint;
   /**
-   * Sets the status and registers. Without a reply, KVM's own values remain.
+   * Sets the status and the registers of the result. Without a reply, KVM's own values remain.
    *
    * @throws {@link StateError} `ERR_ANSWERED` if the exit was answered, or the vCPU has run since.
    * @throws RangeError if a value does not fit 64 bits; nothing is written in this case.
@@ -177,10 +177,10 @@ export interface SnpReqCertsExit {
   readonly kind: "snp_req_certs";
   /** The guest physical address of the buffer for the certificates. */
   readonly gpa: bigint;
-  /** The buffer's size in pages. */
+  /** The size of the buffer for the certificates, in pages. */
   readonly npages: bigint;
   /**
-   * Sets the result. Without a reply, KVM assumes that the certificates were written.
+   * Sets the result of the request. Without a reply, KVM assumes that the certificates were written.
    *
    * @param ret - 0 if the certificates were written, or a positive errno: ENOSPC (28) if the certificates need `npages`
    *   pages, EAGAIN (11) if the guest must retry, EIO (5) for an error. With any other value, KVM_RUN fails with

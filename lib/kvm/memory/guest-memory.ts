@@ -221,7 +221,7 @@ export class GuestMemory {
   /**
    * Copies `length` bytes from `offset` (an offset into this memory, not a guest address).
    *
-   * @throws RangeError outside the memory.
+   * @throws RangeError if the range is not inside the memory.
    */
   read(offset: number, length: number): Uint8Array {
     const copy = new Uint8Array(this.#check(offset, length));
@@ -233,7 +233,7 @@ export class GuestMemory {
    * Copies `data` to `offset` (an offset into this memory, not a guest address). If the elements of an array are wider
    * than a byte, as in a Uint16Array, the bytes of the elements are copied.
    *
-   * @throws RangeError outside the memory; nothing is written in this case.
+   * @throws RangeError if the range is not inside the memory; nothing is written in this case.
    * @throws TypeError if `data` is not a typed array, a Buffer or a DataView.
    */
   write(offset: number, data: ArrayBufferView): void {

@@ -1,4 +1,4 @@
-/** A promise with an AbortSignal. The code that creates the promise settles it, and implements the abort. */
+/** A promise that an AbortSignal can abort. The code that creates the promise settles it, and implements the abort. */
 
 import { describe, refuseUnknown } from "../../options.ts";
 
@@ -31,7 +31,7 @@ export function signalOf(where: string, options: AbortOptions): AbortSignal | un
   throw new TypeError(`${where}: signal: expected an AbortSignal, got ${describe(signal)}`);
 }
 
-/** Work in progress. When the work settles, the listener is removed from the signal. */
+/** Work that an AbortSignal can abort. When the work settles, the listener is removed from the signal. */
 export class Abortable<T> {
   readonly promise: Promise<T>;
   #resolve: (value: T) => void = () => undefined;

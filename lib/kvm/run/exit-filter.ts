@@ -6,7 +6,7 @@ import { describe, refuseMissing, refuseUnknown, toU64 } from "../../options.ts"
 
 /** A rule for ports. */
 export interface PioRuleInput {
-  /** The first port. */
+  /** The first port of the range. */
   readonly pio: bigint | number;
   /** The number of ports; 1 if omitted. */
   readonly length?: bigint | number;
@@ -20,7 +20,7 @@ export interface PioRuleInput {
 
 /** A rule for guest physical addresses without memory. */
 export interface MmioRuleInput {
-  /** The first address. */
+  /** The first guest physical address of the range. */
   readonly mmio: bigint | number;
   /**
    * The number of bytes; the default is `size`, or 1 if `size` is also omitted. An access matches if all of its bytes

@@ -55,7 +55,7 @@ export interface RunOwner {
   readonly label: string;
   /** The vCPU's identity in traces. */
   readonly traced: Traced;
-  /** The VM's gate. */
+  /** The gate that stops and continues the runs of the VM. */
   readonly gate: RunGate;
   /** Whether the vCPU was closed. */
   readonly isClosed: () => boolean;
