@@ -26,9 +26,9 @@ class Argument {
   Argument& operator=(const Argument&) = delete;
   ~Argument() { copies_.Release(mark_); }
 
-  // Prepares the argument. On failure, the function returns false. Then `complaint` describes the
-  // fault; if `complaint` is empty, `refusal` names the failed system call. `of_vcpu` selects the
-  // commands of KVM_MEMORY_ENCRYPT_OP.
+  // Prepares the argument. On failure, the function returns false. After a failure, `complaint`
+  // describes the fault; if `complaint` is empty, `refusal` names the failed system call. `of_vcpu`
+  // selects the commands of KVM_MEMORY_ENCRYPT_OP.
   bool Fill(const IoctlShape& shape, const Napi::Value& bytes, const Napi::Value& links,
             bool of_vcpu);
   const std::string& complaint() const { return complaint_; }
@@ -48,8 +48,8 @@ class Argument {
 
  private:
   // Reading links may run JavaScript (a getter), which may detach a buffer, close a file or make
-  // another ioctl. So the bytes are copied when they are first read, and all later reads use the
-  // copy. Descriptors are written into the copy last.
+  // another ioctl. The bytes are therefore copied when they are first read, and all later reads use
+  // the copy. Descriptors are written into the copy last.
   struct Copied {
     Napi::Value original;
     std::span<uint8_t> copy;

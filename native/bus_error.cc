@@ -14,10 +14,10 @@
 
 namespace node_kvm {
 
-// These ranges are written under a lock, and the signal handler reads them without the lock. The
-// range that a thread accesses does not change during the access, because the accessing code owns a
-// reference to the range. A range that changes is therefore not the accessed range, and the handler
-// skips it.
+// The watched ranges are written under a lock, and the signal handler reads them without the lock.
+// The range that a thread accesses does not change during the access, because the accessing code
+// owns a reference to the range. A range that changes is therefore not the accessed range, and the
+// handler skips it.
 struct WatchedRange {
   std::atomic<uint32_t> version = 0;  // the version is odd while the range changes
   std::atomic<uintptr_t> start = 0;
@@ -42,8 +42,8 @@ struct Chunk {
 
 Chunk first_chunk;
 std::mutex writers;
-// The SIGBUS handler that was installed before the handler of this file. It is never freed, because
-// the handler of this file may be reading it.
+// The SIGBUS handler that was installed before the handler of this file. The previous handler's
+// data is never freed, because the handler of this file may be reading it.
 std::atomic<const struct sigaction*> previous = nullptr;
 // Whether this thread is in the previous handler. The previous handler may call the handler of this
 // file again, as the handler of another copy of this addon does.

@@ -1,7 +1,7 @@
 // Handles accesses to mapped pages that are not available, because the file was truncated, no huge
-// pages are free, or the hardware lost the page. Such an access raises SIGBUS, possibly inside V8.
-// The handler replaces the page by zeros and marks the page's range. region.h has the owner of the
-// memory.
+// pages are free, or the hardware lost the page. An access to such a page raises SIGBUS, possibly
+// inside V8. The handler replaces the page by zeros and marks the page's range. region.h has the
+// owner of the memory.
 #pragma once
 
 #include <cstddef>

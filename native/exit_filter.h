@@ -14,7 +14,7 @@ namespace node_kvm {
 
 // A rule in the encoding of lib/kvm/run/exit-filter.ts.
 struct FilterRule {
-  // Both enumerations are fields of 32 bits.
+  // The enumerations Space and Write are fields of 32 bits.
   // NOLINTNEXTLINE(performance-enum-size)
   enum Space : uint32_t { kPio, kMmio, kMsr };
   // NOLINTNEXTLINE(performance-enum-size)

@@ -24,9 +24,9 @@ int64_t Call(int fd, uint32_t request, uint64_t argument) {
   return result == -1 ? -errno : static_cast<int64_t>(static_cast<uint32_t>(result));
 }
 
-// Returns whether EINTR of this ioctl only means that a signal was received. It does not for two
-// ioctls: a kick ends KVM_RUN with EINTR, and KVM_GET_TSC_KHZ returns a frequency as an int, so a
-// frequency of 4294967292 kHz equals -EINTR.
+// Returns whether EINTR of this ioctl only means that a signal was received. EINTR has another
+// meaning for two ioctls: a kick ends KVM_RUN with EINTR, and KVM_GET_TSC_KHZ returns a frequency
+// as an int, so a frequency of 4294967292 kHz equals -EINTR.
 bool MeansSignal(uint32_t request) { return request != kKvmRun && request != kKvmGetTscKhz; }
 
 }  // namespace

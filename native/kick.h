@@ -1,4 +1,4 @@
-// A kick interrupts KVM_RUN from another thread. It sends a signal whose handler sets
+// A kick interrupts KVM_RUN from another thread. A kick sends a signal whose handler sets
 // kvm_run.immediate_exit, so that a kick that arrives just before the ioctl is not lost (api.rst
 // 5).
 #pragma once

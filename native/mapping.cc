@@ -26,7 +26,7 @@ constexpr size_t kPageShifts[] = {kPageShift, 21, 30};
 #define MADV_POPULATE_WRITE 23  // Linux 5.14
 #endif
 
-// None of these kinds of advice changes the content of the memory.
+// These are the kinds of advice that do not change the content of the memory.
 constexpr size_t kAdvices[] = {MADV_MERGEABLE, MADV_HUGEPAGE, MADV_DONTDUMP, MADV_POPULATE_WRITE};
 
 // The kernel allocates most pages of a mapping at the first access, without notifying the process.

@@ -35,8 +35,9 @@ struct Backing {
 
 // A range of addresses, which is released when no code can use the addresses any more. After memory
 // was closed, a job in libuv's thread pool (for example, zlib) may still write into its
-// ArrayBuffer. Another thread that received the memory from an ended worker may also still write.
-// An inaccessible page follows the range, so that the kernel cannot access memory behind it.
+// ArrayBuffer. Another thread that received the memory from an ended worker may also still write
+// into it. An inaccessible page follows the range, so that the kernel cannot access memory behind
+// it.
 class Range {
  public:
   // Returns null with errno set if a system call fails; errno is ENOMEM if too many ranges exist.
@@ -73,9 +74,9 @@ class Range {
 // The mapping in a range. The destructor frees the memory (or a vCPU's kvm_run) immediately; the
 // addresses then have empty pages until the range is destroyed. A VM owns the regions of its slots
 // (descriptor.h), so a region must not own an object that owns a VM, because this would be a
-// reference cycle. A mapped kvm_run, dirty ring or guest_memfd keeps the VM in the kernel. Such a
-// mapping does not have to own the slots, because only an open vCPU descriptor can enter a guest,
-// and the vCPU's descriptor owns the slots.
+// reference cycle. A mapped kvm_run, dirty ring or guest_memfd keeps the VM in the kernel. A
+// mapping of this kind does not have to own the slots, because only an open vCPU descriptor can
+// enter a guest, and the vCPU's descriptor owns the slots.
 class Region {
  public:
   // Returns null with errno set if the kernel fails; the caller then keeps the backing's

@@ -37,7 +37,7 @@ class SpinWait {
   }
 
  private:
-  // This is KVM's default halt_poll_ns. The limit must be longer than an exit plus a wake-up.
+  // The limit is KVM's default halt_poll_ns. The limit must be longer than an exit plus a wake-up.
   // Otherwise, every wait that sleeps would exceed the limit, and spinning would never be enabled
   // again.
   static constexpr uint64_t kWindowNs = 200'000;

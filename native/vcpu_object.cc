@@ -36,7 +36,7 @@ napi_value Integer(napi_env env, int number) {
 }
 
 // This function is marked as hot, like all code on the path to KVM_RUN, so that these functions are
-// adjacent in memory. This matters because the caches are cold after an exit.
+// adjacent in memory, because the caches are cold after an exit.
 [[gnu::hot]] napi_value Run(napi_env env, napi_callback_info info) {
   const std::optional<int> result = ThreadOf(env, info).RunHere();
   return result.has_value() ? Integer(env, *result) : nullptr;

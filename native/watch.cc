@@ -34,8 +34,8 @@ void Watch::Poll::OnReadable(uv_poll_t* handle, int status, int /*events*/) {
 }
 
 // An environment that shuts down runs its event loop until every asynchronous hook is removed, and
-// OnClosed removes this hook. So no handle stays in the loop, and no memory is freed that the loop
-// still uses.
+// OnClosed removes this hook. The hook ensures that no handle stays in the loop, and that no memory
+// is freed that the loop still uses.
 void Watch::Poll::OnTeardown(napi_async_cleanup_hook_handle /*hook*/, void* data) {
   const auto* poll = static_cast<Poll*>(data);
   if (poll->watch != nullptr) poll->watch->Close();

@@ -107,8 +107,8 @@ class Wrapped : public Napi::ObjectWrap<T> {
       return;
     }
     State* const state = std::exchange(pending_, nullptr);
-    // In this case, worker.terminate() was called before the object took the state, and the
-    // object's finalizer never runs, so Create deletes the state.
+    // The object is empty if worker.terminate() was called before the object took the state. The
+    // object's finalizer then never runs, so Create deletes the state.
     if (this->IsEmpty()) return;
     if (napi_type_tag_object(info.Env(), info.This(), &TagOf<T>()) != napi_ok) {
       ThrowUnlessPending(info.Env(), "an object could not be tagged");

@@ -145,8 +145,8 @@ function integer(type: Scalar): Codec {
 }
 
 /**
- * Makes the functions that read and write a bit field. They access only the bytes that contain the field, because the
- * whole integer may exceed the struct.
+ * Makes the functions that read and write a bit field. The functions access only the bytes that contain the field,
+ * because the whole integer may exceed the struct.
  */
 function bitField(type: FieldType, [shift, width]: readonly [number, number]): Codec {
   const name = nameOfType(type) as Scalar;
@@ -248,8 +248,8 @@ interface Member extends Codec {
 }
 
 /**
- * Makes the functions that read and write a tail. Their offset is that of the struct that contains the tail, because
- * this struct also contains the tail's count.
+ * Makes the functions that read and write a tail. The functions take the offset of the struct that contains the tail,
+ * because this struct also contains the tail's count.
  */
 function tailCodec(layout: Layout, tail: Tail) {
   const { name, offset, element } = tail;

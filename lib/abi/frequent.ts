@@ -29,7 +29,10 @@ export function namesOf<T>(layout: Layout<T>): readonly (keyof T & string)[] {
   return layout.fields.map(({ name }) => name as keyof T & string);
 }
 
-/** An object with these members. Its content may also be in an iterator; the writer of the struct checks this. */
+/**
+ * An object with these members. The content of the object may also be in an iterator; the writer of the struct checks
+ * this.
+ */
 type Whole<K extends string> = Readonly<Record<K, unknown>> & Partial<Iterable<unknown>>;
 
 /**

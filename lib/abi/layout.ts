@@ -37,8 +37,8 @@ export interface Tail {
   readonly offset: number;
   readonly element: Scalar | Layout;
   /**
-   * The name of the field with the number of elements. It is undefined if another struct or a capability defines the
-   * number; the tail then has all remaining bytes.
+   * The name of the field with the number of elements. The name is undefined if another struct or a capability defines
+   * the number; the tail then has all remaining bytes.
    */
   readonly count: string | undefined;
 }
@@ -61,7 +61,7 @@ export interface Access {
   set(view: DataView, at: number, value: never): void;
 }
 
-/** The access functions of each C integer. All integers are little endian, as on x86. */
+/** The access functions of each C integer. The integers of all structs are little endian, as on x86. */
 export const scalars: Readonly<Record<Scalar, Access>> = {
   u8: { size: 1, get: (v, at) => v.getUint8(at), set: (v, at, x) => v.setUint8(at, x) },
   u16: {

@@ -42,7 +42,7 @@ export interface VcpuHistory {
 }
 
 /**
- * The ioctls that are issued to find a reason. None of these ioctls changes the result of a later call, because their
+ * The ioctls that are issued to find a reason. These ioctls do not change the result of a later call, because their
  * functions in the kernel only copy data. Each of the vCPU ioctls loads the vCPU, as the failed call did.
  *
  * The following ioctls are not used, because they have side effects: KVM_GET_CPUID2 (it applies pending changes of

@@ -111,8 +111,8 @@ export abstract class Handle implements OpenFile {
    * Whether errors of this handle get a reason. The default is the value of the parent handle (the VM of a vCPU, the
    * Kvm of a VM). The default of a Kvm is true, or false if `$NODE_KVM_EXPLAIN` is 0.
    *
-   * Finding a reason may issue additional ioctls, which docs/errors.md lists. These ioctls do not change the results of
-   * later calls.
+   * Finding a reason may issue additional ioctls, which docs/errors.md lists. The additional ioctls do not change the
+   * results of later calls.
    */
   get explain(): boolean {
     return this.#explain ?? this.parent()?.explain ?? isExplained();

@@ -1,4 +1,7 @@
-/** A virtual CPU. Its parts are in calls/, run/ and state/; its other ioctls are in generated/vcpu-ioctls.ts. */
+/**
+ * The class of a virtual CPU. calls/, run/ and state/ implement parts of the class; generated/vcpu-ioctls.ts has
+ * further ioctls.
+ */
 import type { CpuidEntry2Input } from "../abi/cpuid2.ts";
 import {
   KVM_GET_CPUID2,
@@ -234,7 +237,7 @@ export class Vcpu extends VcpuIoctls {
     return this.#runner.setExitFilter(rules);
   }
 
-  /** Returns the ring that KVM fills after `vm.registerCoalescedMmio()`. All vCPUs of a VM share one such ring. */
+  /** Returns the ring that KVM fills after `vm.registerCoalescedMmio()`. All vCPUs of a VM share one coalesced ring. */
   coalescedRing(): CoalescedRing {
     return this.#runner.coalescedRing();
   }

@@ -1,4 +1,7 @@
-/** A virtual machine. Its parts are in calls/, memory/ and state/; its other ioctls are in generated/vm-ioctls.ts. */
+/**
+ * The class of a virtual machine. calls/, memory/ and state/ implement parts of the class; generated/vm-ioctls.ts has
+ * further ioctls.
+ */
 import {
   KVM_CHECK_EXTENSION,
   KVM_CREATE_DEVICE,

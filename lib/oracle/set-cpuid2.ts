@@ -32,7 +32,7 @@ export interface SetCpuidAsked {
   readonly hasEntered: boolean | undefined;
   /** Whether KVM_RUN was called. */
   readonly hasRun: boolean | undefined;
-  /** The vCPU's table: the table that was last set or read. It does not contain changes that KVM has made since. */
+  /** The vCPU's table: the table that was last set or read. The table does not contain later changes by KVM. */
   readonly given: readonly CpuidEntry2Input[] | undefined;
 }
 

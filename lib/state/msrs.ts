@@ -87,11 +87,11 @@ export const COUNTING_MSRS: readonly { readonly index: number; readonly why: str
 
 /** MSRs to restore, in groups that are restored in this order. */
 export interface MsrsToWrite {
-  /** All MSRs without a special place in the order. */
+  /** The MSRs that have no special place in the order of restoring. */
   readonly early: readonly MsrEntry[];
   /**
-   * The TSC, if present. It is written after IA32_TSC_ADJUST, because on old kernels a write of IA32_TSC_ADJUST changes
-   * the TSC.
+   * The TSC, if present. The TSC is written after IA32_TSC_ADJUST, because on old kernels a write of IA32_TSC_ADJUST
+   * changes the TSC.
    */
   readonly tsc: MsrEntry | undefined;
   readonly late: readonly MsrEntry[];

@@ -26,7 +26,7 @@ export interface PartRow<S extends Shape = Shape> {
    * kernels.
    */
   readonly getBefore?: Ioctl;
-  /** The newer form of the same part. This older form is read only if the kernel does not have the newer form. */
+  /** The newer form of the same part; the older form is read only if the kernel does not have the newer form. */
   readonly insteadOf?: "sregs2";
   /** The errno of `get` if the VM or the vCPU was created without the part. */
   readonly absent?: "EINVAL" | "ENXIO" | "EIO";
@@ -252,7 +252,7 @@ export const VCPU_PARTS_TO_READ: readonly Part[] = [
 ];
 
 /**
- * The parts of a VM in the order of reading. All are read before the vCPUs, in the order in which an interrupt passes
- * through them, so that an interrupt that is delivered during the save is not lost.
+ * The parts of a VM in the order of reading. The parts are read before the vCPUs, in the order in which an interrupt
+ * passes through them, so that an interrupt that is delivered during the save is not lost.
  */
 export const VM_PARTS_TO_READ: readonly Part[] = [...VM_PARTS].reverse();

@@ -44,7 +44,7 @@ export type ClaimCheck = (kit: Kit) => void | Promise<void>;
 const ID = /^[\w-]{1,80}$/;
 
 /**
- * Defines a claim. Its check gets a new kit, whose handles are closed after the check.
+ * Defines a claim. The claim's check gets a new kit, whose handles are closed after the check.
  *
  * The claim is skipped, with the reason, if there is no usable device or if a requirement of the kit is not met. If a
  * deviation applies to this host, the check must fail with the deviation's message; a check that succeeds is reported

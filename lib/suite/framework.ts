@@ -8,8 +8,8 @@ import { expect as standalone } from "./expect.ts";
 import { type RegisteredClaim, register } from "./registry.ts";
 
 /**
- * vitest defines this global name only in its workers. Its environment variables are not used, because child processes
- * inherit them.
+ * vitest defines this global name only in its workers. The environment variables of vitest are not used, because child
+ * processes inherit them.
  */
 const vitest = Object.hasOwn(globalThis, "__vitest_worker__") ? await import("vitest") : undefined;
 

@@ -110,7 +110,8 @@ interface HeldWork {
 async function waitForWork(
   options: Options,
 ): Promise<Pick<HeldWork, "pattern"> & { readonly program?: string }> {
-  // This program loads the assembler before the machine is saved, because loading takes a second on an emulated CPU.
+  // The guest program loads the assembler before the machine is saved, because loading takes a second on an emulated
+  // CPU.
   guest("long", (g) => g.sync(1).done());
   for (let i = 0; i < Number(options.warm ?? 0); i += 1) {
     using _held = holdVcpu();
@@ -203,9 +204,9 @@ function fileRuns(options: Readonly<Record<string, string | undefined>>): readon
 }
 
 /**
- * Creates a vCPU that exists during the whole run. Without this vCPU, KVM patches the kernel's code whenever a claim
- * creates its first vCPU and closes its last one. An emulator must then translate the patched code again, which takes a
- * tenth of the run.
+ * Creates a vCPU that exists during the whole run. Without such a vCPU, KVM patches the kernel's code whenever a claim
+ * creates its first vCPU and closes its last vCPU. An emulator must then translate the patched code again, which takes
+ * a tenth of the run.
  */
 function holdVcpu(): Disposable | undefined {
   const stack: Disposable[] = [];

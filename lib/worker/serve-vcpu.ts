@@ -19,8 +19,8 @@ export interface ServedVcpu {
   /** The vCPU, which must be created in this thread, because handles cannot be passed to another thread. */
   readonly vcpu: Pick<Vcpu, "runSync" | "kickToken" | "immediateExit">;
   /**
-   * Handles and answers an exit. The function is called for each exit except `intr`. It must be synchronous, because it
-   * is called between two KVM_RUNs.
+   * Handles and answers an exit. The function is called for each exit except `intr`. The function must be synchronous,
+   * because it is called between two KVM_RUNs.
    *
    * @returns true if the guest continues; false if the exit is passed to the owner, which answers it.
    */

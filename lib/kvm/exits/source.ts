@@ -1,6 +1,6 @@
 /**
- * Access to the kvm_run of one vCPU for the decoders of exits. It also records whether the current exit can still be
- * answered.
+ * Access to the kvm_run of one vCPU for the decoders of exits. The object also records whether the current exit can
+ * still be answered.
  */
 import { EXIT_REASON_OFFSET, EXIT_UNION_BYTES, EXIT_UNION_OFFSET } from "../../abi/exits.ts";
 import { type Layout, read } from "../../abi/struct.ts";

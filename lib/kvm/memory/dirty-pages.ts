@@ -14,7 +14,7 @@ const PAGE_BYTES = 4096n;
 
 /**
  * Iterates over the page numbers of the set bits in a dirty bitmap, such as KVM_GET_DIRTY_LOG's, in ascending order.
- * Page 0 is the slot's first page. The bitmap is copied, so it may change later.
+ * Page 0 is the slot's first page. The bitmap is copied, so later changes of the bitmap have no effect.
  */
 export function dirtyPages(bitmap: Uint8Array): Generator<number, void> {
   return bitsOf(wordsOf("dirtyPages()", bitmap));
@@ -67,7 +67,7 @@ const OFFSET = offsetOf(Entry, "offset") / 4;
  * {@link harvest} reads the entries.
  *
  * When the ring is full, KVM_RUN returns the exit `dirty_ring_full`. Harvested entries occupy the ring until
- * KVM_RESET_DIRTY_RINGS. After this call, KVM also reports the next write to the same page.
+ * KVM_RESET_DIRTY_RINGS. After KVM_RESET_DIRTY_RINGS, KVM also reports the next write to the same page.
  */
 export class DirtyRing {
   readonly #words: Uint32Array;
@@ -98,8 +98,8 @@ export class DirtyRing {
   /**
    * Iterates over the available entries in KVM's order, and marks each as harvested when it is yielded. If the loop
    * ends early, the next harvest continues after the last yielded entry. The iteration ends at the first entry that KVM
-   * has not filled. If the vCPU runs on another thread, the iteration may continue with new entries. It ends after at
-   * most {@link size} entries if the rings are not reset.
+   * has not filled. If the vCPU runs on another thread, the iteration may continue with new entries. The iteration ends
+   * after at most {@link size} entries if the rings are not reset.
    *
    * @returns the number of harvested entries; if it is not 0, call KVM_RESET_DIRTY_RINGS.
    * @throws {@link StateError} `ERR_CLOSED` if the vCPU was closed.

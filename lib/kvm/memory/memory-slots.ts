@@ -121,7 +121,7 @@ export class MemorySlots {
     // The conversion to a number is exact, because no memory has 2^53 bytes.
     const memoryOffset = Number(offset);
     const memorySize = size === undefined ? rest : toU64(`${where}: memorySize`, size);
-    // Both structs start with the same fields.
+    // kvm_userspace_memory_region and kvm_userspace_memory_region2 start with the same fields.
     const bytes = encode(
       Region,
       { slot, flags, guestPhysAddr, memorySize, guestMemfdOffset },

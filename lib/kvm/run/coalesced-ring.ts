@@ -146,7 +146,7 @@ export class CoalescedRing implements Iterable<CoalescedWrite> {
   }
 }
 
-/** Returns the ring that KVM fills, which follows a vCPU's kvm_run. All vCPUs of a VM share one such ring. */
+/** Returns the ring that KVM fills, which follows a vCPU's kvm_run. All vCPUs of a VM share one coalesced ring. */
 export function coalescedRing(run: Uint8Array): CoalescedRing {
   return new CoalescedRing(run.subarray(START, START + PAGE));
 }

@@ -74,7 +74,7 @@ export class RunPage {
   }
 
   /**
-   * Runs the guest on this thread until it exits. After this call, an earlier exit of `runSync()` cannot be answered.
+   * Runs the guest on this thread until it exits. After the run, an earlier exit of `runSync()` cannot be answered.
    *
    * @returns 0, or `-errno`: `-EINTR` (-4) after a signal, a kick or with `immediateExit`; `-EBUSY` (-16) while the
    *   vCPU runs on its own thread, or its VM is paused; `-EBADF` (-9) after it was closed. With `-EFAULT` (-14) and

@@ -68,7 +68,7 @@ export class WaitQueue {
   #serve(): void {
     try {
       const count = this.#take();
-      // Another reader has reset the counter since the loop found it above zero.
+      // The counter is 0 if another reader has reset it since the event loop found it above zero.
       if (count === 0n) return;
       this.#waiters.shift()?.resolve(count);
       if (this.empty) this.#unwatch();

@@ -73,9 +73,9 @@ const distance = (a: bigint, b: bigint): bigint => (a < b ? b - a : a - b);
  * Writes the TSC; if KVM rejects the value, returns the MSR's index.
  *
  * If a value is within a second of the value that KVM expects after another write, KVM assumes an attempt to
- * synchronise vCPUs, and ignores it (x86.c:kvm_synchronize_tsc). This assumption is right for the vCPUs of one VM. But
- * before Linux 6.7, the creation of a vCPU counts as another write, so KVM would ignore the TSC of a guest that has run
- * for less than a second. On later kernels, a first restore counts as another write, so KVM would ignore the TSC of a
+ * synchronise vCPUs, and ignores it (x86.c:kvm_synchronize_tsc). This assumption is right for the vCPUs of one VM.
+ * Before Linux 6.7, however, the creation of a vCPU also counts as a write, so KVM would ignore the TSC of a guest that
+ * has run for less than a second. Since Linux 6.7, a first restore counts as a write, so KVM would ignore the TSC of a
  * second restore. Writing a distant value first prevents both cases.
  */
 export function writeTsc(vcpu: Handle, entry: MsrEntry | undefined): readonly number[] {
