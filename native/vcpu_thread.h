@@ -42,7 +42,7 @@ class VcpuThread {
   VcpuRun& run() { return run_; }
 
   // Requests that the thread ends, without waiting for its end. To end several threads, call this
-  // function for all of them first.
+  // function for each thread before the first Close.
   void RequestStop();
   // Ends the current run and the thread, and releases all resources. A started run is still
   // delivered, with the result EINTR if it was interrupted.

@@ -70,7 +70,7 @@ export type {
 
 const LIST: Reasons = { E2BIG: { "too little room": listRoom } };
 
-/** The causes of each call, by errno. */
+/** The causes of the errors of each call, by errno. */
 const REASONS: Readonly<Record<string, Reasons>> = {
   open: OPEN,
   arch_prctl: ARCH_PRCTL,

@@ -145,12 +145,12 @@ export class Assembler extends SystemBlock {
     return this.emit(`Dec_rm${sizeOf(operand)}`, operand);
   }
 
-  /** Adds SHL by a constant. */
+  /** Adds SHL, which shifts left by a constant. */
   shl(operand: Register | Memory, count: number): this {
     return this.emit(`Shl_rm${sizeOf(operand)}_imm8`, operand, count);
   }
 
-  /** Adds SHR by a constant. */
+  /** Adds SHR, which shifts right by a constant. */
   shr(operand: Register | Memory, count: number): this {
     return this.emit(`Shr_rm${sizeOf(operand)}_imm8`, operand, count);
   }

@@ -48,7 +48,7 @@ export interface Program {
  *
  * A program that reaches its end executes HLT. Use `done()` to notify the host.
  *
- * @param name the mode
+ * @param name the name of the mode
  * @param build a function that adds the guest's actions
  * @throws Error if an instruction cannot be encoded
  * @throws RangeError if a value does not fit the mode, or if the code is larger than 64 KiB

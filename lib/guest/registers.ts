@@ -1,6 +1,6 @@
 /** Bits of control registers, EFER and RFLAGS that guest programs use. modes.ts sets the bits of each mode. */
 
-/** CR0.PE, protection enable (Intel SDM Vol. 3A 2.5). */
+/** CR0.PE, which enables protected mode (Intel SDM Vol. 3A 2.5). */
 export const CR0_PE: bigint = 1n << 0n;
 /** CR0.ET, the extension type, which is always 1. */
 export const CR0_ET: bigint = 1n << 4n;

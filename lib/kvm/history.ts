@@ -75,8 +75,8 @@ const NENT = offsetOf(Cpuid2, "nent");
 
 /**
  * The last CPUID table that a vCPU has accepted or that the program has read; it is kept because an additional
- * KVM_GET_CPUID2 would change the state that must be explained. A table that was read takes precedence, because kvm_pvm
- * stores another table than the one that was passed.
+ * KVM_GET_CPUID2 would change the state that must be explained. A table that was read replaces the table that was
+ * passed, because kvm_pvm stores a different table.
  */
 export class CpuidHistory {
   #ioctl = "";

@@ -3,7 +3,7 @@
 /** The names of a register's bits, by their numbers; some bits have no name. */
 export type BitNames = Readonly<Record<number, string | undefined>>;
 
-/** Lists the bits that are set, lowest first. */
+/** Lists the numbers of the set bits in ascending order. */
 export function bitsOf(value: number | bigint): readonly number[] {
   const wide = BigInt(value);
   return Array.from({ length: 64 }, (_, bit) => bit).filter(

@@ -97,7 +97,7 @@ const contradiction = (...states: Contradiction["states"]): Contradiction => ({
   states,
 });
 
-/** An APIC base that enables the x2APIC mode. */
+/** A fault of an APIC base that enables the x2APIC mode. */
 export interface X2apicFinding {
   readonly kind: "x2apic-not-enabled" | "no-x2apic";
   readonly base: bigint;

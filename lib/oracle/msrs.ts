@@ -87,7 +87,7 @@ function xss(data: bigint, { supported }: MsrAccess): MsrVerdict {
   return refused(forbiddenBits(data, (BigInt(leaf.edx) << 32n) | BigInt(leaf.ecx), "guests"));
 }
 
-/** The checks of values, by MSR (arch/x86/kvm/x86.c:kvm_set_msr_common, __kvm_set_msr; mtrr.c:kvm_mtrr_valid). */
+/** The check of the value of each MSR (arch/x86/kvm/x86.c:kvm_set_msr_common, __kvm_set_msr; mtrr.c:kvm_mtrr_valid). */
 const VALUES: Readonly<Record<number, (data: bigint, access: MsrAccess) => MsrVerdict>> = {
   [MSRS.MSR_IA32_APICBASE]: (data, { table }) => refused(apicBaseFinding(data, table)),
   [MSRS.MSR_IA32_PRED_CMD]: (data) =>

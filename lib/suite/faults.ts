@@ -9,7 +9,7 @@ import { Sandbox } from "../machine/index.ts";
 import { quoted, suggestion } from "../options.ts";
 import { replaceGuestValues, replacePermission, replaceResult, stepCount } from "./reproducer.ts";
 
-/** Makes an ioctl on a handle: returns its result, or throws a {@link KvmError}. */
+/** Issues an ioctl on a handle, and returns the ioctl's result or throws a {@link KvmError}. */
 export type IoctlCall = (ioctl: Ioctl, argument?: IoctlArgument) => number;
 
 /**
@@ -70,7 +70,7 @@ function makeStale(entry: DataView): void {
 
 const FAULTS_BY_NAME: ReadonlyMap<string, InjectedFault> = new Map(
   Object.entries<InjectedFault>({
-    // The fault accepts all special registers, all permissions and, as Linux 5.10 after KVM_RUN, all CPUID tables.
+    // The fault accepts all special registers, all permissions and, as Linux 5.10 does after KVM_RUN, all CPUID tables.
     "accepts-all": (_handle, call) => (ioctl, argument) => {
       try {
         return call(ioctl, argument);

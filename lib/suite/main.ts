@@ -110,8 +110,7 @@ interface HeldWork {
 async function waitForWork(
   options: Options,
 ): Promise<Pick<HeldWork, "pattern"> & { readonly program?: string }> {
-  // The guest program loads the assembler before the machine is saved, because loading takes a second on an emulated
-  // CPU.
+  // The guest program loads the assembler before the machine is saved, because loading takes a second under emulation.
   guest("long", (g) => g.sync(1).done());
   for (let i = 0; i < Number(options.warm ?? 0); i += 1) {
     using _held = holdVcpu();

@@ -10,7 +10,7 @@ import type { IoctlTarget } from "../handle.ts";
 
 const MSRS_PER_CALL = MAX_IO_MSRS - 1;
 
-/** Reads MSRs until KVM rejects one; returns the entries that were read. */
+/** Reads MSRs until KVM rejects an MSR; returns the entries that were read. */
 export function getMsrs(
   handle: IoctlTarget,
   ioctl: Ioctl,
@@ -26,7 +26,7 @@ export function getMsrs(
   return got;
 }
 
-/** Writes MSRs until KVM rejects one; returns the number that were written. */
+/** Writes MSRs until KVM rejects an MSR; returns the number of written MSRs. */
 export function setMsrs(
   handle: IoctlTarget,
   ioctl: Ioctl,

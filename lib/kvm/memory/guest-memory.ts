@@ -1,4 +1,4 @@
-/** Host memory that a VM uses as guest memory. The guest physical addresses of this memory are in address-space.ts. */
+/** Host memory that a VM uses as guest memory. address-space.ts has the guest physical addresses of this memory. */
 import { StateError } from "../../errors.ts";
 import { inspectAs } from "../../inspect.ts";
 import {
