@@ -3,8 +3,8 @@ import type { CpuidFieldName, CpuidTable } from "../cpuid/index.ts";
 import { bitsOf } from "./bits.ts";
 
 /**
- * The known bits of a register: the name of each bit, and the features of which the bit requires at least one. If the
- * list has no feature, every vCPU has the bit.
+ * The known bits of a register: the name of each bit, and the features. The bit requires at least one of the features.
+ * If no features are listed, every vCPU has the bit.
  */
 export type FeatureBits = Readonly<Record<number, readonly [name: string, ...CpuidFieldName[]]>>;
 
@@ -18,7 +18,7 @@ export interface BitFinding {
    * vCPU's table has none of the features. `no-table`: the vCPU's table is empty.
    */
   readonly cause: "reserved" | "unsupported" | "absent" | "no-table";
-  /** The features of which the bit requires at least one. */
+  /** The bit requires at least one of these features. */
   readonly features: readonly CpuidFieldName[];
 }
 

@@ -1,6 +1,6 @@
 /**
  * A claim: one sentence about KVM, with a check that runs on this host's device. kit.ts has a claim's tools;
- * deviations.ts has the expected failures on kernels that break the claim; framework.ts runs it.
+ * deviations.ts has the expected failures on kernels that violate the claim; framework.ts registers claims.
  */
 import { existsSync } from "node:fs";
 import { release } from "node:os";
