@@ -1,4 +1,4 @@
-// The exports of the addon: functions that create objects, permissions, signals.
+// Exports the addon's functions: they create objects, request permissions and send signals.
 #include <napi.h>
 
 #include <memory>
@@ -16,7 +16,7 @@ namespace {
 
 using Define = Napi::Function(Napi::Env);
 
-// Returns false if the class could not be created; an exception may be pending.
+// Returns false if a class could not be created; an exception may be pending.
 bool Keep(Napi::Env env, Define define, Napi::FunctionReference* kept) {
   const Napi::Function made = define(env);
   if (made.IsEmpty()) return false;

@@ -88,7 +88,7 @@ bool Argument::FillLinks(Copied& target, std::span<const Link> links, const Napi
   for (size_t i = 0; i < links.size(); ++i) {
     Napi::Value value = env_.Undefined();
     napi_value element = value;
-    // A getter may throw, or change the bytes: the bytes were copied before.
+    // A getter may throw or change the bytes, so the bytes were copied before this call.
     if (i < length &&
         napi_get_element(env_, values, static_cast<uint32_t>(i), &element) != napi_ok) {
       return Refuse("links: could not be read");

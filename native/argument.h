@@ -1,5 +1,6 @@
 // The argument of one ioctl: its struct, and the values of the struct's addresses and descriptors.
-// JavaScript passes neither addresses nor descriptors: this class writes them into copies.
+// JavaScript passes neither addresses nor descriptors; this class writes them into copies of the
+// bytes.
 #pragma once
 
 #include <napi.h>
@@ -25,9 +26,9 @@ class Argument {
   Argument& operator=(const Argument&) = delete;
   ~Argument() { copies_.Release(mark_); }
 
-  // Prepares the argument. On failure, it returns false; then `complaint` describes the fault, or
-  // `complaint` is empty and `refusal` names the failed system call. `of_vcpu` selects the commands
-  // of KVM_MEMORY_ENCRYPT_OP.
+  // Prepares the argument. On failure, the function returns false. After a failure, `complaint`
+  // describes the fault; if `complaint` is empty, `refusal` names the failed system call. `of_vcpu`
+  // selects the commands of KVM_MEMORY_ENCRYPT_OP.
   bool Fill(const IoctlShape& shape, const Napi::Value& bytes, const Napi::Value& links,
             bool of_vcpu);
   const std::string& complaint() const { return complaint_; }
@@ -47,13 +48,13 @@ class Argument {
 
  private:
   // Reading links may run JavaScript (a getter), which may detach a buffer, close a file or make
-  // another ioctl. So bytes are copied when they are read, and read again after that; descriptors
-  // are filled in last.
+  // another ioctl. The bytes are therefore copied when they are first read, and all later reads use
+  // the copy. Descriptors are written into the copy last.
   struct Copied {
     Napi::Value original;
     std::span<uint8_t> copy;
     bool copies_back;
-    std::vector<std::span<uint8_t>> hidden;  // the parts of the copy that JavaScript must not read
+    std::vector<std::span<uint8_t>> hidden;  // the parts of the copy to hide from JavaScript
   };
   struct File {
     uint8_t* place;
@@ -78,7 +79,7 @@ class Argument {
   Refusal refusal_;
   std::vector<Copied> copied_;
   std::vector<File> files_;
-  std::vector<std::shared_ptr<Region>> mapped_;  // what the call itself uses
+  std::vector<std::shared_ptr<Region>> mapped_;  // the objects that the call itself uses
   std::vector<std::shared_ptr<Region>> held_;
 };
 

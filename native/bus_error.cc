@@ -14,12 +14,12 @@
 
 namespace node_kvm {
 
-// These ranges are written under a lock, and the signal handler reads them without the lock. The
-// range that a thread has just accessed does not change at that time, because the code that
-// accesses it keeps it. A range that changes is therefore not the accessed one, and the handler
-// skips it.
+// The watched ranges are written under a lock, and the signal handler reads them without the lock.
+// The range that a thread accesses does not change during the access, because the accessing code
+// owns a reference to the range. A range that changes is therefore not the accessed range, and the
+// handler skips it.
 struct WatchedRange {
-  std::atomic<uint32_t> version = 0;  // odd while the range changes
+  std::atomic<uint32_t> version = 0;  // the version is odd while the range changes
   std::atomic<uintptr_t> start = 0;
   std::atomic<size_t> size = 0;  // 0: free
   std::atomic<size_t> page_size = 0;
@@ -28,12 +28,12 @@ struct WatchedRange {
 
 namespace {
 
-// The number of pages per range that the handler replaces one by one; after that, it replaces all
-// following pages at once. The kernel allows a process 65530 mappings, and each replaced page needs
-// two.
+// The number of pages per range that the handler replaces one by one; after this number, it
+// replaces all following pages at once. The kernel allows a process 65530 mappings, and each
+// replaced page needs two mappings.
 constexpr uint32_t kLonePages = 1024;
 
-// The list grows by whole chunks, which are reused but never freed, because the handler may be
+// The list grows by whole chunks. Chunks are reused but never freed, because the handler may be
 // reading them.
 struct Chunk {
   WatchedRange ranges[64];
@@ -42,11 +42,11 @@ struct Chunk {
 
 Chunk first_chunk;
 std::mutex writers;
-// The handler that was installed before this one; never freed, because this handler may be reading
-// it.
+// The SIGBUS handler that was installed before the handler of this file. The previous handler's
+// data is never freed, because the handler of this file may be reading it.
 std::atomic<const struct sigaction*> previous = nullptr;
-// Whether this thread is in the previous handler, which may call this one again (the handler of
-// another copy of this addon does).
+// Whether this thread is in the previous handler. The previous handler may call the handler of this
+// file again, as the handler of another copy of this addon does.
 NODE_KVM_HANDLER_STATE bool is_passing_on = false;
 
 struct Found {
@@ -56,7 +56,8 @@ struct Found {
   size_t page_size = 0;
 };
 
-// This function only loads, because it runs inside the signal handler.
+// This function only reads shared variables and takes no lock, because it runs inside the signal
+// handler.
 Found Find(uintptr_t address) {
   for (Chunk* chunk = &first_chunk; chunk != nullptr; chunk = chunk->next) {
     for (WatchedRange& range : chunk->ranges) {
@@ -69,8 +70,7 @@ Found Find(uintptr_t address) {
   return {};
 }
 
-// This is the system call itself, because the library's mmap may be a sanitizer's, which takes
-// locks.
+// The system call is made directly, because the mmap function of a sanitizer takes locks.
 bool MapZeros(uintptr_t start, size_t size) {
   return syscall(SYS_mmap, start, size, PROT_READ | PROT_WRITE,
                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) >= 0;
@@ -106,14 +106,15 @@ void PassOn(int signal, siginfo_t* info, void* context) {
   by_default.sa_handler = SIG_DFL;
   // Without the default action, the same fault would repeat forever.
   if (sigaction(SIGBUS, &by_default, nullptr) != 0) abort();
-  // The access repeats when the handler returns, and then kills the process with the faulting
-  // address in the core dump.
+  // When the handler returns, the access is repeated and kills the process, and the core dump
+  // contains the faulting address.
   if (!is_touch && raise(signal) != 0) abort();
 }
 
 void OnBusError(int signal, siginfo_t* info, void* context) {
   const int saved = errno;
-  // si_code is above zero if the signal comes from the kernel; a signal of kill() has no address.
+  // si_code is greater than 0 if the kernel has sent the signal; a signal from kill() has no
+  // address.
   const bool is_ours = info->si_code > 0 && Replace(reinterpret_cast<uintptr_t>(info->si_addr));
   if (!is_ours) PassOn(signal, info, context);
   errno = saved;

@@ -1,6 +1,7 @@
-// Mapped pages that are not available: their file was truncated, no huge pages are free, or the
-// hardware lost them. Code that accesses such a page gets SIGBUS, possibly inside V8. The handler
-// replaces the page by zeros and marks its range. region.h has the owner of the memory.
+// Handles accesses to mapped pages that are not available, because the file was truncated, no huge
+// pages are free, or the hardware lost the page. An access to such a page raises SIGBUS, possibly
+// inside V8. The handler replaces the page by zeros and marks the page's range. region.h has the
+// owner of the memory.
 #pragma once
 
 #include <cstddef>
@@ -20,15 +21,15 @@ class BusWatch {
   BusWatch& operator=(const BusWatch&) = delete;
   ~BusWatch();
 
-  // Whether the handler has replaced a page by zeros.
+  // Returns whether the handler has replaced a page by zeros.
   bool HasLostPages() const;
 
  private:
   WatchedRange* range_;
 };
 
-// Installs the SIGBUS handler, also if another handler was installed since: returns 0, or
-// sigaction's -errno.
+// Installs the SIGBUS handler, also if another handler has replaced it: returns 0, or sigaction's
+// -errno.
 int KeepBusHandler();
 
 }  // namespace node_kvm

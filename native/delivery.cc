@@ -19,7 +19,7 @@ Refusal Delivery::Of(Napi::Env env, Delivery** delivery) {
   auto made = std::unique_ptr<Delivery>(new Delivery(env));
   if (!made->call_.Open(env, "node-kvm:run")) return {"napi_async_init", -ENOMEM};
   made->async_.data = made.get();
-  const int error = uv_async_init(loop, &made->async_, OnWake);  // libuv errors are -errno
+  const int error = uv_async_init(loop, &made->async_, OnWake);  // libuv's error codes are -errno
   if (error != 0) return {"uv_async_init", error};
   uv_unref(reinterpret_cast<uv_handle_t*>(&made->async_));
   made->idle_.data = made.get();
@@ -53,7 +53,7 @@ void Delivery::Delivered() {
 void Delivery::PollUntil(uint64_t when) {
   poll_until_ = std::max(poll_until_, when);
   if (uv_is_active(reinterpret_cast<uv_handle_t*>(&idle_)) != 0) return;
-  static_cast<void>(uv_idle_start(&idle_, OnIdle));  // this call fails only without a callback
+  static_cast<void>(uv_idle_start(&idle_, OnIdle));  // this call fails only if the callback is null
   const std::lock_guard lock(mutex_);
   is_polling_ = true;
 }
@@ -72,8 +72,9 @@ void Delivery::Post(VcpuThread* thread) {
     done_.push_back(thread);
     is_to_wake = done_.size() == 1 && !is_polling_;
   }
-  // This is not done under the lock: the event loop wakes immediately, perhaps on this CPU, and
-  // takes the lock. The handle still exists, because threads end before it is closed.
+  // The lock is released before this call, because the event loop wakes immediately, perhaps on
+  // this CPU, and takes the lock. The handle still exists, because all threads end before the
+  // handle is closed.
   if (is_to_wake) Send();
 }
 
@@ -91,8 +92,8 @@ void Delivery::OnIdle(uv_idle_t* idle) {
 }
 
 // Delivers one run at a time, because JavaScript runs in each delivery and may close the next run's
-// vCPU. Runs that end in the meantime are delivered in the event loop's next turn; otherwise, vCPUs
-// that exit constantly would block the loop.
+// vCPU. Runs that end in the meantime are delivered in the event loop's next turn, because vCPUs
+// that exit constantly would otherwise block the loop.
 void Delivery::DeliverAll() {
   const Napi::HandleScope scope(env_);
   std::unique_lock lock(mutex_);
@@ -110,8 +111,8 @@ void Delivery::DeliverAll() {
 
 void Delivery::OnEnvironmentEnds(napi_async_cleanup_hook_handle /*hook*/, void* data) {
   auto* delivery = static_cast<Delivery*>(data);
-  // Every thread is requested to stop before one is joined: a thread that shares its CPU with
-  // spinning guests ends only after a time slice of each of them.
+  // All threads are requested to stop before the first thread is joined, because a thread that
+  // shares its CPU with spinning guests ends only after a time slice of each guest.
   for (VcpuThread* thread : delivery->threads_) thread->RequestStop();
   for (VcpuThread* thread : delivery->threads_) thread->Abandon();
   delivery->threads_.clear();
@@ -120,8 +121,8 @@ void Delivery::OnEnvironmentEnds(napi_async_cleanup_hook_handle /*hook*/, void* 
   delivery->CloseHandles();
 }
 
-// The handle that is closed last deletes the object, because libuv does not define the order of
-// closing.
+// The callback of the last closed handle deletes the object, because libuv does not define the
+// order in which handles are closed.
 void Delivery::CloseHandles() {
   uv_close(reinterpret_cast<uv_handle_t*>(&idle_), OnClosed);
   uv_close(reinterpret_cast<uv_handle_t*>(&async_), OnClosed);
@@ -130,7 +131,7 @@ void Delivery::CloseHandles() {
 void Delivery::OnClosed(uv_handle_t* handle) {
   auto* delivery = static_cast<Delivery*>(handle->data);
   if (--delivery->open_handles_ > 0) return;
-  // This call fails for a null hook: that of a delivery which got no cleanup hook.
+  // This call fails if the hook is null, which means that no cleanup hook was registered.
   static_cast<void>(napi_remove_async_cleanup_hook(delivery->hook_));
   delete delivery;
 }

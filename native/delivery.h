@@ -19,8 +19,8 @@ class VcpuThread;
 
 class Delivery {
  public:
-  // Returns the environment's object, created with its first run on a vCPU's thread. The object is
-  // deleted with the environment, after it has stopped all threads.
+  // Returns the environment's Delivery, which is created at the first run on a vCPU's thread. At
+  // the end of the environment, the object stops all threads and is then deleted.
   static Refusal Of(Napi::Env env, Delivery** delivery);
 
   const LoopCall& call() const { return call_; }
@@ -31,11 +31,12 @@ class Delivery {
   // A started run prevents the process from exiting until it was delivered.
   void Expect();
   void Delivered();
-  // Until this time, by uv_hrtime(), the event loop polls for finished runs instead of sleeping.
-  // The loop handles other events in the meantime.
+  // Until this uv_hrtime() time, the event loop polls for finished runs instead of sleeping. While
+  // the loop polls, it handles other events.
   void PollUntil(uint64_t when);
 
-  // Call this function on any thread; the environment's thread then calls its Deliver.
+  // This function can be called on any thread; the environment's thread then calls Deliver of the
+  // vCPU's thread.
   void Post(VcpuThread* thread);
 
  private:

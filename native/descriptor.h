@@ -1,5 +1,5 @@
-// A KVM descriptor, and the state that the descriptors of one VM share. fd.h has JavaScript's
-// wrapper.
+// A KVM descriptor, and the state that the descriptors of one VM share. fd.h has the JavaScript
+// object of a descriptor.
 #pragma once
 
 #include <cstddef>
@@ -14,17 +14,18 @@
 
 namespace node_kvm {
 
-// The resources of a memory slot, as long as the slot exists.
+// The resources that a memory slot keeps while it exists.
 struct Slot {
-  std::shared_ptr<Region> region;         // null for a slot without host memory
-  std::shared_ptr<UniqueFd> guest_memfd;  // null for a slot without a guest_memfd
+  std::shared_ptr<Region> region;         // it is null for a slot without host memory
+  std::shared_ptr<UniqueFd> guest_memfd;  // it is null for a slot without a guest_memfd
 };
 
-// The state that the descriptors of one VM share. The kernel keeps a VM while any of them is open,
-// and a guest may access its memory until then, so this owns the regions behind its slots: closing
-// guest memory early never unmaps memory that a guest can access. The same applies to a
-// guest_memfd: KVM removes the file's pages from the guest when its last descriptor is closed
-// (kvm_gmem_release). No member may own a VmState, directly or indirectly (region.h).
+// The state that the descriptors of one VM share. The kernel keeps a VM while one of its
+// descriptors is open, and until then a guest may access the VM's memory. VmState therefore owns
+// the regions of the VM's slots, so closing guest memory early never unmaps memory that a guest can
+// access. VmState also owns the guest_memfds of the slots, because KVM removes the pages of a
+// guest_memfd from the guest when the file's last descriptor is closed (kvm_gmem_release). No
+// member may own a VmState, directly or indirectly (region.h).
 struct VmState {
   size_t run_size = 0;         // the result of KVM_GET_VCPU_MMAP_SIZE
   size_t dirty_ring_size = 0;  // the size of the dirty ring, set by KVM_ENABLE_CAP
@@ -33,10 +34,10 @@ struct VmState {
 };
 
 struct Descriptor {
-  std::shared_ptr<UniqueFd> file = nullptr;  // null after the descriptor was closed
-  std::shared_ptr<VmState> vm = nullptr;     // null for /dev/kvm itself
+  std::shared_ptr<UniqueFd> file = nullptr;  // it is null after the descriptor was closed
+  std::shared_ptr<VmState> vm = nullptr;     // it is null for the descriptor of /dev/kvm
   bool is_vcpu = false;
-  // NOLINTNEXTLINE(readability-redundant-member-init): else designated initialisers must name it
+  // NOLINTNEXTLINE(readability-redundant-member-init): designated initialisers need it
   Reported reported = {};
 
   // -1 once closed.

@@ -1,5 +1,5 @@
-// Exits that are ignored, answered with a constant, or collected in a ring, without JavaScript.
-// lib/kvm/run/exit-filter.ts makes the rules, which are data.
+// Handles exits without JavaScript: ignores them, answers them with a constant, or collects them in
+// a ring. lib/kvm/run/exit-filter.ts encodes the rules.
 #pragma once
 
 #include <cstddef>
@@ -14,7 +14,7 @@ namespace node_kvm {
 
 // A rule in the encoding of lib/kvm/run/exit-filter.ts.
 struct FilterRule {
-  // Both enumerations are fields of 32 bits.
+  // The enumerations Space and Write are fields of 32 bits.
   // NOLINTNEXTLINE(performance-enum-size)
   enum Space : uint32_t { kPio, kMmio, kMsr };
   // NOLINTNEXTLINE(performance-enum-size)
@@ -22,16 +22,16 @@ struct FilterRule {
 
   uint64_t first;
   uint64_t last;
-  uint64_t value;  // the value of a read
+  uint64_t value;  // the value that a matching read returns
   uint32_t space;
   uint32_t write;
-  uint32_t answers;  // whether reads are answered
-  uint32_t size;     // the size of the access; 0: any
+  uint32_t answers;  // whether reads are answered with `value`
+  uint32_t size;     // the size of the access; 0 matches any size
 };
 static_assert(sizeof(FilterRule) == 40);
 
 // A ring with one writer and one reader. The reader is JavaScript; the writer may be on another
-// thread. The ring has the layout of KVM's struct kvm_coalesced_mmio_ring, with more entries.
+// thread. The ring has the layout of KVM's struct kvm_coalesced_mmio_ring, but more entries.
 class WriteRing {
  public:
   static constexpr size_t kBytes = 16 * kPageSize;
@@ -53,7 +53,7 @@ class ExitFilter {
   ExitFilter(std::vector<FilterRule> rules, WriteRing ring)
       : rules_(std::move(rules)), ring_(std::move(ring)) {}
 
-  // Whether the filter has handled the exit in kvm_run.
+  // Returns whether the filter has handled the exit in kvm_run.
   bool Handle(std::span<uint8_t> run);
 
  private:

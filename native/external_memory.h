@@ -1,7 +1,6 @@
-// Reports memory that this addon's objects use outside of V8's heap to V8's garbage collector,
-// which otherwise counts only the small JavaScript objects. mapping.cc has the amounts for
-// mappings; wrap.h has the call to V8, because the code that runs vCPUs is also compiled without
-// Node.
+// Reports the memory that this addon's objects use outside of V8's heap to V8's garbage collector,
+// which otherwise counts only the small JavaScript objects. mapping.cc computes the amounts for
+// mappings. wrap.h calls V8, because the code that runs vCPUs is also compiled without Node.
 #pragma once
 
 #include <cstddef>
@@ -12,13 +11,14 @@
 
 namespace node_kvm {
 
-// Each environment has one such object. Objects that report their memory to it share its ownership,
-// and may outlive the environment.
+// Each environment has one object of this class. Objects that report their memory share its
+// ownership, and may outlive the environment.
 class ExternalMemory {
  public:
   // The size that is reported for an open descriptor. A VM and a vCPU use 100 to 200 KiB of kernel
-  // memory each. V8 starts a collection when external memory has grown by 64 MiB (Node 20 to 26),
-  // so after at most 256 dropped descriptors; the usual limit of descriptors is 1024.
+  // memory each. V8 starts a collection when external memory has grown by 64 MiB (Node 20 to 26).
+  // With this size, a collection starts after at most 256 unreachable descriptors, while the usual
+  // limit of descriptors is 1024.
   static constexpr size_t kDescriptorBytes = size_t{256} << 10;
 
   // Adds bytes, or subtracts them; returns false if V8 rejected the change.
@@ -26,7 +26,7 @@ class ExternalMemory {
 
   explicit ExternalMemory(Adjust adjust) : adjust_(std::move(adjust)) {}
 
-  // Also returns false after the end of the environment.
+  // The function also returns false after the end of the environment.
   bool Change(int64_t bytes) { return adjust_ != nullptr && adjust_(bytes); }
   void EndEnvironment() { adjust_ = nullptr; }
 

@@ -41,9 +41,10 @@ int64_t SetSignalMask(int fd, std::span<uint8_t> mask) {
   return result;
 }
 
-// KVM opens VMs, vCPUs, devices and statistics with O_CLOEXEC, but a guest_memfd without it, and
-// KVM_CREATE_GUEST_MEMFD has no flag for it (__kvm_gmem_create). A child that another thread starts
-// between the two calls still inherits it. Returns false on failure, with errno set.
+// Sets close-on-exec. KVM opens VMs, vCPUs, devices and statistics with O_CLOEXEC, but a
+// guest_memfd without O_CLOEXEC, and KVM_CREATE_GUEST_MEMFD has no flag for it (__kvm_gmem_create).
+// A child process that another thread starts between the two calls still inherits the descriptor.
+// Returns false on failure, with errno set.
 bool CloseOnExec(int fd) {
   // NOLINTBEGIN(cppcoreguidelines-pro-type-vararg)
   const int flags = fcntl(fd, F_GETFD);
@@ -120,8 +121,8 @@ Napi::Value Fd::CallWithStruct(const Napi::CallbackInfo& info, const IoctlShape&
   const std::string complaint =
       CheckArgument(shape, bytes, info[2].IsBoolean() && info[2].As<Napi::Boolean>().Value());
   if (!complaint.empty()) return ThrowRangeError(env, complaint);
-  // KVM_CREATE_DEVICE_TEST creates nothing, so the number in the caller's struct must not be
-  // adopted as a descriptor.
+  // With KVM_CREATE_DEVICE_TEST, the kernel creates no device, so the number in the caller's struct
+  // is not a new descriptor.
   if (shape.result == Result::kFdInStruct) {
     memset(bytes.data() + shape.fd_offset, 0xff, sizeof(int));
   }
@@ -349,7 +350,8 @@ Napi::Value Fd::Close(const Napi::CallbackInfo& info) {
   for (const std::weak_ptr<VcpuThread>& weak : threads_) {
     if (auto thread = weak.lock()) threads.push_back(std::move(thread));
   }
-  // Every thread is requested to stop before one is joined; see Delivery::OnEnvironmentEnds.
+  // All threads are requested to stop before the first thread is joined; see
+  // Delivery::OnEnvironmentEnds.
   for (const auto& thread : threads) thread->RequestStop();
   for (const auto& thread : threads) thread->Close();
   threads_.clear();

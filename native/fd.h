@@ -1,5 +1,5 @@
 // The JavaScript object of one KVM file descriptor: ioctls, memory slots, kvm_run, closing. The
-// kernel decides which ioctls a descriptor accepts (ENOTTY).
+// kernel rejects ioctls that a descriptor does not have (ENOTTY).
 #pragma once
 
 #include <napi.h>
@@ -18,11 +18,12 @@ namespace node_kvm {
 class Fd : public Wrapped<Fd, std::shared_ptr<Descriptor>> {
  public:
   static Napi::Function Define(Napi::Env env);
-  // open(path): Fd, or -errno. A file that is not /dev/kvm is ENOTTY.
+  // open(path) returns an Fd, or -errno. If the file is not /dev/kvm, the result is -ENOTTY.
   static Napi::Value Open(const Napi::CallbackInfo& info);
 
-  // reqXcompGuestPerm(component): arch_prctl(ARCH_REQ_XCOMP_GUEST_PERM), 0 or -errno. This function
-  // is here because the permission is for KVM's guests, although it applies to the process.
+  // reqXcompGuestPerm(component) calls arch_prctl(ARCH_REQ_XCOMP_GUEST_PERM), and returns 0 or
+  // -errno. The function is part of this file because the permission is for KVM's guests, although
+  // it applies to the process.
   static Napi::Value ReqXcompGuestPerm(const Napi::CallbackInfo& info);
 
   explicit Fd(const Napi::CallbackInfo& info) : Wrapped(info) {}
@@ -31,30 +32,31 @@ class Fd : public Wrapped<Fd, std::shared_ptr<Descriptor>> {
   int fd() const { return state_->fd(); }
 
  private:
-  // ioctl(request, argument?, pastEnd?, links?): result, Fd, -errno, or { call, errno } of another
-  // call that an ioctl with a descriptor needs.
+  // ioctl(request, argument?, pastEnd?, links?) returns the result, a new Fd, -errno, or { call,
+  // errno } if another call that the ioctl needs has failed.
   Napi::Value Ioctl(const Napi::CallbackInfo& info);
-  // setUserMemoryRegion(slot, flags, guestPhysAddr, memorySize, mapping | null, offset): -errno or
-  // 0. With two more arguments, guestMemfd (Fd | null) and guestMemfdOffset, issues
-  //    KVM_SET_USER_MEMORY_REGION2.
+  // setUserMemoryRegion(slot, flags, guestPhysAddr, memorySize, mapping | null, offset) returns
+  // 0 or -errno. With two additional arguments, guestMemfd (Fd | null) and guestMemfdOffset, the
+  // method issues KVM_SET_USER_MEMORY_REGION2.
   Napi::Value SetUserMemoryRegion(const Napi::CallbackInfo& info);
-  // mapRun(done, probe?): the object of vcpu_object.h, or { call, errno }. `probe` in a worker.
+  // mapRun(done, probe?) returns the object of vcpu_object.h, or { call, errno }. `probe` is
+  // required in a worker.
   Napi::Value MapRun(const Napi::CallbackInfo& info);
-  // mapDirtyRing(): ArrayBuffer, or -errno.
+  // mapDirtyRing() returns an ArrayBuffer, or -errno.
   Napi::Value MapDirtyRing(const Napi::CallbackInfo& info);
-  // mapMemfd(): Mapping, or -errno.
+  // mapMemfd() returns a Mapping, or -errno.
   Napi::Value MapMemfd(const Napi::CallbackInfo& info);
-  // fallocate(mode, offset, length): 0 or -errno.
+  // fallocate(mode, offset, length) returns 0 or -errno.
   Napi::Value Fallocate(const Napi::CallbackInfo& info);
-  // read(position, length): Uint8Array, or -errno.
+  // read(position, length) returns a Uint8Array, or -errno.
   Napi::Value Read(const Napi::CallbackInfo& info);
   Napi::Value Close(const Napi::CallbackInfo& info);
 
   Napi::Value CallWithStruct(const Napi::CallbackInfo& info, const IoctlShape& shape);
   Napi::Value Answer(Napi::Env env, uint32_t request, bool returns_fd, int64_t result);
   void RememberCap(std::span<const uint8_t> argument);
-  // Takes a descriptor that an ioctl has created. Every descriptor of an ioctl passes through this
-  // function.
+  // Adopts a descriptor that an ioctl has created. This function is called for every descriptor
+  // that an ioctl creates.
   Napi::Value Adopt(Napi::Env env, uint32_t request, int fd);
   static Napi::Value CreateOf(Napi::Env env, Descriptor descriptor);
 

@@ -1,6 +1,7 @@
-// Copies of ioctl arguments that end at an unmapped page. If a count exceeds the argument, or a
+// Copies of ioctl arguments that end at an unmapped page. If a count exceeds the argument, or if a
 // buffer is smaller than the kernel assumes, the kernel accesses the unmapped page and returns
-// EFAULT. No other thread can change a count between this check and the kernel's read.
+// EFAULT. Because the kernel reads the copy, no other thread can change a count between the check
+// and the kernel's read.
 #pragma once
 
 #include <cstddef>
@@ -39,13 +40,13 @@ class GuardedCopy {
 class GuardedCopies {
  public:
   // The maximum number and size of copies that are kept between calls; other copies are unmapped. A
-  // whole CPUID table has 10 KiB, the dirty bitmap of a slot of 1 GiB 32 KiB, and an MSR filter has
-  // 17 copies.
+  // CPUID table with the maximum number of entries has 10 KiB, the dirty bitmap of a slot of 1 GiB
+  // has 32 KiB, and an MSR filter needs 17 copies.
   static constexpr size_t kMostKept = 32;
   static constexpr size_t kMostKeptBytes = size_t{64} << 10;
 
   // Returns null if no memory is available; `refusal` names the failed call. The bytes are valid
-  // until Release of an earlier mark.
+  // until Release is called with an earlier mark.
   GuardedCopy* Copy(std::span<const uint8_t> bytes, Refusal* refusal);
   size_t mark() const { return used_; }
   void Release(size_t mark);

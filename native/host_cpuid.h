@@ -1,11 +1,12 @@
-// The CPUID instruction on a CPU of this host.
+// Executes the CPUID instruction on a CPU of this host.
 #pragma once
 
 #include <napi.h>
 
 namespace node_kvm {
 
-// Arguments: function, index, and 16 bytes that get eax, ebx, ecx and edx.
+// The arguments are the function, the index, and 16 bytes into which eax, ebx, ecx and edx are
+// written.
 Napi::Value HostCpuid(const Napi::CallbackInfo& info);
 
 }  // namespace node_kvm

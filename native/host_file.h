@@ -19,14 +19,14 @@ struct OpenHostFile {
 class HostFile : public Wrapped<HostFile, OpenHostFile> {
  public:
   static Napi::Function Define(Napi::Env env);
-  // eventfd(initval, flags): HostFile, or -errno. The eventfd is always close-on-exec and
+  // eventfd(initval, flags) returns a HostFile, or -errno. The eventfd is always close-on-exec and
   // non-blocking.
   static Napi::Value Eventfd(const Napi::CallbackInfo& info);
-  // openFile(path): HostFile, or -errno.
+  // openFile(path) returns a HostFile, or -errno.
   static Napi::Value Open(const Napi::CallbackInfo& info);
 
-  // descriptors(): { limit, own }: RLIMIT_NOFILE, and the number that this addon has open in the
-  // process.
+  // descriptors() returns { limit, own }: RLIMIT_NOFILE, and the number of descriptors that this
+  // addon has open in the process.
   static Napi::Value Descriptors(const Napi::CallbackInfo& info);
 
   explicit HostFile(const Napi::CallbackInfo& info) : Wrapped(info) {}
@@ -35,17 +35,18 @@ class HostFile : public Wrapped<HostFile, OpenHostFile> {
   int fd() const { return state_.fd.get(); }
 
  private:
-  // readCounter(): bigint, or -errno (EAGAIN: zero).
+  // readCounter() returns a bigint, or -errno (EAGAIN: the counter is zero).
   Napi::Value ReadCounter(const Napi::CallbackInfo& info);
-  // writeCounter(bigint): 0 or -errno.
+  // writeCounter(bigint) returns 0 or -errno.
   Napi::Value WriteCounter(const Napi::CallbackInfo& info);
-  // watch(readable): 0 or -errno (EINVAL: no eventfd; EBUSY: watched already). Until unwatch or
-  // close, the environment's loop calls readable() while the counter is above zero.
+  // watch(readable) returns 0 or -errno (EINVAL: the file is not an eventfd; EBUSY: the file is
+  // already watched). Until unwatch or close, the environment's loop calls readable() while the
+  // counter is above zero.
   Napi::Value StartWatch(const Napi::CallbackInfo& info);
   Napi::Value StopWatch(const Napi::CallbackInfo& info);
   Napi::Value Close(const Napi::CallbackInfo& info);
 
-  Watch watch_;  // declared after state_, and so destroyed before state_ closes the descriptor
+  Watch watch_;  // this member is destroyed before state_ closes the descriptor
 };
 
 }  // namespace node_kvm

@@ -24,9 +24,9 @@ int64_t Call(int fd, uint32_t request, uint64_t argument) {
   return result == -1 ? -errno : static_cast<int64_t>(static_cast<uint32_t>(result));
 }
 
-// Whether EINTR of this ioctl means only that a signal was received. A kick ends KVM_RUN with
-// EINTR, and KVM_GET_TSC_KHZ returns a frequency as an int, so that a frequency of 4294967292 kHz
-// equals EINTR.
+// Returns whether EINTR of this ioctl only means that a signal was received. EINTR has another
+// meaning for two ioctls: a kick ends KVM_RUN with EINTR, and KVM_GET_TSC_KHZ returns a frequency
+// as an int, so a frequency of 4294967292 kHz equals -EINTR.
 bool MeansSignal(uint32_t request) { return request != kKvmRun && request != kKvmGetTscKhz; }
 
 }  // namespace
@@ -57,8 +57,8 @@ std::string CheckArgument(const IoctlShape& shape, std::span<const uint8_t> argu
 [[gnu::hot]] int64_t CallWithInteger(int fd, uint32_t request, uint64_t argument) {
   const int64_t answer = Call(fd, request, argument);
   if (answer != -EINTR || !MeansSignal(request)) return answer;
-  // If many signals arrive, each retry could be interrupted; this call cannot, because the signals
-  // are blocked.
+  // The signals are blocked during this call, because signals that arrive often could also
+  // interrupt a retry.
   const BlockedSignals blocked;
   return Call(fd, request, argument);
 }

@@ -19,10 +19,10 @@ const IoctlShape* FindShape(uint32_t request);
 std::string CheckArgument(const IoctlShape& shape, std::span<const uint8_t> argument,
                           bool past_end);
 
-// Issues the ioctl and returns its result, from 0 to 2^32 - 1, or -errno. A call that a signal has
-// interrupted, such as KVM_CREATE_VM (mm_take_all_locks), is issued once more with signals blocked;
-// KVM_RUN is not. The result of some ioctls is a 32-bit number whose highest bit may be set
-// (KVM_GET_TSC_KHZ); the kernel's errors are -4095 to -1.
+// Issues the ioctl and returns its result, from 0 to 2^32 - 1, or -errno. If a signal has
+// interrupted a call other than KVM_RUN, such as KVM_CREATE_VM (mm_take_all_locks), the call is
+// issued again with signals blocked. The result of some ioctls is a 32-bit number whose highest bit
+// may be set (KVM_GET_TSC_KHZ); the kernel's errors are -4095 to -1.
 int64_t CallWithInteger(int fd, uint32_t request, uint64_t argument);
 
 }  // namespace node_kvm

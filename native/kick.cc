@@ -16,20 +16,20 @@ namespace {
 
 // The first choice is a real-time signal that no other code of the process uses. The kernel queues
 // real-time signals, and fails with EAGAIN if the queue is full: RLIMIT_SIGPENDING counts the
-// pending signals of all processes of the user. A standard signal is delivered even if the queue is
-// full (__send_signal_locked in kernel/signal.c), so a standard signal is the fallback.
+// pending signals of all processes of the user. The fallback is a standard signal, which the kernel
+// delivers even if the queue is full (__send_signal_locked in kernel/signal.c).
 int kick_signals[2] = {};
 std::atomic<bool> is_installed = false;
 std::mutex installers;
 
-// Linux never sends the first signal of this list, and rarely the others; Node uses one of them,
-// but only for a listener.
+// Linux never sends the first signal of this list, and rarely sends the other signals. Node uses
+// one of the signals, but only if the program has a listener for it.
 constexpr int kStandardSignals[] = {SIGSTKFLT, SIGVTALRM, SIGURG, SIGUSR2};
 
 // The state that the signal handler keeps for its thread.
 struct ThisThread {
   pid_t tid = 0;
-  Kick* kick = nullptr;  // the kick of the vCPU whose KVM_RUN the thread is in
+  Kick* kick = nullptr;  // the Kick of the vCPU that the thread runs with KVM_RUN
   volatile bool is_signalled = false;
 };
 NODE_KVM_HANDLER_STATE ThisThread this_thread;
@@ -79,8 +79,8 @@ void Kick::Force() {
   *immediate_exit_ = 1;
 }
 
-// Either Enter reads the reason, or this thread reads the tid, because both sides store before they
-// load.
+// Both sides store before they load, so either Enter reads the reason, or this thread reads the
+// tid.
 int Kick::Request(uint32_t reasons) {
   reasons_.fetch_or(reasons);
   const pid_t tid = tid_;

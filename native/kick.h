@@ -1,4 +1,4 @@
-// A kick interrupts KVM_RUN from another thread. A kick is a signal whose handler sets
+// A kick interrupts KVM_RUN from another thread. A kick sends a signal whose handler sets
 // kvm_run.immediate_exit, so that a kick that arrives just before the ioctl is not lost (api.rst
 // 5).
 #pragma once
@@ -15,14 +15,14 @@ namespace node_kvm {
 // The reasons for a kick; several reasons at the same time cause one EINTR.
 // NOLINTNEXTLINE(performance-enum-size): they are bits of one 32-bit word
 enum Reason : uint32_t {
-  kAbort = 1,   // interrupts this run, and no other
-  kSticky = 2,  // interrupts this run or the next one: the kicker cannot know which is current
-  kPause = 4,   // interrupts this run, which is started again later
-  kStop = 8,    // all runs
+  kAbort = 1,   // the kick interrupts only the current run
+  kSticky = 2,  // the kick interrupts the current run or the next run
+  kPause = 4,   // the kick interrupts the current run, which continues later
+  kStop = 8,    // the kick interrupts all runs
 };
 
-// This reason is set by the thread that wakes the event loop of a worker whose thread is in
-// KVM_RUN; see loop_watch.h.
+// The state through which LoopWatch interrupts the KVM_RUN of a worker whose event loop was woken
+// by another thread; see loop_watch.h.
 struct Wake {
   std::atomic<bool> woken = false;
   std::atomic<bool> is_inside = false;
@@ -41,18 +41,18 @@ class Kick {
   Kick& operator=(const Kick&) = delete;
   ~Kick() = default;
 
-  // Interrupts the current run, or the next one immediately: returns 0, or tgkill's -errno. After
-  // an error, the current run was not interrupted, and the reasons remain until the end of the run
-  // or the next Request.
+  // Interrupts the current run; without a current run, the next run ends immediately. Returns 0, or
+  // tgkill's -errno. After an error, the current run was not interrupted, and the reasons remain
+  // until the end of the run or the next Request.
   int Request(uint32_t reasons);
   // Removes reasons that have not interrupted a run.
   void Withdraw(uint32_t reasons) { reasons_.fetch_and(~reasons); }
   // Removes and returns all reasons.
   uint32_t Take() { return reasons_.exchange(0); }
 
-  // Call these functions around KVM_RUN. After Enter, a request interrupts this thread. Enter
-  // returns 0, or
-  // -errno if this thread cannot receive the signal; do not call KVM_RUN in this case.
+  // Call Enter before KVM_RUN and Leave after KVM_RUN. After Enter, a request interrupts this
+  // thread. Enter returns 0, or -errno if this thread cannot receive the signal; do not call
+  // KVM_RUN in this case.
   int Enter(Wake* wake);
   void Leave(Wake* wake);
   // Whether this thread has received a kick signal since the last call of this function.
@@ -65,18 +65,18 @@ class Kick {
   void Force();
 
   volatile uint8_t* immediate_exit_;
-  volatile bool is_forced_ = false;  // immediate_exit was set by this class, not by JavaScript
+  volatile bool is_forced_ = false;  // whether Kick, not JavaScript, has set immediate_exit
   Wake* wake_ = nullptr;
   std::atomic<uint32_t> reasons_ = 0;
-  std::atomic<pid_t> tid_ = 0;  // the thread that is in KVM_RUN, or will call it next
+  std::atomic<pid_t> tid_ = 0;  // the thread that calls KVM_RUN now or next
 };
 
 // Installs the handlers once per process: returns 0, or -errno (EBUSY: no real-time signal is
 // free).
 int InstallKick();
-// The numbers of the kick signals; 0 for a missing one (before InstallKick, both are 0).
+// The numbers of the two kick signals; a missing signal is 0 (before InstallKick, both are 0).
 std::span<const int> KickSignals();
-// Sends one of these signals to a thread of this process: returns 0, also if that thread has ended,
+// Sends a kick signal to a thread of this process: returns 0, also if the thread has already ended,
 // or -errno.
 int SignalThread(pid_t tid);
 

@@ -18,7 +18,8 @@ class LoopCall {
     if (context_ != nullptr) static_cast<void>(napi_async_destroy(env_, context_));
   }
 
-  // Creates the async context, which some runtimes require for a call. Returns false on failure.
+  // Creates the async context, which some runtimes require for a call from a callback. Returns
+  // false on failure.
   bool Open(napi_env env, const char* name) {
     env_ = env;
     napi_value text = nullptr;
@@ -35,7 +36,8 @@ class LoopCall {
                            arguments.data(), &result) == napi_ok) {
       return;
     }
-    // If there is no exception, the environment is shutting down and runs no JavaScript.
+    // If the call has failed without an exception, the environment is shutting down and runs no
+    // JavaScript.
     if (!env.IsExceptionPending() || napi_get_and_clear_last_exception(env, &error) != napi_ok) {
       return;
     }

@@ -18,11 +18,11 @@ namespace node_kvm {
 
 namespace {
 
-// If a loop has not handled its first wake-up, a second one may have no effect (uv_async_send does
-// nothing in that case), so such a loop is checked again.
+// If a loop has not handled its first wake-up, a second wake-up may not make the epoll descriptor
+// ready (uv_async_send does nothing in this case), so such a loop is checked again.
 constexpr int kAgainMs = 100;
 
-// This object is never destroyed, because its thread runs until the process exits.
+// This object is never destroyed, because the watching thread runs until the process exits.
 class Watcher {
  public:
   static Watcher& Get() {
@@ -46,12 +46,14 @@ class Watcher {
   void Remove(LoopWatch::Watched* watched) {
     const std::lock_guard lock(mutex_);
     std::erase(all_, watched);
-    // A descriptor that is not removed causes one useless wake-up, until the loop closes it.
+    // If the descriptor could not be removed, it causes at most one useless wake-up before the loop
+    // closes it.
     static_cast<void>(epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, watched->loop_fd, nullptr));
   }
 
  private:
-  // Either both resources are created or none, so that the next worker tries again.
+  // If one of the two resources cannot be created, the other is also released, so that the next
+  // worker can try again.
   Refusal Begin() {
     UniqueFd epoll(epoll_create1(EPOLL_CLOEXEC));
     if (epoll.get() < 0) return Refusal::Of("epoll_create1");
@@ -62,8 +64,7 @@ class Watcher {
       epoll_.Reset();
       return {"pthread_create", error};
     }
-    // This call fails only for a thread that was joined or detached before, and this thread was
-    // not.
+    // This call fails only for a thread that was already joined or detached.
     static_cast<void>(pthread_detach(thread));
     is_begun_ = true;
     return {};
@@ -76,7 +77,7 @@ class Watcher {
     int timeout = -1;
     for (;;) {
       epoll_event event = {};
-      // No cause of a failure of this call is known. After a failure, the loops are polled.
+      // This call is not known to fail. If it fails, the loops are polled.
       const bool has_failed = epoll_wait(epoll, &event, 1, timeout) < 0;
       if (has_failed) usleep(kAgainMs * 1000);
       timeout = CheckLoops() || has_failed ? kAgainMs : -1;
@@ -97,8 +98,8 @@ class Watcher {
       const int ready = poll(&loop, 1, 0);
       if (ready == 0) continue;
       is_any = true;
-      // The loop may have been woken even if poll() failed for lack of memory: a worker in KVM_RUN
-      // then checks its environment itself.
+      // If poll() fails because no memory is available, the loop may have been woken. The worker is
+      // therefore interrupted, and determines whether its environment is shutting down.
       watched->wake.woken = true;
       // If the kick signal could not be sent, it is sent again at the next check.
       if (watched->wake.is_inside) static_cast<void>(SignalThread(watched->wake.tid));

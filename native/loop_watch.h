@@ -1,6 +1,6 @@
 // Interrupts the KVM_RUN of a worker that is terminated. worker.terminate() and process.exit() only
-// wake the worker's event loop and then wait for it. One thread of the process watches the loops of
-// the workers that run vCPUs, and kicks.
+// wake the worker's event loop and then wait for it. One thread of the process watches the event
+// loops of all workers that run vCPUs. If a loop was woken, the thread kicks the worker's vCPU.
 #pragma once
 
 #include <napi.h>
@@ -17,14 +17,14 @@ class LoopWatch {
   LoopWatch& operator=(const LoopWatch&) = delete;
   ~LoopWatch();
 
-  // Call this function once on the worker's own thread; the watch ends with this object. `probe` is
-  // a JavaScript function that does nothing. After an error, the worker is not watched.
+  // Call this function once on the worker's thread. The destructor of this object ends the watch.
+  // `probe` is a JavaScript function that does nothing. After an error, the worker is not watched.
   Refusal Start(Napi::Env env, const Napi::Function& probe);
 
   Wake* wake() { return &watched_.wake; }
 
-  // Whether the environment can no longer run JavaScript; the function calls `probe` to determine
-  // this.
+  // Returns whether the environment can no longer run JavaScript; the function calls `probe` to
+  // determine this.
   bool IsEnvironmentEnding(Napi::Env env);
 
   struct Watched {

@@ -26,14 +26,15 @@ constexpr size_t kPageShifts[] = {kPageShift, 21, 30};
 #define MADV_POPULATE_WRITE 23  // Linux 5.14
 #endif
 
-// None of these kinds of advice changes the content of the memory.
+// These are the kinds of advice that do not change the content of the memory.
 constexpr size_t kAdvices[] = {MADV_MERGEABLE, MADV_HUGEPAGE, MADV_DONTDUMP, MADV_POPULATE_WRITE};
 
 // The kernel allocates most pages of a mapping at the first access, without notifying the process.
-// Until its pages are known to be allocated, a mapping reports at most this much to V8. V8 starts a
-// collection when external memory has grown by 64 MiB since the last one. A program that opens and
-// closes one lazily populated VM after another, of any size, therefore causes no collection, and a
-// program that drops such VMs has at most four that are not yet collected.
+// A mapping reports at most this size to V8 until all of its pages are known to be allocated. V8
+// starts a collection when external memory has grown by 64 MiB since the last one. With this limit,
+// a program that opens and closes VMs one after another causes no collections, for any size of
+// memory that is not populated. A program that drops such VMs without closing them has at most four
+// VMs that are not yet collected.
 constexpr size_t kMostUnknownBytes = size_t{16} << 20;
 
 // Reads a JavaScript number that is an integer and not negative; if it returns false, `size` is
@@ -56,7 +57,7 @@ struct Request {
   size_t page_shift = kPageShift;
   bool reserve = false;
 
-  // A reserved huge page is allocated to this mapping, whether it is accessed or not.
+  // A reserved huge page belongs to this mapping even before the first access.
   bool TakesPagesNow() const { return reserve && page_shift != kPageShift; }
 };
 
@@ -83,8 +84,8 @@ Backing BackingOf(const Request& request, int flags) {
 
 Napi::Value Refused(Napi::Env env, const char* call) { return ToValue(env, Refusal::Of(call)); }
 
-// A file of huge pages is mapped with huge pages, because mmap rounds its length up. Returns false
-// on failure, with errno set.
+// Reads the page size of a file's mappings. A file on hugetlbfs is mapped with whole huge pages,
+// because mmap rounds the length up. Returns false on failure, with errno set.
 bool ReadPageSize(int fd, size_t* page_size) {
   struct statfs about = {};
   if (fstatfs(fd, &about) != 0) return false;
@@ -143,7 +144,7 @@ Napi::Value Mapping::MapMemfd(const Napi::CallbackInfo& info) {
   if (fcntl(fd->get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
     return Refused(env, "fcntl");
   }
-  // The descriptor stays open while the memory exists, because /proc then shows it to debuggers.
+  // The descriptor stays open while the memory exists, so that debuggers find the memory in /proc.
   std::shared_ptr<Region> region = Region::Map(request->length, backing, std::move(fd));
   if (region == nullptr) return Refused(env, "mmap");
   return CreateOf(env, std::move(region), request->TakesPagesNow());
@@ -170,7 +171,7 @@ Napi::Value Mapping::MapFile(const Napi::CallbackInfo& info) {
   struct stat about = {};
   if (fstat(fd.get(), &about) != 0) return Refused(env, "fstat");
   if (!S_ISREG(about.st_mode)) {
-    errno = ENODEV;  // the errno of mmap for most such files; a device could return any errno
+    errno = ENODEV;  // mmap returns ENODEV for most files that are not regular
     return Refused(env, "mmap");
   }
   Backing backing{.flags = MAP_PRIVATE | MAP_NORESERVE, .fd = fd.get(), .offset = offset};

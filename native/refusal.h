@@ -1,4 +1,5 @@
-// The failed system call or Node-API call, and its errno. lib/kvm has the message for it.
+// The name and the errno of a failed system call or Node-API call. lib/kvm creates the error from
+// it.
 #pragma once
 
 #include <napi.h>
@@ -31,7 +32,8 @@ inline bool DefineOwn(napi_env env, napi_value object, const char* name, napi_va
   return value != nullptr && napi_define_properties(env, object, 1, &property) == napi_ok;
 }
 
-// { call, errno }, with a positive errno; empty if the environment can create no more objects.
+// Returns { call, errno } with a positive errno; an empty value if the environment cannot create
+// objects any more.
 inline Napi::Value ToValue(Napi::Env env, const Refusal& refusal) {
   napi_value object = nullptr;
   napi_value call = nullptr;

@@ -9,7 +9,7 @@ namespace {
 
 constexpr size_t kHugePageSize = size_t{2} << 20;
 
-// Each address range takes two mappings, of the 65,530 that the kernel gives a process
+// Each address range needs two mappings, and the kernel allows a process 65,530 mappings
 // (vm.max_map_count).
 constexpr size_t kMostRanges = 24'000;
 
@@ -22,14 +22,15 @@ constexpr uintptr_t RoundUp(uintptr_t value, size_t multiple) {
 void UnmapOrEmpty(std::span<uint8_t> pages) {
   const int saved = errno;
   if (munmap(pages.data(), pages.size()) != 0) {
-    // If this call fails too, there is no other way to free the memory.
+    // If this call also fails, the memory cannot be freed.
     static_cast<void>(madvise(pages.data(), pages.size(), MADV_DONTNEED));
   }
   errno = saved;
 }
 
 std::shared_ptr<Range> Range::Map(size_t length, const Backing& backing) {
-  // The limit of ranges leaves mappings free, because malloc aborts the process if it gets none.
+  // The limit of ranges is below the kernel's limit, because the process aborts if malloc gets no
+  // mapping.
   if (count_ >= kMostRanges) {
     errno = ENOMEM;
     return nullptr;
@@ -57,7 +58,7 @@ std::shared_ptr<Range> Range::Map(size_t length, const Backing& backing) {
 
 Range::~Range() {
   --count_;
-  watch_.reset();  // first, because the addresses may be reused once they are unmapped
+  watch_.reset();  // the watch ends first, because unmapped addresses may be reused
   UnmapOrEmpty(reserved_);
 }
 
@@ -73,8 +74,8 @@ std::shared_ptr<Region> Region::OfDescriptor(int fd, size_t length, uint64_t off
 }
 
 Region::~Region() {
-  if (range_.use_count() == 1) return;  // no window is left, so the range unmaps itself
-  // If this call fails, the old pages stay until the range is destroyed: late, but safe.
+  if (range_.use_count() == 1) return;  // no window exists any more, so the range unmaps itself
+  // If this call fails, the pages stay allocated until the range is destroyed.
   const std::span<uint8_t> mapped = range_->mapped();
   // NOLINTNEXTLINE(bugprone-unused-return-value)
   static_cast<void>(mmap(mapped.data(), mapped.size(), PROT_READ | PROT_WRITE,

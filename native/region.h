@@ -1,5 +1,5 @@
-// Memory that this process maps (guest memory, kvm_run): its owners, and when it is unmapped.
-// window.h has the views of JavaScript; bus_error.h has lost pages.
+// Owns memory that this process maps (guest memory, kvm_run), and unmaps it. window.h has
+// JavaScript's views of the memory; bus_error.h handles lost pages.
 #pragma once
 
 #include <sys/mman.h>
@@ -25,8 +25,7 @@ inline constexpr size_t kPageSize = 4096;
 // freed.
 void UnmapOrEmpty(std::span<uint8_t> pages);
 
-// The arguments of mmap besides the length. For huge pages, the flags or the file select the page
-// size.
+// The arguments of mmap besides the length. The flags or the file select the size of huge pages.
 struct Backing {
   int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
   int fd = -1;
@@ -34,13 +33,14 @@ struct Backing {
   size_t page_size = kPageSize;
 };
 
-// A range of addresses, released when no code can use them any more: a job in libuv's pool (for
-// example, zlib) may still write into an ArrayBuffer that was closed, and so may another thread
-// that received the memory from a worker that has ended. An inaccessible page follows the range, so
-// that the kernel cannot access memory behind it.
+// A range of addresses, which is released when no code can use the addresses any more. After memory
+// was closed, a job in libuv's thread pool (for example, zlib) may still write into its
+// ArrayBuffer. Another thread that received the memory from an ended worker may also still write
+// into it. An inaccessible page follows the range, so that the kernel cannot access memory behind
+// it.
 class Range {
  public:
-  // Returns null with errno set if the kernel fails, and with ENOMEM if too many ranges exist.
+  // Returns null with errno set if a system call fails; errno is ENOMEM if too many ranges exist.
   static std::shared_ptr<Range> Map(size_t length, const Backing& backing);
 
   // `mapped` is `length` rounded up to whole pages; `reserved` includes the inaccessible page.
@@ -71,12 +71,12 @@ class Range {
   std::unique_ptr<BusWatch> watch_;
 };
 
-// The mapping in a range. Its destructor frees the memory, or a vCPU's kvm_run, immediately; the
-// addresses then have empty pages until the range is destroyed.
-// A VM owns the regions behind its slots (descriptor.h), so a region must not own anything that
-// owns a VM: that would be a reference cycle. A mapped kvm_run, dirty ring or guest_memfd does keep
-// its VM in the kernel. This does not require slots, because only an open vCPU descriptor can enter
-// a guest, and it owns the slots.
+// The mapping in a range. The destructor frees the memory (or a vCPU's kvm_run) immediately; the
+// addresses then have empty pages until the range is destroyed. A VM owns the regions of its slots
+// (descriptor.h), so a region must not own an object that owns a VM, because this would be a
+// reference cycle. A mapped kvm_run, dirty ring or guest_memfd keeps the VM in the kernel. A
+// mapping of this kind does not have to own the slots, because only an open vCPU descriptor can
+// enter a guest, and the vCPU's descriptor owns the slots.
 class Region {
  public:
   // Returns null with errno set if the kernel fails; the caller then keeps the backing's

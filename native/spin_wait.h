@@ -1,6 +1,7 @@
 // Decides how long a thread spins before it sleeps. Waking an idle CPU takes tens of microseconds,
-// and more in a virtual machine; a spinning thread continues immediately. Like KVM's halt polling,
-// the duration adapts to earlier waits: a thread does not spin for a guest that runs for long.
+// and more in a virtual machine; a spinning thread continues immediately. As in KVM's halt polling,
+// the duration adapts to earlier waits, so a thread does not spin while a guest runs for a long
+// time.
 #pragma once
 
 #include <uv.h>
@@ -10,12 +11,11 @@
 
 namespace node_kvm {
 
-// One side of an exchange between two threads; only the thread of that side uses the object.
+// One side of an exchange between two threads; only the thread of this side uses the object.
 class SpinWait {
  public:
-  // Starts a wait. Returns the time by uv_hrtime() until which the thread spins; 0 means no
-  // spinning. If the threads are not `apart`, they share a CPU, and spinning would only delay the
-  // other thread.
+  // Starts a wait. Returns the uv_hrtime() time until which the thread spins; 0 means no spinning.
+  // If `apart` is false, the threads share a CPU, and spinning would only delay the other thread.
   uint64_t Begin(bool is_apart) {
     began_ = uv_hrtime();
     is_spinning_ = false;
@@ -28,7 +28,7 @@ class SpinWait {
     return began_ + kWindowNs;
   }
 
-  // Ends a wait, because its event has occurred.
+  // Ends a wait after its event has occurred.
   void End() {
     was_short_ = uv_hrtime() - began_ < kWindowNs;
     if (!is_spinning_) return;
@@ -37,8 +37,9 @@ class SpinWait {
   }
 
  private:
-  // This is KVM's default halt_poll_ns. The limit must be longer than an exit plus a wake-up:
-  // otherwise, a wait that sleeps always exceeds the limit, and spinning is never enabled again.
+  // The limit is KVM's default halt_poll_ns. The limit must be longer than an exit plus a wake-up.
+  // Otherwise, every wait that sleeps would exceed the limit, and spinning would never be enabled
+  // again.
   static constexpr uint64_t kWindowNs = 200'000;
   static constexpr uint32_t kMostMisses = 6;
 
@@ -46,7 +47,7 @@ class SpinWait {
   bool is_spinning_ = false;
   bool was_short_ = false;
   uint32_t misses_ = 0;  // in a row
-  uint32_t skips_ = 0;   // this number of waits then sleep at once
+  uint32_t skips_ = 0;   // the number of following waits that sleep without spinning
 };
 
 }  // namespace node_kvm

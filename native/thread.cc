@@ -5,7 +5,8 @@ namespace node_kvm {
 BlockedSignals::BlockedSignals(std::span<const int> unblocked) {
   sigset_t blocked;
   sigfillset(&blocked);
-  // If a signal of a fault is blocked, a fault of the thread kills the process at once.
+  // If the signal of a fault is blocked, a fault of the thread kills the process without calling a
+  // handler.
   for (const int signal : {SIGBUS, SIGSEGV, SIGILL, SIGFPE, SIGTRAP}) sigdelset(&blocked, signal);
   for (const int signal : unblocked) {
     if (signal != 0) sigdelset(&blocked, signal);

@@ -1,4 +1,4 @@
-// Threads that block all signals except those that they expect.
+// Starts threads that block all signals except the given ones.
 #pragma once
 
 #include <pthread.h>
@@ -25,8 +25,8 @@ class BlockedSignals {
   int error_;
 };
 
-// 0, or -errno. The new thread blocks all signals except the given ones (0 is none) from its first
-// instruction.
+// Returns 0 or -errno. The new thread blocks all signals except the given ones (0 is none) from its
+// first instruction.
 int StartThread(void* (*main)(void*), void* argument, std::span<const int> unblocked,
                 pthread_t* thread);
 

@@ -26,8 +26,8 @@ class UniqueFd {
   UniqueFd& operator=(const UniqueFd&) = delete;
   ~UniqueFd() { Reset(); }
 
-  // The number is -1 after close, so that the kernel returns EBADF and never uses another object's
-  // file.
+  // The number is -1 after the descriptor was closed, so that the kernel returns EBADF and never
+  // uses a file of another object.
   int get() const { return fd_; }
   void Reset() {
     if (fd_ < 0) return;

@@ -21,7 +21,7 @@ inline bool ReadU64(const Napi::Value& value, uint64_t* out) {
   return lossless;
 }
 
-// Reads an own property: undefined if the object has none, even if its prototype has one. Returns
+// Reads an own property; the value is undefined if only the prototype has the property. Returns
 // false if a getter or a proxy has thrown an exception, which is then pending.
 inline bool GetOwn(const Napi::Object& object, const char* name, Napi::Value* out) {
   const Napi::Env env = object.Env();

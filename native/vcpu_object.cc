@@ -14,10 +14,11 @@ namespace node_kvm {
 
 namespace {
 
-// The data of each bound function, because functions can outlive all other objects of JavaScript.
+// The data that each bound function owns, because a function can outlive all other JavaScript
+// objects of the vCPU.
 using Bound = std::shared_ptr<VcpuThread>;
 
-// The vCPU is bound by the function's data, because a property lookup on `this` would cost a tenth
+// The function gets the vCPU from its data, because a property lookup on `this` would cost a tenth
 // of an exit.
 VcpuThread& ThreadOf(napi_env env, napi_callback_info info, size_t* count = nullptr,
                      napi_value* arguments = nullptr) {
@@ -34,8 +35,8 @@ napi_value Integer(napi_env env, int number) {
   return napi_create_int32(env, number, &value) == napi_ok ? value : nullptr;
 }
 
-// Marked as hot, like all code on the path to KVM_RUN, so that these functions are adjacent in
-// memory: an exit leaves the caches cold.
+// This function is marked as hot, like all code on the path to KVM_RUN. Hot functions are adjacent
+// in memory, which is faster because the caches are cold after an exit.
 [[gnu::hot]] napi_value Run(napi_env env, napi_callback_info info) {
   const std::optional<int> result = ThreadOf(env, info).RunHere();
   return result.has_value() ? Integer(env, *result) : nullptr;

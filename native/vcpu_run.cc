@@ -32,8 +32,8 @@ VcpuRun::VcpuRun(std::shared_ptr<Descriptor> descriptor, std::shared_ptr<Region>
       kick_(region_->data() + kRunImmediateExitOffset) {
   Tokens& tokens = AllTokens();
   const std::lock_guard lock(tokens.mutex);
-  // Tokens are random, so that a wrong number cannot kick another vCPU. Without random numbers, the
-  // tokens are counted.
+  // Tokens are random, so that a wrong number cannot kick another vCPU. If no random numbers are
+  // available, a counter provides the tokens.
   while (token_ == 0 || tokens.runs.contains(token_)) {
     if (getrandom(&token_, sizeof(token_), 0) != sizeof(token_)) ++token_;
   }
@@ -63,14 +63,15 @@ bool VcpuRun::KickByToken(uint64_t token, int* error) {
       const int answer = Interrupted(caller, wake);
       if (answer != 0) return answer;
     } else if (result == -EAGAIN && caller == Caller::kOwnThread) {
-      // A CPU that waited for its startup IPI was woken, and has no exit yet.
+      // KVM_RUN returned because a vCPU that waited for its startup IPI was woken; there is no exit
+      // yet.
     } else if (result != 0 || !IsFiltered()) {
       return result;
     }
   }
 }
 
-// Returns 0 if there is no reason to end, and the vCPU runs again.
+// Returns 0 if there is no reason to end; the vCPU then runs again.
 int VcpuRun::Interrupted(Caller caller, Wake* wake) {
   is_stray_ = false;
   const bool is_ours = Kick::TakeSignal();
@@ -78,7 +79,8 @@ int VcpuRun::Interrupted(Caller caller, Wake* wake) {
   if (reasons == kPause) return kPaused;
   if (reasons != 0 || kick_.is_immediate_exit()) return -EINTR;
   if (wake != nullptr && wake->woken.exchange(false)) return kWoken;
-  // The remaining signal of a kick that came too late must not end this run.
+  // The remaining signal of a kick that was sent after the end of the previous run must not end
+  // this run.
   if (caller == Caller::kOwnThread || is_ours) return 0;
   is_stray_ = true;
   return -EINTR;

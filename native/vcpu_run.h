@@ -12,12 +12,12 @@
 
 namespace node_kvm {
 
-// Results besides those of KVM_RUN; the kernel has no such errnos.
-inline constexpr int kPaused = -512;  // a pause was requested, and no other reason to end exists
+// Additional results of a run; the kernel has no errnos with these numbers.
+inline constexpr int kPaused = -512;  // a pause has interrupted the run
 inline constexpr int kWoken = -513;   // another thread has woken the worker's event loop
 
 enum class Caller : uint8_t {
-  kJavaScript,  // any signal ends the run, because the signal's listener waits for the event loop
+  kJavaScript,  // every signal ends the run, so that its listener can run
   kOwnThread,   // only a kick ends the run
 };
 
@@ -32,19 +32,21 @@ class VcpuRun {
   int Run(Caller caller, Wake* wake);
   Kick& kick() { return kick_; }
 
-  // Call it only between runs: whether KVM_RUN was called, and whether it certainly entered the
-  // guest.
+  // Returns whether KVM_RUN was called, and whether it has certainly entered the guest. Call this
+  // function only between runs.
   bool has_run() const { return has_run_; }
   bool has_entered() const { return has_entered_; }
-  // Call it only between runs: whether a signal that is not a kick has ended the last run.
+  // Returns whether a signal that is not a kick has ended the last run. Call this function only
+  // between runs.
   bool is_stray() const { return is_stray_; }
 
   // Any environment of the process can kick a vCPU by its token.
   uint64_t token() const { return token_; }
-  // Returns false if the vCPU of that token is closed. `error` is 0, or tgkill's -errno.
+  // Returns false if no open vCPU has the token. `error` is 0, or tgkill's -errno.
   static bool KickByToken(uint64_t token, int* error);
 
-  // Call it only between runs. If null, JavaScript handles every exit.
+  // Sets the filter; without a filter, JavaScript handles every exit. Call this function only
+  // between runs.
   void SetFilter(std::unique_ptr<ExitFilter> filter) { filter_ = std::move(filter); }
 
   // Releases kvm_run and the filter; afterwards every run returns EBADF, and the token is invalid.
@@ -59,7 +61,7 @@ class VcpuRun {
   int fd() const { return descriptor_->fd(); }
 
   std::shared_ptr<Descriptor> descriptor_;
-  std::shared_ptr<Region> region_;  // kvm_run; null after it was closed
+  std::shared_ptr<Region> region_;  // kvm_run; it is null after the vCPU was closed
   std::unique_ptr<ExitFilter> filter_;
   Kick kick_;
   uint64_t token_ = 0;

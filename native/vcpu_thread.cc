@@ -14,8 +14,8 @@ namespace node_kvm {
 
 namespace {
 
-// The delay after which a stop that has not ended the thread is sent again: the signal queue was
-// full, or another handler has replaced the kick's.
+// The delay after which a stop request is sent again if it has not ended the thread, because the
+// signal queue was full or another handler has replaced the kick's handler.
 constexpr int64_t kAskAgainNs = 10'000'000;
 constexpr int64_t kSecondNs = 1'000'000'000;
 
@@ -24,7 +24,7 @@ constexpr int64_t kSecondNs = 1'000'000'000;
 VcpuThread::VcpuThread(Napi::Env env, std::shared_ptr<Descriptor> descriptor,
                        std::shared_ptr<Region> region, LoopWatch* watch)
     : env_(env), run_(std::move(descriptor), std::move(region)), watch_(watch) {
-  // This call fails for a value that is too large, or without support for semaphores.
+  // This call fails only if the initial value is too large or if the system has no semaphores.
   static_cast<void>(sem_init(&wanted_, 0, 0));
 }
 
@@ -81,30 +81,30 @@ void VcpuThread::Work() {
       thread_cpu_ = sched_getcpu();
       delivery_->Post(this);
     } else if (is_stopping_) {
-      // This is not done earlier, because the end of a run that was started before the stop is
-      // still delivered.
+      // The stop request is checked last, because the end of a run that was started before the
+      // request is still delivered.
       return;
     }
   }
 }
 
-// Waits until there is a run to do, or until the thread must end.
+// Waits until a run is requested, or until the thread must end.
 void VcpuThread::Await() {
   const auto is_called = [this] { return is_wanted_ || is_stopping_; };
   const uint64_t until = for_request_.Begin(loop_cpu_ != thread_cpu_);
   while (!is_called() && uv_hrtime() < until) __builtin_ia32_pause();
   while (!is_called()) {
-    // Either this thread reads the request, or the requester reads that this thread sleeps, because
-    // both sides store before they load.
+    // Both sides store before they load, so either this thread reads the request, or the requesting
+    // thread reads that this thread sleeps.
     is_asleep_ = true;
-    // A signal also interrupts the wait; then the condition is checked again.
+    // A signal also interrupts the wait; the condition is then checked again.
     if (!is_called()) static_cast<void>(sem_wait(&wanted_));
     is_asleep_ = false;
   }
   for_request_.End();
 }
 
-// This call fails if the semaphore is at its highest value; the thread is awake in this case.
+// This call fails only if the semaphore has its maximum value; in this case, the thread is awake.
 void VcpuThread::Post() { static_cast<void>(sem_post(&wanted_)); }
 
 void VcpuThread::RequestStop() {
@@ -118,7 +118,8 @@ void VcpuThread::Stop() {
   RequestStop();
   while (has_thread_) {
     timespec until = {};
-    static_cast<void>(clock_gettime(CLOCK_REALTIME, &until));  // fails only for an unknown clock
+    // This call fails only for an unknown clock.
+    static_cast<void>(clock_gettime(CLOCK_REALTIME, &until));
     until.tv_nsec += kAskAgainNs;
     until.tv_sec += until.tv_nsec / kSecondNs;
     until.tv_nsec %= kSecondNs;
@@ -141,14 +142,14 @@ void VcpuThread::Close() {
 void VcpuThread::Deliver() {
   is_running_ = false;
   for_end_.End();
-  // A kick that came after the end of this run must not end the next run.
+  // A kick that was sent after the end of this run must not end the next run.
   run_.kick().Withdraw(kAbort | kPause);
   delivery_->Delivered();
   const Napi::Env env = env_;
   const Napi::Function done = done_.Value();
   done_.Unref();
   const napi_value result = Napi::Number::New(env, result_);
-  // From here on, this object may be deleted.
+  // After this call, another thread may delete this object.
   delivery_->call().Call(done, {&result, 1});
 }
 

@@ -1,5 +1,5 @@
-// Runs a vCPU for JavaScript, on the calling thread or on the vCPU's own thread. vcpu_run.h has a
-// single run; delivery.h delivers its end to the event loop.
+// Runs a vCPU for JavaScript, on the calling thread or on the vCPU's own thread. vcpu_run.h
+// implements a single run; delivery.h delivers the end of a run to the event loop.
 #pragma once
 
 #include <napi.h>
@@ -28,8 +28,8 @@ class VcpuThread {
   VcpuThread& operator=(const VcpuThread&) = delete;
   ~VcpuThread();
 
-  // This function is called with the result of each started run. The reference to the function is
-  // weak while no run is active; JavaScript keeps the function.
+  // `done` is called with the result of each started run. While no run is active, this class has
+  // only a weak reference to the function, so JavaScript must keep it.
   void SetDone(const Napi::Function& done) { done_ = Napi::Weak(done); }
 
   // Calls KVM_RUN on the calling thread: returns its result, or -EBUSY while the vCPU runs on its
@@ -42,14 +42,14 @@ class VcpuThread {
   VcpuRun& run() { return run_; }
 
   // Requests that the thread ends, without waiting for its end. To end several threads, call this
-  // function for all of them first.
+  // function for each thread before the first Close.
   void RequestStop();
   // Ends the current run and the thread, and releases all resources. A started run is still
   // delivered, with the result EINTR if it was interrupted.
   void Close();
 
-  void Abandon();  // for Delivery, which is shutting down: no run is delivered after this call
-  void Deliver();  // for Delivery: calls `done`
+  void Abandon();  // Delivery calls it; no run is delivered after this call
+  void Deliver();  // Delivery calls it; it calls `done`
 
  private:
   static void* Main(void* self);
@@ -60,8 +60,8 @@ class VcpuThread {
 
   Napi::Env env_;
   VcpuRun run_;
-  bool is_running_ = false;  // the run was started, and its end was not delivered yet
-  LoopWatch* watch_;         // null on the main thread, which worker.terminate() cannot end
+  bool is_running_ = false;  // whether a run was started and its end was not delivered
+  LoopWatch* watch_;         // it is null on the main thread, which cannot be terminated
   Delivery* delivery_ = nullptr;
   Napi::FunctionReference done_;
   bool has_thread_ = false;

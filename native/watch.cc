@@ -15,7 +15,7 @@ struct Watch::Poll {
   napi_env env = nullptr;
   LoopCall call;
   napi_async_cleanup_hook_handle hook = nullptr;
-  Watch* watch = nullptr;  // null while the handle is being closed
+  Watch* watch = nullptr;  // it is null while the handle is being closed
 
   static void OnReadable(uv_poll_t* handle, int status, int events);
   static void OnTeardown(napi_async_cleanup_hook_handle hook, void* data);
@@ -26,15 +26,16 @@ void Watch::Poll::OnReadable(uv_poll_t* handle, int status, int /*events*/) {
   const auto* poll = static_cast<Poll*>(handle->data);
   // libuv stops polling a descriptor at EPOLLERR. An eventfd has EPOLLERR at 2^64 - 1, which KVM's
   // signals can reach; it is still readable. If libuv cannot continue to poll, `readable` is called
-  // once more and reads the counter.
+  // a last time and reads the counter.
   if (status < 0) static_cast<void>(uv_poll_start(handle, UV_READABLE, OnReadable));
   const Napi::Env env = poll->env;
   const Napi::HandleScope scope(env);
   poll->call.Call(poll->watch->readable_.Value(), {});
 }
 
-// An environment that shuts down turns its loop until every such hook is removed, which OnClosed
-// does. The hook thus leaves no handle in the loop, and frees no memory that the loop still uses.
+// An environment that shuts down runs its event loop until every asynchronous hook is removed, and
+// OnClosed removes this hook. The hook ensures that no handle stays in the loop, and that no memory
+// is freed that the loop still uses.
 void Watch::Poll::OnTeardown(napi_async_cleanup_hook_handle /*hook*/, void* data) {
   const auto* poll = static_cast<Poll*>(data);
   if (poll->watch != nullptr) poll->watch->Close();
@@ -56,7 +57,7 @@ int Watch::Start(Napi::Env env, int fd, const Napi::Function& readable) {
   if (readable_.IsEmpty()) return -ENOMEM;  // an exception is pending
   const int error = uv_poll_start(&poll_->handle, UV_READABLE, Poll::OnReadable);
   if (error != 0) readable_.Reset();
-  return error;  // libuv's are -errno
+  return error;  // libuv's error codes are -errno
 }
 
 int Watch::Open(Napi::Env env, int fd) {

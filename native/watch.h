@@ -13,20 +13,20 @@ class Watch {
   Watch& operator=(const Watch&) = delete;
   ~Watch() { Close(); }
 
-  // Calls `readable` in each turn of the loop in which the descriptor is readable, until Stop. In
-  // the meantime the loop continues, and the garbage collector keeps `readable` and all that it
-  // references. 0 or -errno. The descriptor must be the same in each call of Start.
+  // Calls `readable` in each turn of the loop in which the descriptor is readable, until Stop.
+  // Until Stop, the loop does not end, and the garbage collector keeps `readable` and all objects
+  // that it references. Returns 0 or -errno. The descriptor must be the same in each call of Start.
   int Start(Napi::Env env, int fd, const Napi::Function& readable);
   void Stop();
-  // Also releases the descriptor, which must not be closed before this call.
+  // Stops the watch and releases the descriptor, which must not be closed before this call.
   void Close();
 
  private:
   struct Poll;
   int Open(Napi::Env env, int fd);
 
-  // The handle is in the loop from the first Start to Close; then it owns itself until the loop has
-  // closed it.
+  // The handle is in the loop from the first Start to Close. After Close, the handle deletes itself
+  // when the loop has closed it.
   Poll* poll_ = nullptr;
   Napi::FunctionReference readable_;
 };

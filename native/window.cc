@@ -4,10 +4,10 @@
 
 namespace node_kvm {
 
-// This object exists as long as V8's record of the memory (its BackingStore), wherever JavaScript
-// transfers it.
+// This object exists as long as V8's record of the memory (the BackingStore), also after JavaScript
+// has transferred the buffer.
 struct Windows::Window {
-  napi_ref buffer = nullptr;  // weak: the original ArrayBuffer
+  napi_ref buffer = nullptr;  // a weak reference to the original ArrayBuffer
   std::shared_ptr<Region> region;
   std::shared_ptr<Range> range;
 };
@@ -16,7 +16,7 @@ namespace {
 
 using Held = std::shared_ptr<Windows::Window>;
 
-// Returns the original ArrayBuffer, unless it was collected or is detached.
+// Returns the original ArrayBuffer; an empty value if it was collected or detached.
 napi_value AttachedBuffer(napi_env env, const Windows::Window& window) {
   napi_value buffer = nullptr;
   if (napi_get_reference_value(env, window.buffer, &buffer) != napi_ok || buffer == nullptr) {
@@ -27,13 +27,14 @@ napi_value AttachedBuffer(napi_env env, const Windows::Window& window) {
   return is_detached ? nullptr : buffer;
 }
 
-// This call fails for a buffer that cannot be detached, but these buffers can. The window keeps its
-// range, so a remaining view would show empty pages, and never freed memory.
+// This call fails only for a buffer that cannot be detached, and the buffers of windows can be
+// detached. The window keeps its range, so a view that was not detached would show empty pages, and
+// never freed memory.
 void Detach(napi_env env, napi_value buffer) {
   static_cast<void>(napi_detach_arraybuffer(env, buffer));
 }
 
-// Whether this environment is shutting down, so that JavaScript cannot run any more.
+// Returns whether this environment is shutting down, so that JavaScript cannot run any more.
 bool IsEnding(napi_env env) {
   const Napi::HandleScope scope(env);
   const Napi::Value any = Napi::Env(env).Undefined();
@@ -41,10 +42,10 @@ bool IsEnding(napi_env env) {
   return napi_strict_equals(env, any, any, &equal) != napi_ok;
 }
 
-// Called when V8's record of the memory is deleted. At the end of an environment, Node calls this
-// function early, although a buffer may have been transferred with ArrayBuffer.prototype.transfer()
-// and then posted to another thread. This case cannot be detected, so the addresses are never
-// released, but their memory is.
+// V8 calls this function when it deletes its record of the memory. At the end of an environment,
+// Node calls this function early, although a buffer may have been transferred with
+// ArrayBuffer.prototype.transfer() and then posted to another thread. This function cannot detect
+// this case, so at the end of an environment it frees the memory but never releases the addresses.
 void DropWindow(napi_env env, void* /*data*/, void* hint) {
   const std::unique_ptr<Held> held(static_cast<Held*>(hint));
   if (IsEnding(env)) static_cast<void>(new std::shared_ptr<Range>((*held)->range));
@@ -65,8 +66,8 @@ Napi::Value Windows::Open(Napi::Env env, const std::shared_ptr<Region>& region, 
   napi_value buffer = nullptr;
   const napi_status status = napi_create_external_arraybuffer(env, region->data() + offset, length,
                                                               DropWindow, held.get(), &buffer);
-  // DropWindow deletes the window now. Node also calls DropWindow if Node itself failed to create a
-  // buffer.
+  // From now on, DropWindow deletes the window. Node also calls DropWindow if Node itself has
+  // failed to create a buffer.
   if (status == napi_ok || status == napi_generic_failure) {
     static_cast<void>(held.release());  // NOLINT(bugprone-unused-return-value)
   }
@@ -75,7 +76,8 @@ Napi::Value Windows::Open(Napi::Env env, const std::shared_ptr<Region>& region, 
                        "this JavaScript runtime cannot show mapped memory (no external buffers)");
     return {};
   }
-  // A job that received a view keeps the ArrayBuffer, and with it the range, until the job is done.
+  // A job that received a view keeps the ArrayBuffer, and therefore also the range, until the job
+  // is done.
   auto range = std::make_unique<std::shared_ptr<Range>>(window->range);
   if (napi_create_reference(env, buffer, 0, &window->buffer) != napi_ok ||
       napi_add_finalizer(env, buffer, range.get(), DropRange, nullptr, nullptr) != napi_ok) {

@@ -28,8 +28,8 @@ class Windows {
                    size_t length);
 
   // Detaches the memory from JavaScript: every view becomes empty. A buffer that was transferred
-  // with ArrayBuffer.prototype.transfer() cannot be found; it shows empty pages after the region
-  // was destroyed, never freed memory.
+  // with ArrayBuffer.prototype.transfer() cannot be detached; after the region was destroyed, it
+  // shows empty pages and never freed memory.
   void DetachAll(Napi::Env env);
 
   struct Window;

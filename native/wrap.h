@@ -18,7 +18,7 @@ namespace node_kvm {
 
 class Delivery;
 
-// The state per environment (main thread or worker); only the tags are static in this addon.
+// The state of one environment (main thread or worker). In this addon, only the tags are static.
 struct Addon {
   explicit Addon(napi_env env)
       : external_memory(std::make_shared<ExternalMemory>([env](int64_t bytes) {
@@ -34,18 +34,18 @@ struct Addon {
   Napi::FunctionReference mapping_class;
   GuardedCopies copies;
   std::shared_ptr<ExternalMemory> external_memory;
-  Delivery* delivery = nullptr;           // set after a vCPU ran on its own thread
-  std::unique_ptr<LoopWatch> loop_watch;  // set in a worker after it has created a vCPU
+  Delivery* delivery = nullptr;           // it is set after a vCPU has run on its own thread
+  std::unique_ptr<LoopWatch> loop_watch;  // it is set in a worker that has created a vCPU
 };
 
-// The tag is random for each load of the addon: an object of another copy of this addon has another
+// Each load of the addon uses a random tag, so an object of another copy of this addon has another
 // tag.
 template <class T>
 const napi_type_tag& TagOf() {
   static const napi_type_tag tag = [] {
     napi_type_tag random = {};
-    // The system call may be missing, or fail early at boot: then the address of the addon also
-    // makes the tag differ.
+    // If the system call is missing or fails early at boot, only the address of the addon makes the
+    // tag different.
     if (getrandom(&random, sizeof(random), 0) != sizeof(random)) {
       random.lower = reinterpret_cast<uintptr_t>(&TagOf<T>);
     }
@@ -84,8 +84,8 @@ T* UnwrapChecked(const Napi::Value& value) {
   return is_ours ? T::Unwrap(object) : nullptr;
 }
 
-// A class whose constructor JavaScript can see but not use: only Create sets the state that the
-// constructor takes.
+// A class whose constructor is visible to JavaScript but cannot be used, because only Create
+// provides the state that the constructor takes.
 template <class T, class State>
 class Wrapped : public Napi::ObjectWrap<T> {
  public:
@@ -107,8 +107,8 @@ class Wrapped : public Napi::ObjectWrap<T> {
       return;
     }
     State* const state = std::exchange(pending_, nullptr);
-    // In this case the object does not own the state, because worker.terminate() came first: the
-    // object's finalizer would never run, so Create deletes the state.
+    // The object is empty if worker.terminate() was called before the object took the state. The
+    // object's finalizer then never runs, so Create deletes the state.
     if (this->IsEmpty()) return;
     if (napi_type_tag_object(info.Env(), info.This(), &TagOf<T>()) != napi_ok) {
       ThrowUnlessPending(info.Env(), "an object could not be tagged");

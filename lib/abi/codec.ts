@@ -1,11 +1,12 @@
 /**
- * Compiles a layout into functions that read and write its struct, at the layout's first use. The functions are
- * closures over the layout's offsets, because a program may forbid code from strings. The functions of the most
- * frequent structs are generated (generated/frequent.ts): they read any value, and write a value that is whole and
- * fits. Layouts are layout.ts; the calls that other files use are struct.ts.
+ * Compiles a layout, at its first use, into functions that read and write its struct. The functions are closures over
+ * the layout's offsets, because a program may forbid the evaluation of strings as code. The functions of the most
+ * frequent structs are generated (generated/frequent.ts): the generated readers read any struct, and the generated
+ * writers write only a value that is whole and fits. layout.ts has the layouts; struct.ts has the functions for other
+ * files.
  *
- * A value that does not fit throws a {@link Misfit}. Each level (field, element, struct) through which the error passes
- * adds its part of the path, so that no path is made for a value that fits.
+ * If a value does not fit, the writer throws a {@link Misfit}. Each level (field, element, struct) adds its part of the
+ * path to the error, so no path is built for a value that fits.
  */
 
 import { quoted, suggestion } from "../options.ts";
@@ -26,22 +27,22 @@ import {
 /** Reads a value at an offset. */
 type Read = (view: DataView, at: number) => unknown;
 
-/** Writes a value at an offset. @throws Misfit; earlier members are already written */
+/** Writes a value at an offset. @throws Misfit after the earlier members were written */
 type Write = (view: DataView, at: number, value: unknown) => void;
 
 /** The functions of a type. */
 export interface Codec {
   readonly read: Read;
   readonly write: Write;
-  /** Writes most values faster than `write`, and returns false for the others, which `write` then writes. */
+  /** Writes most values faster than `write`; returns false for a value that `write` must write. */
   readonly writePlain?: WritePlain | undefined;
-  /** Writes what `writePlain` leaves; undefined if that is `write`. */
+  /** Writes a value for which `writePlain` has returned false; if omitted, `write` is used. */
   readonly writeOther?: Write;
 }
 
 type Members = Readonly<Record<string, unknown>>;
 
-/** A value that does not fit its type. `path` is the way to it, from the struct that is written. */
+/** A value that does not fit its type. `path` is the path to the value in the written struct. */
 export class Misfit {
   readonly Kind: typeof TypeError | typeof RangeError;
   /** The end of the message, after the path. */
@@ -54,13 +55,13 @@ export class Misfit {
   }
 }
 
-/** Adds a part to the path of a misfit; another error, of a getter for example, is returned unchanged. */
+/** Adds a part to the path of a misfit, and returns any other error, such as an error of a getter, unchanged. */
 function within(part: string, error: unknown): unknown {
   if (error instanceof Misfit) error.path = `${part}${error.path}`;
   return error;
 }
 
-/** Describes a wrong value for an error: its type, and the value if it is short. */
+/** Describes a wrong value for an error message: its type and, if the value is short, the value. */
 function show(value: unknown): string {
   if (value === null || value === undefined) return String(value);
   if (typeof value === "bigint") return `bigint ${value}n`;
@@ -74,7 +75,7 @@ const expected = (wanted: string, value: unknown): Misfit =>
 
 const isWide = (type: Scalar): boolean => type.endsWith("64");
 
-/** Checks an integer of this many bits, and returns it: a bigint for 64 bits, else a number. */
+/** Checks an integer with this number of bits, and returns it: as a bigint for 64 bits, otherwise as a number. */
 function checkInteger(type: Scalar, width: number, value: unknown): never {
   const wide = isWide(type);
   if (typeof value !== "number" && !(wide && typeof value === "bigint")) {
@@ -104,7 +105,7 @@ const LAST_U64 = 0xffff_ffff_ffff_ffffn;
 
 type SetInteger = (view: DataView, at: number, value: never) => void;
 
-/** The writers of the most frequent integers: a value that fits is not converted to a bigint to be checked. */
+/** The writers of the most frequent integers, which check a value without converting it to a bigint. */
 const writers: ReadonlyMap<Scalar, (set: SetInteger) => Write> = new Map([
   [
     "u8",
@@ -136,7 +137,7 @@ const writers: ReadonlyMap<Scalar, (set: SetInteger) => Write> = new Map([
   ],
 ] satisfies readonly (readonly [Scalar, (set: SetInteger) => Write])[]);
 
-/** Makes the functions of an integer. */
+/** Makes the functions that read and write an integer. */
 function integer(type: Scalar): Codec {
   const { get, set, size } = scalars[type];
   const write: Write = (view, at, value) => set(view, at, checkInteger(type, 8 * size, value));
@@ -144,8 +145,8 @@ function integer(type: Scalar): Codec {
 }
 
 /**
- * Makes the functions of a bit field. Only the field's own bytes are accessed, because a whole integer may exceed the
- * struct.
+ * Makes the functions that read and write a bit field. The functions access only the bytes that contain the field,
+ * because the whole integer may exceed the struct.
  */
 function bitField(type: FieldType, [shift, width]: readonly [number, number]): Codec {
   const name = nameOfType(type) as Scalar;
@@ -176,17 +177,17 @@ function bitField(type: FieldType, [shift, width]: readonly [number, number]): C
 const bytesAt = (view: DataView, at: number, length: number): Uint8Array =>
   new Uint8Array(view.buffer, view.byteOffset + at, length);
 
-/** The functions of an array whose length is given for each call. */
+/** The functions that read and write an array, whose length is an argument of each call. */
 interface ListCodec {
   readonly read: (view: DataView, at: number, count: number) => unknown;
-  /** Writes at most `count` elements, and returns the number. */
+  /** Writes at most `count` elements, and returns the number of written elements. */
   readonly write: (view: DataView, at: number, value: unknown, count: number) => number;
 }
 
 const tooLong = (of: FieldType, length: number, count: number): Misfit =>
   new Misfit(RangeError, `: ${length} elements do not fit ${nameOfType({ of, count })}`);
 
-/** An array of `u8` is a `Uint8Array`. */
+/** Reads and writes an array of `u8`, whose value is a `Uint8Array`. */
 const byteList: ListCodec = {
   read: (view, at, count) => bytesAt(view, at, count).slice(),
   write(view, at, value, count) {
@@ -225,7 +226,7 @@ function list(of: FieldType): ListCodec {
   };
 }
 
-/** Makes the functions of an array of fixed length; missing elements are written as zeros. */
+/** Makes the functions that read and write an array of fixed length; missing elements are written as zeros. */
 function array(of: FieldType, count: number): Codec {
   const elements = list(of);
   const size = sizeOfType(of);
@@ -238,17 +239,17 @@ function array(of: FieldType, count: number): Codec {
   };
 }
 
-/** A named part of a struct, compiled. */
+/** A compiled member of a struct. */
 interface Member extends Codec {
   readonly name: string;
   readonly offset: number;
-  /** The index of the member that follows it in the layout. */
+  /** The index of the next member in the layout. */
   readonly next: number;
 }
 
 /**
- * Makes the functions of a tail. The functions take the offset of the tail's struct, because the tail's count is in
- * this struct.
+ * Makes the functions that read and write a tail. The functions take the offset of the struct that contains the tail,
+ * because this struct also contains the tail's count.
  */
 function tailCodec(layout: Layout, tail: Tail) {
   const { name, offset, element } = tail;
@@ -273,15 +274,15 @@ function tailCodec(layout: Layout, tail: Tail) {
   };
 }
 
-/** Whether Object.prototype has enumerable members, which `for…in` would list in every object. */
+/** Returns whether Object.prototype has enumerable members, which `for…in` would list for every object. */
 function isPolluted(): boolean {
   for (const _ in Object.prototype) return true;
   return false;
 }
 
 /**
- * Returns an object whose own enumerable members are all that `for…in` lists: the value itself, or a copy. Arrays, maps
- * and tables are rejected, because their content is not in properties and would be lost.
+ * Returns the value, or a copy if `for…in` would also list inherited members of the value. Arrays, maps and tables are
+ * rejected, because their content is not in properties and would be lost.
  */
 function membersOf(value: unknown): Members {
   if (typeof value !== "object" || value === null || Symbol.iterator in value) {
@@ -299,7 +300,7 @@ function unknownField(layout: Layout, name: string): Misfit {
 const fieldCodec = ({ type, bits }: Field): Codec =>
   bits && typeof type === "string" ? bitField(type, bits) : codecOf(type);
 
-/** Makes the functions of a struct. */
+/** Makes the functions that read and write a struct. */
 function struct(layout: Layout): Codec {
   const members: readonly Member[] = layout.fields.map((field, i) => {
     const { name, offset } = field;
@@ -312,7 +313,7 @@ function struct(layout: Layout): Codec {
 
   const writeTail = (view: DataView, at: number, value: Members, elements: unknown): void => {
     const length = tail?.write(view, at, elements) ?? 0;
-    // A count that the value has is used unchanged, because tests must be able to pass a wrong count to the kernel.
+    // A count in the value is written unchanged, because tests must be able to pass a wrong count to the kernel.
     if (!counter || value[counter.name] !== undefined) return;
     counter.write(view, at + counter.offset, count?.type === "u64" ? BigInt(length) : length);
   };
@@ -321,8 +322,7 @@ function struct(layout: Layout): Codec {
 
   const writeOther: Write = (view, at, given) => {
     const value = membersOf(given);
-    // Most values have their members in the layout's order, so the next member is compared before it is searched by
-    // name.
+    // Most values have their members in the layout's order, so the next member is tried before a lookup by name.
     let next = 0;
     let current = "";
     try {
@@ -376,7 +376,7 @@ function codecOf(type: FieldType): Codec {
   return "of" in type ? array(type.of, type.count) : compiled(type);
 }
 
-/** Returns the functions of a layout's struct. */
+/** Returns the functions that read and write a layout's struct. */
 export function compiled(layout: Layout): Codec {
   let codec = structs.get(layout);
   if (codec === undefined) {

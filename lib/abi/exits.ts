@@ -1,4 +1,4 @@
-/** The exits of x86: their kinds, and the fields of `kvm_run` that describe each. Decoding them is kvm/exits/. */
+/** The exits of x86: the kind of each exit, and the fields of `kvm_run` that describe it. kvm/exits/ decodes exits. */
 import { KVM_EXIT_REASONS } from "./generated/names.ts";
 import { Run } from "./generated/structs.ts";
 import { offsetOf } from "./struct.ts";
@@ -10,23 +10,23 @@ export const EXIT_UNION_OFFSET: number = offsetOf(Run, "hw");
 /** The size of the exit's union in bytes. */
 export const EXIT_UNION_BYTES: number = offsetOf(Run, "kvmValidRegs") - EXIT_UNION_OFFSET;
 
-/** The description of an exit. Fields have their C names, relative to `kvm_run`. */
+/** The description of an exit. The names of fields are C names, relative to `kvm_run`. */
 export interface ExitRow {
   /** The `kind` of the decoded exit. */
   readonly kind: string;
-  /** The members of the union that KVM sets. */
+  /** The members of the union that KVM sets for this exit. */
   readonly members: readonly string[];
-  /** The fields that have the same values whenever the guest does the same. */
+  /** The fields whose values are the same in each run if the guest executes the same instructions. */
   readonly fields: readonly string[];
-  /** Fields that may differ from run to run, and the reason. */
+  /** Fields whose values may differ between runs, and the reason. */
   readonly varying?: { readonly fields: readonly string[]; readonly why: string };
-  /** Fields that are not compared, and the reason. */
+  /** Fields that are not compared between runs, and the reason. */
   readonly others?: { readonly fields: readonly string[]; readonly why: string };
 }
 
 /**
  * The exits of x86 by name: the 27 that arch/x86/kvm and virt/kvm of Linux 7.2 return, and KVM_EXIT_NMI, which only the
- * headers define. All others belong to another architecture or a later kernel.
+ * headers define. All other exit reasons belong to another architecture or a later kernel.
  */
 export const EXITS = {
   KVM_EXIT_UNKNOWN: {

@@ -1,12 +1,12 @@
 /**
- * Reads and writes members of a struct for generated/frequent.ts. A plain writer writes only a value that has all members
- * of its struct, in the struct's order, and that fits; codec.ts writes any other value, and makes the error of one that
- * does not fit.
+ * Reads and writes members of a struct for generated/frequent.ts. A generated writer writes only a value that has all
+ * members of its struct in the struct's order and that fits. codec.ts writes all other values, and creates the error if
+ * a value does not fit.
  */
 import type { Layout } from "./layout.ts";
 
 /**
- * Writes a value. The members before the first that does not fit are already written if it returns false.
+ * Writes a value. If the function returns false, the members before the first one that does not fit were written.
  *
  * @returns whether the whole value was written
  */
@@ -15,7 +15,7 @@ export type Write = (view: DataView, at: number, x: unknown) => boolean;
 /** The generated functions of a struct. */
 export interface Frequent {
   readonly read: (view: DataView, at: number) => unknown;
-  /** Undefined if a program seldom writes this struct. */
+  /** The generated writer; undefined if programs rarely write this struct. */
   readonly write?: Write;
 }
 
@@ -29,12 +29,15 @@ export function namesOf<T>(layout: Layout<T>): readonly (keyof T & string)[] {
   return layout.fields.map(({ name }) => name as keyof T & string);
 }
 
-/** An object with these members. The content may also come from an iterator, which the struct's writer determines. */
+/**
+ * An object with these members. The content of the object may also be in an iterator; the writer of the struct checks
+ * this.
+ */
 type Whole<K extends string> = Readonly<Record<K, unknown>> & Partial<Iterable<unknown>>;
 
 /**
- * Whether the own enumerable names of a value are these, in this order. If so, no member is inherited, unknown or
- * missing.
+ * Returns whether a value has exactly these own enumerable properties in this order, so that no member is inherited,
+ * unknown or missing.
  */
 export function isWhole<K extends string>(x: unknown, names: readonly K[]): x is Whole<K> {
   if (typeof x !== "object" || x === null) return false;
@@ -69,27 +72,27 @@ const LAST_U64 = 0xffff_ffff_ffff_ffffn;
 
 /** Writes a u64, if it is a bigint. */
 export function u64(view: DataView, at: number, x: unknown): boolean {
-  // asUintN is not used, because comparing its result would need another conversion to a bigint.
+  // BigInt.asUintN is not used, because the comparison would need another conversion to a bigint.
   if (typeof x !== "bigint" || x < 0n || x > LAST_U64) return false;
   view.setBigUint64(at, x, true);
   return true;
 }
 
-/** Writes an array of so many u16. */
+/** Writes an array of `count` u16. */
 export function u16s(view: DataView, at: number, x: unknown, count: number): boolean {
   if (!Array.isArray(x) || x.length !== count) return false;
   for (let i = 0; i < count; i += 1) if (!u16(view, at + 2 * i, x[i])) return false;
   return true;
 }
 
-/** Writes an array of so many u32. */
+/** Writes an array of `count` u32. */
 export function u32s(view: DataView, at: number, x: unknown, count: number): boolean {
   if (!Array.isArray(x) || x.length !== count) return false;
   for (let i = 0; i < count; i += 1) if (!u32(view, at + 4 * i, x[i])) return false;
   return true;
 }
 
-/** Writes an array of so many u64. */
+/** Writes an array of `count` u64. */
 export function u64s(view: DataView, at: number, x: unknown, count: number): boolean {
   if (!Array.isArray(x) || x.length !== count) return false;
   for (let i = 0; i < count; i += 1) if (!u64(view, at + 8 * i, x[i])) return false;

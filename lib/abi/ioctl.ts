@@ -1,6 +1,6 @@
 /**
- * The description of an ioctl: the fields of its number, and the shape of its argument. The list of KVM's ioctls is
- * generated/ioctls.ts; making them is kvm/.
+ * The description of an ioctl: the fields of its request number, and the kind of its argument. generated/ioctls.ts has
+ * the list of KVM's ioctls; kvm/ issues them.
  */
 
 import { IOCTLS } from "./generated/ioctls.ts";
@@ -11,28 +11,28 @@ import type { Layout } from "./layout.ts";
 export type FdKind = "sys" | "vm" | "vcpu" | "dev";
 
 /**
- * The kind of the argument:
+ * The kind of an ioctl's argument:
  *
- * - `none`: nothing
+ * - `none`: the ioctl has no argument
  * - `value`: an integer that the kernel does not use as an address
  * - `plain`: exactly `size` bytes
- * - `tailed`: a header of `size` bytes with a count, then that many entries
- * - `sized`: at least `size` bytes; the size is defined elsewhere
- * - `pointing`: `size` bytes that contain an address, which the kernel accesses
+ * - `tailed`: a header of `size` bytes that contains a count, followed by as many entries as the count
+ * - `sized`: at least `size` bytes; a capability or a field of the struct defines the actual size
+ * - `pointing`: `size` bytes that contain the address of memory that the kernel accesses
  */
 export type IoctlKind = "none" | "value" | "plain" | "tailed" | "sized" | "pointing";
 
-/** The direction of the bytes: `in` is to the kernel, `out` is from it. */
+/** The direction in which bytes are copied: `in` is to the kernel, `out` is from the kernel. */
 export type Direction = "none" | "in" | "out" | "inout";
 
 /**
- * A field with an address or a descriptor. Neither is a JavaScript value: the field's content is replaced by the
- * address of the bytes or the guest memory, or by the file's descriptor.
+ * A field of a struct for an address or a descriptor. JavaScript passes bytes, guest memory or a file instead, and
+ * native code writes the address or the descriptor into the field.
  *
- * - `bytes`: the address of bytes
- * - `memory`: the address of guest memory, which the kernel keeps using
- * - `fd`: a descriptor
- * - `command`: the address of the struct of a KVM_MEMORY_ENCRYPT_OP command, which has links too
+ * - `bytes`: the field gets the address of bytes
+ * - `memory`: the field gets the address of guest memory, which the kernel uses after the call
+ * - `fd`: the field gets the descriptor of a file
+ * - `command`: the field gets the address of the struct of a KVM_MEMORY_ENCRYPT_OP command, which also has links
  */
 export interface Link {
   /** The path of the field in the struct: `dirtyBitmap`, `ranges[3].bitmap`. */
@@ -40,28 +40,34 @@ export interface Link {
   readonly kind: "bytes" | "memory" | "fd" | "command";
   /** The direction of the bytes at the address. */
   readonly direction: Direction;
-  /** The condition on other fields, in C, under which the field is an address or a descriptor; always if omitted. */
+  /**
+   * A C expression over other fields: the field is an address or a descriptor only if the expression is true. If
+   * omitted, the field always has an address or a descriptor.
+   */
   readonly when?: string;
 }
 
-/** An ioctl of KVM; `T` is the value of its struct. */
+/** An ioctl of KVM; `T` is the type of its struct's value. */
 export interface Ioctl<T = unknown> {
   readonly name: string;
-  /** The whole request, an unsigned 32-bit number. The low bytes of the request alone are ambiguous. */
+  /**
+   * The whole request, an unsigned 32-bit number. Several ioctls have the same low bytes, so the low bytes do not
+   * identify an ioctl.
+   */
   readonly request: number;
   readonly fds: readonly FdKind[];
   readonly kind: IoctlKind;
-  /** The meaning of a result of 0 or more. */
+  /** The meaning of a result that is 0 or greater: an integer, or a new descriptor. */
   readonly result: "int" | "fd";
-  /** The actual direction of the argument's bytes; the bits of eight requests are wrong. */
+  /** The actual direction in which the argument's bytes are copied; the direction bits of eight requests are wrong. */
   readonly direction: Direction;
-  /** The fields of the struct with an address or a descriptor, in the order in which they are filled in. */
+  /** The fields of the struct for addresses and descriptors, in the order of `context.links`. */
   readonly links?: readonly Link[];
-  /** Whether the argument may be omitted, which then has its own meaning. */
+  /** Whether the argument may be omitted, in which case the kernel receives a null pointer. */
   readonly nullable?: boolean;
   /** The size of the struct, or of the header before a tail, in bytes. */
   readonly size: number;
-  /** The argument's layout; undefined without an argument or for a single integer. */
+  /** The argument's layout; undefined if the ioctl has no argument or if the argument is an integer. */
   readonly struct?: Layout<T>;
   /** The offset in the struct at which the kernel writes a new descriptor. */
   readonly fdOffset?: number;
@@ -69,7 +75,7 @@ export interface Ioctl<T = unknown> {
   readonly section: string | null;
   /** The capability to check, for each kind of descriptor; null if KVM always has the ioctl. */
   readonly capability: Readonly<Partial<Record<FdKind, CapabilityName | null>>>;
-  /** The oldest of Linux 6.1, 6.12 and 7.2 that has it, for each kind of descriptor. */
+  /** The oldest of the kernels 6.1, 6.12 and 7.2 that has the ioctl, for each kind of descriptor. */
   readonly since: Readonly<Partial<Record<FdKind, "6.1" | "6.12" | "7.2">>>;
 }
 
@@ -77,9 +83,9 @@ export interface Ioctl<T = unknown> {
 export interface RequestParts {
   /** The direction that the request's bits encode: `_IO`, `_IOW`, `_IOR`, `_IOWR`. */
   readonly direction: Direction;
-  /** Bytes of the argument's type, 0 to 16383. */
+  /** The size of the argument's type in bytes, 0 to 16383. */
   readonly size: number;
-  /** The "magic": 0xae is KVM's. */
+  /** The type byte ("magic") of the request; KVM's is 0xae. */
   readonly type: number;
   readonly number: number;
 }
@@ -89,8 +95,8 @@ const directions = ["none", "in", "out", "inout"] as const;
 /**
  * Decodes an ioctl request.
  *
- * @param request an unsigned 32-bit number, e.g. from a trace
- * @throws RangeError if it is not one
+ * @param request an unsigned 32-bit number, for example from a trace
+ * @throws RangeError if `request` is not an unsigned 32-bit number
  */
 export function decodeRequest(request: number): RequestParts {
   if (!Number.isInteger(request) || request < 0 || request > 0xffff_ffff) {

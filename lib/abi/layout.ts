@@ -1,11 +1,14 @@
 /**
- * Layouts of C structs in memory, and the sizes and offsets that follow from them. The layouts are
- * generated/structs.ts; struct.ts reads and writes with them.
+ * Layouts of C structs in memory, and the sizes and offsets that follow from them. generated/structs.ts has the layouts
+ * of KVM's structs; struct.ts reads and writes structs by their layouts.
  */
 
 declare const shape: unique symbol;
 
-/** A C integer: sign and width in bits. Integers of 64 bits are bigints, the others numbers. */
+/**
+ * A C integer: sign and width in bits. The value of a 64-bit integer is a bigint, and the value of any other integer is
+ * a number.
+ */
 export type Scalar = "u8" | "u16" | "u32" | "u64" | "s8" | "s16" | "s32" | "s64";
 
 /** A C array of one type. An array of `u8` (or `char`) is a `Uint8Array`. */
@@ -17,12 +20,14 @@ export interface ArrayType {
 /** The type of a field. */
 export type FieldType = Scalar | ArrayType | Layout;
 
-/** A member of a struct. `offset` is in bytes; members of a union share theirs. */
+/** A member of a struct. `offset` is in bytes; all members of a union have the same offset. */
 export interface Field {
   readonly name: string;
   readonly offset: number;
   readonly type: FieldType;
-  /** For a bit field: its lowest bit, counted from that of the byte at `offset`, and its width. */
+  /**
+   * The number of a bit field's lowest bit, counted from bit 0 of the byte at `offset`, and the field's width in bits.
+   */
   readonly bits?: readonly [shift: number, width: number];
 }
 
@@ -31,29 +36,32 @@ export interface Tail {
   readonly name: string;
   readonly offset: number;
   readonly element: Scalar | Layout;
-  /** Undefined if another struct or a capability has the number; then the tail is all remaining bytes. */
+  /**
+   * The name of the field with the number of elements. The name is undefined if another struct or a capability defines
+   * the number; the tail then has all remaining bytes.
+   */
   readonly count: string | undefined;
 }
 
 /** The layout of a C struct or union whose value is a `T`. `size` is C's `sizeof`, in bytes. */
 export interface Layout<T = unknown> {
-  /** The C name, without `struct`; for a nameless struct, the path to it. */
+  /** The C name without `struct`; for an anonymous struct, the path of the field that contains it. */
   readonly name: string;
   readonly size: number;
   readonly fields: readonly Field[];
   readonly tail?: Tail;
-  /** This member never exists: it connects a layout to the type of its values. */
+  /** This member exists only in the type: it connects a layout to the type of its values. */
   readonly [shape]?: T;
 }
 
-/** How a C integer is read and written. */
+/** The size of a C integer, and the functions that read and write it. */
 export interface Access {
   readonly size: number;
   get(view: DataView, at: number): number | bigint;
   set(view: DataView, at: number, value: never): void;
 }
 
-/** The C integers. x86 is little endian, and so is every struct that its kernel reads. */
+/** The access functions of each C integer. The integers of all structs are little endian, as on x86. */
 export const scalars: Readonly<Record<Scalar, Access>> = {
   u8: { size: 1, get: (v, at) => v.getUint8(at), set: (v, at, x) => v.setUint8(at, x) },
   u16: {
@@ -142,7 +150,7 @@ export function sizeOfType(type: FieldType): number {
   return "of" in type ? type.count * sizeOfType(type.of) : type.size;
 }
 
-/** Formats a type as in C: `u64[4]`. */
+/** Formats a type in C syntax: `u64[4]`. */
 export function nameOfType(type: FieldType): string {
   if (typeof type === "string") return type;
   if (!("of" in type)) return type.name;
@@ -162,7 +170,7 @@ export function fieldOf(layout: Layout, name: string): Field | undefined {
   return fields.get(name);
 }
 
-/** Finds the last field if it is a struct with a tail of its own. */
+/** Returns the last field if it is a struct with a tail. */
 export function tailedField(layout: Layout): { field: Field; inner: Layout } | undefined {
   const field = layout.fields.at(-1);
   if (typeof field?.type !== "object" || "of" in field.type) return undefined;
@@ -187,10 +195,10 @@ export function sizeOf(layout: Layout, tailLength = 0): number {
 }
 
 /**
- * Returns the offset of a field in bytes, like C's `offsetof`: `"cs.base"`, `"entries[2].eax"`. For a bit field it is
- * the offset of the byte in which it starts.
+ * Returns the offset of a field in bytes, like C's `offsetof`: `"cs.base"`, `"entries[2].eax"`. For a bit field, the
+ * result is the field's `offset` in the layout.
  *
- * @throws TypeError if there is no such field
+ * @throws TypeError if the struct has no field with this path
  */
 export function offsetOf(layout: Layout, path: string): number {
   const direct = fieldOf(layout, path);

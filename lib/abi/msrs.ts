@@ -1,7 +1,7 @@
 /**
- * The numbers of MSRs, each once, under the kernel's names. The kernel's headers for user space have only KVM's own
- * MSRs, which are generated; the others are from arch/x86/include/asm/msr-index.h (Linux 7.2) unless a line names
- * another file. The rules for their values are lib/oracle.
+ * The numbers of MSRs under the kernel's names. The kernel's UAPI headers define only KVM's own MSRs, whose constants
+ * are generated. The other numbers are from arch/x86/include/asm/msr-index.h (Linux 7.2), except where a comment names
+ * another file. lib/oracle has the rules for the values of MSRs.
  */
 import {
   MSR_KVM_ASYNC_PF_ACK,
@@ -18,8 +18,9 @@ import {
 } from "./generated/constants.ts";
 
 /**
- * The MSRs that this package names, without KVM's own, which are constants of the same entry. `…0` is the first of a run: general counters have consecutive numbers, the
- * counters of AMD's family 15h every second one, machine-check banks four each, variable MTRRs two each.
+ * The MSRs that this package names, except KVM's own MSRs, which are constants of `node-kvm/abi`. A name that ends with
+ * `0` is the first MSR of a series. General counters have consecutive numbers, the counters of AMD's family 15h have
+ * every second number, and each machine-check bank has four MSRs and each variable MTRR two.
  */
 export const MSRS = {
   MSR_IA32_TSC: 0x10,
@@ -79,7 +80,7 @@ export const MSRS = {
   MSR_IA32_PMC0: 0x4c1,
   MSR_IA32_DS_AREA: 0x600,
   MSR_IA32_TSC_DEADLINE: 0x6e0,
-  APIC_BASE_MSR: 0x800, // arch/x86/include/asm/apicdef.h: the x2APIC's registers, each 16 bytes of the page
+  APIC_BASE_MSR: 0x800, // arch/x86/include/asm/apicdef.h: the first x2APIC MSR; an MSR is 16 bytes of the APIC page
   MSR_IA32_XSS: 0xda0,
   // include/hyperv/hvgdk_mini.h
   HV_X64_MSR_VP_RUNTIME: 0x4000_0010,
@@ -118,7 +119,7 @@ const KVM_MSRS = {
   MSR_KVM_MIGRATION_CONTROL,
 };
 
-/** Finds the name of an MSR by its number: one of {@link MSRS}, or one of KVM's own; undefined for others. */
+/** Finds the name of an MSR by its number, in {@link MSRS} and KVM's own MSRs; undefined for any other number. */
 export function msrName(index: number): string | undefined {
   return Object.entries({ ...MSRS, ...KVM_MSRS }).find(([, number]) => number === index)?.[0];
 }

@@ -1,4 +1,4 @@
-/** Ids of registers for KVM_GET_ONE_REG and KVM_SET_ONE_REG, computed like asm/kvm.h's macros. */
+/** Computes the ids of registers for KVM_GET_ONE_REG and KVM_SET_ONE_REG, as the macros of asm/kvm.h do. */
 import {
   KVM_REG_SIZE_U64,
   KVM_REG_X86,
@@ -14,7 +14,7 @@ export function KVM_X86_REG_MSR(index: number): bigint {
   return id(KVM_X86_REG_TYPE_MSR, index);
 }
 
-/** Returns the id of one of KVM's own registers: `KVM_REG_GUEST_SSP`. */
+/** Returns the id of one of KVM's own registers, such as `KVM_REG_GUEST_SSP`. */
 export function KVM_X86_REG_KVM(index: number): bigint {
   return id(KVM_X86_REG_TYPE_KVM, index);
 }

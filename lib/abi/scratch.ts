@@ -1,22 +1,23 @@
 /**
- * Reusable bytes for structs on their way to the kernel or back. Bytes that a caller keeps are allocated by struct.ts.
+ * Reusable buffers for structs that are passed to the kernel or returned by it. struct.ts allocates the bytes that a
+ * caller keeps.
  */
 import { type Layout, sizeOf } from "./layout.ts";
 import { fill, type StructInput, tailLength } from "./struct.ts";
 
-/** The bytes of one struct; the borrower sets `isFree` when it has finished. */
+/** A buffer for one struct; the borrower sets `isFree` when it no longer uses the buffer. */
 export interface Scratch {
   readonly bytes: Uint8Array;
   readonly view: DataView;
   isFree: boolean;
 }
 
-/** The maximal size that is kept. */
+/** The maximum size of a buffer that is kept for reuse, in bytes. */
 const MOST_BYTES = 16_384;
 
 const kept = new WeakMap<Layout, Scratch>();
 
-/** Lends zeroed bytes. Bytes that an outer caller has borrowed are not lent again. */
+/** Lends a zeroed buffer. A buffer that an outer caller still uses is not lent again. */
 export function borrow(layout: Layout, size: number = sizeOf(layout)): Scratch {
   const found = kept.get(layout);
   if (found?.isFree && found.bytes.length === size) {
@@ -30,7 +31,7 @@ export function borrow(layout: Layout, size: number = sizeOf(layout)): Scratch {
   return made;
 }
 
-/** Lends the bytes of a struct, with the content that `encode` would produce; `where` begins its error messages. */
+/** Lends a buffer with the encoded struct, as `encode` would return it; error messages begin with `where`. */
 export function borrowEncoded<T>(
   layout: Layout<T>,
   value: StructInput<T>,

@@ -1,6 +1,7 @@
 /**
  * Reads and writes C structs by their layouts: fields, nested structs, unions, bit fields, arrays and flexible tails.
- * codec.ts has the functions for one layout; layout.ts has layouts; generated/structs.ts has the list of structs.
+ * codec.ts compiles the functions for one layout; layout.ts defines layouts; generated/structs.ts has the list of
+ * structs.
  */
 
 import { isBytes } from "./bytes.ts";
@@ -11,8 +12,8 @@ export type { ArrayType, Field, FieldType, Layout, Scalar, Tail } from "./layout
 export { offsetOf, sizeOf } from "./layout.ts";
 
 /**
- * The argument of `encode` and `write` for a `T`: any part of it, to any depth. A field of 64 bits takes a bigint, or a
- * number that is a safe integer.
+ * The argument of `encode` and `write` for a `T`: fields may be omitted at any depth. The value of a 64-bit field is a
+ * bigint, or a number that is a safe integer.
  */
 export type StructInput<T> = T extends bigint
   ? bigint | number
@@ -24,7 +25,7 @@ export type StructInput<T> = T extends bigint
 
 type Members = Readonly<Record<string, unknown>>;
 
-/** Creates a view of the rest of `bytes`, if it has at least `size` bytes. */
+/** Creates a view of `bytes` from `offset` to the end, which must have at least `size` bytes. */
 function viewOf(layout: Layout, size: number, bytes: Uint8Array, offset: number): DataView {
   const left = bytes.byteLength - offset;
   if (!Number.isInteger(offset) || offset < 0 || left < size) {
@@ -34,7 +35,7 @@ function viewOf(layout: Layout, size: number, bytes: Uint8Array, offset: number)
   return new DataView(bytes.buffer, bytes.byteOffset + offset, left);
 }
 
-/** Returns the length of the tail of a value. @internal */
+/** Returns the number of elements in the tail of a value. @internal */
 export function tailLength(layout: Layout, value: unknown): number {
   const members = typeof value === "object" ? (value as Members | null) : null;
   if (layout.tail) {
@@ -46,28 +47,30 @@ export function tailLength(layout: Layout, value: unknown): number {
 }
 
 /**
- * Reads a struct from bytes. The value shares no memory with them; of a union, every member is read.
+ * Reads a struct from bytes. The value shares no memory with the bytes. For a union, every member is read.
  *
  * @param offset the struct's offset, in bytes
- * @returns one property per field; a tail has as many elements as its count or, without a count, as many as fit
+ * @returns an object with one property per field; the count determines the number of elements of a tail, and a tail
+ *   without a count has as many elements as fit
  * @throws RangeError if there are too few bytes for the struct or for its count
  */
 export function read<T>(layout: Layout<T>, bytes: Uint8Array, offset = 0): T {
   return readView(layout, viewOf(layout, layout.size, bytes, offset));
 }
 
-/** Same as {@link read}, from the start of a view. @internal */
+/** Reads a struct from the start of a view, as {@link read} does. @internal */
 export function readView<T>(layout: Layout<T>, view: DataView): T {
   return compiled(layout).read(view, 0) as T;
 }
 
 /**
- * Writes the fields of `value` into bytes, and leaves the others unchanged. If members of a union overlap, the last one
- * wins. Missing elements of an array become zero. A tail sets its count, unless `value` has the count too.
+ * Writes the fields of `value` into bytes; all other fields stay unchanged. If members of a union overlap, the last
+ * member of `value` overwrites the others. Missing elements of an array become zero. If `value` has a tail but not its
+ * count, the count is set to the number of elements.
  *
  * @param offset the struct's offset, in bytes
  * @param where the start of error messages, such as the called method
- * @throws TypeError for a field that does not exist, or a value of the wrong type
+ * @throws TypeError for a field that does not exist, or a value of a wrong type
  * @throws RangeError for a number or an array that does not fit, or too few bytes; earlier fields are already written
  */
 export function write<T>(
@@ -82,8 +85,8 @@ export function write<T>(
 }
 
 /**
- * Encodes a struct and its tail. Fields that `value` does not have are zero, as with C's designated initialisers;
- * otherwise as `write`.
+ * Encodes a struct and its tail. Fields that `value` does not have are zero, as with C's designated initialisers; all
+ * other fields are written as by `write`.
  *
  * @param where the start of error messages, such as the called method: `"irqfd()"`
  * @throws TypeError for a field that does not exist, or a value of the wrong type
@@ -95,7 +98,7 @@ export function encode<T>(layout: Layout<T>, value: StructInput<T>, where?: stri
   return bytes;
 }
 
-/** Same as {@link write}, at the start of a view that is large enough. @internal */
+/** Writes a struct at the start of a view, which must be large enough, as {@link write} does. @internal */
 export function fill<T>(
   layout: Layout<T>,
   value: StructInput<T>,

@@ -1,11 +1,11 @@
 /**
- * Lists of structs that never change, so that their bytes can be encoded once and kept. The class that makes such a
- * list registers it: no other code can determine that a list is immutable to any depth.
+ * Registers lists of structs that never change, so that the encoded bytes of a list can be cached. The class that
+ * creates such a list registers it, because no other code can determine that a list is immutable at every depth.
  */
 
 const lists = new WeakSet<object>();
 
-/** Registers a list whose elements, and everything in them, are frozen and have no getters. */
+/** Registers a list whose elements are frozen at every depth and have no getters. */
 export function registerUnchanging(list: object): void {
   lists.add(list);
 }

@@ -1,6 +1,6 @@
 /**
- * The fields that a value leaves out, for methods that replace a whole struct or that require some fields. Encoding is
- * struct.ts.
+ * Finds the missing fields of a value, for methods that replace a whole struct or require some fields. struct.ts
+ * encodes structs.
  */
 import type { IoapicStateRedirtbl, IrqchipChip } from "./generated/structs.ts";
 import { type Field, type FieldType, type Layout, sizeOfType } from "./layout.ts";
@@ -8,7 +8,7 @@ import { encode, read, type StructInput } from "./struct.ts";
 
 type Members = Readonly<Record<string, unknown>>;
 
-/** The names of fields without meaning, which may be omitted. */
+/** The names of padding and reserved fields, which may be omitted. */
 type PaddingName = `pad${string}` | `reserved${string}` | "dummy";
 const PADDING = /^(pad|reserved|dummy)/;
 
@@ -17,15 +17,15 @@ export type StructInputWith<T, K extends keyof T> = StructInput<T> & {
   readonly [N in K]: StructInput<T[N]>;
 };
 
-/** The structs whose members are different views of the same bytes. */
+/** The structs that are unions: their members are different interpretations of the same bytes. */
 type UnionStruct = IrqchipChip | IoapicStateRedirtbl;
 
-/** The union must have at least one of these members. */
+/** The value of a union, which must have at least one member. */
 type OneOf<T> = {
   readonly [K in Exclude<keyof T, PaddingName>]: { readonly [N in K]: WholeStructInput<T[K]> };
 }[Exclude<keyof T, PaddingName>];
 
-/** The argument of a method that replaces a whole `T`: every field, to any depth, except padding. */
+/** The argument of a method that replaces a whole `T`: every field except padding is required, at every depth. */
 export type WholeStructInput<T> = T extends bigint
   ? bigint | number
   : T extends number | Uint8Array
@@ -40,7 +40,7 @@ export type WholeStructInput<T> = T extends bigint
 
 const flat = new WeakMap<Layout, boolean>();
 
-/** Whether all fields are single integers, none of which shares its bytes with another. */
+/** Returns whether all fields are integers that do not overlap. */
 function isFlat(layout: Layout): boolean {
   const known = flat.get(layout);
   if (known !== undefined) return known;
@@ -51,7 +51,7 @@ function isFlat(layout: Layout): boolean {
   return isFound;
 }
 
-/** The first bit of a field in its struct, and the first bit after it. */
+/** Returns the first bit of a field in its struct, and the first bit after the field. */
 function bitsOf({ offset, type, bits }: Field): readonly [first: number, end: number] {
   const first = 8 * offset + (bits?.[0] ?? 0);
   return [first, first + (bits?.[1] ?? 8 * sizeOfType(type))];
@@ -62,7 +62,7 @@ function overlaps(a: Field, b: Field): boolean {
   return first < otherEnd && otherFirst < end;
 }
 
-/** Returns the number of elements that an array must have: `nrXcrs` for `xcrs`. */
+/** Returns the number of elements that an array must have, from a field such as `nrXcrs` for the array `xcrs`. */
 function countOf(value: Members, name: string): number | undefined {
   const count = value[`nr${name[0]?.toUpperCase()}${name.slice(1)}`];
   return typeof count === "number" ? count : undefined;
@@ -72,12 +72,12 @@ class Search {
   readonly missing: string[] = [];
   readonly #isPatch: boolean;
 
-  /** Starts a search; in a patch only arrays must be complete. */
+  /** Starts a search for missing fields; in a patch, only missing elements of arrays are reported. */
   constructor(isPatch: boolean) {
     this.#isPatch = isPatch;
   }
 
-  /** Searches a value that is valid for `encode`. */
+  /** Searches for missing fields in a value that is valid for `encode`. */
   struct(layout: Layout, value: Members, path: string): void {
     if (isFlat(layout) && namesIn(value) === layout.fields.length && !hasUndefined(value)) return;
     const named = layout.fields.filter(({ name }) => value[name] !== undefined);
@@ -131,7 +131,7 @@ function structOf(type: FieldType, visit: (layout: Layout) => boolean): boolean 
   return "of" in type ? structOf(type.of, visit) : visit(type);
 }
 
-/** Rejects members of a union if writing one destroys the other. */
+/** Rejects a value with two overlapping members of a union if their bytes differ. */
 function refuseConflicts(where: string, layout: Layout, value: Members, path: string): void {
   if (!hasUnion(layout)) return;
   const named = layout.fields.filter(({ name }) => value[name] !== undefined);
@@ -181,7 +181,7 @@ function complain(where: string, layout: Layout, missing: readonly string[], rem
   throw new TypeError(`${where}: ${layout.name}: missing ${noun} ${shown.join(", ")}${remedy}`);
 }
 
-/** Lists the fields that a struct's value leaves out, to any depth; padding may be left out. */
+/** Lists the missing fields of a struct's value at every depth, except padding. */
 export function missingFields(layout: Layout, value: object): readonly string[] {
   const search = new Search(false);
   search.struct(layout, value as Members, "");
@@ -189,13 +189,13 @@ export function missingFields(layout: Layout, value: object): readonly string[] 
 }
 
 /**
- * Rejects a value that lacks a field of its struct, at any depth. Padding may be omitted, and so may a member of a
- * union if another member with the same bytes is present. Arrays must have all their elements.
+ * Rejects a value if a field of its struct is missing, at any depth. Padding may be omitted, and a member of a union
+ * may be omitted if another member with the same bytes is present. Arrays must have all their elements.
  *
- * @param value valid for `encode`
- * @param remedy the end of the message: how to fill in the rest
+ * @param value the value, which must be valid for `encode`
+ * @param remedy the end of the message, which explains how to get the missing fields
  * @throws TypeError that names the missing fields
- * @throws TypeError that names two members of a union that differ: one of them would be lost
+ * @throws TypeError that names two members of a union that differ, because one of them would be lost
  */
 export function refusePartial(where: string, layout: Layout, value: object, remedy = ""): void {
   const search = new Search(false);
@@ -205,7 +205,7 @@ export function refusePartial(where: string, layout: Layout, value: object, reme
 }
 
 /**
- * Rejects a patch with an incomplete array, because the other elements would become 0.
+ * Rejects a patch with an incomplete array, because the missing elements would become 0.
  *
  * @throws TypeError that names the missing elements
  */
@@ -215,7 +215,7 @@ export function refuseShortArrays(where: string, layout: Layout, patch: object):
   complain(where, layout, search.missing, "");
 }
 
-/** Rejects a value without these fields. @throws TypeError that names them */
+/** Rejects a value if one of these fields is missing. @throws TypeError that names the missing fields */
 export function refuseWithout(
   where: string,
   layout: Layout,

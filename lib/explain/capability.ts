@@ -1,4 +1,7 @@
-/** Why KVM_ENABLE_CAP was refused: the arguments of each capability, and the calls that it must precede. */
+/**
+ * Explains why KVM_ENABLE_CAP was refused: the rules for the arguments of each capability, and the calls before which a
+ * capability must be enabled.
+ */
 import {
   KVM_BUS_LOCK_DETECTION_EXIT,
   KVM_BUS_LOCK_DETECTION_OFF,
@@ -47,7 +50,7 @@ interface Card {
 
 const tooLate: Rule = ({ evidence }) => afterVcpu(evidence);
 
-/** Whether `args[0]` may have exactly the bits that KVM_CHECK_EXTENSION returns. */
+/** Whether KVM_CHECK_EXTENSION returns the bits that are allowed in `args[0]`. */
 const allowedBits: Rule = ({ name, first, evidence }) => {
   const allowed = capability(evidence, name);
   return allowed === undefined
@@ -70,7 +73,9 @@ const both =
 const zero: Rule = ({ first }) => (first === 0n ? undefined : `args[0] ${hex(first)} must be 0`);
 const nonZero: Rule = ({ first }) => (first === 0n ? "args[0] must not be 0" : undefined);
 
-/** The 64 entries that KVM reserves, and 512 for PML, of 16 bytes each. */
+/**
+ * The size in bytes of the ring entries that KVM may reserve: 64 entries, and 512 entries for PML, each with 16 bytes.
+ */
 const RESERVED_RING_BYTES = 9216n;
 
 const VM: Card = { fd: "vm" };
@@ -178,7 +183,7 @@ const RINGS: readonly CapabilityName[] = [
   "KVM_CAP_DIRTY_LOG_RING_ACQ_REL",
 ];
 
-/** The causes of KVM_ENABLE_CAP. */
+/** The causes of errors of KVM_ENABLE_CAP. */
 export const ENABLE_CAP: Reasons = {
   EINVAL: {
     flags: (refusal) => {
@@ -206,11 +211,11 @@ export const ENABLE_CAP: Reasons = {
     "argument or order": asked((found) =>
       fault(firstOf(...(found.card?.rules ?? []).map((rule) => () => rule(found)))),
     ),
-    // arch/x86/kvm/x86.c:kvm_vm_ioctl_enable_cap compares with bsp_vcpu_id; Linux 6.1 does not
+    // arch/x86/kvm/x86.c:kvm_vm_ioctl_enable_cap compares args[0] with bsp_vcpu_id; Linux 6.1 does not compare it
     "boot vCPU left out": of(["KVM_CAP_MAX_VCPU_ID"], ({ first }) =>
       open(`args[0] ${first}: KVM_SET_BOOT_CPU_ID has selected a vCPU with a higher id`),
     ),
-    // virt/kvm/dirty_ring.c:kvm_dirty_ring_get_rsvd_entries: 64, and 512 more on a CPU that logs pages itself
+    // virt/kvm/dirty_ring.c:kvm_dirty_ring_get_rsvd_entries returns 64, or 576 on a CPU with page-modification logging
     "entries that KVM keeps": of(RINGS, ({ first }) =>
       open(
         (first & 0xffff_ffffn) < RESERVED_RING_BYTES
@@ -260,7 +265,7 @@ export const ENABLE_CAP: Reasons = {
   },
 };
 
-/** The capability's name; `undefined` for a number that this package does not know. */
+/** Returns the capability's name; `undefined` for a number that this package does not know. */
 function nameOf(refusal: Refusal): CapabilityName | undefined {
   const { cap = sentStruct(refusal, EnableCap)?.cap } = refusal.sent;
   const names = Object.keys(KVM_CAPABILITIES) as CapabilityName[];
@@ -297,7 +302,7 @@ function explainManualProtect({ first }: Switch): string | undefined {
     : undefined;
 }
 
-// virt/kvm/kvm_main.c:kvm_vm_ioctl_enable_dirty_log_ring, which reads 32 bits of args[0]
+// virt/kvm/kvm_main.c:kvm_vm_ioctl_enable_dirty_log_ring checks the low 32 bits of args[0]
 function explainRing({ first, evidence }: Switch): string | undefined {
   const size = first & 0xffff_ffffn;
   if (size === 0n || (size & (size - 1n)) !== 0n) {

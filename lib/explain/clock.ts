@@ -1,4 +1,4 @@
-/** Why a change of time was refused: the TSC's frequency, the VM's clock, and the paravirtual clock. */
+/** Explains why KVM refused to change the TSC's frequency, the VM's clock or the paravirtual clock. */
 import {
   KVM_CLOCK_HOST_TSC,
   KVM_CLOCK_REALTIME,
@@ -12,10 +12,10 @@ import { capability, type Reasons, type Refusal, sentInteger, sentStruct } from 
 import { claim, fault, only } from "./verdict.ts";
 import { hex, unknownBits } from "./wording.ts";
 
-/** The causes of KVM_SET_TSC_KHZ, on a VM and on a vCPU. */
+/** The causes of errors of KVM_SET_TSC_KHZ, on a VM and on a vCPU. */
 export const SET_TSC_KHZ: Reasons = {
   EINVAL: {
-    // Since Linux 6.17. Before Linux 6.17, the frequency is the only cause, and no cause on a host without TSC scaling.
+    // KVM has this check since Linux 6.17; before, only an invalid frequency on a host with TSC scaling causes EINVAL.
     "after the first vCPU": ({ evidence, fd }) => {
       const late = fd === "vm" ? afterVcpu(evidence) : undefined;
       const isProven = capability(evidence, "KVM_CAP_TSC_CONTROL") === 0 || undefined;
@@ -50,7 +50,7 @@ export const SET_TSC_KHZ: Reasons = {
   },
 };
 
-/** The causes of KVM_KVMCLOCK_CTRL. */
+/** The causes of errors of KVM_KVMCLOCK_CTRL. */
 export const KVMCLOCK_CTRL: Reasons = {
   EINVAL: {
     "no kvmclock": () =>
@@ -64,7 +64,7 @@ export const KVMCLOCK_CTRL: Reasons = {
 
 const CLOCK_FLAGS = KVM_CLOCK_TSC_STABLE | KVM_CLOCK_REALTIME | KVM_CLOCK_HOST_TSC;
 
-/** The causes of KVM_SET_CLOCK. */
+/** The causes of errors of KVM_SET_CLOCK. */
 export const SET_CLOCK: Reasons = {
   EINVAL: { flags: (refusal) => fault(explainClockFlags(refusal)) },
 };
@@ -73,7 +73,7 @@ function explainClockFlags(refusal: Refusal): string | undefined {
   const clock = sentStruct(refusal, ClockData);
   const allowed = capability(refusal.evidence, "KVM_CAP_ADJUST_CLOCK");
   if (clock === undefined) return undefined;
-  // Before Linux 5.16, the capability returned 1 instead of the flags.
+  // Before Linux 5.16, the value of KVM_CAP_ADJUST_CLOCK is 1 instead of the allowed flags.
   return allowed === undefined || allowed < 2
     ? unknownBits("flags", clock.flags, CLOCK_FLAGS)
     : unknownBits("flags", clock.flags, allowed, "KVM_CAP_ADJUST_CLOCK allows");

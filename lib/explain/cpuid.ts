@@ -1,4 +1,7 @@
-/** Why CPUID tables were refused, or did not fit into the buffer. lib/oracle/set-cpuid2.ts has the rules. */
+/**
+ * Explains why KVM refused a CPUID table, or why a table did not fit into the buffer. lib/oracle/set-cpuid2.ts has the
+ * rules.
+ */
 import { Cpuid, Cpuid2 } from "../abi/generated/structs.ts";
 import type { CpuidEntry2Input } from "../cpuid/index.ts";
 import { GET_CPUID_RULES, SET_CPUID_RULES, type SetCpuidAsked } from "../oracle/index.ts";
@@ -6,7 +9,8 @@ import { causesOf } from "./findings.ts";
 import { known, type Reasons, type Refusal, sentCount, sentStruct } from "./refusal.ts";
 
 /**
- * Returns the entries that were passed, from their names or from the bytes. The entries of KVM_SET_CPUID have index 0.
+ * Returns the entries that were passed, from the named arguments or from the bytes of the struct. The entries of
+ * KVM_SET_CPUID have index 0.
  */
 function entriesOf(refusal: Refusal): readonly CpuidEntry2Input[] | undefined {
   const { entries } = refusal.sent;
@@ -34,7 +38,7 @@ function ask(refusal: Refusal): SetCpuidAsked {
   };
 }
 
-/** The causes of KVM_SET_CPUID2 and KVM_SET_CPUID. */
+/** The causes of errors of KVM_SET_CPUID2 and KVM_SET_CPUID. */
 export const SET_CPUID: Reasons = {
   E2BIG: causesOf(SET_CPUID_RULES.E2BIG, ask),
   EFAULT: causesOf(SET_CPUID_RULES.EFAULT, ask),
@@ -42,7 +46,7 @@ export const SET_CPUID: Reasons = {
   EINVAL: causesOf(SET_CPUID_RULES.EINVAL, ask),
 };
 
-/** The causes of the ioctls that return a CPUID table. */
+/** The causes of errors of the ioctls that return a CPUID table. */
 export const GET_CPUID: Reasons = {
   E2BIG: causesOf(GET_CPUID_RULES, (refusal: Refusal) => ({ nent: sentCount(refusal, "nent") })),
 };

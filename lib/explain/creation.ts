@@ -1,4 +1,7 @@
-/** Why a VM, a vCPU or a device was not created, or why a VM rejected a call that must come before its vCPUs. */
+/**
+ * Explains why a VM, a vCPU or a device was not created, and why a VM rejected a call that must come before the
+ * creation of its vCPUs.
+ */
 import {
   KVM_DEV_TYPE_VFIO,
   KVM_X86_DEFAULT_VM,
@@ -32,13 +35,13 @@ const VM_TYPES: Readonly<Record<number, string>> = {
   [KVM_X86_TDX_VM]: "KVM_X86_TDX_VM",
 };
 
-/** The highest address of the TSS whose three pages are below 4 GiB. */
+/** The highest address of a TSS whose three pages are all below 4 GiB. */
 const LAST_TSS_ADDR = 0xffff_d000n;
 
-/** The causes of KVM_CREATE_VM. */
+/** The causes of errors of KVM_CREATE_VM. */
 export const CREATE_VM: Reasons = {
   EINVAL: { "unknown type": (refusal) => fault(explainVmType(refusal)) },
-  // virt/kvm/kvm_main.c:kvm_enable_virtualization, vmx.c and svm.c:*_enable_virtualization_cpu
+  // virt/kvm/kvm_main.c:kvm_enable_virtualization calls *_enable_virtualization_cpu of vmx.c or svm.c
   EBUSY: {
     "another hypervisor": () =>
       open("another hypervisor uses the CPU's virtualisation: stop it first"),
@@ -58,7 +61,7 @@ function explainVmType(refusal: Refusal): string | undefined {
   return `type ${written}: this KVM has only the types whose bits are in ${hex(types)} (KVM_CAP_VM_TYPES)`;
 }
 
-/** The causes of KVM_CREATE_VCPU. */
+/** The causes of errors of KVM_CREATE_VCPU. */
 export const CREATE_VCPU: Reasons = {
   EEXIST: {
     "id taken": (refusal) => {
@@ -123,23 +126,23 @@ function explainVcpuCount({ evidence }: Refusal): string | undefined {
   return `the VM has ${made} vCPUs, and this KVM supports at most ${most} (KVM_CAP_MAX_VCPUS)`;
 }
 
-/** Writes the fault that a call came after the first vCPU; undefined if the VM has no vCPU. */
+/** Returns the sentence that a call was made after the creation of the first vCPU; undefined if the VM has no vCPU. */
 export function afterVcpu(evidence: Evidence): string | undefined {
   const ids = known(evidence.vm?.vcpuIds);
   if (ids === undefined || ids.length === 0) return undefined;
   return `too late: the call must come before the first vCPU, but vCPU ${ids[0]} exists`;
 }
 
-/** Judges whether a call came after the first vCPU. */
+/** Judges whether a call was made after the creation of the first vCPU. */
 export const tooLate: Rule = ({ evidence }) => fault(afterVcpu(evidence));
 
-/** The causes of KVM_SET_BOOT_CPU_ID. */
+/** The causes of errors of KVM_SET_BOOT_CPU_ID. */
 export const SET_BOOT_CPU_ID: Reasons = {
   EBUSY: { "after the first vCPU": tooLate },
   EINVAL: { "id too large": (refusal) => fault(explainVcpuId(refusal)) },
 };
 
-/** The causes of KVM_SET_TSS_ADDR. */
+/** The causes of errors of KVM_SET_TSS_ADDR. */
 export const SET_TSS_ADDR: Reasons = {
   EINVAL: {
     "above 4 GiB": (refusal) => {
@@ -150,7 +153,7 @@ export const SET_TSS_ADDR: Reasons = {
       );
     },
   },
-  // On Intel, the three pages are an internal slot of KVM, which is created only once (__x86_set_memory_region).
+  // On Intel, KVM creates the internal slot of the three pages only once (__x86_set_memory_region).
   EEXIST: {
     "set before": ({ evidence: { vm } }) => {
       const before = known(vm?.tssAddr);
@@ -184,12 +187,12 @@ export const SET_TSS_ADDR: Reasons = {
   },
 };
 
-/** The causes of KVM_SET_IDENTITY_MAP_ADDR. */
+/** The causes of errors of KVM_SET_IDENTITY_MAP_ADDR. */
 export const SET_IDENTITY_MAP_ADDR: Reasons = { EINVAL: { "after the first vCPU": tooLate } };
 
 const LEAST_MMU_PAGES = 64n;
 
-/** The causes of KVM_SET_NR_MMU_PAGES. */
+/** The causes of errors of KVM_SET_NR_MMU_PAGES. */
 export const SET_NR_MMU_PAGES: Reasons = {
   EINVAL: {
     "too few": (refusal) => {
@@ -202,7 +205,7 @@ export const SET_NR_MMU_PAGES: Reasons = {
   },
 };
 
-/** The causes of KVM_CREATE_DEVICE. */
+/** The causes of errors of KVM_CREATE_DEVICE. */
 export const CREATE_DEVICE: Reasons = {
   ENODEV: {
     "unknown type": (refusal) => {
@@ -224,7 +227,7 @@ export const CREATE_DEVICE: Reasons = {
   },
 };
 
-/** The causes of KVM_SET_DEVICE_ATTR, KVM_GET_DEVICE_ATTR and KVM_HAS_DEVICE_ATTR. */
+/** The causes of errors of KVM_SET_DEVICE_ATTR, KVM_GET_DEVICE_ATTR and KVM_HAS_DEVICE_ATTR. */
 export const DEVICE_ATTR: Reasons = {
   ENXIO: {
     "unknown attribute": (refusal) => {

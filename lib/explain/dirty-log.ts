@@ -1,4 +1,4 @@
-/** Why dirty pages could not be read, cleared or reset. */
+/** Explains why a dirty log could not be read or cleared, or why dirty rings could not be reset. */
 import { isBytes } from "../abi/bytes.ts";
 import { KVM_MEM_LOG_DIRTY_PAGES } from "../abi/generated/constants.ts";
 import { ClearDirtyLog, DirtyLog } from "../abi/generated/structs.ts";
@@ -47,7 +47,7 @@ function explainSlot(slot: number, evidence: Evidence): string | undefined {
 const bitmapBytes = (pages: bigint): bigint =>
   ((pages + PAGES_PER_WORD - 1n) / PAGES_PER_WORD) * (PAGES_PER_WORD / 8n);
 
-/** The causes of KVM_GET_DIRTY_LOG. */
+/** The causes of errors of KVM_GET_DIRTY_LOG. */
 export const GET_DIRTY_LOG: Reasons = {
   ENXIO: { "rings instead": ringOnly },
   ENOENT: {
@@ -72,13 +72,13 @@ export const GET_DIRTY_LOG: Reasons = {
   },
 };
 
-/** Judges a bitmap by its length; if the length is unknown, the cause stays open. */
+/** Judges the length of a bitmap; if the length is unknown, the cause stays open. */
 function bitmapFault(text: string, needed: bigint, bitmap: unknown): ReturnType<Rule> {
   if (!isBytes(bitmap)) return open(text);
   return fault(BigInt(bitmap.length) < needed ? `${text}, and has ${bitmap.length}` : undefined);
 }
 
-/** The causes of KVM_CLEAR_DIRTY_LOG. */
+/** The causes of errors of KVM_CLEAR_DIRTY_LOG. */
 export const CLEAR_DIRTY_LOG: Reasons = {
   ENXIO: { "rings instead": ringOnly },
   ENOENT: {
@@ -118,7 +118,7 @@ function explainPages({ slot, firstPage, numPages }: ClearDirtyLog, { vm }: Evid
     : undefined;
 }
 
-/** The causes of KVM_RESET_DIRTY_RINGS. */
+/** The causes of errors of KVM_RESET_DIRTY_RINGS. */
 export const RESET_DIRTY_RINGS: Reasons = {
   EINVAL: {
     "no rings": () =>

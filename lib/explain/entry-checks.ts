@@ -1,10 +1,10 @@
-/** Checks of the guest's state that a CPU makes when it enters a guest, as data. exit.ts uses the results. */
+/** The checks of the guest's state that a CPU makes when it enters a guest, as data. exit.ts uses the results. */
 import type { Segment, Sregs } from "../abi/generated/structs.ts";
 import { hasBit } from "../oracle/bits.ts";
 import type { Vendor } from "./exit-names.ts";
 import { hex } from "./wording.ts";
 
-/** The state that is checked. */
+/** The part of the guest's state that a check reads. */
 export interface EntryState {
   readonly sregs: Sregs;
   readonly rflags: bigint;
@@ -13,7 +13,7 @@ export interface EntryState {
 interface Check {
   /** The CPU vendors whose hardware makes the check, each with the section of its manual. */
   readonly source: Partial<Readonly<Record<Vendor, string>>>;
-  /** Writes the fault of a state; undefined if the state passes. */
+  /** Describes the fault of a state; undefined if the state passes. */
   readonly fault: (state: EntryState) => string | undefined;
 }
 
@@ -27,8 +27,8 @@ const when = (isWrong: boolean, text: string): string | undefined => (isWrong ? 
 const SEGMENTS = ["cs", "ss", "ds", "es", "fs", "gs"] as const;
 
 /**
- * Writes the fault of each usable segment register that has the fault; none in virtual-8086 mode, which has other
- * rules.
+ * Describes the fault of each usable segment register that has the fault. In virtual-8086 mode, which has other rules,
+ * the list is empty.
  */
 function ofSegments(
   { sregs, rflags }: EntryState,

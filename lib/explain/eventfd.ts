@@ -1,4 +1,4 @@
-/** Why KVM_IRQFD, KVM_IOEVENTFD or a call for a coalesced zone was refused. */
+/** Explains why KVM_IRQFD, KVM_IOEVENTFD or a call for a coalesced zone was refused. */
 import {
   KVM_IOEVENTFD_FLAG_DATAMATCH,
   KVM_IOEVENTFD_FLAG_DEASSIGN,
@@ -22,10 +22,10 @@ import { hex, unknownBits } from "./wording.ts";
 
 const IRQFD_FLAGS = KVM_IRQFD_FLAG_DEASSIGN | KVM_IRQFD_FLAG_RESAMPLE;
 const LENGTHS: readonly number[] = [0, 1, 2, 4, 8];
-/** NR_IOBUS_DEVS in include/linux/kvm_host.h. */
+/** The maximum number of devices on an I/O bus: NR_IOBUS_DEVS in include/linux/kvm_host.h. */
 const BUS_DEVICES = 1000;
 
-/** Leaves open whether a descriptor is an eventfd, because no call can determine this. */
+/** Leaves the cause open that a descriptor is not an eventfd, because no call can determine this. */
 const noEventfd: Rule = (refusal) =>
   open(isSent(refusal) ? "a descriptor is not an eventfd" : undefined);
 
@@ -46,7 +46,7 @@ const irqfdOf = (refusal: Refusal): { flags: number; isOff: boolean } => {
 const placeOfEventfd = ({ evidence: { vm }, links }: Refusal): IrqfdPlace | undefined =>
   known(() => vm?.irqfdPlace?.(links?.[0]));
 
-/** The causes of KVM_IRQFD. */
+/** The causes of errors of KVM_IRQFD. */
 export const IRQFD: Reasons = {
   EINVAL: {
     flags: (refusal) => fault(unknownBits("flags", irqfdOf(refusal).flags, IRQFD_FLAGS)),
@@ -62,7 +62,7 @@ export const IRQFD: Reasons = {
     },
     "no eventfd": noEventfd,
   },
-  // virt/kvm/eventfd.c:kvm_irqfd_assign; since Linux 6.17, an eventfd can raise an interrupt of only one VM.
+  // Since Linux 6.17, an eventfd can raise an interrupt of only one VM (virt/kvm/eventfd.c:kvm_irqfd_assign).
   EBUSY: {
     "irqfd of this VM": (refusal) => {
       const place = placeOfEventfd(refusal);
@@ -89,11 +89,11 @@ export const IRQFD: Reasons = {
 
 const ioeventfdOf = (refusal: Refusal): Ioeventfd | undefined => {
   const sent = sentStruct(refusal, Ioeventfd);
-  // To remove an ioeventfd, KVM checks only the descriptor (kvm_deassign_ioeventfd).
+  // For the removal of an ioeventfd, KVM checks only the descriptor (kvm_deassign_ioeventfd).
   return sent && (sent.flags & KVM_IOEVENTFD_FLAG_DEASSIGN) === 0 ? sent : undefined;
 };
 
-/** The causes of KVM_IOEVENTFD (virt/kvm/eventfd.c:kvm_assign_ioeventfd). */
+/** The causes of errors of KVM_IOEVENTFD (virt/kvm/eventfd.c:kvm_assign_ioeventfd). */
 export const IOEVENTFD: Reasons = {
   EINVAL: {
     length: (refusal) => {
@@ -142,7 +142,7 @@ function placeOf(refusal: Refusal): string {
   return `${kind} ${hex(sent.addr)}`;
 }
 
-/** The causes of KVM_REGISTER_COALESCED_MMIO and KVM_UNREGISTER_COALESCED_MMIO. */
+/** The causes of errors of KVM_REGISTER_COALESCED_MMIO and KVM_UNREGISTER_COALESCED_MMIO. */
 export const COALESCED_MMIO: Reasons = {
   EINVAL: {
     pio: (refusal) => {

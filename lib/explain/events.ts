@@ -1,4 +1,4 @@
-/** Why a vCPU's pending events, its mp_state, its debug registers or its machine checks were refused. */
+/** Explains why a vCPU's pending events, mp_state, debug registers or machine checks were refused. */
 import { isBytes } from "../abi/bytes.ts";
 import {
   KVM_MP_STATE_AP_RESET_HOLD,
@@ -55,7 +55,7 @@ const events =
     return sent && judge(sent, refusal.evidence);
   };
 
-/** The causes of KVM_SET_VCPU_EVENTS. */
+/** The causes of errors of KVM_SET_VCPU_EVENTS. */
 export const SET_VCPU_EVENTS: Reasons = {
   EINVAL: {
     flags: events(({ flags }) => fault(unknownBits("flags", flags, EVENT_FLAGS))),
@@ -127,7 +127,7 @@ const MP_STATES: Readonly<Record<number, string>> = {
   [KVM_MP_STATE_AP_RESET_HOLD]: "AP_RESET_HOLD",
 };
 
-/** The causes of KVM_SET_MP_STATE. */
+/** The causes of errors of KVM_SET_MP_STATE. */
 export const SET_MP_STATE: Reasons = {
   EINVAL: {
     "unknown state": (refusal) => {
@@ -157,7 +157,7 @@ export const SET_MP_STATE: Reasons = {
 
 const stateOf = (refusal: Refusal): number | undefined => sentStruct(refusal, MpState)?.mpState;
 
-/** The causes of KVM_SET_DEBUGREGS. */
+/** The causes of errors of KVM_SET_DEBUGREGS. */
 export const SET_DEBUGREGS: Reasons = {
   EINVAL: {
     flags: (refusal) => fault(unknownBits("flags", sentStruct(refusal, Debugregs)?.flags ?? 0n, 0)),
@@ -169,7 +169,7 @@ export const SET_DEBUGREGS: Reasons = {
   },
 };
 
-/** The causes of KVM_SET_GUEST_DEBUG. */
+/** The causes of errors of KVM_SET_GUEST_DEBUG. */
 export const SET_GUEST_DEBUG: Reasons = {
   EBUSY: {
     "pending exception": () =>
@@ -180,7 +180,7 @@ export const SET_GUEST_DEBUG: Reasons = {
   },
 };
 
-/** The causes of KVM_TPR_ACCESS_REPORTING. */
+/** The causes of errors of KVM_TPR_ACCESS_REPORTING. */
 export const TPR_ACCESS_REPORTING: Reasons = {
   EINVAL: {
     flags: (refusal) =>
@@ -188,7 +188,7 @@ export const TPR_ACCESS_REPORTING: Reasons = {
   },
 };
 
-/** The causes of KVM_SET_VAPIC_ADDR (arch/x86/kvm/lapic.c:kvm_lapic_set_vapic_addr). */
+/** The causes of errors of KVM_SET_VAPIC_ADDR (arch/x86/kvm/lapic.c:kvm_lapic_set_vapic_addr). */
 export const SET_VAPIC_ADDR: Reasons = {
   EINVAL: {
     "no LAPIC": ({ evidence }) => fault(withoutLapic(evidence)),
@@ -216,7 +216,7 @@ function mcgCapOf({ argument, sent }: Refusal): bigint | undefined {
   return typeof sent["mcgCap"] === "bigint" ? sent["mcgCap"] : undefined;
 }
 
-/** The causes of KVM_X86_SETUP_MCE (arch/x86/kvm/x86.c:kvm_vcpu_ioctl_x86_setup_mce). */
+/** The causes of errors of KVM_X86_SETUP_MCE (arch/x86/kvm/x86.c:kvm_vcpu_ioctl_x86_setup_mce). */
 export const X86_SETUP_MCE: Reasons = {
   EINVAL: {
     "number of banks": (refusal) => {
@@ -245,7 +245,7 @@ export const X86_SETUP_MCE: Reasons = {
   },
 };
 
-/** The causes of KVM_X86_SET_MCE (arch/x86/kvm/x86.c:kvm_vcpu_ioctl_x86_set_mce). */
+/** The causes of errors of KVM_X86_SET_MCE (arch/x86/kvm/x86.c:kvm_vcpu_ioctl_x86_set_mce). */
 export const X86_SET_MCE: Reasons = {
   EINVAL: {
     "not valid": (refusal) => {

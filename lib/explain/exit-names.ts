@@ -1,14 +1,17 @@
 /**
- * Names of numbers in exits: the hardware's exit codes, KVM's suberrors, exceptions. exit.ts explains their meaning in
- * an exit.
+ * The names of numbers in exits: the hardware's exit codes, KVM's suberrors, exceptions. exit.ts explains an exit with
+ * these names.
  */
 import { KVM_INTERNAL_ERRORS } from "../abi/generated/names.ts";
 import { hex } from "./wording.ts";
 
-/** The origin of the numbers: the vendor module of /dev/kvm. */
+/** The vendor module of /dev/kvm, which determines the CPU vendor that defines the numbers. */
 export type Vendor = "kvm_intel" | "kvm_amd" | "kvm_pvm";
 
-/** AMD's VMEXIT codes (AMD64 Architecture Programmer's Manual Vol. 2, Appendix C), without control registers. */
+/**
+ * AMD's VMEXIT codes (AMD64 Architecture Programmer's Manual Vol. 2, Appendix C), except the codes for control
+ * registers.
+ */
 const SVM: Readonly<Record<number, string>> = {
   96: "INTR",
   97: "NMI",
@@ -62,7 +65,7 @@ const SVM: Readonly<Record<number, string>> = {
   1026: "AVIC_NOACCEL",
 };
 
-/** The first of AMD's exit codes for exceptions; the vector is added to this code. */
+/** The first of AMD's exit codes for exceptions; the exit code of an exception is this code plus the vector. */
 const [SVM_EXCEPTION, SVM_LAST_EXCEPTION] = [0x40, 0x5f];
 
 /** Intel's basic exit reasons (Intel SDM Vol. 3, Appendix C). */
@@ -146,7 +149,7 @@ const EXCEPTIONS: Readonly<Record<number, string>> = {
   21: "#CP",
 };
 
-/** Writes an exception as its vector and mnemonic: `14 #PF`. */
+/** Formats an exception as its vector and mnemonic: `14 #PF`. */
 export function exceptionName(vector: number): string {
   const name = EXCEPTIONS[vector];
   return name === undefined ? `${vector}` : `${vector} ${name}`;
@@ -160,7 +163,7 @@ export function suberrorName(suberror: number): string {
 
 const FAILED_ENTRY = 0x8000_0000n;
 
-/** Writes an exit code of the hardware, with its name if the vendor is known: `0x400 NPF (nested page fault)`. */
+/** Formats an exit code of the hardware, with its name if the vendor is known: `0x400 NPF (nested page fault)`. */
 export function exitCodeName(code: bigint, vendor: Vendor | undefined): string {
   if (vendor === "kvm_amd") return named(code, svmName(code));
   if (vendor === "kvm_intel") return named(code, VMX[Number(code & 0xffffn)]);
@@ -176,18 +179,25 @@ function svmName(code: bigint): string | undefined {
   return SVM[number];
 }
 
-/** AMD's exit code -1, which KVM has written with 32 and with 64 bits. */
+/**
+ * Returns whether a code is AMD's exit code -1, which some kernels write with 32 bits, and other kernels with 64 bits.
+ */
 function isInvalid(code: bigint): boolean {
   return code === 0xffff_ffffn || code === 0xffff_ffff_ffff_ffffn;
 }
 
-/** Names the reason of KVM_EXIT_FAIL_ENTRY; Intel's reason is an exit reason with bit 31, or a VM-instruction error. */
+/**
+ * Names the reason of KVM_EXIT_FAIL_ENTRY. On Intel, the reason is an exit reason with bit 31 set, or a VM-instruction
+ * error.
+ */
 export function entryFailureName(reason: bigint, vendor: Vendor | undefined): string {
   if (vendor !== "kvm_intel" || (reason & FAILED_ENTRY) !== 0n) return exitCodeName(reason, vendor);
   return named(reason, VMX_INSTRUCTION_ERRORS[Number(reason)]);
 }
 
-/** Whether the reason is that the guest's state was refused, not the host's or the controls. */
+/**
+ * Returns whether the entry failed because of the guest's state, and not because of the host's state or the controls.
+ */
 export function isStateRefused(reason: bigint, vendor: Vendor | undefined): boolean {
   if (vendor === "kvm_amd") return isInvalid(reason);
   return vendor === "kvm_intel" && reason === (FAILED_ENTRY | 33n);

@@ -1,4 +1,7 @@
-/** Explains exits that end a guest, from the exit and evidence of its vCPU. exit-names.ts has the names. */
+/**
+ * Explains exits that end a guest, from the exit and from evidence about the vCPU. exit-names.ts has the names of exit
+ * codes.
+ */
 import {
   KVM_INTERNAL_ERROR_DELIVERY_EV,
   KVM_INTERNAL_ERROR_EMULATION,
@@ -23,7 +26,7 @@ import { type Ask, known, type MemorySlot } from "./refusal.ts";
 import { linearRip, type ReadWord, translate } from "./translate.ts";
 import { hex, range } from "./wording.ts";
 
-/** The fields of an exit that this file reads; kvm/exits declares the exits. */
+/** The fields of an exit that this file reads; kvm/exits defines the exits. */
 export type ExplainedExit =
   | { readonly kind: "shutdown" }
   | { readonly kind: "fail_entry"; readonly hardwareEntryFailureReason: bigint }
@@ -39,19 +42,19 @@ export type ExplainedExit =
   | { readonly kind: "memory_fault"; readonly flags: bigint; readonly gpa: bigint }
   | { readonly kind: "mmio"; readonly isWrite: boolean; readonly physAddr: bigint };
 
-/** Evidence about the vCPU of an exit; each function is called only if its result matters. */
+/** Evidence about the vCPU of an exit; each function is called only if its result is needed. */
 export interface ExitEvidence {
   /** The CPU vendor that defines the exit codes. */
   readonly vendor?: Vendor | undefined;
   readonly sregs?: Ask<Sregs>;
   readonly regs?: Ask<Regs>;
-  /** KVM_GET_VCPU_EVENTS, which writes a pending exception's payload to CR2 and DR6. */
+  /** Calls KVM_GET_VCPU_EVENTS, which writes a pending exception's payload to CR2 or DR6. */
   readonly events?: Ask<VcpuEvents>;
   readonly slots?: Ask<readonly MemorySlot[]>;
   readonly read?: ReadWord;
 }
 
-/** Explains an exit; undefined if the exit itself already has all known facts. */
+/** Explains an exit; undefined if the evidence adds no facts to those in the exit. */
 export function explainExit(exit: ExplainedExit, evidence: ExitEvidence): string | undefined {
   switch (exit.kind) {
     case "shutdown":
@@ -101,7 +104,10 @@ function whileDelivering(told: VcpuEvents["exception"]): string {
   return `a triple fault while exception ${exceptionName(told.nr)}${code} was being delivered`;
 }
 
-/** Whether the IDT can have the entry of a vector: 16 bytes in long mode, 8 in protected, 4 in real mode. */
+/**
+ * Returns whether the IDT's limit includes the entry of a vector. An entry has 16 bytes in long mode, 8 in protected
+ * mode and 4 in real mode.
+ */
 function idtOf({ idt, cr0, efer }: Sregs, vector: number): string {
   const bytes = hasBit(efer, LMA) ? 16 : hasBit(cr0, PE) ? 8 : 4;
   const where = `the IDT is at ${hex(idt.base)} with limit ${hex(idt.limit)}`;
@@ -141,7 +147,9 @@ function explainInternalError(exit: InternalError, evidence: ExitEvidence): stri
   }
 }
 
-/** Writes the event of IDT-vectoring information or EXITINTINFO, which have the same form, by vector and type. */
+/**
+ * Formats the vector and the type of the event in IDT-vectoring information or EXITINTINFO, which have the same format.
+ */
 function event(info: bigint | undefined): string {
   if (info === undefined) return "an event";
   const types = ["interrupt", "", "NMI", "exception", "software interrupt"];
@@ -163,7 +171,7 @@ function emulation({ data, emulationFailure }: InternalError, evidence: ExitEvid
     const at = place === undefined ? "" : ` at RIP ${hex(place.rip)}`;
     parts.push(`KVM could not emulate ${which}${at}`);
   }
-  // The hardware's exit follows the flags, and the instruction's size and bytes if the data has them.
+  // In the data, the hardware's exit code follows the flags and, if present, the instruction's size and bytes.
   const code = emulationFailure === undefined ? undefined : data[hasInsn(emulationFailure) ? 3 : 1];
   if (code !== undefined) parts.push(`the exit was ${exitCodeName(code, evidence.vendor)}`);
   return parts.join("; ");

@@ -1,4 +1,4 @@
-/** Why an MSR filter or a PMU event filter was refused. */
+/** Explains why an MSR filter or a PMU event filter was refused. */
 import {
   KVM_MSR_FILTER_DEFAULT_DENY,
   KVM_MSR_FILTER_MAX_BITMAP_SIZE,
@@ -21,7 +21,7 @@ import { hex, unknownBits } from "./wording.ts";
 const BITS_PER_BYTE = 8;
 const BYTES_PER_WORD = 8;
 const MOST_MSRS = KVM_MSR_FILTER_MAX_BITMAP_SIZE * BITS_PER_BYTE;
-/** KVM_PMU_EVENT_FILTER_MAX_EVENTS in arch/x86/kvm/pmu.c. */
+/** The maximum number of events: KVM_PMU_EVENT_FILTER_MAX_EVENTS in arch/x86/kvm/pmu.c. */
 const MOST_EVENTS = 300;
 const MASKED_ENTRY =
   KVM_PMU_MASKED_ENTRY_EVENT_SELECT |
@@ -29,7 +29,7 @@ const MASKED_ENTRY =
   BigInt(KVM_PMU_MASKED_ENTRY_UMASK_MATCH) |
   KVM_PMU_MASKED_ENTRY_EXCLUDE;
 
-/** The causes of KVM_X86_SET_MSR_FILTER. */
+/** The causes of errors of KVM_X86_SET_MSR_FILTER. */
 export const X86_SET_MSR_FILTER: Reasons = {
   EINVAL: {
     flags: (refusal) =>
@@ -53,7 +53,7 @@ export const X86_SET_MSR_FILTER: Reasons = {
 
 const filterOf = (refusal: Refusal): MsrFilter | undefined => sentStruct(refusal, MsrFilter);
 
-// arch/x86/kvm: kvm_add_msr_filter
+// kvm_add_msr_filter of arch/x86/kvm checks a range of the filter
 function explainRange({ flags, nmsrs }: MsrFilterRange): string | undefined {
   if (nmsrs === 0) return undefined;
   if (flags === 0) return "flags is 0, but a range needs KVM_MSR_FILTER_READ, _WRITE or both";
@@ -65,7 +65,7 @@ function explainRange({ flags, nmsrs }: MsrFilterRange): string | undefined {
     : undefined;
 }
 
-/** The causes of KVM_SET_PMU_EVENT_FILTER. */
+/** The causes of errors of KVM_SET_PMU_EVENT_FILTER. */
 export const SET_PMU_EVENT_FILTER: Reasons = {
   EINVAL: {
     action: (refusal) => {

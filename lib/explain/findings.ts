@@ -1,4 +1,7 @@
-/** The sentences for the oracle's findings: one for each kind, without a full stop. lib/oracle has the rules. */
+/**
+ * Formats the oracle's findings as sentences without a full stop, one sentence for each kind of finding. lib/oracle has
+ * the rules.
+ */
 import { type CpuidChange, formatChange } from "../cpuid/diff.ts";
 import { type CpuidFieldName, field, formatBits } from "../cpuid/field.ts";
 import type { ForbiddenBits } from "../oracle/bits.ts";
@@ -14,7 +17,7 @@ import {
 import { type Causes, fault, only, open, type Verdict } from "./verdict.ts";
 import { hex, writeBits, writeForbidden } from "./wording.ts";
 
-/** Writes the places of features: `0x7.0:ecx[7] cet_ss, 0x7.0:edx[20] ibt`. */
+/** Formats the places of features in CPUID: `0x7.0:ecx[7] cet_ss, 0x7.0:edx[20] ibt`. */
 export function placesOf(names: readonly CpuidFieldName[]): string {
   return names
     .map((name) => {
@@ -25,7 +28,7 @@ export function placesOf(names: readonly CpuidFieldName[]): string {
     .join(", ");
 }
 
-/** Writes a bit of a register that a vCPU may not set: `CR4 bit 12 LA57: not in this vCPU's CPUID (...)`. */
+/** Formats a bit of a register that a vCPU may not set: `CR4 bit 12 LA57: not in this vCPU's CPUID (...)`. */
 function bit(register: string, { bit, name, cause, features }: BitFinding): string {
   const place = `${register} ${writeBits([bit], { [bit]: name })}`;
   switch (cause) {
@@ -60,7 +63,7 @@ const ALLOWED_BY: Readonly<Record<ForbiddenBits["allowedBy"], string>> = {
 
 const MOST_BITS = 8;
 
-/** Writes reserved bits; a long run as its first and last bit. */
+/** Formats reserved bits; a long sequence of adjacent bits is written as its first and last bit. */
 function reserved(bits: readonly number[]): string {
   const isLong = bits.length > MOST_BITS;
   const written = isLong ? `bits ${bits[0]} to ${bits.at(-1)}` : writeBits(bits);
@@ -79,7 +82,7 @@ function changes(list: readonly CpuidChange[]): string {
 
 const PMU_PLACE = "(0xa.0:eax[7:0])";
 
-/** The sentence for each kind of finding. */
+/** The function that writes the sentence, for each kind of finding. */
 const WORDS: {
   readonly [K in Finding["kind"]]: (finding: Extract<Finding, { kind: K }>) => string;
 } = {
@@ -194,7 +197,7 @@ const WORDS: {
     `this vCPU's CPUID lacks ${placesOf(features)}, and KVM_CAP_ENFORCE_PV_FEATURE_CPUID is enabled`,
 };
 
-/** Writes a finding as a sentence without a full stop. */
+/** Formats a finding as a sentence without a full stop. */
 export function word(finding: Finding): string {
   const words = WORDS[finding.kind] as (finding: Finding) => string;
   return words(finding);
@@ -209,7 +212,8 @@ function worded(verdict: RuleVerdict<Finding> | undefined, source?: string): Ver
 /**
  * Makes causes from the oracle's rules.
  *
- * @param ask - makes the oracle's question from a refused call; undefined if the argument is not known.
+ * @param ask - a function that makes the argument of the oracle's rules from a refused call; it returns undefined if
+ *   the call's argument is unknown.
  */
 export function causesOf<T, Asked>(
   rules: OracleRules<Asked, Finding>,

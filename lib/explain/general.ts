@@ -1,4 +1,6 @@
-/** The causes of an errno that any call can have: a dead VM, a missing ioctl, a wrong count, a reached limit. */
+/**
+ * The causes of errors that can occur in any call: a dead VM, a missing ioctl, a wrong count, a limit that was reached.
+ */
 import { isBytes } from "../abi/bytes.ts";
 import { IOCTLS } from "../abi/generated/ioctls.ts";
 import type { FdKind } from "../abi/ioctl.ts";
@@ -16,10 +18,10 @@ const FD_NAMES: Readonly<Record<FdKind, string>> = {
 
 const MISSING_CAPABILITY = "missing capability";
 
-/** The causes that any call may have; they are judged after the causes of the call itself. */
+/** The causes that any call can have, which are judged after the causes of the specific call. */
 export const GENERAL: Reasons = {
   EIO: {
-    // virt/kvm/kvm_main.c:kvm_vm_ioctl, kvm_vcpu_ioctl and kvm_device_ioctl: kvm->mm, kvm->vm_dead
+    // virt/kvm/kvm_main.c:kvm_vm_ioctl, kvm_vcpu_ioctl and kvm_device_ioctl check kvm->mm and kvm->vm_dead
     "VM of another process": ({ evidence: { vm } }) =>
       fault(known(vm?.isForeign) === true ? "this VM belongs to another process" : undefined),
     "dead VM": ({ evidence: { vm } }) =>
@@ -71,7 +73,10 @@ function absent({ ioctl: name, fd, evidence }: Refusal): string | undefined {
   return `${name} needs ${needed}, which is missing (KVM_CHECK_EXTENSION returns 0)`;
 }
 
-/** The causes that come before all others: this kind of handle never implements the ioctl, or this kernel lacks it. */
+/**
+ * The causes that are judged first: this kind of handle never implements the ioctl, or this kernel does not have the
+ * ioctl.
+ */
 export const MISSING: Rules = {
   "wrong kind of handle": ({ ioctl: name, fd }) => {
     const ioctl = IOCTLS.find((one) => one.name === name);
@@ -88,7 +93,7 @@ export const MISSING: Rules = {
   },
 };
 
-/** Finds a count that is larger than the number of passed entries, after which is an unmapped page. */
+/** Finds a count that is larger than the number of passed entries; an unmapped page follows the entries. */
 function explainFault({ ioctl: name, argument }: Refusal): string | undefined {
   const { struct } = IOCTLS.find((ioctl) => ioctl.name === name) ?? {};
   const tail = struct?.tail;
@@ -100,10 +105,10 @@ function explainFault({ ioctl: name, argument }: Refusal): string | undefined {
   return said > room ? `${count.name} is ${said}, but only ${room} entries were passed` : undefined;
 }
 
-/** The last kernel version before the one that added an ioctl. */
+/** The last kernel version without an ioctl that a later version added. */
 const BEFORE: Readonly<Record<string, string>> = { "6.12": "6.1", "7.2": "6.12" };
 
-/** A VM returns ENOTTY for an unknown ioctl, and in general for nothing else. */
+/** A VM returns ENOTTY almost only for an unknown ioctl. */
 function explainUnknown({ ioctl, fd }: Refusal): string | undefined {
   if (fd !== "vm") return undefined;
   const since = IOCTLS.find(({ name }) => name === ioctl)?.since[fd];
@@ -113,7 +118,7 @@ function explainUnknown({ ioctl, fd }: Refusal): string | undefined {
   return `this kernel has no ${ioctl} for ${FD_NAMES[fd]}${when}`;
 }
 
-/** Judges a list with too little room; the kernel has written the required count into it. */
+/** Judges a list that is too short; the kernel has written the required count into the struct. */
 export const listRoom: Rule = ({ argument, sent }) => {
   const { nmsrs } = sent;
   if (typeof nmsrs !== "number" || !isBytes(argument) || argument.byteLength < 4) return undefined;
@@ -121,7 +126,7 @@ export const listRoom: Rule = ({ argument, sent }) => {
   return claim(needed > nmsrs, `nmsrs ${nmsrs}: there are ${needed}`);
 };
 
-/** KVM returns ENOTTY without SEV and TDX, and for a VM that was not initialised for SEV or TDX. */
+/** KVM returns ENOTTY if it supports neither SEV nor TDX, and for a VM that was not initialised for SEV or TDX. */
 export const ENCRYPTION: Reasons = {
   ENOTTY: {
     "KVM without encryption": () => open("this KVM has no memory encryption (SEV, TDX)"),

@@ -1,4 +1,7 @@
-/** The functions of explain/ for other folders: the reason of a refused call, from its arguments and the evidence. */
+/**
+ * The functions of explain/ for other folders, which find the reason of a refused call from its arguments and the
+ * evidence.
+ */
 import { errnoName } from "../errors.ts";
 import { ENABLE_CAP } from "./capability.ts";
 import { KVMCLOCK_CTRL, SET_CLOCK, SET_TSC_KHZ } from "./clock.ts";
@@ -67,7 +70,7 @@ export type {
 
 const LIST: Reasons = { E2BIG: { "too little room": listRoom } };
 
-/** The causes of each call, by errno. */
+/** The causes of the errors of each call, by errno. */
 const REASONS: Readonly<Record<string, Reasons>> = {
   open: OPEN,
   arch_prctl: ARCH_PRCTL,
@@ -157,10 +160,13 @@ const REASONS: Readonly<Record<string, Reasons>> = {
   KVM_SET_NESTED_STATE: SET_NESTED_STATE,
 };
 
-/** One rule for a call and an errno, or for an errno of any call. */
+/** A rule for an errno of a specific call, or for an errno of any call. */
 type NamedRule = readonly [call: string, errno: string, cause: string, rule: Rule];
 
-/** Lists every rule, for the checks of explain/. The list is made for each call, because no program needs it. */
+/**
+ * Lists every rule, for the checks of explain/. Each call of this function builds the list again, because only checks
+ * need it.
+ */
 export function everyRule(): readonly NamedRule[] {
   return Object.entries({ ...REASONS, "any call": GENERAL }).flatMap(([call, reasons]) =>
     Object.entries(reasons).flatMap(([errno, rules]) =>
@@ -172,14 +178,14 @@ export function everyRule(): readonly NamedRule[] {
 /**
  * Explains why the kernel refused a call, in a sentence that names the argument.
  *
- * A cause that the evidence proves is stated as a fact. Causes that stay open are written as "either … or …".
- * This function never throws: if no reason is known, it returns undefined.
- * This function gathers only the evidence that the errno requires, because each piece may cost a call.
+ * A cause that the evidence proves is stated as a fact. Causes that stay open are written as "either … or …". This
+ * function never throws: if no reason is known, it returns undefined. This function gathers only the evidence that the
+ * errno requires, because each piece of evidence may need an additional system call.
  */
 export function explain(refusal: Refusal): string | undefined {
   try {
     const errno = errnoName(refusal.errno);
-    // The causes that any call may have are judged if none of the call's own causes applies.
+    // If no cause of the specific call applies, the causes that any call can have are judged.
     for (const rules of [
       MISSING,
       rulesOf(REASONS[refusal.ioctl], errno),
@@ -190,7 +196,7 @@ export function explain(refusal: Refusal): string | undefined {
     }
     return undefined;
   } catch {
-    return undefined; // the error is then reported without a reason
+    return undefined; // if finding a reason fails, the error is reported without a reason
   }
 }
 

@@ -1,6 +1,6 @@
 /**
- * Why calls about interrupts were refused: controllers in the kernel, the PIT, routes and messages. eventfd.ts has
- * eventfds.
+ * Explains why calls for interrupts were refused: calls for in-kernel controllers, the PIT, routes and messages.
+ * eventfd.ts explains calls for eventfds.
  */
 import { isBytes } from "../abi/bytes.ts";
 import {
@@ -52,19 +52,28 @@ const ROUTE_TYPES: readonly number[] = [
 
 const MAKE_IRQCHIP = "KVM_CREATE_IRQCHIP creates them, before the first vCPU";
 
-/** Writes that no interrupt controller is in the kernel; undefined if one is, or if this is unknown. */
+/**
+ * Returns the sentence that no interrupt controller is in the kernel; undefined if a controller is in the kernel, or if
+ * this is unknown.
+ */
 export function withoutIrqchip({ vm }: Evidence): string | undefined {
   if (known(vm?.irqchip) !== "none") return undefined;
   return `the VM has no interrupt controllers in the kernel: ${MAKE_IRQCHIP}`;
 }
 
-/** Writes that PICs and IOAPIC are not in the kernel; undefined if they are, or if this is unknown. */
+/**
+ * Returns the sentence that the PICs and the IOAPIC are not in the kernel; undefined if they are in the kernel, or if
+ * this is unknown.
+ */
 function withoutPic(evidence: Evidence): string | undefined {
   if (known(evidence.vm?.irqchip) !== "split") return withoutIrqchip(evidence);
   return "with KVM_CAP_SPLIT_IRQCHIP, only the LAPICs are in the kernel, and PIC and IOAPIC are not";
 }
 
-/** Writes that the vCPU's LAPIC is not in the kernel; undefined if it is, or if this is unknown. */
+/**
+ * Returns the sentence that the vCPU's LAPIC is not in the kernel; undefined if the LAPIC is in the kernel, or if this
+ * is unknown.
+ */
 export function withoutLapic({ vcpu }: Evidence): string | undefined {
   if (known(vcpu?.hasLapic) !== false) return undefined;
   return `this vCPU has no LAPIC in the kernel: ${MAKE_IRQCHIP}`;
@@ -74,7 +83,7 @@ const noIrqchip: Rule = ({ evidence }) => fault(withoutIrqchip(evidence));
 const noPic: Rule = ({ evidence }) => fault(withoutPic(evidence));
 const noLapic: Rule = ({ evidence }) => fault(withoutLapic(evidence));
 
-/** The causes of KVM_CREATE_IRQCHIP. */
+/** The causes of errors of KVM_CREATE_IRQCHIP. */
 export const CREATE_IRQCHIP: Reasons = {
   EEXIST: {
     "split irqchip": ({ evidence: { vm } }) =>
@@ -89,7 +98,7 @@ export const CREATE_IRQCHIP: Reasons = {
   EINVAL: { "after the first vCPU": tooLate },
 };
 
-/** The causes of KVM_CREATE_PIT and KVM_CREATE_PIT2. */
+/** The causes of errors of KVM_CREATE_PIT and KVM_CREATE_PIT2. */
 export const CREATE_PIT: Reasons = {
   EEXIST: {
     "created before": () =>
@@ -98,7 +107,7 @@ export const CREATE_PIT: Reasons = {
   ENOENT: { "no PIC": noPic },
 };
 
-/** The causes of the ioctls that read and write the PIT. */
+/** The causes of errors of the ioctls that read and write the PIT. */
 export const PIT: Reasons = {
   ENXIO: {
     "no PIT": ({ evidence: { vm } }) =>
@@ -110,7 +119,7 @@ export const PIT: Reasons = {
   },
 };
 
-/** The causes of KVM_GET_IRQCHIP and KVM_SET_IRQCHIP. */
+/** The causes of errors of KVM_GET_IRQCHIP and KVM_SET_IRQCHIP. */
 export const IRQCHIP: Reasons = {
   ENXIO: { "no PIC": noPic },
   EINVAL: {
@@ -124,10 +133,10 @@ export const IRQCHIP: Reasons = {
   },
 };
 
-/** The causes of KVM_IRQ_LINE and KVM_IRQ_LINE_STATUS. */
+/** The causes of errors of KVM_IRQ_LINE and KVM_IRQ_LINE_STATUS. */
 export const IRQ_LINE: Reasons = { ENXIO: { "no irqchip": noIrqchip } };
 
-/** The causes of KVM_GET_LAPIC. */
+/** The causes of errors of KVM_GET_LAPIC. */
 export const GET_LAPIC: Reasons = { EINVAL: { "no LAPIC": noLapic } };
 
 /** The offset of the APIC id in the registers of KVM_SET_LAPIC. */
@@ -145,11 +154,11 @@ function apicIdOf({ argument }: Refusal): number | undefined {
   return new DataView(argument.buffer, argument.byteOffset).getUint32(APIC_ID, true);
 }
 
-/** The causes of KVM_SET_LAPIC. */
+/** The causes of errors of KVM_SET_LAPIC. */
 export const SET_LAPIC: Reasons = {
   EINVAL: {
     "no LAPIC": noLapic,
-    // arch/x86/kvm/lapic.c:kvm_apic_state_fixup
+    // arch/x86/kvm/lapic.c:kvm_apic_state_fixup checks the APIC id
     "id of another vCPU": (refusal) => {
       const { vm, vcpu } = refusal.evidence;
       if (!has32BitIds(vm) || vcpu === undefined) return undefined;
@@ -166,7 +175,7 @@ export const SET_LAPIC: Reasons = {
   },
 };
 
-/** The causes of KVM_INTERRUPT. */
+/** The causes of errors of KVM_INTERRUPT. */
 export const INTERRUPT: Reasons = {
   EINVAL: {
     "no vector": (refusal) => {
@@ -193,7 +202,7 @@ export const INTERRUPT: Reasons = {
   },
 };
 
-/** The causes of KVM_SIGNAL_MSI. */
+/** The causes of errors of KVM_SIGNAL_MSI. */
 export const SIGNAL_MSI: Reasons = {
   EINVAL: {
     "no irqchip": noIrqchip,
@@ -217,13 +226,13 @@ export const SIGNAL_MSI: Reasons = {
   },
 };
 
-// arch/x86/kvm/irq.c:kvm_msi_route_invalid
+// arch/x86/kvm/irq.c:kvm_msi_route_invalid checks the address of a message
 function explainAddressHi(name: string, value: number, { vm }: Evidence): string | undefined {
   if (!has32BitIds(vm) || (value & 0xff) === 0) return undefined;
   return `${name} ${hex(value)}: bits 0-7 are reserved with KVM_X2APIC_API_USE_32BIT_IDS`;
 }
 
-/** The causes of KVM_SET_GSI_ROUTING. */
+/** The causes of errors of KVM_SET_GSI_ROUTING. */
 export const SET_GSI_ROUTING: Reasons = {
   EINVAL: {
     "no irqchip": noIrqchip,
@@ -249,7 +258,7 @@ function explainEntries(
   most: number | undefined,
   evidence: Evidence,
 ): string | undefined {
-  // KVM checks all GSIs before the other fields of the first entry.
+  // KVM checks the GSIs of all entries before it checks the other fields of the first entry.
   const far = most === undefined ? -1 : entries.findIndex(({ gsi }) => gsi >= most);
   if (far >= 0) return `entries[${far}].gsi ${entries[far]?.gsi}: GSIs end at ${(most ?? 0) - 1}`;
   for (const [i, entry] of entries.entries()) {
@@ -276,7 +285,7 @@ function explainTwice(
   return clash < 0 ? undefined : `gsi ${entry.gsi}: entries[${clash}] already routes this GSI`;
 }
 
-// arch/x86/kvm/irq.c:kvm_set_routing_entry
+// arch/x86/kvm/irq.c:kvm_set_routing_entry checks a route
 function explainRoute({ type, u }: IrqRoutingEntry, evidence: Evidence): string | undefined {
   if (!ROUTE_TYPES.includes(type)) {
     return `type ${type}: on x86 it must be 1 (IRQCHIP), 2 (MSI), 4 (HV_SINT) or 5 (XEN_EVTCHN)`;

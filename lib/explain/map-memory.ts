@@ -1,4 +1,7 @@
-/** Why guest memory could not be mapped: huge pages, advice, files. kvm/memory maps the memory. */
+/**
+ * Explains why guest memory could not be mapped: missing huge pages, refused advice, unsuitable files. kvm/memory maps
+ * the memory.
+ */
 import { existsSync, readFileSync, statSync } from "node:fs";
 import { release } from "node:os";
 import { known, type Reasons, type Refusal, type Rule } from "./refusal.ts";
@@ -44,7 +47,7 @@ const smallPool: Rule = (refusal) => {
 const offsetOf = ({ sent }: Refusal): number =>
   typeof sent["offset"] === "number" ? sent["offset"] : 0;
 
-/** The causes of a failed mmap that only guest memory has. */
+/** The causes of a failed mmap that apply only to guest memory. */
 export const explainMap: Reasons = {
   EINVAL: {
     "no pool of huge pages": noPool,
@@ -76,13 +79,13 @@ export const explainMap: Reasons = {
   ENOMEM: { "pool of huge pages": smallPool },
 };
 
-/** The causes of memfd_create. */
+/** The causes of errors of memfd_create. */
 export const MEMFD_CREATE: Reasons = {
   ENODEV: { "no pool of huge pages": noPool },
   EINVAL: { "no pool of huge pages": noPool },
 };
 
-/** Linux 5.14 populates memory (MADV_POPULATE_WRITE). */
+/** MADV_POPULATE_WRITE exists since Linux 5.14. */
 const POPULATES = [5, 14] as const;
 
 function isBefore([major, minor]: readonly [number, number], version: string): boolean | undefined {
@@ -101,7 +104,7 @@ const withoutFolder =
   ({ sent: { sysfs = MM } }) =>
     claim(existsSync(`${sysfs}`) ? !existsSync(`${sysfs}/${folder}`) : undefined, text);
 
-/** The causes of madvise. */
+/** The causes of errors of madvise. */
 export const MADVISE: Reasons = {
   EINVAL: {
     "no transparent huge pages": advice(
@@ -116,7 +119,7 @@ export const MADVISE: Reasons = {
       claim(isBefore(POPULATES, `${kernel}`), "populating memory needs Linux 5.14"),
     ),
   },
-  // mm/madvise.c:madvise_populate
+  // mm/madvise.c:madvise_populate returns EFAULT
   EFAULT: {
     "end of the file": advice("MADV_POPULATE_WRITE", () =>
       open("the file ends before the end of the memory"),

@@ -1,5 +1,6 @@
 /**
- * Why KVM_SET_USER_MEMORY_REGION and KVM_SET_USER_MEMORY_REGION2 were refused: flags, alignment, and the other slots.
+ * Explains why KVM_SET_USER_MEMORY_REGION or KVM_SET_USER_MEMORY_REGION2 was refused: flags, alignment, conflicts with
+ * other slots.
  */
 import {
   KVM_MEM_GUEST_MEMFD,
@@ -32,7 +33,7 @@ interface Region {
 }
 
 const PAGE = 4096n;
-/** KVM_MEM_MAX_NR_PAGES in include/linux/kvm_host.h. */
+/** The maximum number of pages of a slot: KVM_MEM_MAX_NR_PAGES in include/linux/kvm_host.h. */
 const MOST_PAGES = (1n << 31n) - 1n;
 /** The maximum number of physical address bits of an x86 CPU. */
 const WIDEST_GPA = 52;
@@ -49,7 +50,7 @@ const region =
     return sent && judge(sent, refusal);
   };
 
-/** The causes of both ioctls, in the order of virt/kvm/kvm_main.c:kvm_set_memory_region. */
+/** The causes of errors of both ioctls, in the order of virt/kvm/kvm_main.c:kvm_set_memory_region. */
 export const SET_USER_MEMORY_REGION: Reasons = {
   EEXIST: {
     "another slot": region((sent, { evidence: { vm } }) =>
@@ -94,14 +95,14 @@ export const SET_USER_MEMORY_REGION: Reasons = {
           : undefined,
       ),
     ),
-    // virt/kvm/guest_memfd.c:kvm_gmem_bind
+    // virt/kvm/guest_memfd.c:kvm_gmem_bind checks the guest_memfd of a slot
     "guest_memfd of another VM": guestMemfd("guestMemfd is not a guest_memfd of this VM"),
     "short guest_memfd": guestMemfd("guestMemfd ends before the end of the slot"),
     "guest_memfd in use": guestMemfd("another slot uses this part of guestMemfd"),
   },
 };
 
-/** The causes of KVM_SET_USER_MEMORY_REGION2, which takes a guest_memfd. */
+/** The causes of errors of KVM_SET_USER_MEMORY_REGION2, which takes a guest_memfd. */
 export const SET_USER_MEMORY_REGION2: Reasons = {
   ...SET_USER_MEMORY_REGION,
   EBADF: {
@@ -116,7 +117,7 @@ function guestMemfd(text: string): Rule {
   );
 }
 
-/** Leaves open whether a slot overlaps KVM's own pages, because they exist only on some CPUs. */
+/** Leaves the cause open that a slot overlaps KVM's own pages, because these pages exist only on some CPUs. */
 function kernelPages(
   { slot, guestPhysAddr, memorySize }: Region,
   start: bigint | undefined,
@@ -149,7 +150,7 @@ function integer(value: unknown): bigint {
   return typeof value === "number" || typeof value === "bigint" ? BigInt(value) : 0n;
 }
 
-/** Writes the number of a slot, with its address space if this is not 0. */
+/** Formats the number of a slot and, if it is not 0, the slot's address space. */
 function nameOf(slot: number): string {
   const space = slot >>> 16;
   return space === 0 ? `slot ${slot}` : `slot ${slot & 0xffff} of address space ${space}`;
@@ -176,7 +177,7 @@ function isOverlap(region: Region, other: MemorySlot): boolean {
   );
 }
 
-// virt/kvm/kvm_main.c:check_memory_region_flags
+// virt/kvm/kvm_main.c:check_memory_region_flags checks the flags
 function explainFlags({ flags }: Region, { ioctl, evidence }: Refusal): string | undefined {
   const isFirst = ioctl === "KVM_SET_USER_MEMORY_REGION";
   const isPrivate = (flags & KVM_MEM_GUEST_MEMFD) !== 0;
@@ -210,7 +211,7 @@ function explainNumber({ slot }: Region, { evidence }: Refusal): string | undefi
   }
   const spaces = capability(evidence, "KVM_CAP_MULTI_ADDRESS_SPACE");
   const space = slot >>> 16;
-  // Without KVM_CAP_MULTI_ADDRESS_SPACE, there is one address space; a VM with SMM has two.
+  // A VM has two address spaces if KVM supports SMM; without KVM_CAP_MULTI_ADDRESS_SPACE, it has one.
   if (spaces === undefined || space < Math.max(1, spaces)) return undefined;
   return (
     `slot ${hex(slot)} is in address space ${space} (bits 16-31), and this VM has ` +

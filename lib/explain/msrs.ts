@@ -1,5 +1,6 @@
 /**
- * The reasons why KVM rejected MSRs: too many in a call, or the first rejected MSR. lib/oracle/msrs.ts has the rules.
+ * Explains why KVM rejected MSRs: too many MSRs in one call, or a fault of the first rejected MSR. lib/oracle/msrs.ts
+ * has the rules.
  */
 import { MAX_IO_MSRS } from "../abi/limits.ts";
 import { msrName } from "../abi/msrs.ts";
@@ -11,17 +12,20 @@ import { supportedTable, vcpuTable } from "./tables.ts";
 import { type Causes, decide, only, write } from "./verdict.ts";
 import { hex } from "./wording.ts";
 
-/** One MSR of a KVM_SET_MSRS or, without `data`, of a KVM_GET_MSRS. */
+/** One MSR of a KVM_SET_MSRS; without `data`, one MSR of a KVM_GET_MSRS. */
 export interface SentMsr {
   readonly index: number;
-  /** The value to write. */
+  /** The value to write; undefined for a read. */
   readonly data?: bigint;
 }
 
-/** The causes that make KVM refuse an access to an MSR. */
+/** The causes for which KVM refuses an access to an MSR. */
 const MSR_CAUSES: Causes<MsrAccess> = causesOf(MSR_RULES, (access: MsrAccess) => access);
 
-/** The causes of KVM_GET_MSRS and KVM_SET_MSRS as a whole; {@link explainMsrs} explains why they stop early. */
+/**
+ * The causes for which KVM_GET_MSRS and KVM_SET_MSRS return an errno; {@link explainMsrs} explains why these calls stop
+ * early.
+ */
 export const MSRS: Reasons = {
   E2BIG: {
     "too many MSRs": (refusal) => {

@@ -1,4 +1,4 @@
-/** Why a vCPU's nested state could not be read or written. */
+/** Explains why a vCPU's nested state could not be read or written. */
 import {
   KVM_STATE_NESTED_EVMCS,
   KVM_STATE_NESTED_FORMAT_SVM,
@@ -34,7 +34,10 @@ const SVM_FLAGS =
   KVM_STATE_NESTED_GUEST_MODE | KVM_STATE_NESTED_RUN_PENDING | KVM_STATE_NESTED_GIF_SET;
 const EFER_SVME = 12;
 
-/** Writes that the host has no nested virtualisation; undefined if it has, or if this is unknown. */
+/**
+ * Returns the sentence that the host does not support nested virtualisation; undefined if the host supports it, or if
+ * this is unknown.
+ */
 function withoutNesting(evidence: Evidence): string | undefined {
   return capability(evidence, "KVM_CAP_NESTED_STATE") === 0
     ? "this KVM has no nested virtualisation (KVM_CAP_NESTED_STATE is 0)"
@@ -43,7 +46,7 @@ function withoutNesting(evidence: Evidence): string | undefined {
 
 const noNesting: Rule = ({ evidence }) => fault(withoutNesting(evidence));
 
-/** The causes of KVM_GET_NESTED_STATE. */
+/** The causes of errors of KVM_GET_NESTED_STATE. */
 export const GET_NESTED_STATE: Reasons = {
   EINVAL: { "no nesting": noNesting },
   E2BIG: {
@@ -64,7 +67,7 @@ const nested =
     return fault(state && judge(state, refusal.evidence));
   };
 
-/** The causes of KVM_SET_NESTED_STATE. */
+/** The causes of errors of KVM_SET_NESTED_STATE. */
 export const SET_NESTED_STATE: Reasons = {
   EINVAL: {
     "no nesting": noNesting,
@@ -85,7 +88,8 @@ export const SET_NESTED_STATE: Reasons = {
 };
 
 /**
- * Returns the format of nested state of this KVM, from the feature that it supports for guests; undefined if unknown.
+ * Returns the format of nested state that this KVM uses, VMX or SVM, from the features that it supports for guests;
+ * undefined if they are unknown.
  */
 function formatOf(evidence: Evidence): number | undefined {
   const table = supportedTable(evidence);
@@ -105,7 +109,7 @@ function explainHeader({ size, flags }: NestedState): string | undefined {
   );
 }
 
-// arch/x86/kvm/svm/nested.c:svm_set_nested_state, for the fields of the header
+// arch/x86/kvm/svm/nested.c:svm_set_nested_state checks the fields of the header
 function explainSvm({ flags, size }: NestedState, { vcpu }: Evidence): string | undefined {
   const unknown = unknownBits("flags", flags, SVM_FLAGS, "SVM has");
   if (unknown !== undefined) return unknown;

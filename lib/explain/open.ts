@@ -1,4 +1,4 @@
-/** Why a file could not be opened, and the remedy. */
+/** Explains why a file could not be opened, and names the remedy. */
 import { statSync } from "node:fs";
 import { known, type Reasons, type Refusal } from "./refusal.ts";
 import { claim, only, open } from "./verdict.ts";
@@ -6,11 +6,11 @@ import { claim, only, open } from "./verdict.ts";
 const path = ({ sent }: Refusal): string => `${sent["path"]}`;
 const isKvm = (refusal: Refusal): boolean => path(refusal) === "/dev/kvm";
 
-/** The vendor module that is loaded, such as `kvm_amd`. */
+/** The name of the loaded vendor module, such as `kvm_amd`. */
 const vendor = ({ sent }: Refusal): unknown => sent["vendor"];
 const isLoaded = (refusal: Refusal): boolean => vendor(refusal) !== undefined;
 
-/** The path, and the environment variable that contains it, if any. */
+/** The path and, if an environment variable contains the path, the name of the variable. */
 function named(refusal: Refusal): string {
   const { variable } = refusal.sent;
   return variable === undefined ? path(refusal) : `${variable} names ${path(refusal)}, which`;
@@ -31,7 +31,9 @@ function isPermitted(refusal: Refusal): boolean | undefined {
   return ((mode >> shift) & READ_WRITE) === READ_WRITE;
 }
 
-/** Writes the command that gives the user permission. The command never adds the user to root's group. */
+/**
+ * Formats the command that gives the user permission to open the file. The command never adds the user to root's group.
+ */
 function permit(refusal: Refusal): string {
   const { mode = 0o660, gid = -1 } = known(() => statSync(path(refusal))) ?? {};
   const hasGroup = (mode & 0o060) === 0o060 && gid !== 0;
@@ -43,7 +45,7 @@ function permit(refusal: Refusal): string {
   return `its mode is ${shown}, and its group (${gid}) does not help: ${remedy}`;
 }
 
-/** The causes of open. */
+/** The causes of errors of open. */
 export const OPEN: Reasons = {
   ENOENT: {
     "no module": (r) =>
@@ -92,7 +94,7 @@ export const OPEN: Reasons = {
   },
 };
 
-// fs/char_dev.c:chrdev_open and drivers/char/misc.c:misc_open find no driver for the number
+// fs/char_dev.c:chrdev_open and drivers/char/misc.c:misc_open find no driver for the device number
 function driverless(r: Refusal): ReturnType<typeof only> {
   const what = isKvm(r) && !isLoaded(r) ? `: ${MODULE}` : "";
   return only("fs/char_dev.c:chrdev_open", `${path(r)} has no driver${what}`);

@@ -1,4 +1,4 @@
-/** Why guest_memfds, memory attributes and prefaulting were refused. */
+/** Explains why calls for guest_memfds, memory attributes and prefaulting were refused. */
 import { GUEST_MEMFD_FLAG_INIT_SHARED, GUEST_MEMFD_FLAG_MMAP } from "../abi/generated/constants.ts";
 import { CreateGuestMemfd, MemoryAttributes, PreFaultMemory } from "../abi/generated/structs.ts";
 import {
@@ -30,7 +30,7 @@ function reachesPast(name: string, start: bigint, size: bigint): string | undefi
 const memfdOf = (refusal: Refusal): CreateGuestMemfd | undefined =>
   sentStruct(refusal, CreateGuestMemfd);
 
-/** The causes of KVM_CREATE_GUEST_MEMFD. */
+/** The causes of errors of KVM_CREATE_GUEST_MEMFD. */
 export const CREATE_GUEST_MEMFD: Reasons = {
   EINVAL: {
     flags: (refusal) => {
@@ -56,7 +56,7 @@ export const CREATE_GUEST_MEMFD: Reasons = {
 const attributesOf = (refusal: Refusal): MemoryAttributes | undefined =>
   sentStruct(refusal, MemoryAttributes);
 
-/** The causes of KVM_SET_MEMORY_ATTRIBUTES. */
+/** The causes of errors of KVM_SET_MEMORY_ATTRIBUTES. */
 export const SET_MEMORY_ATTRIBUTES: Reasons = {
   EINVAL: {
     flags: (refusal) => fault(unknownBits("flags", attributesOf(refusal)?.flags ?? 0n, 0)),
@@ -81,7 +81,7 @@ export const SET_MEMORY_ATTRIBUTES: Reasons = {
 const faultOf = (refusal: Refusal): PreFaultMemory | undefined =>
   sentStruct(refusal, PreFaultMemory);
 
-/** The causes of KVM_PRE_FAULT_MEMORY. */
+/** The causes of errors of KVM_PRE_FAULT_MEMORY. */
 export const PRE_FAULT_MEMORY: Reasons = {
   EINVAL: {
     flags: (refusal) => fault(unknownBits("flags", faultOf(refusal)?.flags ?? 0n, 0)),
@@ -100,7 +100,7 @@ export const PRE_FAULT_MEMORY: Reasons = {
       return fault(sent && withoutSlot(sent.gpa, refusal.evidence));
     },
   },
-  // arch/x86/kvm/mmu/mmu.c:kvm_arch_vcpu_pre_fault_memory
+  // arch/x86/kvm/mmu/mmu.c:kvm_arch_vcpu_pre_fault_memory returns EOPNOTSUPP
   EOPNOTSUPP: {
     "shadow paging": () =>
       open("the CPU does not translate guest physical addresses in this mode (EPT, NPT)"),

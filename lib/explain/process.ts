@@ -1,6 +1,6 @@
 /**
- * Why system calls without a KVM descriptor failed: arch_prctl, mmap, write and others. open.ts has the opening of a
- * device.
+ * Explains why system calls that are not ioctls failed: arch_prctl, mmap, write and others. open.ts explains failures
+ * of open.
  */
 import { explainMap } from "./map-memory.ts";
 import { known, type Reasons, type Refusal } from "./refusal.ts";
@@ -9,7 +9,7 @@ import { claim, only, open } from "./verdict.ts";
 const component = ({ sent }: Refusal): string => `component ${sent["component"]}`;
 const PAGE = 4096n;
 
-/** The causes of arch_prctl's ARCH_REQ_XCOMP_GUEST_PERM. */
+/** The causes of errors of arch_prctl's ARCH_REQ_XCOMP_GUEST_PERM. */
 export const ARCH_PRCTL: Reasons = {
   EBUSY: {
     "after the first vCPU": () =>
@@ -31,7 +31,7 @@ export const ARCH_PRCTL: Reasons = {
   },
 };
 
-/** The limit of descriptors of this process, and the number that this package has open. */
+/** The limit for this process's descriptors, and the number of descriptors that this package has open. */
 export interface DescriptorCounts {
   /** The soft limit of RLIMIT_NOFILE. */
   readonly limit: number;
@@ -54,7 +54,7 @@ export function explainNoDescriptor({ limit, own }: DescriptorCounts): string {
   );
 }
 
-/** The causes of mmap. */
+/** The causes of errors of mmap. */
 export const MMAP: Reasons = {
   ...explainMap,
   EINVAL: {
@@ -75,7 +75,7 @@ export const MMAP: Reasons = {
     ...explainMap["EINVAL"],
   },
   ENODEV: {
-    // virt/kvm/guest_memfd.c:kvm_gmem_mmap
+    // virt/kvm/guest_memfd.c:kvm_gmem_mmap returns ENODEV
     "guest_memfd without MMAP": ({ sent: { what } }) =>
       what === "guest_memfd"
         ? only(
@@ -95,7 +95,7 @@ export const MMAP: Reasons = {
 
 const integer = (value: unknown): bigint => (typeof value === "bigint" ? value : 0n);
 
-/** The causes of fallocate on a guest_memfd (virt/kvm/guest_memfd.c:kvm_gmem_fallocate). */
+/** The causes of errors of fallocate on a guest_memfd (virt/kvm/guest_memfd.c:kvm_gmem_fallocate). */
 export const FALLOCATE: Reasons = {
   EINVAL: {
     "half a page": ({ sent }) => {
@@ -117,7 +117,7 @@ export const FALLOCATE: Reasons = {
   ENOMEM: { memory: () => open("there is not enough memory (the cgroup's limit counts too)") },
 };
 
-/** The causes of a pread of a stats descriptor. */
+/** The causes of errors of a pread of a stats descriptor. */
 export const PREAD: Reasons = {
   EIO: {
     "VM of another process": ({ evidence: { vm } }) =>
@@ -125,7 +125,7 @@ export const PREAD: Reasons = {
   },
 };
 
-/** The causes of a write to an eventfd (fs/eventfd.c:eventfd_write). */
+/** The causes of errors of a write to an eventfd (fs/eventfd.c:eventfd_write). */
 export const WRITE: Reasons = {
   EAGAIN: {
     "full counter": () =>
@@ -140,7 +140,7 @@ export const WRITE: Reasons = {
   },
 };
 
-/** The causes of pthread_create (pthread_create(3)). */
+/** The causes of errors of pthread_create (pthread_create(3)). */
 export const PTHREAD_CREATE: Reasons = {
   EAGAIN: {
     "limit of threads": () =>
@@ -154,7 +154,7 @@ export const PTHREAD_CREATE: Reasons = {
   },
 };
 
-/** The causes of epoll_ctl on an eventfd. */
+/** The causes of errors of epoll_ctl on an eventfd. */
 export const EPOLL_CTL: Reasons = {
   ENOSPC: {
     watches: () =>

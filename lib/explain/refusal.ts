@@ -1,5 +1,5 @@
 /**
- * A refused call: its arguments, and the evidence that can be gathered after it. The other files of this folder have
+ * A refused call: its arguments, and the evidence that can be gathered after it. The other files of this folder judge
  * the causes, by subject.
  */
 import { isBytes } from "../abi/bytes.ts";
@@ -11,8 +11,8 @@ import type { DescriptorCounts } from "./process.ts";
 import type { Causes, Judge } from "./verdict.ts";
 
 /**
- * A function that gathers a piece of evidence after the refusal. If it returns undefined or throws, the evidence is
- * unknown.
+ * A function that gathers a piece of evidence after the call was refused. If the function returns undefined or throws,
+ * the evidence is unknown.
  */
 export type Ask<T> = (this: void) => T | undefined;
 
@@ -31,7 +31,7 @@ export interface MemorySlot {
   readonly memorySize: bigint;
 }
 
-/** The interrupt controllers of a VM that are in the kernel: all, only the LAPICs, or none. */
+/** The interrupt controllers of a VM that are in the kernel: all controllers, only the LAPICs, or none. */
 export type IrqchipMode = "kernel" | "split" | "none";
 
 /** The evidence about /dev/kvm. */
@@ -53,7 +53,7 @@ export type IrqfdPlace = "here" | "elsewhere" | "nowhere";
 export interface VmEvidence {
   /** Whether another process created the VM. */
   readonly isForeign?: Ask<boolean>;
-  /** Whether even KVM_CHECK_EXTENSION fails with EIO. */
+  /** Whether the VM is dead, so that every ioctl fails with EIO, even KVM_CHECK_EXTENSION. */
   readonly isDead?: Ask<boolean>;
   /** The result of KVM_CHECK_EXTENSION on the VM. */
   readonly check?: AskCapability;
@@ -71,22 +71,25 @@ export interface VmEvidence {
   readonly tssAddr?: Ask<bigint | null>;
   /** The address of the identity map: the argument of KVM_SET_IDENTITY_MAP_ADDR, or KVM's default. */
   readonly identityMapAddr?: Ask<bigint>;
-  /** Finds the VM in which a file is an irqfd. */
+  /** Returns the VM to which KVM_IRQFD has connected an eventfd. */
   readonly irqfdPlace?: (this: void, file: unknown) => IrqfdPlace | undefined;
 }
 
 /**
- * The evidence about a vCPU. While the vCPU runs on another thread, an ioctl on it blocks until the end of the run; the
- * evidence then lacks all parts that need an ioctl.
+ * The evidence about a vCPU. While the vCPU runs on another thread, an ioctl on the vCPU would block until the end of
+ * the run, so evidence that needs an ioctl is unknown.
  */
 export interface VcpuEvidence {
-  /** Its number. */
+  /** The id of the vCPU. */
   readonly id: number;
   /** Whether KVM_RUN was ever called on the vCPU. */
   readonly hasRun?: Ask<boolean>;
-  /** Whether the guest was certainly entered. */
+  /** Whether the vCPU has certainly entered the guest. */
   readonly hasEntered?: Ask<boolean>;
-  /** The last CPUID table that KVM accepted, without KVM's own changes; empty before the first. */
+  /**
+   * The last CPUID table that KVM has accepted or returned, without later changes by KVM; empty if KVM has accepted no
+   * table.
+   */
   readonly cpuid?: Ask<readonly CpuidEntry2[]>;
   /** The result of KVM_GET_SREGS. */
   readonly sregs?: Ask<Sregs>;
@@ -94,20 +97,20 @@ export interface VcpuEvidence {
   readonly hasLapic?: Ask<boolean>;
   /** The result of KVM_GET_MSRS for one MSR; undefined if KVM refuses to read this MSR. */
   readonly msr?: (this: void, index: number) => bigint | undefined;
-  /** The fields of `kvm_run` that KVM_RUN reads. */
+  /** The fields of `kvm_run` that KVM_RUN reads, with their current values. */
   readonly run?: Ask<Pick<Run, "cr8" | "kvmValidRegs" | "kvmDirtyRegs">>;
 }
 
 /**
- * The evidence that a refusal can have. A handle also provides the evidence of its parents: a vCPU that of its VM and
- * /dev/kvm.
+ * The evidence that can be gathered about a refused call. A handle also provides the evidence of its parents: a vCPU
+ * also provides evidence about its VM and /dev/kvm.
  */
 export interface Evidence {
   /** The evidence about the KVM from which the handle was created. */
   readonly kvm?: KvmEvidence;
-  /** The evidence about the VM, for calls on it and on its parts. */
+  /** The evidence about the VM, for calls on the VM and on its vCPUs and devices. */
   readonly vm?: VmEvidence;
-  /** The evidence about the vCPU, for calls on it. */
+  /** The evidence about the vCPU, for calls on the vCPU. */
   readonly vcpu?: VcpuEvidence;
   /** The evidence about the process's descriptors. */
   readonly descriptors?: Ask<DescriptorCounts>;
@@ -119,19 +122,19 @@ export interface Refusal {
   readonly ioctl: string;
   /** The kind of the handle; undefined for calls that are not ioctls. */
   readonly fd?: FdKind | undefined;
-  /** The kernel's errno, positive. */
+  /** The kernel's errno as a positive number. */
   readonly errno: number;
-  /** The argument as it was passed: the integer, or the bytes of the struct. */
+  /** The argument that was passed: the integer, or the bytes of the struct. */
   readonly argument?: number | bigint | Uint8Array | undefined;
   /** The arguments under KVM's names, as in KvmError.args. */
   readonly sent: Readonly<Record<string, unknown>>;
-  /** The files and memory that fill the struct's descriptors and addresses. */
+  /** The files and memory whose descriptors and addresses are written into the struct. */
   readonly links?: readonly unknown[] | undefined;
   /** The evidence that can be gathered. */
   readonly evidence: Evidence;
 }
 
-/** The causes of one errno of one call. */
+/** The causes of one errno of one call: a rule for each cause. */
 export type Rules = Causes<Refusal>;
 
 /** Judges one cause of a refused call. */
@@ -140,12 +143,12 @@ export type Rule = Judge<Refusal>;
 /** The causes of one call, by the errno's name. */
 export type Reasons = Readonly<Record<string, Rules>>;
 
-/** Gathers a piece of evidence; if this fails, the evidence is unknown. */
+/** Gathers a piece of evidence; if the function throws, the evidence is unknown. */
 export function known<T>(ask: Ask<T> | undefined): T | undefined {
   try {
     return ask?.();
   } catch {
-    return undefined; // the error is then reported without this evidence
+    return undefined; // if gathering fails, the error is explained without this evidence
   }
 }
 
@@ -163,7 +166,9 @@ export function sentInteger(refusal: Refusal): bigint | undefined {
     : undefined;
 }
 
-/** Returns the count that precedes a list, a u32 at the start of the struct, from its name or from the bytes. */
+/**
+ * Returns the count that precedes a list, a u32 at the start of the struct, from the named arguments or from the bytes.
+ */
 export function sentCount({ argument, sent }: Refusal, name: string): number | undefined {
   const named = sent[name];
   if (typeof named === "number") return named;
@@ -172,16 +177,17 @@ export function sentCount({ argument, sent }: Refusal, name: string): number | u
 }
 
 /**
- * Returns the whole struct that was passed, from its bytes or from the named fields, with other fields 0.
+ * Returns the whole struct that was passed, from its bytes or from the named arguments; fields that are not named are
+ * 0.
  *
- * Names that are not fields are ignored, and so are values that stand for an address or a descriptor: their fields are
- * 0, and no reason may depend on them.
+ * Names that are not fields are ignored. Values that represent an address or a descriptor are also ignored: these
+ * fields are 0, and no reason may depend on them.
  */
 export function sentStruct<T>(refusal: Refusal, layout: Layout<T>): T | undefined {
   try {
     const { argument, sent } = refusal;
     if (isBytes(argument)) return read(layout, argument);
-    // If no field was named, the struct is unknown, which differs from a struct of zeros.
+    // If no field was named, the struct is unknown. An unknown struct is not the same as a struct of zeros.
     return Object.keys(sent).length === 0 ? undefined : read(layout, encodeNamed(layout, sent));
   } catch {
     return undefined;

@@ -1,4 +1,4 @@
-/** Why KVM_RUN and KVM_SET_SIGNAL_MASK were refused. exit.ts explains exits. */
+/** Explains why KVM_RUN or KVM_SET_SIGNAL_MASK was refused. exit.ts explains exits. */
 import {
   KVM_SYNC_X86_EVENTS,
   KVM_SYNC_X86_REGS,
@@ -43,13 +43,12 @@ const syncFields = (name: "kvmValidRegs" | "kvmDirtyRegs"): Rule =>
     return fault(unknownBits(name, found[name], fields, "KVM_CAP_SYNC_REGS allows", SYNC_NAMES));
   });
 
-/** The causes of KVM_RUN. */
+/** The causes of errors of KVM_RUN. */
 export const RUN: Reasons = {
   EINVAL: {
     "valid registers": syncFields("kvmValidRegs"),
     "dirty registers": syncFields("kvmDirtyRegs"),
-    // KVM clears the dirty bits of registers that it accepts, and keeps those of registers that it refuses
-    // (kvm_run_sync_regs_from_user).
+    // kvm_run_sync_regs_from_user clears the dirty bits of registers that KVM accepts, but not those that it refuses.
     "special registers": run(({ kvmDirtyRegs }) =>
       claim(
         (kvmDirtyRegs & BigInt(KVM_SYNC_X86_SREGS)) !== 0n,
@@ -90,7 +89,7 @@ export const RUN: Reasons = {
   },
 };
 
-/** The causes of KVM_SET_SIGNAL_MASK. */
+/** The causes of errors of KVM_SET_SIGNAL_MASK. */
 export const SET_SIGNAL_MASK: Reasons = {
   EINVAL: {
     length: (refusal) => {

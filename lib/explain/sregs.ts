@@ -1,4 +1,4 @@
-/** Why KVM_SET_SREGS and KVM_SET_SREGS2 were refused. lib/oracle/control-registers.ts has the rules. */
+/** Explains why KVM_SET_SREGS or KVM_SET_SREGS2 was refused. lib/oracle/control-registers.ts has the rules. */
 import { Sregs, Sregs2 } from "../abi/generated/structs.ts";
 import { SREGS_RULES, SREGS2_RULES, type SregsAsked } from "../oracle/index.ts";
 import { causesOf } from "./findings.ts";
@@ -19,10 +19,10 @@ const REGISTERS: Rules = causesOf(SREGS_RULES, (refusal: Refusal) =>
   ),
 );
 
-/** The causes of KVM_SET_SREGS. */
+/** The causes of errors of KVM_SET_SREGS. */
 export const SET_SREGS: Reasons = { EINVAL: REGISTERS };
 
-/** The causes of KVM_SET_SREGS2. */
+/** The causes of errors of KVM_SET_SREGS2. */
 export const SET_SREGS2: Reasons = {
   EINVAL: {
     ...causesOf(SREGS2_RULES, (refusal: Refusal) => asked(sentStruct(refusal, Sregs2), refusal)),

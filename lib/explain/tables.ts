@@ -1,6 +1,6 @@
 /**
- * The CPUID tables of the evidence: the vCPU's table, and the table that KVM supports. lib/oracle has the rules about
- * them.
+ * Returns the CPUID tables of the evidence: the vCPU's table, and the table that KVM supports. lib/oracle has rules
+ * that read these tables.
  */
 import type { CpuidEntry2 } from "../cpuid/entry.ts";
 import { CpuidTable } from "../cpuid/table.ts";
@@ -8,7 +8,7 @@ import { type Evidence, known } from "./refusal.ts";
 
 const tables = new WeakMap<readonly CpuidEntry2[], CpuidTable>();
 
-/** Makes a table of entries, once for each list, because each rule of a call reads it. */
+/** Converts entries to a table. The table of each list is cached, because every rule of a call reads it. */
 function tableOf(entries: readonly CpuidEntry2[] | undefined): CpuidTable | undefined {
   if (entries === undefined) return undefined;
   const table = tables.get(entries) ?? CpuidTable.from(entries);

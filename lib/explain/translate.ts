@@ -1,6 +1,6 @@
 /**
- * Translates virtual addresses of the guest into physical ones. This code does not use KVM_TRANSLATE, whose page walk
- * sets accessed bits.
+ * Translates virtual addresses of the guest into physical ones. This code does not use KVM_TRANSLATE, because
+ * KVM_TRANSLATE sets accessed bits in the page tables.
  */
 import type { Sregs } from "../abi/generated/structs.ts";
 import { hasBit } from "../oracle/bits.ts";

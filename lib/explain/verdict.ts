@@ -1,5 +1,5 @@
 /**
- * Verdicts on causes, and the sentence that combines several verdicts. The other files of this folder have the causes,
+ * Verdicts on causes, and the sentence that combines several verdicts. The other files of this folder judge the causes,
  * by subject.
  */
 
@@ -32,14 +32,14 @@ export function claim(ground: boolean | undefined, text: string): Verdict | unde
 }
 
 /**
- * Makes a verdict on an argument: a sentence describes its proven fault, and undefined means that the argument has no
- * fault.
+ * Makes a verdict from the fault of an argument: a sentence proves the cause, and undefined means that the argument has
+ * no fault.
  */
 export function fault(text: string | undefined): Verdict | undefined {
   return text === undefined ? undefined : { is: "proven", text };
 }
 
-/** Leaves open a cause that the argument suggests and that no evidence can decide. */
+/** Makes an open verdict for a cause that the argument suggests and that no evidence can decide. */
 export function open(text: string | undefined): Verdict | undefined {
   return text === undefined ? undefined : { is: "possible", text };
 }
@@ -50,8 +50,8 @@ export function only(source: string, text: string | undefined): Verdict | undefi
 }
 
 /**
- * Decides between causes: the first that is proven, or all that stay open. The causes after the first proven one are
- * not judged, because each piece of evidence may cost a call.
+ * Decides between causes: returns the first proven cause, or all causes that stay open. Causes after the first proven
+ * cause are not judged, because each piece of evidence may need an additional system call.
  */
 export function decide<T>(causes: Causes<T>, asked: T): readonly Verdict[] {
   const open: Verdict[] = [];
@@ -63,7 +63,7 @@ export function decide<T>(causes: Causes<T>, asked: T): readonly Verdict[] {
   return open;
 }
 
-/** Writes a decision: a proven cause as a fact, open causes as "either … or …". */
+/** Formats a decision: a proven cause as a fact, open causes as "either … or …". */
 export function write(verdicts: readonly Verdict[]): string | undefined {
   const [first, ...rest] = verdicts;
   if (first === undefined) return undefined;

@@ -1,28 +1,28 @@
-/** Writes the numbers, bits and ranges in reasons. The other files of this folder have the reasons, by subject. */
+/** Formats the numbers, bits and ranges in reasons. The other files of this folder find the reasons, by subject. */
 import { type BitNames, bitsOf } from "../oracle/bits.ts";
 
-/** Writes a number in hexadecimal: `0x1000`. */
+/** Formats a number in hexadecimal: `0x1000`. */
 export function hex(value: number | bigint): string {
   return `0x${value.toString(16)}`;
 }
 
-/** Writes bits with their names: `bit 12 LA57`, `bits 0, 40`. */
+/** Formats bits with their names: `bit 12 LA57`, `bits 0, 40`. */
 export function writeBits(bits: readonly number[], names: BitNames = {}): string {
   const one = (bit: number): string =>
     names[bit] === undefined ? `${bit}` : `${bit} ${names[bit]}`;
   return `${bits.length === 1 ? "bit" : "bits"} ${bits.map(one).join(", ")}`;
 }
 
-/** Writes the range that begins at an address, its last byte included: `0x1000-0x1fff`. */
+/** Formats a range of addresses as its first and last byte: `0x1000-0x1fff`. */
 export function range(start: bigint, size: bigint): string {
   return `${hex(start)}-${hex(start + size - 1n)}`;
 }
 
 /**
- * Writes the bits that may not be set: `flags 0x80: bit 7 may not be set; Linux 7.2 has 0x3`.
+ * Formats the bits that may not be set: `flags 0x80: bit 7 may not be set; Linux 7.2 has 0x3`.
  *
- * @param value - the argument and its value, if the sentence does not already follow them.
- * @param allowed - the allowed bits, preceded by the reason why they are allowed.
+ * @param value - the name and the value of the argument; omit it if the text before the sentence already names them.
+ * @param allowed - the end of the sentence, which names the allowed bits and the reason why they are allowed.
  */
 export function writeForbidden(
   value: string | undefined,
@@ -35,7 +35,7 @@ export function writeForbidden(
 }
 
 /**
- * Writes the bits of an argument that may not be set; undefined if there are none.
+ * Formats the bits of an argument that may not be set; undefined if there are none.
  *
  * @param allowed - the bits that may be set.
  * @param allowedBy - the subject and the verb of the sentence that names the allowed bits.
@@ -53,7 +53,7 @@ export function unknownBits(
   return writeForbidden(`${name} ${hex(value)}`, extra, `${allowedBy} ${hex(allowed)}`, names);
 }
 
-/** Returns the first reason that is found; later ones are not computed. */
+/** Returns the first reason that is found; later reasons are not computed. */
 export function firstOf(...reasons: readonly (() => string | undefined)[]): string | undefined {
   for (const reason of reasons) {
     const text = reason();

@@ -1,4 +1,4 @@
-/** Why extended CPU state was refused: XCR0 and XSAVE areas. lib/oracle/xsave.ts has the rules. */
+/** Explains why XCR0 or an XSAVE area was refused. lib/oracle/xsave.ts has the rules. */
 import { isBytes } from "../abi/bytes.ts";
 import { Xcrs } from "../abi/generated/structs.ts";
 import {
@@ -11,7 +11,7 @@ import { causesOf } from "./findings.ts";
 import { capability, type Reasons, type Refusal, type Rules, sentStruct } from "./refusal.ts";
 import { supportedTable, vcpuTable } from "./tables.ts";
 
-/** The causes of KVM_SET_XCRS. */
+/** The causes of errors of KVM_SET_XCRS. */
 export const SET_XCRS: Reasons = {
   EINVAL: causesOf(SET_XCRS_RULES, (refusal: Refusal) => ({
     xcrs: sentStruct(refusal, Xcrs),
@@ -33,7 +33,7 @@ const SIZE: Rules = causesOf(XSAVE_SIZE_RULES, ({ argument, evidence }: Refusal)
   size: capability(evidence, "KVM_CAP_XSAVE2"),
 }));
 
-/** The causes of KVM_SET_XSAVE. */
+/** The causes of errors of KVM_SET_XSAVE. */
 export const SET_XSAVE: Reasons = {
   EINVAL: causesOf(SET_XSAVE_RULES, (refusal: Refusal) => ({
     area: areaOf(refusal),
@@ -42,10 +42,10 @@ export const SET_XSAVE: Reasons = {
   EFAULT: SIZE,
 };
 
-/** The causes of KVM_GET_XSAVE2. */
+/** The causes of errors of KVM_GET_XSAVE2. */
 export const GET_XSAVE2: Reasons = { EFAULT: SIZE };
 
-/** The causes of KVM_GET_XSAVE. */
+/** The causes of errors of KVM_GET_XSAVE. */
 export const GET_XSAVE: Reasons = {
   EINVAL: causesOf(GET_XSAVE_RULES, ({ evidence }: Refusal) => ({
     size: capability(evidence, "KVM_CAP_XSAVE2"),

@@ -1,6 +1,6 @@
 /**
- * A small assembler: branches, moves, arithmetic and I/O by name. Encoding is block.ts; a guest's actions are
- * builder.ts.
+ * A small assembler with a method for each instruction: branches, moves, arithmetic, I/O. block.ts encodes the
+ * instructions; builder.ts has a guest's actions.
  */
 import type { Code, X86 } from "./iced.ts";
 import {
@@ -19,7 +19,7 @@ export type Condition =
   | ("a" | "ae" | "b" | "be" | "e" | "g" | "ge" | "l")
   | ("le" | "ne" | "no" | "np" | "ns" | "o" | "p" | "s");
 
-// By bitness: the letter that ends a PUSH of a segment, and forms whose name contains the width.
+// For each code width, the forms whose names contain the width, and the last letter of the form for PUSH of a segment.
 const forms = {
   16: { suffix: "w", call: "Call_rel16", loop: "Loop_rel8_16_CX" },
   32: { suffix: "d", call: "Call_rel32_32", loop: "Loop_rel8_32_ECX" },
@@ -30,9 +30,9 @@ const accumulators = { 8: "al", 16: "ax", 32: "eax" } as const;
 const stringLetters = { 8: "b", 16: "w", 32: "d" } as const;
 
 /**
- * Writes code for 16, 32 or 64 bits. Every method that adds an instruction returns the assembler, so calls
- * can be chained. Operands are in Intel's order, the destination first. Before `assemble`, no instruction is encoded,
- * and iced-x86 is not loaded.
+ * Writes code for 16, 32 or 64 bits. Every method that adds an instruction returns the assembler, so calls can be
+ * chained. Operands are in Intel's order, the destination first. Only `assemble` encodes the instructions, and loads
+ * iced-x86.
  */
 export class Assembler extends SystemBlock {
   /** Adds JMP to a label; the encoder chooses the short or near form. */
@@ -45,7 +45,7 @@ export class Assembler extends SystemBlock {
     return this.emit(`J${condition}_rel8_${this.bitness}`, at(label));
   }
 
-  /** Adds LOOP: decrements (R/E)CX and jumps to the label unless it is zero. */
+  /** Adds LOOP, which decrements (R/E)CX, and jumps to the label if (R/E)CX is not zero. */
   loop(label: string): this {
     return this.emit(forms[this.bitness].loop, at(label));
   }
@@ -55,12 +55,12 @@ export class Assembler extends SystemBlock {
     return this.emit(forms[this.bitness].call, at(label));
   }
 
-  /** Adds LEA of a label's address. Only 64-bit code has this instruction: the address is relative to RIP. */
+  /** Adds LEA of a label's address. The method works only in 64-bit code, because the address is relative to RIP. */
   lea(register: Register, label: string): this {
     return this.emit("Lea_r64_m", register, at(label));
   }
 
-  /** Adds MOV, also to and from control, debug and segment registers. */
+  /** Adds MOV; an operand may be a control, debug or segment register. */
   mov(destination: Register | Memory, source: Register | Memory | number | bigint): this {
     if (typeof source === "string" && registerClass(source) !== "general") {
       return this.#movFromSpecial(destination, registerClass(source), source);
@@ -145,12 +145,12 @@ export class Assembler extends SystemBlock {
     return this.emit(`Dec_rm${sizeOf(operand)}`, operand);
   }
 
-  /** Adds SHL by a constant. */
+  /** Adds SHL, which shifts left by a constant. */
   shl(operand: Register | Memory, count: number): this {
     return this.emit(`Shl_rm${sizeOf(operand)}_imm8`, operand, count);
   }
 
-  /** Adds SHR by a constant. */
+  /** Adds SHR, which shifts right by a constant. */
   shr(operand: Register | Memory, count: number): this {
     return this.emit(`Shr_rm${sizeOf(operand)}_imm8`, operand, count);
   }
@@ -179,14 +179,14 @@ export class Assembler extends SystemBlock {
     return `${name}${forms[this.bitness].suffix}_${register.toUpperCase()}` as Code;
   }
 
-  /** Adds IN to AL, AX or EAX. The port is in DX, or a constant below 256. */
+  /** Adds IN, which reads a port into AL, AX or EAX. The port number is in DX, or is a constant below 256. */
   in(size: 8 | 16 | 32, port: "dx" | number): this {
     const accumulator = accumulators[size];
     const name = accumulator.toUpperCase();
     return this.emit(`In_${name}_${port === "dx" ? "DX" : "imm8"}` as Code, accumulator, port);
   }
 
-  /** Adds OUT from AL, AX or EAX. The port is in DX, or a constant below 256. */
+  /** Adds OUT, which writes AL, AX or EAX to a port. The port number is in DX, or is a constant below 256. */
   out(size: 8 | 16 | 32, port: "dx" | number): this {
     const accumulator = accumulators[size];
     const name = accumulator.toUpperCase();

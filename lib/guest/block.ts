@@ -1,4 +1,7 @@
-/** A piece of code: instructions and labels, which become bytes. The instructions by name are system.ts and assemble.ts. */
+/**
+ * A piece of code: its instructions and labels, and their encoding. system.ts and assemble.ts have a method for each
+ * instruction.
+ */
 import { describe } from "../options.ts";
 import { type Bitness, type Code, type Instruction, iced, type X86 } from "./iced.ts";
 import { createInstruction, type LabelIds } from "./instruction.ts";
@@ -15,12 +18,12 @@ const nop: Item = {
 };
 
 /**
- * Collects instructions and turns them into bytes. Every method that adds an instruction returns the
- * assembler, so calls can be chained. Operands are in Intel's order, the destination first. Before
- * {@link Block.assemble}, no instruction is encoded, and iced-x86 is not loaded.
+ * Collects instructions and turns them into bytes. Every method that adds an instruction returns the assembler, so
+ * calls can be chained. Operands are in Intel's order, the destination first. Only {@link Block.assemble} encodes the
+ * instructions, and loads iced-x86.
  */
 export class Block {
-  /** The width of the code in bits. */
+  /** The width of the code in bits: 16, 32 or 64. */
   readonly bitness: Bitness;
   readonly #items: Item[] = [];
   readonly #labels: Map<string, number> = new Map();
@@ -35,10 +38,10 @@ export class Block {
   }
 
   /**
-   * Encodes everything added so far, as it runs at this address.
+   * Encodes all instructions that were added, for execution at this address.
    *
-   * @param rip address of the first byte; in real mode the IP, not the linear address
-   * @throws Error naming the instruction that cannot be encoded, or the unknown label
+   * @param rip the address of the first byte; in real mode, the IP instead of the linear address
+   * @throws Error that names the instruction that cannot be encoded, or the unknown label
    */
   assemble(rip: bigint): Uint8Array {
     const x86 = iced();
@@ -47,14 +50,14 @@ export class Block {
       for (const [index, item] of this.#placed().entries()) this.#add(encoder, item, index);
       return encoder.encode(rip);
     } catch (error) {
-      // The encoder's message ends in the text of the instruction: "Invalid operand : 0x0 mov [4000h],eax".
+      // The encoder's message ends with the text of the instruction: "Invalid operand : 0x0 mov [4000h],eax".
       throw new Error(`cannot assemble: ${(error as Error).message}`, { cause: error });
     } finally {
       encoder.free();
     }
   }
 
-  // A label after the last instruction needs an instruction to stand before.
+  // A label after the last instruction needs an instruction that follows it, so a NOP is added.
   #placed(): readonly Item[] {
     const trailing = [...this.#labels.values()].includes(this.#items.length);
     return trailing ? [...this.#items, nop] : this.#items;
@@ -64,7 +67,7 @@ export class Block {
     let instruction: Instruction | undefined;
     try {
       instruction = item.make((label) => this.#labelId(label));
-      // The block encoder takes a branch's target for the IP an instruction has before encoding.
+      // The block encoder finds a branch's target by the `ip` of the target instruction, so `ip` is the label's id.
       instruction.ip = [...this.#labels.values()].includes(index) ? BigInt(index + 1) : 0n;
       encoder.add(instruction);
     } catch (error) {
@@ -89,21 +92,21 @@ export class Block {
   /**
    * Adds any instruction that iced-x86 knows: `emit("Mov_r64_cr", "rax", "cr4")`.
    *
-   * @param code the form, by the name it has in iced-x86's `Code`
-   * @param operands in Intel's order; a branch takes `at("label")`
+   * @param code the name of the instruction form in iced-x86's `Code`
+   * @param operands the operands in Intel's order; the operand of a branch is `at("label")`
    */
   emit(code: Code, ...operands: readonly Operand[]): this {
     this.#items.push(this.#item(code, operands));
     return this;
   }
 
-  /** Adds an instruction made by a function with iced-x86 in hand; the assembler frees it. */
+  /** Adds an instruction that the function creates with iced-x86; the assembler frees the instruction. */
   emitWith(text: string, make: (x86: X86) => Instruction): this {
     this.#items.push({ text, make: () => make(iced()) });
     return this;
   }
 
-  /** Adds bytes as they are. */
+  /** Adds bytes without encoding them. */
   db(...bytes: readonly number[]): this {
     // One declaration of iced-x86 contains at most 16 bytes.
     for (let i = 0; i < bytes.length; i += 16) {
@@ -114,9 +117,9 @@ export class Block {
   }
 
   /**
-   * Gives the next instruction a name.
+   * Defines a label at the next instruction.
    *
-   * @throws Error when the name is taken
+   * @throws Error if the label is already defined
    */
   label(name: string): this {
     if (this.#labels.has(name)) throw new Error(`label ${name} is defined twice`);

@@ -1,6 +1,6 @@
 /**
- * The actions of a guest, under KVM's and Intel's names. program.ts finishes a program; single instructions are
- * assemble.ts.
+ * The actions of a guest, under KVM's and Intel's names. program.ts builds a program from the actions; assemble.ts has
+ * single instructions.
  */
 import type { Assembler } from "./assemble.ts";
 import { MAILBOX_GPA, RESULTS_GPA, TABLE_GPA, TABLE_SIZE } from "./layout.ts";
@@ -12,9 +12,9 @@ const RESULT_SIZE = 16;
 const INPUT_SIZE = 8;
 
 /**
- * Adds actions to a guest program; each method returns the builder. Recorded values are kept in order until the next
- * {@link GuestBuilder.sync} sends them. Every action may change RAX, RBX, RCX, RDX, RSI, RDI, RBP, in real mode ES and
- * FS, and the flags; in real mode DS must be 0. Created by `guest()`.
+ * Adds actions to a guest program; each method returns the builder. The next {@link GuestBuilder.sync} sends the
+ * recorded values in order. Every action may change RAX, RBX, RCX, RDX, RSI, RDI, RBP and the flags, and in real mode
+ * also ES and FS. In real mode, DS must be 0. `guest()` creates the builder.
  */
 export class GuestBuilder extends Recorder {
   readonly #inputs: CpuidInput[] = [];
@@ -25,7 +25,7 @@ export class GuestBuilder extends Recorder {
       .mov("eax", leaf >>> 0)
       .mov("ecx", index >>> 0)
       .cpuid();
-    // In 64-bit code CPUID clears the upper halves (Intel SDM Vol. 2A, CPUID), and one store is enough.
+    // In 64-bit code, one store per register is enough: CPUID clears the upper halves (Intel SDM Vol. 2A, CPUID).
     return this.a.bitness === 64
       ? this.record("rax", "rbx", "rcx", "rdx")
       : this.record("eax", "ebx", "ecx", "edx");
@@ -33,9 +33,9 @@ export class GuestBuilder extends Recorder {
 
   /**
    * Executes CPUID for each input in a loop and sends all results in one sync: four values per input, which
-   * `decodeCpuid` combines with the inputs. Values that were recorded before are kept for the next `sync()`.
+   * `decodeCpuid` combines with the inputs. The next `sync()` sends the values that were recorded before this call.
    *
-   * @throws RangeError with more than 4096 inputs, or 8192 in the whole program
+   * @throws RangeError if there are more than 4096 inputs, or more than 8192 in the whole program
    */
   cpuidAll(inputs: readonly CpuidInput[]): this {
     const first = this.#inputs.length * INPUT_SIZE;
@@ -58,7 +58,7 @@ export class GuestBuilder extends Recorder {
     const again = this.newLabel();
     const real = a.bitness === 16;
     const [si, di] = pointers[a.bitness];
-    // Real mode accesses the tables above 64 KiB with FS and ES.
+    // In real mode, the code accesses the tables above 64 KiB through FS and ES.
     if (real) this.#segment("fs", TABLE_GPA).#segment("es", RESULTS_GPA);
     const input = (n: number): Memory =>
       mem(32, { base: si, displacement: n, ...(real ? { segment: "fs" } : {}) });
@@ -117,13 +117,13 @@ export class GuestBuilder extends Recorder {
     return this;
   }
 
-  /** Executes XGETBV and records the 64-bit value. Needs CR4.OSXSAVE. */
+  /** Executes XGETBV and records the 64-bit value. CR4.OSXSAVE must be set. */
   xgetbv(index = 0): this {
     this.a.mov("ecx", index).xgetbv();
     return this.recordPair();
   }
 
-  /** Executes XSETBV with a 64-bit value for XCR0. Needs CR4.OSXSAVE and CPL 0. */
+  /** Executes XSETBV with a 64-bit value for XCR0. CR4.OSXSAVE must be set, and CPL must be 0. */
   xsetbv(value: number | bigint, index = 0): this {
     this.#pair(index, value).xsetbv();
     return this;
@@ -197,8 +197,8 @@ export class GuestBuilder extends Recorder {
   /**
    * Reads memory and records the value. At an address without memory, KVM exits with KVM_EXIT_MMIO.
    *
-   * @param gpa below 4 GiB, in real mode below 1 MiB
-   * @param size bits: 8, 16, 32, or in 64-bit code 64
+   * @param gpa the guest physical address: below 4 GiB; in real mode, below 1 MiB
+   * @param size the size of the access in bits: 8, 16 or 32; in 64-bit code, also 64
    */
   read(gpa: number, size: Size): this {
     const accumulator = this.#accumulator(size);
@@ -209,8 +209,8 @@ export class GuestBuilder extends Recorder {
   /**
    * Writes memory. At an address without memory, KVM exits with KVM_EXIT_MMIO.
    *
-   * @param gpa below 4 GiB, in real mode below 1 MiB
-   * @param size bits: 8, 16, 32, or in 64-bit code 64
+   * @param gpa the guest physical address: below 4 GiB; in real mode, below 1 MiB
+   * @param size the size of the access in bits: 8, 16 or 32; in 64-bit code, also 64
    */
   write(gpa: number, value: number | bigint, size: Size): this {
     const accumulator = this.#accumulator(size);
@@ -245,7 +245,10 @@ export class GuestBuilder extends Recorder {
     return this;
   }
 
-  /** Repeats inner actions forever, or spins forever without any. Inner actions that record must sync. */
+  /**
+   * Repeats the inner actions forever; without inner actions, the guest spins. If the inner actions record values, they
+   * must also call `sync()`.
+   */
   loopForever(inner: (g: this) => unknown = () => this): this {
     const again = this.newLabel();
     this.a.label(again);
@@ -254,19 +257,22 @@ export class GuestBuilder extends Recorder {
     return this;
   }
 
-  /** Adds the caller's instructions. Labels that begin with a dot are reserved for the builder. */
+  /**
+   * Calls a function that adds instructions with the assembler. Labels that begin with a dot are reserved for the
+   * builder.
+   */
   asm(add: (a: Assembler) => unknown): this {
     add(this.a);
     return this;
   }
 
-  /** Encodes the inputs of all `cpuidAll` as they are in memory. */
+  /** Encodes the inputs of all calls of `cpuidAll`, for guest memory. */
   table(): Uint8Array {
     const words = this.#inputs.flatMap((input) => [input.function, input.index]);
     return new Uint8Array(Uint32Array.from(words).buffer);
   }
 }
 
-// By bitness: the registers with the addresses of reads and writes.
+// For each code width, the registers that contain the addresses of reads and writes.
 const pointers = { 16: ["si", "di"], 32: ["esi", "edi"], 64: ["rsi", "rdi"] } as const;
 const accumulators = { 8: "al", 16: "ax", 32: "eax", 64: "rax" } as const;

@@ -5,13 +5,13 @@ import { iced } from "./iced.ts";
 export interface InstructionFeatures {
   /** The address. */
   readonly ip: bigint;
-  /** The mnemonic in lower case; undefined for bytes that are no instruction. */
+  /** The mnemonic in lower case; undefined if the bytes are not an instruction. */
   readonly mnemonic: string | undefined;
-  /** iced-x86's names of the instruction sets that it needs, all of them. */
+  /** The names, in iced-x86, of all CPUID features that the instruction requires. */
   readonly features: readonly string[];
 }
 
-/** Decodes code; see {@link instructionDecoder}. */
+/** A decoder of x86 code, which {@link instructionDecoder} creates. */
 export interface InstructionDecoder {
   /** Decodes code from its first byte to its last, in order. */
   decode(
@@ -20,11 +20,13 @@ export interface InstructionDecoder {
   ): Iterable<InstructionFeatures>;
 }
 
-/** The bytes that are copied into the WebAssembly module at a time; no instruction is longer than 15. */
+/**
+ * The number of bytes that are copied into the WebAssembly module at a time; no instruction is longer than 15 bytes.
+ */
 const CHUNK = 0x1_0000;
 const LONGEST = 15;
 
-/** Inverts an enumeration of iced-x86. */
+/** Returns the names of an iced-x86 enumeration by their numbers. */
 function namesOf(values: object): ReadonlyMap<number, string> {
   const named = Object.entries(values).filter(([, value]) => typeof value === "number");
   return new Map(named.map(([name, value]) => [Number(value), name]));
@@ -36,7 +38,7 @@ function* decode(
 ): Generator<InstructionFeatures> {
   const x86 = iced();
   const [features, mnemonics] = [namesOf(x86.CpuidFeature), namesOf(x86.Mnemonic)];
-  // Each form needs the same features, and asking the module for them takes longer than decoding.
+  // Caches the features of each instruction form, because a call into the module for them takes longer than decoding.
   const known = new Map<number, Omit<InstructionFeatures, "ip">>();
   const instruction = new x86.Instruction();
   try {
@@ -60,7 +62,7 @@ function* decode(
           }
           yield { ip: instruction.ip, ...form };
           if (form.mnemonic !== undefined) continue;
-          // Any of the bytes that were read may begin an instruction.
+          // After invalid bytes, decoding continues at the second of them, because any byte may start an instruction.
           decoder.position -= instruction.length - 1;
           decoder.ip = instruction.ip + 1n;
         }

@@ -1,4 +1,7 @@
-/** The handlers of the 32 exception vectors, which report to the host or end an attempt. The tables that point at them are modes.ts. */
+/**
+ * The handlers of the 32 exception vectors: a handler reports the exception to the host, or ends an attempt. modes.ts
+ * builds the tables that contain the addresses of the handlers.
+ */
 
 import { refuseUnknown } from "../options.ts";
 import { Assembler } from "./assemble.ts";
@@ -6,7 +9,7 @@ import { CODE_GPA, HANDLERS_GPA } from "./layout.ts";
 import { mem } from "./operand.ts";
 import { ATTEMPT_STACK_GPA, FAULT_GPA, UCALL_FAULT, UCALL_PORT } from "./ucall.ts";
 
-/** The number of vectors with a handler: those reserved for exceptions. */
+/** The number of vectors with a handler: the 32 vectors that are reserved for exceptions. */
 export const VECTORS = 32;
 
 /** The linear address of the handler of each vector. */
@@ -17,9 +20,9 @@ export const handlerAddresses: readonly number[] = Array.from(
 
 /** The selectors with which a handler returns to ring 3. */
 export interface UserSelectorsInput {
-  /** CS with RPL 3. */
+  /** The CS selector, whose RPL is 3. */
   readonly cs: number;
-  /** SS with RPL 3. */
+  /** The SS selector, whose RPL is 3. */
   readonly ss: number;
   /** RFLAGS. */
   readonly rflags: bigint;
@@ -36,7 +39,8 @@ const [VECTOR, ERROR_CODE, RIP, CR2] = [0, 8, 16, 24].map((i) => FAULT_GPA + i) 
   number,
 ];
 
-// Each entry calls the common part, so the return address identifies the vector: 3 or 5 bytes, padded to 8.
+// The entry of each vector calls the common code, and the return address of this call identifies the vector.
+// A CALL has 3 or 5 bytes, and NOPs extend each entry to 8 bytes.
 function entries(a: Assembler): void {
   const filler = Array.from({ length: a.bitness === 16 ? 5 : 3 }, () => 0x90);
   for (let vector = 0; vector < VECTORS; vector += 1) a.call("common").db(...filler);
@@ -45,16 +49,18 @@ function entries(a: Assembler): void {
 
 function report(a: Assembler): void {
   a.label("report").mov("dx", UCALL_PORT).mov("al", UCALL_FAULT);
-  // A host that runs the guest again after a report gets the same report again.
+  // If the host runs the guest again after a report, the guest repeats the report.
   a.label("again").out(8, "dx").jmp("again");
 }
 
 /**
- * Assembles the handlers of 32 or 64-bit code, to run at {@link HANDLERS_GPA}. The handlers write the exception to the
- * mailbox. If an attempt runs they resume at its end, on its stack, with the general registers as they were; else they
- * report and never return.
+ * Assembles the exception handlers of 32-bit or 64-bit code for the address {@link HANDLERS_GPA}. The handlers write
+ * the exception to the mailbox. During an attempt, a handler returns to the end of the attempt with the attempt's stack
+ * pointer, and preserves the general registers. Without an attempt, the handler reports the exception to the host and
+ * never returns.
  *
- * @param user to return to ring 3 by IRETQ; when absent the handlers stay in ring 0 and use RET
+ * @param user the selectors and flags for a return to ring 3 by IRETQ; if omitted, the handlers stay in ring 0 and use
+ *   RET
  */
 export function protectedHandlers(bits: 32 | 64, user?: UserSelectorsInput): Uint8Array {
   if (user) refuseUnknown("protectedHandlers()", user, ["cs", "ss", "rflags"], "member");
@@ -65,7 +71,7 @@ export function protectedHandlers(bits: 32 | 64, user?: UserSelectorsInput): Uin
   const stack = (words: number) => mem(bits, { base: sp, displacement: words * word });
 
   entries(a);
-  // The stack: cx, ax, return address of the entry, error code if any, rip, cs, flags.
+  // The stack contains cx, ax, the return address in the entry, the error code (if any), rip, cs and the flags.
   a.push(ax).push(cx).mov(ax, stack(2)).sub("eax", HANDLERS_GPA).shr("eax", 3);
   a.mov(mem(bits, VECTOR), ax);
   a.mov("ecx", ERROR_CODES).emit("Bt_rm32_r32", "ecx", "eax").jcc("b", "coded");
@@ -86,15 +92,16 @@ export function protectedHandlers(bits: 32 | 64, user?: UserSelectorsInput): Uin
 }
 
 /**
- * Assembles the handlers of real mode, to run at {@link HANDLERS_GPA} with CS 0. Real mode pushes no error
- * code; RIP is reported as the linear address, CS * 16 + IP.
+ * Assembles the exception handlers of real mode for the address {@link HANDLERS_GPA}, with CS 0. In real mode, the CPU
+ * pushes no error code, and the handlers report RIP as the linear address: CS * 16 + IP.
  */
 export function realHandlers(): Uint8Array {
   const a = new Assembler(16);
   const frame = (bytes: number) => mem(16, { base: "bp", displacement: bytes });
 
   entries(a);
-  // The stack: ds, cx, ax, bp, return address of the entry, ip, cs, flags; 32-bit ax and cx.
+  // The stack contains ds, ecx, eax, bp, the return address in the entry, ip, cs and the flags.
+  // On this stack, ecx and eax have 32 bits, and all other values have 16 bits.
   a.push("bp").push("eax").push("ecx").push("ds").mov("bp", "sp");
   a.xor("ax", "ax").mov("ds", "ax");
   a.emit("Movzx_r32_rm16", "eax", frame(12)).sub("ax", HANDLERS_GPA);
@@ -103,12 +110,13 @@ export function realHandlers(): Uint8Array {
   a.shl("ecx", 4).add("eax", "ecx").mov(mem(32, RIP), "eax").mov("eax", "cr2");
   a.mov(mem(32, CR2), "eax").mov("bp", mem(16, ATTEMPT_STACK_GPA)).test("bp", "bp");
   a.jcc("e", "report");
-  // The attempt's near return address becomes a far one: ip one word lower, the code's segment above it.
+  // The near return address on the attempt's stack becomes a far return address.
+  // For a far return, ip is stored one word lower, and the code's segment is stored above ip.
   a.mov("ax", frame(0))
     .mov(frame(-2), "ax")
     .mov(frame(0), CODE_GPA >> 4);
   a.pop("ds").pop("ecx").pop("eax").pop("bp");
-  // By CS, which is 0: the program may have left any DS.
+  // The access uses CS, which is 0, because the program may have changed DS.
   a.mov("sp", mem(16, { displacement: ATTEMPT_STACK_GPA, segment: "cs" }))
     .sub("sp", 2)
     .retf();

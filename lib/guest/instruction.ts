@@ -1,4 +1,7 @@
-/** Creates instructions with iced-x86; the caller frees them. The list of instructions is block.ts and assemble.ts. */
+/**
+ * Creates instructions with iced-x86; the caller frees them. block.ts and assemble.ts have the methods that add
+ * instructions.
+ */
 import {
   type Bitness,
   type Code,
@@ -16,11 +19,11 @@ import {
   type Register,
 } from "./operand.ts";
 
-/** Finds the number that stands for a label while instructions are not yet placed. */
+/** Returns the number that represents a label until the instructions have addresses. */
 export type LabelIds = (label: string) => bigint;
 
 /**
- * Creates one instruction. The caller frees it.
+ * Creates one instruction, which the caller must free.
  *
  * @throws Error if the form, register or label does not exist, or an immediate does not fit
  */
@@ -41,8 +44,8 @@ export function createInstruction(
   const create = (x86.Instruction as unknown as Record<string, Create>)[method];
   if (create === undefined)
     throw new Error(`no form of the instruction has these operands (${method})`);
-  // Immediates are converted, registers looked up, before memory operands exist: only those need freeing,
-  // and iced-x86's create functions consume them.
+  // Immediates and registers are converted first, because memory operands must be freed if a conversion fails.
+  // iced-x86's create functions free the memory operands that they use.
   const plain = operands.map((operand) => {
     if (typeof operand === "string") return register(operand);
     return typeof operand === "object" ? operand : wide ? BigInt(operand) : Number(operand);
@@ -56,7 +59,7 @@ export function createInstruction(
 
 type Create = (form: CodeNumber, ...operands: unknown[]) => Instruction;
 
-// iced-x86 has a function for each row of operand kinds: createRegMem, createMemU32, createRegU64...
+// iced-x86 has a function for each sequence of operand kinds: createRegMem, createMemU32, createRegU64 and others.
 function creator(operands: readonly Operand[]): { method: string; wide: boolean } {
   const kinds = operands.map((operand) => operandKind(operand).replace("Label", "Mem"));
   const wide = kinds.join() === "Reg,Imm";
@@ -98,7 +101,7 @@ function memory(operand: Memory, bitness: Bitness): MemoryOperand {
     named(operand.index),
     operand.scale ?? 1,
     BigInt(displacement),
-    // With a base, 1 lets the encoder choose between none, 8 bits and more.
+    // If there is a base register, the displacement size 1 lets the encoder choose the shortest displacement.
     operand.base === undefined ? absoluteSize : Number(displacement !== 0 && displacement !== 0n),
     false,
     named(operand.segment),

@@ -1,4 +1,7 @@
-/** The four modes a guest program can start in: the special registers, the first registers, the tables in memory. The program is program.ts. */
+/**
+ * The four modes in which a guest program can start: the special registers, the initial general registers, and the
+ * tables in memory. program.ts builds the program.
+ */
 import { type Dtable, Regs, type Segment, type Sregs } from "../abi/generated/structs.ts";
 import { read, sizeOf } from "../abi/struct.ts";
 import { handlerAddresses, protectedHandlers, realHandlers, VECTORS } from "./faults.ts";
@@ -40,26 +43,26 @@ import {
 } from "./segments.ts";
 
 /**
- * A mode: `real` (16 bits), `protected` (32 bits, flat, no paging), `long` (64 bits, 4-level paging,
- * CPL 0), `user` (as `long`, but CPL 3 with IOPL 3, so IN and OUT work; faults are handled at CPL 0).
+ * A mode: `real` (16 bits), `protected` (32 bits, flat, no paging), `long` (64 bits, 4-level paging, CPL 0) or `user`
+ * (the same as `long`, but at CPL 3 with IOPL 3, so that IN and OUT work; exceptions are handled at CPL 0).
  *
- * Observed with the vendor module kvm_pvm on Linux 6.18, whose CPL 0 is an instruction emulator: in all modes
- * but `user`, XGETBV, MONITOR and INT3, and in `real` UD2 too, end in KVM_EXIT_INTERNAL_ERROR (emulation
- * failed); faults it does raise (#GP of MOV CR4, WRMSR, XSETBV) reach the handlers in every mode. At CPL 3,
- * which runs natively, it loses IOPL, so only the TSS's I/O map lets IN and OUT pass; and CPUID is partly
- * answered by the CPU and not by the table: OSXSAVE is 1 whatever CR4.OSXSAVE is.
+ * The vendor module kvm_pvm emulates all instructions at CPL 0. Observed on Linux 6.18: in all modes except `user`,
+ * XGETBV, MONITOR and INT3 cause KVM_EXIT_INTERNAL_ERROR (emulation failed), and in `real` UD2 also does. The #GP of
+ * MOV CR4, WRMSR and XSETBV reaches the exception handlers in every mode. At CPL 3, kvm_pvm runs the guest natively and
+ * does not keep IOPL, so only the TSS's I/O map allows IN and OUT. Some CPUID bits at CPL 3 are the host CPU's instead
+ * of the table's: OSXSAVE is 1, independent of CR4.OSXSAVE.
  */
 export type ModeName = "real" | "protected" | "long" | "user";
 
 /**
- * The initial general registers of a program, for KVM_SET_REGS: RIP, RSP and RFLAGS, and 0 for
- * the others. In real mode RIP is the IP in CS 0x1000, and RSP the SP in SS 0x7000.
+ * The initial general registers of a program, for KVM_SET_REGS: all except RIP, RSP and RFLAGS are 0. In real mode, RIP
+ * is the IP in CS 0x1000, and RSP is the SP in SS 0x7000.
  */
 export type StartRegs = Regs;
 
 const NO_REGS: Regs = read(Regs, new Uint8Array(sizeOf(Regs)));
 
-/** Bytes and their gpa. */
+/** Bytes for guest memory, and their gpa. */
 export interface Piece {
   /** The gpa of the first byte. */
   readonly gpa: number;
@@ -69,33 +72,33 @@ export interface Piece {
 
 /** The options of a mode. */
 export interface ModeOptions {
-  /** The size of the pages, 4 KiB (4 MiB are mapped) or 2 MiB (4 GiB are mapped); 2 MiB when absent. */
+  /** The size of a page: 4 KiB (4 MiB are mapped) or 2 MiB (4 GiB are mapped); 2 MiB if omitted. */
   readonly pageSize?: 0x1000 | 0x20_0000;
-  /** EFER bits beside LME and LMA, such as EFER_NX; none when absent. */
+  /** Further EFER bits besides LME and LMA, such as EFER_NX; none if omitted. */
   readonly efer?: bigint;
-  /** CR4 bits beside those the mode sets; none when absent. */
+  /** Further CR4 bits besides those that the mode sets; none if omitted. */
   readonly cr4?: bigint;
 }
 
-/** A mode: everything that a vCPU and its memory need besides the program. */
+/** A mode: the registers of the vCPU, and the content of guest memory besides the program. */
 export interface Mode {
   /** The mode's name. */
   readonly name: ModeName;
-  /** The width of its code in bits. */
+  /** The width of the mode's code in bits. */
   readonly bitness: 16 | 32 | 64;
-  /** The registers a program starts with. */
+  /** The general registers with which a program starts. */
   readonly regs: StartRegs;
   /**
    * Computes the special registers.
    *
-   * @param base the value of KVM_GET_SREGS; APIC base, CR8 and pending interrupts are kept
+   * @param base the value of KVM_GET_SREGS; the result has its APIC base, CR8 and pending interrupts
    */
   readonly sregs: (base: Sregs, options?: ModeOptions) => Sregs;
-  /** Builds descriptor tables, TSS, page tables and fault handlers. */
+  /** Builds the descriptor tables, the TSS, the page tables and the exception handlers. */
   readonly pieces: (options?: ModeOptions) => readonly Piece[];
 }
 
-// The order SYSCALL and SYSRET want (Intel SDM Vol. 3A 6.8.8): STAR = 0x0010_0008 << 32 would fit.
+// SYSCALL and SYSRET require this order of the selectors (Intel SDM Vol. 3A 6.8.8), with STAR = 0x0010_0008 << 32.
 const KERNEL_CODE = 0x08;
 const KERNEL_DATA = 0x10;
 const USER_DATA = 0x18 | 3;
@@ -162,14 +165,14 @@ function longSregs(base: Sregs, cpl: 0 | 3, options: ModeOptions): Sregs {
     cr0: CR0_PE | CR0_ET | CR0_NE | CR0_PG,
     cr3: BigInt(PAGE_TABLES_GPA),
     cr4: CR4_PAE | CR4_OSFXSR | (options.cr4 ?? 0n),
-    // KVM refuses LME when the CPUID table has no long mode: KVM_SET_CPUID2 comes first.
+    // KVM refuses LME if the CPUID table has no long mode, so KVM_SET_CPUID2 must be called first.
     efer: EFER_LME | EFER_LMA | (options.efer ?? 0n),
   };
 }
 
 const handlers: Partial<Record<ModeName, Uint8Array>> = {};
 
-// The handlers are kept, because assembling them takes longer than the rest of a program, and they never change.
+// Caches the handlers, because they never change, and assembling them takes longer than building the rest of a program.
 function handlersOf(name: ModeName, assemble: () => Uint8Array): Piece {
   handlers[name] ??= assemble();
   return { gpa: HANDLERS_GPA, bytes: handlers[name] };

@@ -1,4 +1,7 @@
-/** The operands of an instruction: registers, memory, immediates, labels. assemble.ts makes instructions of them. */
+/**
+ * The operands of an instruction: registers, memory, immediates, labels. assemble.ts adds instructions with these
+ * operands.
+ */
 import { describe, refuseUnknown, toBigInt } from "../options.ts";
 import type { X86 } from "./iced.ts";
 
@@ -16,7 +19,7 @@ export interface Address {
   readonly index?: Register;
   /** The factor of the index; 1 if omitted. */
   readonly scale?: 1 | 2 | 4 | 8;
-  /** The displacement in bytes; 0 when absent. */
+  /** The displacement in bytes; 0 if omitted. */
   readonly displacement?: number | bigint;
   /** The segment register, if it is not the default one. */
   readonly segment?: Register;
@@ -43,7 +46,7 @@ export type Operand = Register | Memory | LabelOperand | number | bigint;
 /**
  * Creates a memory operand.
  *
- * @param size bits read or written: 8, 16, 32, 64
+ * @param size the size of the access in bits: 8, 16, 32 or 64
  * @param address an absolute linear address (below 4 GiB, and below 2 GiB in 64-bit code), a register that contains the
  *   address, or the address's parts
  */
@@ -63,12 +66,12 @@ export function mem(size: Size, address: number | bigint | Register | Address): 
 const SIZES: readonly unknown[] = [8, 16, 32, 64];
 const PARTS: readonly string[] = ["base", "index", "scale", "displacement", "segment"];
 
-/** Creates an operand of a label's name, for `Assembler.emit`. */
+/** Creates an operand that is a label, for `Assembler.emit`. */
 export function at(name: string): LabelOperand {
   return { kind: "label", name };
 }
 
-/** Returns an operand's kind, as in the names of iced-x86's `create…` functions. */
+/** Returns the word for an operand's kind in the names of iced-x86's `create…` functions. */
 export function operandKind(operand: Operand): "Reg" | "Mem" | "Label" | "Imm" {
   if (typeof operand === "string") return "Reg";
   if (typeof operand === "object") return operand.kind === "memory" ? "Mem" : "Label";
@@ -112,7 +115,7 @@ const registerSizes: readonly (readonly [RegExp, Size])[] = [
 /**
  * Returns the size in bits of a general register.
  *
- * @throws Error if it is not a general register
+ * @throws Error if the name is not that of a general register
  */
 export function registerSize(register: Register): Size {
   const found = registerSizes.find(([pattern]) => pattern.test(register));
@@ -120,7 +123,7 @@ export function registerSize(register: Register): Size {
   return found[1];
 }
 
-/** Returns the kind of MOV for a register's name. */
+/** Returns the form of MOV that a register requires. */
 export function registerClass(register: Register): "cr" | "dr" | "Sreg" | "general" {
   if (/^cr\d+$/.test(register)) return "cr";
   if (/^dr\d+$/.test(register)) return "dr";

@@ -1,26 +1,28 @@
-/** Page tables that map every address to itself. modes.ts puts them in memory and in CR3. */
+/**
+ * Page tables that map every address to itself. modes.ts places the tables in guest memory, and their address in CR3.
+ */
 import { refuseUnknown } from "../options.ts";
 
 /** The bit of a paging-structure entry that marks it present (Intel SDM Vol. 3A 5.5.4). */
 export const PAGE_PRESENT = 1n;
-/** The bit that allows writes. */
+/** The bit of a paging-structure entry that allows writes. */
 export const PAGE_WRITE: bigint = 1n << 1n;
-/** The bit that allows access at CPL 3. */
+/** The bit of a paging-structure entry that allows access at CPL 3. */
 export const PAGE_USER: bigint = 1n << 2n;
-/** The bit that marks an entry of a large page instead of a table. */
+/** The bit of a paging-structure entry that maps a large page instead of referencing a table. */
 export const PAGE_LARGE: bigint = 1n << 7n;
 
 /** The range that {@link identityMap} maps. */
 export interface IdentityMapOptions {
   /** The gpa of the tables; the first of them is the root. A multiple of 4096. */
   readonly gpa: number;
-  /** How many bytes from address 0 are mapped, at most 512 GiB; rounded up to whole last-level tables. */
+  /** The number of mapped bytes from address 0, at most 512 GiB; it is rounded up to whole last-level tables. */
   readonly size: number;
-  /** The size of a page, 4 KiB or 2 MiB; 2 MiB when absent. */
+  /** The size of a page: 4 KiB or 2 MiB; 2 MiB if omitted. */
   readonly pageSize?: 0x1000 | 0x20_0000;
-  /** The number of levels, 4, or 5 for CR4.LA57; 4 when absent. */
+  /** The number of levels: 4, or 5 for CR4.LA57; 4 if omitted. */
   readonly levels?: 4 | 5;
-  /** Whether CPL 3 may use the pages; false when absent. */
+  /** Whether CPL 3 may access the pages; false if omitted. */
   readonly user?: boolean;
 }
 
@@ -28,11 +30,11 @@ const ENTRIES = 512;
 const PAGE = 0x1000;
 
 /**
- * Builds page tables that map addresses from 0 to themselves, present and writable. The root is the first
- * table, so CR3 is the given gpa.
+ * Builds page tables that map addresses from 0 to themselves, present and writable. The first table is the root, so CR3
+ * is `gpa`.
  *
- * @returns the tables one after the other, a multiple of 4096 bytes
- * @throws RangeError when gpa is not page aligned, or size is not between 1 byte and 512 GiB
+ * @returns the tables in succession, a multiple of 4096 bytes
+ * @throws RangeError if `gpa` is not a multiple of 4096, or `size` is not between 1 byte and 512 GiB
  */
 export function identityMap(options: IdentityMapOptions): Uint8Array {
   refuseUnknown("identityMap()", options, ["gpa", "size", "pageSize", "levels", "user"]);
@@ -42,7 +44,7 @@ export function identityMap(options: IdentityMapOptions): Uint8Array {
   if (!(size > 0 && size <= 2 ** 39)) throw new RangeError(`cannot map ${size} bytes: 1 to 2^39`);
   const access = PAGE_PRESENT | PAGE_WRITE | (user ? PAGE_USER : 0n);
 
-  // From the root down: how many tables each level has, and where its first one is.
+  // For each level, from the root down: the number of its tables, and the index of its first table.
   const counts = tableCounts(size, pageSize, levels);
   const starts = counts.map((_, level) => counts.slice(0, level).reduce((sum, n) => sum + n, 0));
   const total = counts.reduce((sum, n) => sum + n, 0);

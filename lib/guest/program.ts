@@ -1,4 +1,4 @@
-/** Guest programs: building one, with its image and registers. The values that it sends are ucall.ts. */
+/** Builds guest programs, with their memory content and registers. ucall.ts decodes the values that a program sends. */
 import { isBytes } from "../abi/bytes.ts";
 import type { Sregs } from "../abi/generated/structs.ts";
 import { describe, refuseUnknown } from "../options.ts";
@@ -7,36 +7,36 @@ import { GuestBuilder } from "./builder.ts";
 import { CODE_GPA, CODE_SIZE, MEMORY_SIZE, TABLE_GPA } from "./layout.ts";
 import { type ModeName, type ModeOptions, modes, type Piece, type StartRegs } from "./modes.ts";
 
-/** The interface that `Program.load` needs of guest memory that is not one array. */
+/** Guest memory that is not one array: the interface that `Program.load` requires. */
 export interface WritableMemory {
   /** Copies bytes to a gpa. */
   write(gpa: number, bytes: Uint8Array): void;
 }
 
-/** A finished program: code, the memory around it, and the initial registers. */
+/** A finished program: its code, its tables in memory, and the initial registers. */
 export interface Program {
-  /** The mode it runs in. */
+  /** The mode in which the program starts. */
   readonly mode: ModeName;
-  /** The machine code, as it stands at `entry`. */
+  /** The machine code, whose address is `entry`. */
   readonly code: Uint8Array;
   /** The linear address, and gpa, of the first instruction: 0x10000. */
   readonly entry: bigint;
-  /** How many bytes of guest memory it needs from gpa 0: 2 MiB. */
+  /** The number of bytes of guest memory that the program needs from gpa 0: 2 MiB. */
   readonly memorySize: number;
-  /** The general registers it starts with. */
+  /** The general registers with which the program starts. */
   readonly regs: StartRegs;
   /**
-   * Writes the program and its tables into guest memory; the gaps between them are unchanged.
+   * Writes the program and its tables into guest memory; the memory between them is unchanged.
    *
-   * @param memory guest memory from gpa 0, as an array or something to write to
+   * @param memory guest memory from gpa 0: an array, or an object with a method `write`
    * @throws RangeError if memory is an array smaller than `memorySize`
    */
   load(memory: Uint8Array | WritableMemory): void;
-  /** Lists everything that `load` writes. */
+  /** Lists all bytes that `load` writes, with their gpa. */
   image(): readonly Piece[];
   /**
-   * Computes the special registers for KVM_SET_SREGS. KVM_SET_CPUID2 must come before that: KVM refuses
-   * EFER.LME when the guest's CPUID has no long mode.
+   * Computes the special registers for KVM_SET_SREGS. Call KVM_SET_CPUID2 before KVM_SET_SREGS, because KVM refuses
+   * EFER.LME if the guest's CPUID has no long mode.
    *
    * @param base the value of KVM_GET_SREGS
    */
@@ -46,12 +46,12 @@ export interface Program {
 /**
  * Builds a guest program.
  *
- * A program that runs past its end stops with HLT. Use `done()` to notify the host.
+ * A program that reaches its end executes HLT. Use `done()` to notify the host.
  *
- * @param name the mode
- * @param build adds the guest's actions
+ * @param name the name of the mode
+ * @param build a function that adds the guest's actions
  * @throws Error if an instruction cannot be encoded
- * @throws RangeError if a value does not fit the mode, or the code is larger than 64 KiB
+ * @throws RangeError if a value does not fit the mode, or if the code is larger than 64 KiB
  * @example
  * ```ts run
  * import { CR4_OSXSAVE, guest } from "node-kvm/guest";

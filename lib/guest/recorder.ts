@@ -1,6 +1,6 @@
 /**
- * Records and sends values of a guest: syncs, attempts, the end. The recorded actions are builder.ts; decoding is
- * ucall.ts.
+ * Records and sends a guest's values: syncs, attempts, the end. builder.ts has the actions whose results are recorded;
+ * ucall.ts decodes the values.
  */
 import type { Assembler } from "./assemble.ts";
 import { mem, type Register, registerSize } from "./operand.ts";
@@ -16,7 +16,7 @@ import {
   VALUES_MAX,
 } from "./ucall.ts";
 
-/** Adds recording and sending of values to a guest program; `GuestBuilder` adds the rest. */
+/** Adds the recording and sending of values to a guest program; `GuestBuilder` adds the other actions. */
 export class Recorder {
   /** The assembler of the program. @internal */
   protected readonly a: Assembler;
@@ -24,7 +24,7 @@ export class Recorder {
   #labels = 0;
   #attempts = 0;
 
-  /** Starts a program in an assembler. */
+  /** Starts a program whose code is added to an assembler. */
   constructor(assembler: Assembler) {
     if (typeof assembler?.emit !== "function") {
       throw new TypeError(`new ${new.target.name}(): use guest(), or an Assembler`);
@@ -35,8 +35,8 @@ export class Recorder {
   /**
    * Sends the values that were recorded since the last sync, then the given values, to the host.
    *
-   * @param values constants of up to 64 bits, to mark a place
-   * @throws RangeError for more than 480 values, or one that does not fit in 64 bits
+   * @param values constants of up to 64 bits, for example to mark a place in the program
+   * @throws RangeError for more than 480 values, or for a value that does not fit in 64 bits
    */
   sync(...values: readonly (number | bigint)[]): this {
     if (this.#attempts > 0) throw new Error("the inner actions of an attempt cannot sync");
@@ -46,14 +46,16 @@ export class Recorder {
     return this.out(UCALL_SYNC);
   }
 
-  /** Notifies the host that the program has ended. If the host runs it again, it notifies again. */
+  /**
+   * Notifies the host that the program has ended. If the host runs the guest again, the guest repeats the notification.
+   */
   done(): this {
     const again = this.newLabel();
     this.a.mov("dx", UCALL_PORT).mov("al", UCALL_DONE).label(again).out(8, "dx").jmp(again);
     return this;
   }
 
-  /** Records registers as they are, widened with zeros to 64 bits: `asm((a) => a.mov("rax", "cr3")).record("rax")`. */
+  /** Records registers, zero-extended to 64 bits: `asm((a) => a.mov("rax", "cr3")).record("rax")`. */
   record(...registers: readonly Register[]): this {
     for (const register of registers) {
       const slot = this.#slot();
@@ -61,7 +63,7 @@ export class Recorder {
       if (size === 64) {
         this.a.mov(mem(64, slot), register);
       } else {
-        // A 64-bit value may have been in the slot.
+        // An earlier 64-bit value may be in the slot, so its upper bytes are cleared.
         this.a.mov(mem(32, slot + 4), 0);
         if (size !== 32) this.a.mov(mem(32, slot), 0);
         this.a.mov(mem(size, slot), register);
@@ -104,9 +106,9 @@ export class Recorder {
   }
 
   /**
-   * Runs inner actions that may raise an exception. After their values it records the vector of the exception, or
-   * {@link NO_FAULT}. An exception ends the inner actions; values that they have not yet recorded are 0. They must
-   * restore the stack pointer, and must not sync.
+   * Runs inner actions that may raise an exception. After the values of the inner actions, it records the vector of the
+   * exception, or {@link NO_FAULT}. An exception ends the inner actions; values that were not recorded before the
+   * exception are 0. The inner actions must restore the stack pointer, and must not sync.
    *
    * @throws Error if attempts are nested, or the inner actions sync
    */
@@ -117,7 +119,7 @@ export class Recorder {
     const bits = a.bitness;
     const sp = ({ 16: "sp", 32: "esp", 64: "rsp" } as const)[bits];
 
-    // The call leaves on the stack the address to which both the inner actions and the fault handler return.
+    // This CALL pushes the address to which both the inner actions and the exception handler return.
     a.call(prepare).jmp(after).label(body);
     const first = this.#recorded;
     this.#attempts += 1;

@@ -1,10 +1,10 @@
-/** Segments, their descriptors, gates and the TSS as bytes. Which segments a mode has is modes.ts. */
+/** Segments, and the encoding of descriptors, gates and the TSS. modes.ts selects the segments of each mode. */
 
 import type { Segment } from "../abi/generated/structs.ts";
 
-const CODE = 0xb; // execute, read, accessed
-const DATA = 0x3; // read, write, accessed
-const TSS_BUSY = 0xb; // both the 32-bit and the 64-bit one, busy, as LTR would leave it
+const CODE = 0xb; // the type of a segment with execute, read and accessed
+const DATA = 0x3; // the type of a segment with read, write and accessed
+const TSS_BUSY = 0xb; // a busy TSS of 32 or 64 bits: the type that LTR sets
 
 const flat: Segment = {
   base: 0n,
@@ -32,19 +32,19 @@ export function codeSegment(selector: number, bits: 32 | 64, dpl = 0): Segment {
   return { ...flat, selector, dpl, type: CODE, db: Number(bits === 32), l: Number(bits === 64) };
 }
 
-/** Makes a segment as real mode loads it: base = selector * 16, 64 KiB (Intel SDM Vol. 3B 22.1.1). */
+/** Makes a segment with the values that real mode loads: base = selector * 16, 64 KiB (Intel SDM Vol. 3B 22.1.1). */
 export function realSegment(selector: number, kind: "code" | "data" = "data"): Segment {
   const type = kind === "code" ? CODE : DATA;
   return { ...flat, base: BigInt(selector) << 4n, limit: 0xffff, selector, type, db: 0, g: 0 };
 }
 
-/** Makes the segment of a busy TSS, as it stands in TR. */
+/** Makes the segment of a busy TSS, for TR. */
 export function tssSegment(selector: number, gpa: number, size: number): Segment {
   const base = BigInt(gpa);
   return { ...flat, base, limit: size - 1, selector, type: TSS_BUSY, db: 0, s: 0, g: 0 };
 }
 
-/** Makes a register that contains no segment, for LDTR. */
+/** Makes an unusable segment, for an LDTR without an LDT. */
 export function nullSegment(): Segment {
   return { ...flat, limit: 0, type: 0, present: 0, db: 0, s: 0, g: 0, unusable: 1 };
 }
@@ -68,7 +68,8 @@ export function encodeDescriptor(segment: Segment): bigint {
 }
 
 /**
- * Encodes a GDT: each segment at its selector, the rest null. With `long`, system segments take 16 bytes.
+ * Encodes a GDT: each segment at the index of its selector, and null descriptors elsewhere. With `long`, a system
+ * segment has 16 bytes.
  */
 export function encodeGdt(segments: readonly Segment[], long: boolean): Uint8Array {
   const slots = segments.map(
@@ -84,10 +85,10 @@ export function encodeGdt(segments: readonly Segment[], long: boolean): Uint8Arr
 }
 
 /**
- * Encodes an IDT of interrupt gates (Intel SDM Vol. 3A 7.11 and 7.14.1): 8 bytes each, in 64-bit mode 16.
+ * Encodes an IDT of interrupt gates (Intel SDM Vol. 3A 7.11 and 7.14.1): 8 bytes per gate, or 16 in 64-bit mode.
  *
- * @param handlers linear address of the handler of each vector, below 4 GiB
- * @param selector the handlers' code segment
+ * @param handlers the linear address of the handler of each vector, below 4 GiB
+ * @param selector the selector of the handlers' code segment
  */
 export function encodeIdt(
   handlers: readonly number[],
@@ -99,21 +100,21 @@ export function encodeIdt(
   for (const [vector, address] of handlers.entries()) {
     table.setUint16(vector * size, address & 0xffff, true);
     table.setUint16(vector * size + 2, selector, true);
-    table.setUint16(vector * size + 4, 0x8e00, true); // present, DPL 0, interrupt gate
+    table.setUint16(vector * size + 4, 0x8e00, true); // a present interrupt gate with DPL 0
     table.setUint16(vector * size + 6, address >>> 16, true);
   }
   return new Uint8Array(table.buffer);
 }
 
-/** Encodes a real mode interrupt vector table: offset and segment of the handler of each vector. */
+/** Encodes a real mode interrupt vector table: the offset and the segment of each vector's handler. */
 export function encodeIvt(offsets: readonly number[], segment: number): Uint8Array {
   return new Uint8Array(Uint16Array.from(offsets.flatMap((offset) => [offset, segment])).buffer);
 }
 
-// Both widths of TSS: 0x68 bytes (Intel SDM Vol. 3A 8.2.1 and 8.7), then a bit a port, then 0xff.
+// A TSS of either width has 0x68 bytes (Intel SDM Vol. 3A 8.2.1 and 8.7), then one bit for each port, then a byte 0xff.
 const TSS_IO_MAP = 0x68;
 
-/** States the size in bytes of a TSS of either width with its I/O map (Intel SDM Vol. 1 19.5.2). */
+/** The size in bytes of a TSS of either width, with its I/O map (Intel SDM Vol. 1 19.5.2). */
 export const TSS_SIZE: number = TSS_IO_MAP + 0x1_0000 / 8 + 1;
 
 function emptyTss(): DataView {
@@ -123,14 +124,14 @@ function emptyTss(): DataView {
   return tss;
 }
 
-/** Encodes a 64-bit TSS: the stack of ring 0, and an I/O map that allows every port at any CPL. */
+/** Encodes a 64-bit TSS with the stack pointer of ring 0, and an I/O map that allows every port at any CPL. */
 export function encodeTss64(rsp0: bigint): Uint8Array {
   const tss = emptyTss();
   tss.setBigUint64(4, rsp0, true);
   return new Uint8Array(tss.buffer);
 }
 
-/** Encodes a 32-bit TSS: the stack of ring 0, and an I/O map that allows every port at any CPL. */
+/** Encodes a 32-bit TSS with the stack pointer of ring 0, and an I/O map that allows every port at any CPL. */
 export function encodeTss32(esp0: number, ss0: number): Uint8Array {
   const tss = emptyTss();
   tss.setUint32(4, esp0, true);

@@ -1,24 +1,24 @@
-/** The instructions of the system, and those without operands, by name. The others are assemble.ts. */
+/** Methods for system instructions, and for instructions without operands. assemble.ts has the other instructions. */
 import { Block } from "./block.ts";
 import type { Memory, Register } from "./operand.ts";
 
-// By bitness: the letter that ends PUSHF, IRET and their kin, and the name of LGDT's operand.
+// For each code width, the last letter of the forms of PUSHF, POPF and IRET, and the name of LGDT's operand.
 const suffixes = { 16: "w", 32: "d", 64: "q" } as const;
 const tables = { 16: "m1632_16", 32: "m1632", 64: "m1664" } as const;
 
-/** Adds the system's instructions to a piece of code; `Assembler` adds the rest. */
+/** Adds system instructions to a piece of code; the subclass `Assembler` adds the others. */
 export class SystemBlock extends Block {
   /** Adds INT n. */
   int(vector: number): this {
     return this.emit("Int_imm8", vector);
   }
 
-  /** Adds LGDT of the limit and base in memory. */
+  /** Adds LGDT, whose memory operand contains the limit and the base. */
   lgdt(address: Memory): this {
     return this.emit(`Lgdt_${tables[this.bitness]}`, address);
   }
 
-  /** Adds LIDT of the limit and base in memory. */
+  /** Adds LIDT, whose memory operand contains the limit and the base. */
   lidt(address: Memory): this {
     return this.emit(`Lidt_${tables[this.bitness]}`, address);
   }
@@ -43,7 +43,7 @@ export class SystemBlock extends Block {
     return this.emit(`Retf${suffixes[this.bitness]}`);
   }
 
-  /** Adds IRET, IRETD or IRETQ, whichever is as wide as the code. */
+  /** Adds IRET, IRETD or IRETQ, according to the width of the code. */
   iret(): this {
     return this.emit(`Iret${suffixes[this.bitness]}`);
   }
@@ -108,7 +108,7 @@ export class SystemBlock extends Block {
     return this.db(0x90);
   }
 
-  /** Adds UD2, which is undefined for certain. */
+  /** Adds UD2, which always raises #UD. */
   ud2(): this {
     return this.emit("Ud2");
   }

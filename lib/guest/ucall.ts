@@ -1,8 +1,13 @@
-/** The protocol of a guest: values in the mailbox and codes at the port. program.ts and faults.ts write them. */
+/**
+ * The protocol between guest and host: values in the mailbox, and codes that the guest writes to a port. recorder.ts,
+ * builder.ts and faults.ts generate the code that writes them.
+ */
 import { isBytes } from "../abi/bytes.ts";
 import { MAILBOX_GPA, RESULTS_GPA, TABLE_SIZE } from "./layout.ts";
 
-/** The I/O port of a guest's codes, unused by PC hardware. A ucall writes one byte: the code. */
+/**
+ * The I/O port to which a guest writes its codes, which PC hardware does not use. A ucall writes one byte: the code.
+ */
 export const UCALL_PORT = 0x505;
 
 /** The code for values in the mailbox. */
@@ -18,16 +23,16 @@ export const UCALL_RESULTS = 4;
 export const SYNC_COUNT_GPA: number = MAILBOX_GPA;
 /** The gpa of the number of values in the results area, a u32. */
 export const RESULTS_COUNT_GPA: number = MAILBOX_GPA + 0x08;
-/** The gpa of vector, error code, RIP and CR2 of the last exception, a u64 each. */
+/** The gpa of the last exception's vector, error code, RIP and CR2, each a u64. */
 export const FAULT_GPA: number = MAILBOX_GPA + 0x20;
-/** The gpa of the stack pointer with which a running attempt resumes; 0 if there is none. */
+/** The gpa of the stack pointer for the end of the running attempt; its value is 0 if no attempt is running. */
 export const ATTEMPT_STACK_GPA: number = MAILBOX_GPA + 0x40;
-/** The gpa of the values of a sync, a u64 each. */
+/** The gpa of the values of a sync, each a u64. */
 export const VALUES_GPA: number = MAILBOX_GPA + 0x100;
 /** The maximum number of values of one sync. */
 export const VALUES_MAX: number = (0x1000 - 0x100) / 8;
 
-/** The vector that `attempt` records without an exception: no exception has vector 255. */
+/** The vector that `attempt` records if no exception occurred; no exception has the vector 255. */
 export const NO_FAULT = 0xffn;
 
 /** A decoded code of a guest. */
@@ -42,11 +47,11 @@ export interface Fault {
   readonly kind: "fault";
   /** The vector, 0 to 31: 6 is #UD, 13 is #GP, 14 is #PF (Intel SDM Vol. 3A 7.3.1). */
   readonly vector: number;
-  /** The error code; 0 when the vector has none, and in real mode. */
+  /** The error code; 0 in real mode, and if the vector has no error code. */
   readonly errorCode: number;
-  /** The linear address of the instruction, in real mode too. */
+  /** The linear address of the instruction, also in real mode. */
   readonly rip: bigint;
-  /** CR2, which only a #PF writes. */
+  /** The value of CR2, which only a #PF changes. */
   readonly cr2: bigint;
 }
 
@@ -54,7 +59,7 @@ export interface Fault {
 export interface PortExit {
   /** The port. */
   readonly port: number;
-  /** The direction: `"out"` for KVM_EXIT_IO_OUT. */
+  /** The direction of the access: `"out"` for KVM_EXIT_IO_OUT. */
   readonly direction: "in" | "out";
 }
 
@@ -63,17 +68,17 @@ export function isUcall(exit: PortExit): boolean {
   return exit.port === UCALL_PORT && exit.direction === "out";
 }
 
-/** The interface that {@link decodeUcall} needs of guest memory that is not one array. */
+/** Guest memory that is not one array: the interface that {@link decodeUcall} requires. */
 export interface ReadableMemory {
   /** Copies bytes from a gpa. */
   read(gpa: number, length: number): Uint8Array;
 }
 
 /**
- * Decodes a ucall. The result is a copy; memory may change afterwards.
+ * Decodes a ucall. The result is a copy, so later changes of guest memory do not affect it.
  *
- * @param memory guest memory from gpa 0, as an array or something to read from
- * @param code the byte written to {@link UCALL_PORT}
+ * @param memory guest memory from gpa 0: an array, or an object with a method `read`
+ * @param code the byte that the guest wrote to {@link UCALL_PORT}
  * @throws Error if the code is unknown or a count is impossible
  */
 export function decodeUcall(memory: Uint8Array | ReadableMemory, code: number): Ucall {
@@ -114,11 +119,11 @@ function readCount(memory: Uint8Array | ReadableMemory, gpa: number, most: numbe
   return count;
 }
 
-/** One input of CPUID, with the field names of `struct kvm_cpuid_entry2`. */
+/** An input of CPUID, with the field names of `struct kvm_cpuid_entry2`. */
 export interface CpuidInput {
-  /** EAX, the leaf. */
+  /** The input EAX: the leaf. */
   readonly function: number;
-  /** ECX, the subleaf. */
+  /** The input ECX: the subleaf. */
   readonly index: number;
 }
 
@@ -135,9 +140,9 @@ export interface CpuidResult extends CpuidInput {
 }
 
 /**
- * Pairs the inputs of `cpuidAll`, or of several `cpuid`, with the values of the sync that followed.
+ * Combines the inputs of `cpuidAll`, or of several calls of `cpuid`, with the values of the following sync.
  *
- * @throws RangeError when there are not four values for each input
+ * @throws RangeError if there are not exactly four values for each input
  */
 export function decodeCpuid(
   inputs: readonly CpuidInput[],

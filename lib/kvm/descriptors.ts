@@ -1,8 +1,10 @@
-/** The numbers of this process's file descriptors, from the addon. explain/process.ts states the reason for EMFILE. */
+/** Counts this process's file descriptors, with the addon. explain/process.ts uses the counts to explain EMFILE. */
 import type { DescriptorCounts } from "../explain/process.ts";
 import { native } from "../native.ts";
 
-/** Counts the descriptors; `undefined` if the process's limit cannot be read. */
+/**
+ * Returns the limit of descriptors and the number that this package has open; `undefined` if the limit cannot be read.
+ */
 export function descriptorCounts(): DescriptorCounts | undefined {
   const counts = native().descriptors();
   return typeof counts === "number" ? undefined : counts;

@@ -1,4 +1,4 @@
-/** A device that the kernel emulates for a VM (KVM_CREATE_DEVICE); x86 has only VFIO's. */
+/** A device that the kernel emulates for a VM (KVM_CREATE_DEVICE); on x86, only the VFIO device exists. */
 import { inspectAs } from "../inspect.ts";
 import type { NativeFd } from "../native.ts";
 import {
@@ -9,12 +9,12 @@ import {
 } from "./calls/device-attr.ts";
 import { Handle } from "./handle.ts";
 
-/** A device of a VM. */
+/** A device of a VM, which `vm.createDevice()` creates. */
 export class Device extends Handle {
   /** The type: a `KVM_DEV_TYPE_*`. */
   readonly type: number;
 
-  /** Takes a device's descriptor; use `vm.createDevice`. @internal */
+  /** Wraps the descriptor of a device; use `vm.createDevice` to create a device. @internal */
   constructor(fd: NativeFd, type: number) {
     super(fd, `device ${type}`);
     this.type = type;

@@ -32,18 +32,18 @@ interface VcpuSource {
   getMsrs(indices: readonly number[]): readonly { readonly data: bigint }[];
 }
 
-/** The history that a vCPU's handle keeps. */
+/** The history of a vCPU, which its handle records. */
 export interface VcpuHistory {
   readonly hasRun: boolean;
   readonly hasEntered: boolean;
-  /** The last CPUID table that was set. */
+  /** The last CPUID table that KVM has accepted or returned. */
   readonly cpuid: readonly CpuidEntry2[];
   readonly run: Pick<Run, "cr8" | "kvmValidRegs" | "kvmDirtyRegs">;
 }
 
 /**
- * The ioctls that are issued to find a reason. None of these ioctls changes the result of the next call: their
- * functions in the kernel only copy. Each of the vCPU ioctls loads the vCPU, as the failed call did.
+ * The ioctls that are issued to find a reason. These ioctls do not change the result of a later call, because their
+ * functions in the kernel only copy data. Each of the vCPU ioctls loads the vCPU, as the failed call did.
  *
  * The following ioctls are not used, because they have side effects: KVM_GET_CPUID2 (it applies pending changes of
  * KVM's own bits, cpuid.c:kvm_update_cpuid_runtime, Linux 6.14), KVM_GET_MP_STATE (kvm_apic_accept_events),

@@ -1,4 +1,4 @@
-/** The base of every KVM handle: it owns one descriptor, makes its ioctls, and closes it. */
+/** The base class of every KVM handle, which owns one descriptor, issues ioctls on it, and closes it. */
 import { isBytes, plainBytes } from "../abi/bytes.ts";
 import type { FdKind, Ioctl } from "../abi/ioctl.ts";
 import { borrow, borrowEncoded, type Scratch } from "../abi/scratch.ts";
@@ -38,7 +38,7 @@ import {
 import { methodOf } from "./method-name.ts";
 import { isExplained, type RefusedCall, refused } from "./refused.ts";
 
-/** The end of an error about missing fields: the method that changes some fields only. */
+/** The end of an error message about missing fields, which names the method that changes single fields. */
 const READ_FIRST = "; read the state first and change the result";
 const REMEDIES: ReadonlyMap<string, string> = new Map(
   ["REGS", "SREGS", "SREGS2", "FPU", "DEBUGREGS", "VCPU_EVENTS"].map((name) => {
@@ -47,7 +47,10 @@ const REMEDIES: ReadonlyMap<string, string> = new Map(
   }),
 );
 
-/** The methods that create an object of each class, by the class's name; a subclass of a program has none. */
+/**
+ * The methods that create an object of each class, by the class's name. A subclass that a program defines is not
+ * listed.
+ */
 const MAKERS: ReadonlyMap<string, string> = new Map([
   ["Kvm", "Kvm.open()"],
   ["Vm", "kvm.createVm()"],
@@ -64,13 +67,13 @@ function makersOf(made: { readonly name: string }): string {
 /** The argument of an ioctl: an integer, or the bytes of its struct (changed in place). */
 export type IoctlArgument = number | bigint | Uint8Array;
 
-/** The context of a call, for its error and its links. */
+/** The context of an ioctl: the data for its error message, and the values of its links. */
 export interface IoctlOptions {
-  /** The arguments for the error, under KVM's names. */
+  /** The arguments that the error contains, under KVM's names. */
   readonly args?: Readonly<Record<string, unknown>>;
-  /** The caller's own explanation, if explain/ finds no reason; false turns reasons off. */
+  /** The reason that the error states if explain/ finds none; false turns reasons off. */
   readonly explain?: false | ((errno: number) => string | undefined);
-  /** Allows a count beyond the argument's end, where an unmapped page begins. */
+  /** Allows a count that exceeds the argument; an unmapped page follows the argument. */
   readonly pastEnd?: boolean;
   /** The values of the struct's addresses and descriptors, in the order of `ioctl.links`. */
   readonly links?: readonly LinkInput[];
@@ -79,8 +82,8 @@ export interface IoctlOptions {
 /**
  * An open KVM file descriptor.
  *
- * Each handle owns one descriptor and closes only that one. The kernel keeps a VM while its VM, a vCPU or a device
- * descriptor is open, so any order of closing is safe.
+ * Each handle owns one descriptor, and closes only this descriptor. The kernel keeps a VM while its VM, a vCPU or a
+ * device descriptor is open, so any order of closing is safe.
  */
 export abstract class Handle implements OpenFile {
   /** The handle's name in errors: `"/dev/kvm"`, `"vm"`, `"vcpu 0"`. */
@@ -105,16 +108,17 @@ export abstract class Handle implements OpenFile {
   }
 
   /**
-   * Whether errors of this handle get a reason. The default is the value of the handle above (the VM of a vCPU, the KVM
-   * of a VM), and finally `$NODE_KVM_EXPLAIN`, where 0 means false.
+   * Whether errors of this handle get a reason. The default is the value of the parent handle (the VM of a vCPU, the
+   * Kvm of a VM). The default of a Kvm is true, or false if `$NODE_KVM_EXPLAIN` is 0.
    *
-   * Determining a reason may take further ioctls; docs/errors.md lists them. None of them changes the results of later calls.
+   * Finding a reason may issue additional ioctls, which docs/errors.md lists. The additional ioctls do not change the
+   * results of later calls.
    */
   get explain(): boolean {
     return this.#explain ?? this.parent()?.explain ?? isExplained();
   }
 
-  /** Sets the value for this handle, and for handles below it that have no value of their own. */
+  /** Sets the value for this handle, and for all handles created from it whose value was not set. */
   set explain(value: boolean) {
     refuseNonBooleans(this.label, { explain: value }, ["explain"]);
     this.#explain = value;
@@ -127,11 +131,11 @@ export abstract class Handle implements OpenFile {
   }
 
   /**
-   * Makes one ioctl with any argument of the right size: the size is checked (also against a count in the struct), the
-   * contents are not. The kernel's result is written into the same bytes.
+   * Issues an ioctl with an argument of the right size. The size is checked, also against a count in the struct; the
+   * contents are not checked. The kernel's result overwrites the argument's bytes.
    *
-   * Where the struct has an address or a descriptor, `context.links` supplies the value and replaces the bytes there.
-   * Memory slots cannot be set this way; use `vm.setUserMemoryRegion`.
+   * For each field that is an address or a descriptor, `context.links` has the value, which replaces the bytes of the
+   * field. Memory slots cannot be set this way; use `vm.setUserMemoryRegion`.
    *
    * @returns the kernel's result, zero or more.
    * @throws {@link KvmError} with the kernel's errno.
@@ -144,7 +148,7 @@ export abstract class Handle implements OpenFile {
     return this.expectNumber(ioctl, this.call(ioctl, argument, context));
   }
 
-  /** Makes an ioctl whose result is a descriptor or a number. @internal */
+  /** Issues an ioctl whose result is a descriptor or a number. @internal */
   protected call(
     ioctl: Ioctl,
     given: IoctlArgument | undefined,
@@ -154,7 +158,7 @@ export abstract class Handle implements OpenFile {
     const { pastEnd = false, links: values } = context;
     const links = values && toNativeLinks(ioctl, values);
     const { fd } = this;
-    // Traces and explain/ get a plain array: not an instance of a subclass, and not an array of another realm.
+    // Traces and explain/ require a Uint8Array of this realm that is not an instance of a subclass.
     const argument = toArgument(ioctl, given);
     const call = traceCall(this.traced, ioctl, argument, toTraceLinks(ioctl, values));
     const answer = fd.ioctl(ioctl.request, argument, pastEnd, links);
@@ -168,7 +172,7 @@ export abstract class Handle implements OpenFile {
     return answer;
   }
 
-  /** Makes an ioctl whose result is a new descriptor. @internal */
+  /** Issues an ioctl whose result is a new descriptor. @internal */
   protected openFd(ioctl: Ioctl, argument?: IoctlArgument, context: IoctlOptions = {}): NativeFd {
     const answer = this.call(ioctl, argument, context);
     if (typeof answer === "number") throw new TypeError(`${ioctl.name} returns no descriptor`);
@@ -186,7 +190,7 @@ export abstract class Handle implements OpenFile {
     }
   }
 
-  /** Passes a struct; `needs` are its required fields. @internal */
+  /** Passes a struct to the kernel; `needs` lists the required fields. @internal */
   protected setStruct<T, K extends keyof T & string = never>(
     ioctl: Ioctl<T>,
     layout: Layout<T>,
@@ -202,7 +206,7 @@ export abstract class Handle implements OpenFile {
     }
   }
 
-  /** Passes a struct that replaces a whole state. @internal */
+  /** Passes a struct that replaces a whole state; all fields are required. @internal */
   protected setWhole<T>(
     ioctl: Ioctl<T>,
     layout: Layout<T>,
@@ -239,7 +243,7 @@ export abstract class Handle implements OpenFile {
     }
   }
 
-  /** Passes a struct that the kernel changes, and returns it. @internal */
+  /** Passes a struct that the kernel changes, and returns the changed struct. @internal */
   protected exchangeStruct<T, K extends keyof T & string = never>(
     ioctl: Ioctl<T>,
     layout: Layout<T>,
@@ -255,7 +259,7 @@ export abstract class Handle implements OpenFile {
     }
   }
 
-  /** Rejects a list of structs if one of them lacks a required field. @internal */
+  /** Rejects a list of structs if a required field is missing in one of them. @internal */
   protected expectEach(
     ioctl: Ioctl,
     name: string,
@@ -268,14 +272,14 @@ export abstract class Handle implements OpenFile {
     }
   }
 
-  /** Reads eight bytes. @internal */
+  /** Reads eight bytes from the kernel. @internal */
   protected getU64(ioctl: Ioctl): bigint {
     const bytes = new BigUint64Array(1);
     this.ioctl(ioctl, new Uint8Array(bytes.buffer));
     return bytes[0] ?? 0n;
   }
 
-  /** Passes eight bytes. @internal */
+  /** Passes eight bytes to the kernel. @internal */
   protected setU64(ioctl: Ioctl, value: WideInteger, name: string): void {
     const wide = toU64(`${methodOf(ioctl.name)}: ${name}`, value);
     this.ioctl(ioctl, new Uint8Array(BigUint64Array.of(wide).buffer), { args: { [name]: wide } });
@@ -301,34 +305,34 @@ export abstract class Handle implements OpenFile {
     });
   }
 
-  /** Returns the evidence that this object and those above it can provide after an error. @internal */
+  /** Returns the evidence that this handle and its parent handles can provide after an error. @internal */
   protected evidence(): Evidence {
     return {};
   }
 
-  /** Returns the handle that this one was created from, if this one inherits its `explain`. @internal */
+  /** Returns the parent handle, from which this handle inherits `explain`. @internal */
   protected parent(): Handle | undefined {
     return undefined;
   }
 
-  /** Records a call that the kernel has accepted, if a later error can only be explained with it. @internal */
+  /** Records an accepted call whose arguments are needed to explain later errors. @internal */
   protected accepted(
     _ioctl: Ioctl,
     _argument: IoctlArgument | undefined,
     _context: IoctlOptions,
   ): void {
-    // Most handles record nothing.
+    // Most handles do not record calls.
   }
 
   /**
-   * Returns the last calls of the VM that this handle belongs to (shared with its vCPUs and devices), or of /dev/kvm,
-   * one line per call in strace's format: `console.log(vm.trace().join("\n"))`.
+   * Returns the last calls on the VM to which this handle belongs, including its vCPUs and devices, or on /dev/kvm.
+   * Each call is one line in strace's format: `console.log(vm.trace().join("\n"))`.
    */
   trace(): readonly string[] {
     return this.traced.ring.steps().map(toLine);
   }
 
-  /** Closes the descriptor and empties the views of its mappings. Closing twice is a no-op. */
+  /** Closes the descriptor, and detaches the views of its mappings, which are then empty. Closing twice is a no-op. */
   close(): void {
     const fd = this.#fd;
     this.#fd = undefined;
@@ -353,17 +357,20 @@ export abstract class Handle implements OpenFile {
   }
 }
 
-/** The part of a handle that makes ioctls: the parameter of the functions in `calls/`. */
+/** The methods of a handle that issue ioctls: the parameter type of the functions in `calls/`. */
 export type IoctlTarget = Pick<Handle, "ioctl">;
 
-/** Whether a descriptor is of a kind that has KVM ioctls. */
+/** Returns whether a descriptor has KVM ioctls. */
 function hasIoctls(kind: ObjectKind): kind is FdKind {
   return kind === "sys" || kind === "vm" || kind === "vcpu" || kind === "dev";
 }
 
 const CONTEXT: readonly string[] = ["args", "explain", "pastEnd", "links"];
 
-/** Rejects unknown members of a context. Every ioctl calls this, so it only allocates for an unknown member. */
+/**
+ * Rejects unknown members of a context. Every ioctl calls this function, so it allocates memory only if it finds an
+ * unknown member.
+ */
 function refuseUnknownContext(context: IoctlOptions): void {
   const given: unknown = context;
   if (typeof given !== "object" || given === null) {

@@ -1,4 +1,6 @@
-/** Accepted calls that handles record for later errors, because no ioctl returns them without side effects. */
+/**
+ * Handles record accepted calls to explain later errors, because no ioctl returns their arguments without side effects.
+ */
 import { copyOf, isBytes } from "../abi/bytes.ts";
 import { type CapabilityName, KVM_CAPABILITIES } from "../abi/generated/names.ts";
 import { Cpuid, Cpuid2, type CpuidEntry2, EnableCap } from "../abi/generated/structs.ts";
@@ -9,7 +11,7 @@ import type { IoctlArgument } from "./handle.ts";
 
 /** The calls that a VM has accepted. */
 export class VmHistory {
-  /** The process that created the VM. */
+  /** The id of the process that created the VM. */
   readonly pid: number = process.pid;
   readonly #vcpuIds: number[] = [];
   readonly #enabled = new Map<CapabilityName, readonly bigint[]>();
@@ -26,7 +28,7 @@ export class VmHistory {
     return this.#enabled;
   }
 
-  /** The argument of KVM_SET_TSS_ADDR. */
+  /** The argument of the last KVM_SET_TSS_ADDR. */
   get tssAddr(): bigint | null {
     return this.#tssAddr;
   }
@@ -73,8 +75,8 @@ const NENT = offsetOf(Cpuid2, "nent");
 
 /**
  * The last CPUID table that a vCPU has accepted or that the program has read; it is kept because an additional
- * KVM_GET_CPUID2 would change the state that must be explained. A table that was read takes precedence, because kvm_pvm
- * stores another table than the one that was passed.
+ * KVM_GET_CPUID2 would change the state that must be explained. A table that was read replaces the table that was
+ * passed, because kvm_pvm stores a different table.
  */
 export class CpuidHistory {
   #ioctl = "";
@@ -90,7 +92,7 @@ export class CpuidHistory {
     this.#ioctl = ioctl.name;
   }
 
-  /** Decodes the table; it is empty if there was none. */
+  /** Decodes the table; the result is empty if no table was recorded. */
   entries(): readonly CpuidEntry2[] {
     if (this.#ioctl === "") return [];
     return this.#ioctl === "KVM_SET_CPUID"
@@ -100,8 +102,8 @@ export class CpuidHistory {
 }
 
 /**
- * Whether KVM has written the number of entries. Linux 6.1 does not write this number, and leaves the size of the
- * buffer there.
+ * Returns whether KVM has written the number of entries. Linux 6.1 does not write the number, so the field still has
+ * the size of the buffer.
  */
 function hasCount(bytes: Uint8Array): boolean {
   const nent = new DataView(bytes.buffer, bytes.byteOffset).getUint32(NENT, true);

@@ -1,16 +1,17 @@
-/** The CPUID table of this host's CPU, read by the instruction itself. KVM's tables are kvm.ts. */
+/** Reads the CPUID table of this host's CPU with the CPUID instruction. kvm.ts reads KVM's tables. */
 import type { CpuidTable } from "../cpuid/table.ts";
 import { type CpuidRegisters, walkCpuid } from "../cpuid/walk.ts";
 import { native } from "../native.ts";
 
-/** How often a table is read again because the thread moved to another CPU while it was read. */
+/** The maximum number of attempts; an attempt fails if the thread moves to another CPU during the reads. */
 const MOST_TRIES = 16;
 
 /**
- * Reads the table of the CPU on which this thread runs. It needs no KVM. The APIC ids are those of one CPU: the table
- * is read again if the thread has moved meanwhile. In a virtual machine it is the table that the hypervisor shows.
+ * Reads the CPUID table of the CPU on which this thread runs. This function does not need KVM. All APIC ids in the
+ * table are those of one CPU: if the thread moves to another CPU during the reads, the table is read again. In a
+ * virtual machine, the result is the table that the hypervisor provides.
  *
- * @throws Error if the thread moves at each of 16 attempts.
+ * @throws Error if the thread moves to another CPU in each of 16 attempts.
  */
 export function hostCpuid(): CpuidTable {
   const { hostCpuid: execute } = native();
@@ -23,7 +24,7 @@ export function hostCpuid(): CpuidTable {
     );
     return { eax, ebx, ecx, edx };
   };
-  // The initial APIC id (leaf 1) and the x2APIC id (leaf 0xB).
+  // Returns the initial APIC id (leaf 1) and the x2APIC id (leaf 0xB).
   const cpu = (): string => `${read(0x1, 0).ebx >>> 24}.${read(0xb, 0).edx}`;
   for (let attempt = 0; attempt < MOST_TRIES; attempt += 1) {
     const before = cpu();

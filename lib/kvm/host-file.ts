@@ -88,7 +88,7 @@ export class EventFd extends HostFile {
     return new EventFd(opened(answer, "eventfd", "eventfd"), "eventfd");
   }
 
-  /** Reads the counter and sets it to 0; returns `0n` if there was no signal since the last read. */
+  /** Reads the counter and sets it to 0; returns `0n` if no signal arrived since the last read. */
   read(): bigint {
     const answer = this.file.readCounter();
     const isRead = typeof answer === "bigint";
@@ -99,7 +99,7 @@ export class EventFd extends HostFile {
   }
 
   /**
-   * Adds to the counter, which wakes waiters.
+   * Adds a number to the counter, which wakes waiters.
    *
    * @throws {@link KvmError} `EAGAIN` if the counter would exceed 2^64 - 2; `EINVAL` for 2^64 - 1.
    */
@@ -113,11 +113,12 @@ export class EventFd extends HostFile {
   }
 
   /**
-   * Waits for the next signal, sets the counter to 0, and returns its value; returns at once if the counter is above
-   * zero. Several waits are served in the order of the calls, each with the whole counter.
+   * Waits for the next signal, sets the counter to 0, and returns the counter's previous value; returns immediately if
+   * the counter is greater than zero. If several waits are pending, the first call gets the whole counter, and later
+   * calls wait for the next signals.
    *
-   * A wait prevents the process from exiting. A wait uses no thread: the event loop watches the file, so a signal is
-   * received after {@link Vcpu.runSync} has returned.
+   * A wait prevents the process from exiting. A wait uses no thread, because the event loop watches the file. A signal
+   * that arrives during {@link Vcpu.runSync} is therefore received after the call has returned.
    *
    * @throws the signal's reason, as a rejection, if the signal is aborted before or during the wait; the counter is
    *   unchanged.
@@ -140,8 +141,8 @@ export class EventFd extends HostFile {
    * Waits for one signal after another, each as {@link wait} does: `for await (const n of event.signals())`. Signals
    * that arrive between two turns of the event loop are added up.
    *
-   * Ends when the signal is aborted or the eventfd is closed, even before the first turn. `return()` and `throw()` end
-   * a pending wait.
+   * The iteration ends when the signal is aborted or the eventfd is closed, even before the first `next()`. `return()`
+   * and `throw()` end a pending wait.
    */
   signals(options: AbortOptions = {}): AsyncGenerator<bigint, void> {
     const given = signalOf("signals()", options);
@@ -173,7 +174,7 @@ export class EventFd extends HostFile {
   }
 }
 
-/** AMD's secure processor, which runs SEV's commands: an open `/dev/sev`. */
+/** An open `/dev/sev`: AMD's secure processor, which executes the commands of SEV. */
 export class SevDevice extends HostFile {
   /**
    * Opens the device.

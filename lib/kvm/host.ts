@@ -19,8 +19,8 @@ export function kernelRelease(): string {
 }
 
 /**
- * Whether this is the process's main thread. The module is loaded when the first vCPU is created, because loading it
- * takes 2 ms.
+ * Returns whether this is the process's main thread. The function loads node:worker_threads at its first call, because
+ * loading this module takes 2 ms.
  */
 export function isMainThread(): boolean {
   return process.getBuiltinModule("node:worker_threads").isMainThread;

@@ -1,11 +1,14 @@
-/** The VMs of this process to which each eventfd is connected (KVM_IRQFD), because no ioctl returns them. */
+/**
+ * Records the VMs of this process to which each eventfd is connected (KVM_IRQFD), because no ioctl returns these
+ * connections.
+ */
 import { isBytes } from "../abi/bytes.ts";
 import { KVM_IRQFD_FLAG_DEASSIGN } from "../abi/generated/constants.ts";
 import { Irqfd } from "../abi/generated/structs.ts";
 import { read } from "../abi/struct.ts";
 import type { IrqfdPlace } from "../explain/index.ts";
 
-/** The part of a VM that this file requires. */
+/** The members of a VM that this file uses. */
 interface Owner {
   readonly closed: boolean;
 }

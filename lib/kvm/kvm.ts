@@ -1,4 +1,4 @@
-/** /dev/kvm: versions, capabilities, supported CPUID and MSRs, and the creation of VMs. */
+/** The handle of /dev/kvm: versions, capabilities, supported CPUID and MSRs, and the creation of VMs. */
 import {
   KVM_CHECK_EXTENSION,
   KVM_CREATE_VM,
@@ -40,12 +40,12 @@ export function defaultDevice(): string {
 
 /** The options of {@link Kvm.open}. */
 export interface OpenOptions {
-  /** Whether errors of the kernel get a reason; {@link Handle.explain}. */
+  /** Whether errors of the kernel get a reason, as in {@link Handle.explain}. */
   readonly explain?: boolean;
 }
 
 /**
- * The KVM subsystem of this kernel: an open `/dev/kvm`.
+ * An open `/dev/kvm`: the KVM subsystem of this kernel.
  *
  * @example
  * ```ts run
@@ -61,7 +61,7 @@ export interface OpenOptions {
  * ```
  */
 export class Kvm extends KvmIoctls {
-  /** Constant results of this KVM that saved states need. @internal */
+  /** Results of this KVM that the code for saved states needs. @internal */
   readonly origin: Origin = cachedOrigin({
     checkExtension: (capability) => this.checkExtension(capability),
     msrIndexList: () => this.getMsrIndexList(),
@@ -76,7 +76,7 @@ export class Kvm extends KvmIoctls {
    * Opens KVM.
    *
    * @param path - the device; the default is `$NODE_KVM_DEVICE` or `/dev/kvm`.
-   * @param options - `explain: false`: errors have no reason, for this handle and for all handles created from it.
+   * @param options - with `explain: false`, errors of this handle and of all handles created from it have no reason.
    * @throws {@link KvmError} with open's errno and a remedy: `ENOENT` (no KVM in this kernel, or no hardware
    *   virtualisation), `EACCES` (not in the device's group), `EBUSY` (another hypervisor), `ENOTTY` (not a KVM device).
    * @throws TypeError if the path is not a string or contains a NUL character.
@@ -105,9 +105,9 @@ export class Kvm extends KvmIoctls {
   }
 
   /**
-   * Requests permission for an XSAVE component that the kernel gives to guests only on request: 18 is AMX tile data.
-   * The permission applies to the process, and must be requested before its first vCPU is created. A granted permission
-   * may be requested again at any time.
+   * Requests permission for an XSAVE component that guests may use only after a request, such as 18, AMX tile data. The
+   * permission applies to the process, and must be requested before its first vCPU is created. A granted permission may
+   * be requested again at any time.
    *
    * @source arch_prctl(2) `ARCH_REQ_XCOMP_GUEST_PERM`; api.rst 4.46; `xstate_request_perm`
    * @throws {@link KvmError} `EBUSY` after the first vCPU, `EOPNOTSUPP` or `EINVAL` if the component does not exist.
@@ -122,7 +122,8 @@ export class Kvm extends KvmIoctls {
   }
 
   /**
-   * Returns the value of a capability: 0 if it is absent or unknown, else 1 or a capability-specific number.
+   * Returns the value of a capability: 0 if the capability is absent or unknown; otherwise 1 or a number that depends
+   * on the capability.
    *
    * @ioctl KVM_CHECK_EXTENSION (api.rst 4.4; /dev/kvm)
    */
@@ -133,8 +134,8 @@ export class Kvm extends KvmIoctls {
   /**
    * Lists the CPUID entries that this kernel supports for guests on this CPU.
    *
-   * Values that depend on the current CPU, such as the APIC id in leaf 1, are those of the CPU that made the call; see
-   * `fromSupported` in `node-kvm/cpuid`.
+   * Values that depend on the current CPU, such as the APIC id in leaf 1, are the values of the CPU that executed the
+   * call; see `fromSupported` in `node-kvm/cpuid`.
    *
    * @ioctl KVM_GET_SUPPORTED_CPUID (api.rst 4.46; /dev/kvm; KVM_CAP_EXT_CPUID)
    * @throws {@link KvmError} with any errno except `E2BIG`, after which the call is repeated with a larger buffer.
@@ -144,7 +145,7 @@ export class Kvm extends KvmIoctls {
   }
 
   /**
-   * Lists the CPUID features that KVM emulates, independent of the CPU.
+   * Lists the CPUID features that KVM emulates on every CPU.
    *
    * @ioctl KVM_GET_EMULATED_CPUID (api.rst 4.88; /dev/kvm; KVM_CAP_EXT_EMUL_CPUID)
    */
@@ -181,7 +182,7 @@ export class Kvm extends KvmIoctls {
   }
 
   /**
-   * Reads feature MSRs in order and stops at the first that KVM does not know.
+   * Reads feature MSRs in order, and stops at the first MSR that KVM does not know.
    *
    * @returns the entries that were read.
    * @ioctl KVM_GET_MSRS (api.rst 4.18; /dev/kvm; KVM_CAP_GET_MSR_FEATURES)
@@ -191,8 +192,8 @@ export class Kvm extends KvmIoctls {
   }
 
   /**
-   * Reads an attribute of this KVM. Example: `KVM_X86_XCOMP_GUEST_SUPP` of the group `KVM_X86_GRP_SYSTEM` (0), the
-   * XSAVE components that guests may have.
+   * Reads an attribute of this KVM. For example, the attribute `KVM_X86_XCOMP_GUEST_SUPP` of the group
+   * `KVM_X86_GRP_SYSTEM` (0) has the XSAVE components that guests may use.
    *
    * @param length - the attribute's size in bytes; from 65536, KVM_HAS_DEVICE_ATTR is called first.
    * @ioctl KVM_GET_DEVICE_ATTR (api.rst 4.80; /dev/kvm; KVM_CAP_SYS_ATTRIBUTES)

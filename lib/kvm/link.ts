@@ -1,6 +1,6 @@
 /**
- * The values of a struct's addresses and descriptors: bytes, guest memory, open files. This file converts them for the
- * addon; native/argument.cc writes them into the struct.
+ * The values for a struct's addresses and descriptors: bytes, guest memory, open files. This file converts the values
+ * for the addon; native/argument.cc writes the addresses and descriptors into the struct.
  */
 import { isBytes, plainBytes } from "../abi/bytes.ts";
 import type { Ioctl } from "../abi/ioctl.ts";
@@ -13,7 +13,7 @@ import { methodOf } from "./method-name.ts";
 
 /** An object of this package that owns an open file: a handle, an {@link EventFd}, a {@link SevDevice}. */
 export interface OpenFile {
-  /** The file's name in errors. */
+  /** The name of the file in errors. */
   readonly label: string;
   /** Closes the file. */
   close(): void;
@@ -26,7 +26,7 @@ export interface MemoryLinkInput {
   readonly offset?: number;
 }
 
-/** The struct of a KVM_MEMORY_ENCRYPT_OP command, and the values of its own addresses. */
+/** The struct of a KVM_MEMORY_ENCRYPT_OP command, and the values for the addresses in this struct. */
 export interface CommandLinkInput {
   readonly bytes: Uint8Array;
   readonly links?: readonly LinkInput[];
@@ -40,12 +40,12 @@ export type LinkInput = null | Uint8Array | MemoryLinkInput | OpenFile | Command
 
 const files = new WeakMap<object, NativeFd | NativeHostFile>();
 
-/** Registers the native file of an object; only for the classes of kvm/. */
+/** Registers the native file of an object; only the classes of kvm/ call this function. */
 export function registerFile(owner: OpenFile, file: NativeFd | NativeHostFile): void {
   files.set(owner, file);
 }
 
-/** Removes the native file of a closed object. */
+/** Removes the registration of a closed object's native file. */
 export function unregisterFile(owner: OpenFile): void {
   files.delete(owner);
 }
@@ -71,7 +71,7 @@ export function toNativeLinks(ioctl: Ioctl, values: readonly LinkInput[]): reado
   return values.map((value, i) => toNative(value, ioctl.links?.[i]?.field ?? "links", ioctl));
 }
 
-/** Converts links for traces; the links within a command's own struct are omitted. */
+/** Converts links for traces, without the links of a command's struct. */
 export function toTraceLinks(
   ioctl: Ioctl,
   values: readonly LinkInput[] | undefined,
@@ -90,8 +90,7 @@ function toTrace(field: string, value: LinkInput): TraceLink {
   return { field, fd: traced(fileOf(value), value.label) };
 }
 
-// A VM has a getter `memory` and a GuestMemory has a getter `bytes`, but an object with such a getter is not a link of
-// that form.
+// Only own properties are read, because the getter `memory` of a VM must not make the VM a memory link.
 const isMemory = (value: object): value is MemoryLinkInput => Object.hasOwn(value, "memory");
 const isCommand = (value: object): value is CommandLinkInput => Object.hasOwn(value, "bytes");
 

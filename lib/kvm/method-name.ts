@@ -1,7 +1,7 @@
-/** The names of the methods for ioctls, which messages use. */
+/** Computes the names of the methods that issue ioctls, for messages. */
 const methods = new Map<string, string>();
 
-/** Returns the name of an ioctl's method, for messages: KVM_SET_REGS is `setRegs()`. */
+/** Returns the name of the method that issues an ioctl, such as `setRegs()` for KVM_SET_REGS. */
 export function methodOf(ioctl: string): string {
   const known = methods.get(ioctl);
   if (known !== undefined) return known;

@@ -1,4 +1,4 @@
-/** Results of /dev/kvm that its VMs and vCPUs need, each read once. kvm.ts issues the calls. */
+/** Caches results of /dev/kvm that its VMs and vCPUs need. kvm.ts issues the calls. */
 import type { CapabilityName } from "../abi/generated/names.ts";
 import type { CpuidEntry2, MsrEntry } from "../abi/generated/structs.ts";
 
@@ -15,8 +15,8 @@ export interface Origin {
 }
 
 /**
- * Returns an object that calls the kernel on demand, and caches each result that never changes: all except
- * KVM_GET_SUPPORTED_CPUID.
+ * Returns an object that calls the kernel when a result is first needed. All results except that of
+ * KVM_GET_SUPPORTED_CPUID are cached.
  */
 export function cachedOrigin(source: Origin): Origin {
   const capabilities = new Map<CapabilityName, number>();

@@ -1,30 +1,30 @@
-/** Creates the KvmError of every failed call: gathers the evidence and gets the reason from explain/. */
+/** Creates the KvmError of every failed call: gathers evidence, and gets the reason from explain/. */
 import type { FdKind } from "../abi/ioctl.ts";
 import { KvmError } from "../errors.ts";
 import { type Evidence, explain } from "../explain/index.ts";
 import { descriptorCounts } from "./descriptors.ts";
 
-/** A failed call and the facts about it. */
+/** A failed call, with the data for its error. */
 export interface RefusedCall {
   /** The ioctl's name in C, or the system call's name. */
   readonly call: string;
-  /** The object of the call, as named in errors. */
+  /** The name of the call's object in errors. */
   readonly label: string;
-  /** The kernel's errno, positive. */
+  /** The kernel's errno as a positive number. */
   readonly errno: number;
-  /** The kind of descriptor; none for system calls. */
+  /** The kind of the descriptor; undefined for a system call that is not an ioctl. */
   readonly kind?: FdKind | undefined;
   /** The arguments, under KVM's names; they become {@link KvmError.args}. */
   readonly args?: Readonly<Record<string, unknown>> | undefined;
-  /** Facts for explain/ beyond the arguments, such as the size of the file. */
+  /** Additional facts for explain/ that are not arguments, such as the size of a file. */
   readonly facts?: Readonly<Record<string, unknown>> | undefined;
   /** The argument of the ioctl: the integer, or the bytes of the struct. */
   readonly argument?: number | bigint | Uint8Array | undefined;
-  /** The values of the struct's addresses and descriptors. */
+  /** The values for the struct's addresses and descriptors. */
   readonly links?: readonly unknown[] | undefined;
   /** Gathers the evidence; if omitted, no ioctl is issued. */
   readonly evidence?: (() => Evidence) | undefined;
-  /** The caller's own explanation, if explain/ finds no reason; false turns reasons off. */
+  /** The reason that the error states if explain/ finds none; false turns reasons off. */
   readonly explain?: false | ((errno: number) => string | undefined) | undefined;
   /** Whether the handle explains its failed calls; {@link isExplained} if omitted. */
   readonly isExplained?: boolean | undefined;
@@ -45,7 +45,7 @@ export function refused(refusal: RefusedCall): KvmError {
 
 function reasonOf(refusal: RefusedCall): string | undefined {
   const { call, errno, kind, args = {}, facts, argument, links } = refusal;
-  // An ioctl that gathers evidence may fail too. That error needs no reason.
+  // An ioctl that gathers evidence may also fail. The error of such an ioctl needs no reason.
   if (isExplaining || refusal.explain === false) return undefined;
   isExplaining = true;
   try {
@@ -61,7 +61,7 @@ function reasonOf(refusal: RefusedCall): string | undefined {
   }
 }
 
-/** Gathers the evidence. If that fails, the original error is still reported. */
+/** Gathers the evidence. If gathering fails, the original error is still reported. */
 function gathered({ evidence }: RefusedCall): Evidence {
   try {
     return { ...evidence?.(), descriptors: descriptorCounts };

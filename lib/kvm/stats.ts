@@ -15,10 +15,10 @@ export interface StatsDescriptor {
   readonly kind: (typeof KINDS)[number] | "unknown";
   /** The unit of the statistic's values (`KVM_STATS_UNIT_*`). */
   readonly unit: (typeof UNITS)[number] | "unknown";
-  /** The factor of a value is `base ** exponent`. */
+  /** Each value must be multiplied by `base ** exponent`. */
   readonly base: 2 | 10;
   readonly exponent: number;
-  /** The number of values: more than one for a histogram. */
+  /** The number of values, which is greater than 1 for a histogram. */
   readonly size: number;
   /** The offset of the statistic's values, in bytes from the first value. */
   readonly offset: number;
@@ -30,7 +30,7 @@ export interface StatsDescriptor {
 export class Stats extends Handle {
   #descriptors: readonly StatsDescriptor[] | undefined;
 
-  /** Takes a statistics descriptor; use `getStatsFd()`. @internal */
+  /** Wraps a statistics descriptor; use `getStatsFd()` to open statistics. @internal */
   constructor(fd: NativeFd, label: string) {
     super(fd, label);
   }

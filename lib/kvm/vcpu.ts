@@ -1,4 +1,7 @@
-/** A virtual CPU. Its parts are in calls/, run/ and state/; its other ioctls are in generated/vcpu-ioctls.ts. */
+/**
+ * The class of a virtual CPU. calls/, run/ and state/ implement parts of the class; generated/vcpu-ioctls.ts has
+ * further ioctls.
+ */
 import type { CpuidEntry2Input } from "../abi/cpuid2.ts";
 import {
   KVM_GET_CPUID2,
@@ -80,11 +83,11 @@ const FUNCTION: readonly string[] = ["function"];
 /** The options of {@link Vcpu.setCpuid2}. */
 export interface SetCpuid2Options {
   /**
-   * The count to pass instead of the number of entries. If the count exceeds the number of entries, the kernel reads up
-   * to an unmapped page, and can only return E2BIG or EFAULT.
+   * The count that is passed to the kernel instead of the number of entries. If the count exceeds the number of
+   * entries, the kernel returns E2BIG, or EFAULT because an unmapped page follows the entries.
    */
   readonly nent?: number;
-  /** Whether an error gets a reason; by default as {@link Handle.explain}. */
+  /** Whether an error gets a reason; the default is the value of {@link Handle.explain}. */
   readonly explain?: false;
 }
 
@@ -97,9 +100,9 @@ export class Vcpu extends VcpuIoctls {
   readonly #runner: Runner;
   readonly #cpuid = new CpuidHistory();
 
-  /** Takes a vCPU's descriptor; use {@link Vm.createVcpu}. @internal */
+  /** Wraps a vCPU's descriptor; use {@link Vm.createVcpu} to create a vCPU. @internal */
   constructor(fd: NativeFd, id: number, vm: Vm) {
-    // `vm` may be undefined in a program's `new Vcpu()`: super() rejects that before the gate is used.
+    // `vm` is undefined if a program calls `new Vcpu()`; super() rejects this call before the gate is used.
     super(fd, `vcpu ${id}`);
     this.id = id;
     this.vm = vm;
@@ -122,8 +125,8 @@ export class Vcpu extends VcpuIoctls {
    * The call also works after {@link Vm.close}, because the kernel keeps the VM while one of its vCPUs is open.
    *
    * @ioctl KVM_RUN (api.rst 4.10; vcpu)
-   * @throws {@link KvmError} with KVM_RUN's errno, except `EINTR`. If KVM reports the faulting access, `EFAULT` is the
-   *   exit `memory_fault` instead of an error.
+   * @throws {@link KvmError} with KVM_RUN's errno, except `EINTR`. If KVM reports the faulting access together with
+   *   `EFAULT`, the call returns the exit `memory_fault` instead of throwing an error.
    * @throws {@link StateError} `ERR_CLOSED`, `ERR_RUNNING`, `ERR_PAUSED`.
    */
   runSync(options?: RunSyncOptions): Exit {
@@ -135,12 +138,12 @@ export class Vcpu extends VcpuIoctls {
    * every other call on this vCPU except {@link kick} and {@link close} throws `ERR_RUNNING`. Answer an exit before the
    * next run. While the VM is paused ({@link Vm.pause}), the run is stopped, and the vCPU can be read and changed.
    *
-   * The vCPU's thread and the event loop's thread spin before they sleep, for at most 200 microseconds, if exits come
-   * within that time and each thread has a CPU. The reason is that waking an idle CPU is slow. While the vCPU's thread
-   * runs, the event loop serves other events.
+   * Because waking an idle CPU is slow, the vCPU's thread and the event loop's thread spin for at most 200 microseconds
+   * before they sleep, if exits occur within this time and each thread has a CPU. While the vCPU's thread runs, the
+   * event loop serves other events.
    *
-   * @returns the exit; `{ kind: "intr" }` if the run was interrupted by `signal`, {@link kick}, {@link close} or {@link
-   *   immediateExit}.
+   * @returns the exit; `{ kind: "intr" }` if the run was interrupted by `signal`, {@link kick}, {@link close} or
+   *   {@link immediateExit}.
    * @ioctl KVM_RUN (api.rst 4.10; vcpu)
    * @throws {@link StateError} `ERR_RUNNING`, `ERR_CLOSED`.
    * @throws {@link KvmError} as {@link runSync}, and pthread_create's; the promise is rejected with it.
@@ -150,12 +153,12 @@ export class Vcpu extends VcpuIoctls {
   }
 
   /**
-   * Runs the guest repeatedly, each time as {@link run} does: `for await (const exit of vcpu.exits())`. The guest
-   * continues when the loop requests the next exit, so answer an exit in the loop's body. A kick yields `{ kind: "intr"
-   * }`.
+   * Runs the guest repeatedly, as {@link run} does, and yields each exit: `for await (const exit of vcpu.exits())`. The
+   * guest continues when the loop requests the next exit, so answer an exit in the loop's body. A kick yields
+   * `{ kind: "intr" }`.
    *
-   * Ends when `signal` is aborted or the vCPU is closed, even before the first run. `return()` and `throw()` kick the
-   * current run and wait for it; an exit that occurs first is still yielded.
+   * The iteration ends when `signal` is aborted or the vCPU is closed, even before the first run. `return()` and
+   * `throw()` kick the current run and wait for it; an exit that occurs first is still yielded.
    *
    * @throws {@link KvmError} as {@link run}.
    */
@@ -174,27 +177,27 @@ export class Vcpu extends VcpuIoctls {
   }
 
   /**
-   * The token with which another thread of this process (a worker) can interrupt a run, by `kickVcpu(token)`. Because
-   * that thread cannot know the current run, a kick between two runs interrupts the next one. The token is a random
-   * number.
+   * The token with which another thread of this process (a worker) can call `kickVcpu(token)` to interrupt a run. A
+   * kick between two runs interrupts the next run, because the other thread cannot know which run is current. The token
+   * is a random number.
    */
   get kickToken(): bigint {
     return this.#runner.kickToken;
   }
 
   /**
-   * Completes the instruction whose exit is pending and stops before the next one, so that the registers contain its
-   * result and can be saved. Without this, a value that the instruction reads is in no register. The exit cannot be
-   * answered after this call; if it was not answered before, the guest gets the default of its `reply`. Without a
-   * pending exit this is a no-op. {@link immediateExit} is unchanged.
+   * Completes the instruction whose exit is pending and stops before the next instruction, so that the registers
+   * contain the result and can be saved. Before this call, no register contains the value that the instruction reads.
+   * The exit cannot be answered after this call; if it was not answered before, the guest gets the default of its
+   * `reply`. If no exit is pending, the call is a no-op. {@link immediateExit} is unchanged.
    *
-   * One instruction may exit several times: it reads and writes (`add` to an address without memory), crosses a page,
-   * moves more than 8 bytes, is a string instruction that reads addresses without memory (up to 1024 elements in a
-   * row), or is single-stepped (a `debug` at its end). `answer` is called with each of these further exits, and all are
-   * completed. `rep ins` and `rep outs` stop at the end of a chunk, with RIP still at the instruction and the remaining
-   * count in RCX; that is a point between two instructions, and can be saved.
+   * One instruction may cause several exits: it reads and writes (`add` to an address without memory), crosses a page,
+   * moves more than 8 bytes, is a string instruction that reads addresses without memory (up to 1024 successive
+   * elements), or is single-stepped (an exit `debug` at its end). `answer` is called with each further exit of the
+   * instruction, and all exits are completed. `rep ins` and `rep outs` stop at the end of a chunk, where RIP still
+   * points to the instruction and RCX has the remaining count. The state at this point can be saved.
    *
-   * @param answer - handles a further exit and replies to it.
+   * @param answer - a function that handles a further exit and replies to it.
    * @ioctl KVM_RUN (api.rst 4.10 and 5, `immediate_exit`; vcpu; KVM_CAP_IMMEDIATE_EXIT)
    * @throws {@link StateError} `ERR_UNANSWERED` if a further exit occurs and `answer` is omitted. A further exit is
    *   then pending, as after {@link runSync}.
@@ -205,8 +208,8 @@ export class Vcpu extends VcpuIoctls {
   }
 
   /**
-   * Whether the next KVM_RUN returns at once with `EINTR`, before the guest executes an instruction:
-   * `kvm_run.immediate_exit` (KVM_CAP_IMMEDIATE_EXIT).
+   * Whether the next KVM_RUN returns immediately with `EINTR`, before the guest executes an instruction. The property
+   * is the field `kvm_run.immediate_exit` (KVM_CAP_IMMEDIATE_EXIT).
    */
   get immediateExit(): boolean {
     return this.#runner.immediateExit;
@@ -218,15 +221,15 @@ export class Vcpu extends VcpuIoctls {
   }
 
   /**
-   * Sets rules for exits that all runs of this vCPU handle in native code: for example, port writes that can be
-   * ignored, or a serial port's output. The rules replace the previous ones.
+   * Sets rules for exits that native code handles in all runs of this vCPU, such as port writes that can be ignored, or
+   * the output of a serial port. The rules replace the previous ones.
    *
    * Collected writes are read from the ring in their order. To keep the order relative to other exits, drain the ring
-   * before handling an exit. If the ring is full, the next write is an exit. Traces and recordings do not contain the
-   * filtered accesses.
+   * before handling an exit. If the ring is full, the next write causes an exit. Traces and recordings do not contain
+   * the filtered accesses.
    *
    * @returns the ring with 2730 slots, the same for all filters of this vCPU.
-   * @throws TypeError or RangeError that names the rule and its fault.
+   * @throws TypeError or RangeError that names the invalid rule and its fault.
    * @throws {@link StateError} `ERR_RUNNING`, `ERR_CLOSED`.
    * @throws {@link KvmError} mmap's, for the first filter.
    */
@@ -234,7 +237,7 @@ export class Vcpu extends VcpuIoctls {
     return this.#runner.setExitFilter(rules);
   }
 
-  /** Returns the ring that KVM fills after `vm.registerCoalescedMmio()`. All vCPUs of a VM share one such ring. */
+  /** Returns the ring that KVM fills after `vm.registerCoalescedMmio()`. All vCPUs of a VM share one coalesced ring. */
   coalescedRing(): CoalescedRing {
     return this.#runner.coalescedRing();
   }
@@ -273,7 +276,7 @@ export class Vcpu extends VcpuIoctls {
   }
 
   /**
-   * Sets the vCPU's CPUID table in the old form, without indices: KVM stores every entry with index, flags and padding
+   * Sets the vCPU's CPUID table in the old form without indices. KVM stores every entry with index, flags and padding
    * 0.
    *
    * @ioctl KVM_SET_CPUID (api.rst 4.20; vcpu)
@@ -289,7 +292,7 @@ export class Vcpu extends VcpuIoctls {
   /**
    * Reads the vCPU's CPUID table, including KVM's changes.
    *
-   * @param nent - the number of entries in the buffer; the default is enough for all.
+   * @param nent - the number of entries in the buffer; the default is enough for every table.
    * @ioctl KVM_GET_CPUID2 (vcpu; KVM_CAP_EXT_CPUID)
    * @throws {@link KvmError} `E2BIG` if `nent` is too small.
    */
@@ -298,7 +301,7 @@ export class Vcpu extends VcpuIoctls {
   }
 
   /**
-   * Reads MSRs in order and stops at the first that KVM cannot read.
+   * Reads MSRs in order, and stops at the first MSR that KVM cannot read.
    *
    * @returns the entries that were read.
    * @ioctl KVM_GET_MSRS (api.rst 4.18; vcpu)
@@ -308,7 +311,7 @@ export class Vcpu extends VcpuIoctls {
   }
 
   /**
-   * Writes MSRs in order and stops at the first that KVM rejects.
+   * Writes MSRs in order, and stops at the first MSR that KVM rejects.
    *
    * @returns the number of MSRs that were written: `entries[result]` is the rejected one, if any.
    * @ioctl KVM_SET_MSRS (api.rst 4.19; vcpu)
@@ -321,7 +324,7 @@ export class Vcpu extends VcpuIoctls {
    * Explains why {@link setMsrs} or {@link getMsrs} stopped at an MSR, because KVM returns only the number of processed
    * entries. Returns `undefined` if KVM processed all entries.
    *
-   * @param sent - the entries that were passed; those with `data` were to be written.
+   * @param sent - the entries that were passed; an entry with `data` was passed to {@link setMsrs}.
    * @param taken - the number of entries that KVM processed.
    */
   explainMsrs(
@@ -335,9 +338,9 @@ export class Vcpu extends VcpuIoctls {
   }
 
   /**
-   * Reads the MSRs of {@link setMsrs}'s entries, and returns those with another value, because KVM accepts some values
-   * without storing them. Counters (COUNTING_MSRS of lib/state/msrs.ts) are omitted. If an MSR is listed several
-   * times, its last value is compared; an MSR that KVM cannot read must be 0.
+   * Reads the MSRs of entries that were passed to {@link setMsrs}, and returns the MSRs whose value differs, because
+   * KVM accepts some values without storing them. Counters (COUNTING_MSRS of lib/state/msrs.ts) are not compared. If an
+   * MSR is listed several times, the last value is compared. The value of an MSR that KVM cannot read counts as 0.
    *
    * This method issues one KVM_GET_MSRS per 255 MSRs, and one more for each MSR that cannot be read.
    *
@@ -416,7 +419,7 @@ export class Vcpu extends VcpuIoctls {
   /**
    * Reads a register by its id.
    *
-   * @param id - `KVM_X86_REG_MSR(index)` and others, as returned by {@link getRegList}.
+   * @param id - an id that {@link getRegList} returns, such as `KVM_X86_REG_MSR(index)`.
    * @ioctl KVM_GET_ONE_REG (api.rst 4.69; vcpu; KVM_CAP_ONE_REG; Linux 7.2)
    * @throws {@link KvmError} `EINVAL`: the id has an unknown type or size, or this vCPU does not have the register.
    */
@@ -439,7 +442,7 @@ export class Vcpu extends VcpuIoctls {
   /**
    * Enables a capability of this vCPU.
    *
-   * @returns 0; with KVM_CAP_HYPERV_ENLIGHTENED_VMCS, the version of Hyper-V's VMCS.
+   * @returns the version of Hyper-V's VMCS for KVM_CAP_HYPERV_ENLIGHTENED_VMCS; 0 for every other capability.
    * @ioctl KVM_ENABLE_CAP (api.rst 4.37 and 6; vcpu; KVM_CAP_ENABLE_CAP)
    * @throws {@link KvmError} `EINVAL` for an unknown capability or a wrong argument.
    */
@@ -509,8 +512,8 @@ export class Vcpu extends VcpuIoctls {
   }
 
   /**
-   * Reads an attribute of the vCPU's Xen emulation: a `KVM_XEN_VCPU_ATTR_TYPE_*`. An address in this process reads as
-   * 0.
+   * Reads an attribute of the vCPU's Xen emulation: a `KVM_XEN_VCPU_ATTR_TYPE_*`. If the attribute is an address in
+   * this process, the result is 0.
    *
    * @ioctl KVM_XEN_VCPU_GET_ATTR (api.rst 4.129; vcpu; KVM_CAP_XEN_HVM)
    * @throws {@link KvmError} `ENOENT`: the attribute does not exist.
@@ -522,7 +525,7 @@ export class Vcpu extends VcpuIoctls {
   /**
    * Writes an attribute of the vCPU's Xen emulation: a `KVM_XEN_VCPU_ATTR_TYPE_*`.
    *
-   * @param vcpuInfo - the memory of vcpu_info, for `_VCPU_INFO_HVA`.
+   * @param vcpuInfo - the memory of vcpu_info, for the attribute type `_VCPU_INFO_HVA`.
    * @ioctl KVM_XEN_VCPU_SET_ATTR (api.rst 4.128; vcpu; KVM_CAP_XEN_HVM)
    * @throws {@link KvmError} `ENOENT`: the attribute does not exist; `EINVAL`: an invalid value.
    */
@@ -558,7 +561,7 @@ export class Vcpu extends VcpuIoctls {
    * Reads the whole state of this vCPU, which must not run. {@link Vm.saveState} combines it with the state of the VM
    * and of other vCPUs.
    *
-   * A pending exit is completed first ({@link completeExit}).
+   * The method first completes a pending exit ({@link completeExit}).
    *
    * @throws {@link KvmError} with the errno of the failed ioctl.
    * @throws {@link StateError} `ERR_UNANSWERED` if completing the pending exit causes another one; `ERR_CLOSED` if the
@@ -592,13 +595,13 @@ export class Vcpu extends VcpuIoctls {
     this.#runner.close();
   }
 
-  /** The descriptor. Throws while the vCPU runs on its own thread, because the kernel would block. @internal */
+  /** The descriptor. Throws while the vCPU runs on its own thread, because the ioctl would block. @internal */
   protected override get fd(): NativeFd {
     this.#runner.expectOpen();
     return super.fd;
   }
 
-  /** Makes KVM_RUN in a way that a kick can interrupt, also for calls through {@link ioctl}. @internal */
+  /** Issues KVM_RUN so that a kick can interrupt it, also for calls through {@link ioctl}. @internal */
   protected override call(
     ioctl: Ioctl,
     argument: IoctlArgument | undefined,
@@ -611,7 +614,7 @@ export class Vcpu extends VcpuIoctls {
     return answer;
   }
 
-  /** Keeps the CPUID table, which explains later errors. @internal */
+  /** Records the CPUID table, which explains later errors. @internal */
   protected override accepted(ioctl: Ioctl, argument: IoctlArgument | undefined): void {
     this.#cpuid.record(ioctl, argument);
   }

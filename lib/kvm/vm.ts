@@ -1,4 +1,7 @@
-/** A virtual machine. Its parts are in calls/, memory/ and state/; its other ioctls are in generated/vm-ioctls.ts. */
+/**
+ * The class of a virtual machine. calls/, memory/ and state/ implement parts of the class; generated/vm-ioctls.ts has
+ * further ioctls.
+ */
 import {
   KVM_CHECK_EXTENSION,
   KVM_CREATE_DEVICE,
@@ -89,14 +92,15 @@ export class Vm extends VmIoctls {
     refusal: (call, errno, context) => this.refusal(call, errno, context),
   });
 
-  /** Takes a VM's descriptor; use {@link Kvm.createVm}. @internal */
+  /** Wraps a VM's descriptor; use {@link Kvm.createVm} to create a VM. @internal */
   constructor(fd: NativeFd, kvm: Kvm) {
     super(fd, "vm");
     this.kvm = kvm;
   }
 
   /**
-   * Returns the value of a capability of this VM: 0 if it is absent or unknown, else 1 or a capability-specific number.
+   * Returns the value of a capability of this VM: 0 if the capability is absent or unknown; otherwise 1 or a number
+   * that depends on the capability.
    *
    * @ioctl KVM_CHECK_EXTENSION (api.rst 4.4; vm; KVM_CAP_CHECK_EXTENSION_VM)
    */
@@ -131,11 +135,11 @@ export class Vm extends VmIoctls {
   }
 
   /**
-   * Stops all vCPUs that run on their own threads. Their runs stay pending, and new runs wait. The vCPUs can be read,
-   * changed and saved. {@link Vcpu.runSync} throws `ERR_PAUSED`.
+   * Stops all vCPUs that run on their own threads. The runs of these vCPUs stay pending, and new runs wait. The vCPUs
+   * can be read, changed and saved. {@link Vcpu.runSync} throws `ERR_PAUSED`.
    *
-   * @returns a promise that resolves when no vCPU runs, or after {@link resume}. A run may still return an exit before
-   *   this promise resolves; the run's promise then resolves as usual.
+   * @returns a promise that resolves when no vCPU runs, or when {@link resume} is called. A run may still return an
+   *   exit before this promise resolves; the run's promise then resolves as usual.
    */
   pause(): Promise<void> {
     return this.gate.shut();
@@ -182,10 +186,11 @@ export class Vm extends VmIoctls {
   }
 
   /**
-   * Reads a bitmap of the pages of a slot that the guest has written since the last call, one bit per page, and tracks
-   * them again (unless KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 leaves that to {@link clearDirtyLog}).
+   * Reads a bitmap of the pages of a slot that the guest has written since the last call, with one bit per page, and
+   * makes KVM track writes to these pages again. With KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, only {@link clearDirtyLog}
+   * makes KVM track the pages again.
    *
-   * @param pages - the number of pages of the slot, if it was not set with this object.
+   * @param pages - the number of pages of the slot; required only if the slot was not set with this object.
    * @ioctl KVM_GET_DIRTY_LOG (api.rst 4.8; vm)
    * @throws {@link KvmError} `ENOENT`: the slot does not exist, or dirty logging is off for it; `EINVAL`: the slot
    *   number is too large; `ENXIO`: the VM has dirty rings instead.
@@ -205,7 +210,7 @@ export class Vm extends VmIoctls {
   }
 
   /**
-   * Makes KVM track further writes to pages that were reported as written.
+   * Makes KVM track writes again to pages that were reported as written.
    *
    * @ioctl KVM_CLEAR_DIRTY_LOG (api.rst 4.117; vm; KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2)
    * @throws {@link KvmError} `EINVAL`: the range is not a multiple of 64 pages, or beyond the slot; `ENOENT`: the slot
@@ -220,7 +225,7 @@ export class Vm extends VmIoctls {
    * `GUEST_MEMFD_FLAG_INIT_SHARED`, also mappable by the host ({@link GuestMemfd.map}). No child process inherits the
    * file.
    *
-   * @param options - `size` in bytes, a multiple of the page size; `flags`: `GUEST_MEMFD_FLAG_*`, which
+   * @param options - `size` is in bytes, and a multiple of the page size; `flags` has `GUEST_MEMFD_FLAG_*` bits, which
    *   `KVM_CAP_GUEST_MEMFD_FLAGS` lists.
    * @ioctl KVM_CREATE_GUEST_MEMFD (api.rst 4.142; vm; KVM_CAP_GUEST_MEMFD; Linux 6.12)
    * @throws {@link KvmError} `EINVAL`: the size is 0 or not page aligned, or this VM does not support a flag.
@@ -249,7 +254,7 @@ export class Vm extends VmIoctls {
   /**
    * Raises or lowers an interrupt line, and returns the delivery status.
    *
-   * @returns above 0: the number of destinations; 0: coalesced with a pending interrupt; -1: masked.
+   * @returns the number of destinations; 0 if the interrupt was coalesced with a pending one; -1 if it was masked.
    * @ioctl KVM_IRQ_LINE_STATUS (vm; KVM_CAP_IRQ_INJECT_STATUS)
    * @throws {@link KvmError} `ENXIO`: the VM has no in-kernel interrupt controllers.
    */
@@ -299,7 +304,8 @@ export class Vm extends VmIoctls {
   /**
    * Connects an eventfd to a Hyper-V guest's HvSignalEvent hypercall.
    *
-   * @param input - `connId` and `flags` (`KVM_HYPERV_EVENTFD_DEASSIGN`) as in C; omit `fd` to disconnect.
+   * @param input - the connection id, the flags (`KVM_HYPERV_EVENTFD_DEASSIGN`) and the eventfd; omit `fd` to
+   *   disconnect.
    * @ioctl KVM_HYPERV_EVENTFD (api.rst 4.113; vm; KVM_CAP_HYPERV_EVENTFD)
    * @throws {@link KvmError} `EINVAL`: an undefined flag, or a connection id above 0xffffff; `EEXIST`: the connection
    *   id already has an eventfd; `ENOENT`: it has no eventfd to remove; `EBADF`: the descriptor is not an eventfd.
@@ -321,7 +327,8 @@ export class Vm extends VmIoctls {
   }
 
   /**
-   * Reads an attribute of the VM's Xen emulation: a `KVM_XEN_ATTR_TYPE_*`. An address in this process reads as 0.
+   * Reads an attribute of the VM's Xen emulation: a `KVM_XEN_ATTR_TYPE_*`. If the attribute is an address in this
+   * process, the result is 0.
    *
    * @ioctl KVM_XEN_HVM_GET_ATTR (api.rst 4.127; vm; KVM_CAP_XEN_HVM)
    * @throws {@link KvmError} `ENOENT`: the attribute does not exist.
@@ -333,7 +340,7 @@ export class Vm extends VmIoctls {
   /**
    * Writes an attribute of the VM's Xen emulation: a `KVM_XEN_ATTR_TYPE_*`.
    *
-   * @param files - `sharedInfo` for `_SHARED_INFO_HVA`, `eventfd` for an `_EVTCHN` that uses one.
+   * @param files - `sharedInfo` for the type `_SHARED_INFO_HVA`; `eventfd` for an `_EVTCHN` with an eventfd.
    * @ioctl KVM_XEN_HVM_SET_ATTR (api.rst 4.126; vm; KVM_CAP_XEN_HVM)
    * @throws {@link KvmError} `ENOENT`: the attribute does not exist; `EINVAL`: an invalid value; `EBADF`: the
    *   descriptor is not an eventfd; `EEXIST`: the port is already assigned.
@@ -376,7 +383,8 @@ export class Vm extends VmIoctls {
   }
 
   /**
-   * Sets the MSRs that a guest may access. Other accesses raise #GP, or exit with KVM_CAP_X86_USER_SPACE_MSR.
+   * Sets the MSRs that a guest may access. Accesses to other MSRs raise #GP, or cause an exit if
+   * KVM_CAP_X86_USER_SPACE_MSR is enabled.
    *
    * @ioctl KVM_X86_SET_MSR_FILTER (api.rst 4.97; vm; KVM_CAP_X86_MSR_FILTER)
    * @throws {@link KvmError} `EINVAL`: an undefined flag, too many MSRs in a range, or DEFAULT_DENY without ranges;
@@ -397,7 +405,7 @@ export class Vm extends VmIoctls {
 
   /**
    * Reads the state of the VM and of the given vCPUs, without memory. `stateToJson` and `stateToBytes` convert the
-   * result into a document. No vCPU may run.
+   * result into a document. No vCPU may run during the call.
    *
    * Pending exits are completed first ({@link Vcpu.completeExit}).
    *
@@ -411,14 +419,14 @@ export class Vm extends VmIoctls {
 
   /**
    * Writes a saved state to this VM and its vCPUs, which then continue where the saved VM and vCPUs stopped. The VM
-   * must have been created like the saved one: memory slots with their content, interrupt controllers, timer,
-   * capabilities, vCPUs with the same ids. The vCPUs may be new, or may have run with the same CPUID tables.
+   * must have the same memory slots with their content, the same interrupt controllers, timer and capabilities, and
+   * vCPUs with the same ids as the saved VM. The vCPUs may be new, or may have run with the same CPUID tables.
    *
-   * Guest time continues from the saved value: kvmclock and the TSC.
+   * The guest's clocks, kvmclock and the TSC, continue from the saved values.
    *
-   * The method first runs {@link checkState}; if a finding prevents restoring, nothing is written. At the end every
-   * part is read back, because KVM accepts some values without storing them. Counters and derived values may differ
-   * (MAY_DIFFER of lib/state/read-back.ts). `{ readBack: false }` skips the reads.
+   * The method first runs {@link checkState}; if a finding prevents restoring, nothing is written. At the end, the
+   * method reads every part back, because KVM accepts some values without storing them. Counters and derived values may
+   * differ (MAY_DIFFER of lib/state/read-back.ts). `{ readBack: false }` skips the reads.
    *
    * @throws {@link KvmError} with the errno of the failed ioctl, and what the part requires; the parts before it are
    *   restored.
@@ -432,10 +440,12 @@ export class Vm extends VmIoctls {
 
   /**
    * Finds all incompatibilities between a saved state and this VM with its vCPUs, without writing anything: ids, CPUID
-   * features, MSRs, XSAVE components, the TSC's frequency, nested state, devices, capabilities. Incompatibilities that
-   * only show after the guest's CPUID table was set are not found; {@link restoreState} reports them.
+   * features, MSRs, XSAVE components, the TSC's frequency, nested state, devices, capabilities. The method does not
+   * find incompatibilities that KVM reports only after the guest's CPUID table was set; {@link restoreState} reports
+   * them.
    *
-   * @returns the findings, each with whether it prevents restoring; empty if there are none.
+   * @returns the findings, each of which states whether it prevents restoring; an empty list if no incompatibility was
+   *   found.
    * @throws TypeError if a vCPU belongs to another VM, or is listed twice.
    */
   checkState(state: VmState, vcpus: Iterable<Vcpu>): readonly StateFinding[] {
@@ -444,7 +454,7 @@ export class Vm extends VmIoctls {
 
   /**
    * Interrupts the {@link Vcpu.run} of each of this VM's vCPUs, which return `{ kind: "intr" }`, and closes the
-   * descriptor. The method kicks all vCPUs before it waits for any, so closing the VM before its vCPUs is faster if
+   * descriptor. The method kicks all vCPUs before it waits for a vCPU, so closing the VM before its vCPUs is faster if
    * many guests run. The vCPUs stay open, and the kernel keeps the VM with its memory while one of them is open:
    * {@link Vcpu.runSync} still works. Close the vCPUs to free the VM.
    */

@@ -1,4 +1,4 @@
-/** A VM's RAM around the hole below 4 GiB for devices: splitting and mapping it. */
+/** Splits and maps a VM's RAM, which has a hole for devices below 4 GiB. */
 import { inspectAs } from "../inspect.ts";
 import { GuestMemory, type GuestMemoryOptions } from "../kvm/memory/guest-memory.ts";
 import type { UserspaceMemoryRegionInput } from "../kvm/memory/memory-slots.ts";
@@ -24,11 +24,11 @@ const OPTIONS: readonly string[] = [
 /** The default start of the hole, as on a PC. */
 const HOLE_START = 3 * GIB;
 
-/** A part of the RAM. */
+/** A contiguous part of the RAM. */
 export interface RamRegion {
-  /** The guest physical address. */
+  /** The guest physical address of the part. */
   readonly guestPhysAddr: bigint;
-  /** In bytes. */
+  /** The size of the part in bytes. */
   readonly byteLength: number;
 }
 
@@ -46,15 +46,18 @@ export interface RamOptions extends RamLayoutOptions, GuestMemoryOptions {
   readonly flags?: number;
 }
 
-/** A region of RAM in its slot. */
+/** A region of RAM with its memory slot and its host memory. */
 export interface MappedRamRegion extends RamRegion {
-  /** Its slot. */
+  /** The number of the memory slot. */
   readonly slot: number;
   /** The host memory of the region. */
   readonly memory: GuestMemory;
 }
 
-/** Splits RAM of this size into regions: from address 0 up to the hole, and the rest from 4 GiB. */
+/**
+ * Splits RAM of this size into at most two regions: one from address 0 up to the hole, and one with the rest from 4
+ * GiB.
+ */
 export function ramRegions(
   byteLength: bigint | number,
   layout: RamLayoutOptions = {},
@@ -81,7 +84,7 @@ export class Ram {
   /** The regions of the RAM, in the order of their addresses. */
   readonly regions: readonly MappedRamRegion[];
 
-  /** Takes regions that a VM has; use {@link mapRam}. */
+  /** Creates an object for regions that are already mapped in a VM; use {@link mapRam} to map regions. */
   constructor(regions: readonly MappedRamRegion[]) {
     if (!Array.isArray(regions))
       throw new TypeError("new Ram(): use mapRam(), or a list of regions");
@@ -93,12 +96,15 @@ export class Ram {
     return this.regions.reduce((sum, { byteLength }) => sum + byteLength, 0);
   }
 
-  /** Closes its memories in reverse order. A running guest keeps its memory mapped, see {@link GuestMemory.close}. */
+  /**
+   * Closes the memories of all regions in reverse order. A running guest keeps its memory mapped, see
+   * {@link GuestMemory.close}.
+   */
   close(): void {
     for (const { memory } of this.regions.toReversed()) memory.close();
   }
 
-  /** Closes it at the end of a `using` block. */
+  /** Closes the memories at the end of a `using` block. */
   [Symbol.dispose](): void {
     this.close();
   }
@@ -109,7 +115,8 @@ export class Ram {
 }
 
 /**
- * Creates the RAM of a VM: a memory and a slot for each of {@link ramRegions}, starting with the slot of the options.
+ * Creates the RAM of a VM: a memory and a slot for each region of {@link ramRegions}. The slot numbers are consecutive
+ * from `slot`.
  *
  * @throws {@link KvmError} if the kernel fails a mapping or a slot; then the VM has none of these slots, and no memory
  *   is left open.
@@ -139,13 +146,13 @@ export function mapRam(
     });
     return new Ram(regions);
   } catch (error) {
-    // The caller does not receive the memories, so close them here.
+    // The memories and slots are removed here, because the caller does not receive them.
     for (const step of undo) step();
     throw error;
   }
 }
 
-/** Returns a size in bytes that is a whole number of pages. */
+/** Checks that a size in bytes is a whole number of pages, and returns it. */
 function toPages(where: string, value: bigint | number, most: number): number {
   const bytes = typeof value === "number" ? value : Number(toBigInt(where, value));
   const isWhole = Number.isSafeInteger(bytes) && bytes % PAGE_BYTES === 0;

@@ -1,4 +1,4 @@
-/** Runs one program on one vCPU with one memory, for tests, examples and the CLI. Guest code is guest/. */
+/** Runs one program on one vCPU with one memory, for tests, examples and the CLI. guest/ builds the programs. */
 import type { CpuidEntry2Input } from "../abi/cpuid2.ts";
 import { decodeUcall, isUcall, type Program, type Ucall } from "../guest/index.ts";
 import { inspectAs } from "../inspect.ts";
@@ -12,16 +12,19 @@ import { refuseMisfit } from "../options.ts";
 
 /** The options of {@link Sandbox}. */
 export interface SandboxOptions {
-  /** The program; see `guest()` in `node-kvm/guest`. */
+  /** The guest program, which `guest()` of `node-kvm/guest` creates. */
   readonly program: Program;
   /** The vCPU's CPUID table; the table is empty if omitted. */
   readonly cpuid?: Iterable<CpuidEntry2Input>;
-  /** A function that is called with the VM before its vCPU is created: for capabilities, quirks, the irqchip. */
+  /**
+   * A function that is called with the VM before the vCPU is created, for example to enable capabilities or to create
+   * the irqchip.
+   */
   readonly prepare?: (vm: Vm) => void;
 }
 
 /**
- * A VM with one vCPU and a program in its memory, ready to run.
+ * A VM with one vCPU and a loaded program, which is ready to run.
  *
  * The constructor makes the calls in an order that works on every kernel: VM, memory, `prepare`, vCPU, CPUID, special
  * registers, registers.
@@ -69,7 +72,7 @@ export class Sandbox {
       program.load(this.memory.bytes);
       this.reset();
     } catch (error) {
-      // The caller never receives this object, so close it here.
+      // The handles are closed here, because the caller never receives this object.
       for (const handle of opened) handle.close();
       throw error;
     }
@@ -81,7 +84,7 @@ export class Sandbox {
     this.vcpu.setRegs(this.program.regs);
   }
 
-  /** Runs until the guest's next ucall. */
+  /** Runs the guest until its next ucall. */
   next(): Ucall {
     const exit = this.vcpu.runSync({ throughSignals: true });
     const ucall = this.ucall(exit);
@@ -91,13 +94,13 @@ export class Sandbox {
     throw new Error(`the guest exited without a ucall: ${describe(exit)}${suffix}`);
   }
 
-  /** Decodes the ucall of this exit; `undefined` for another exit. */
+  /** Decodes the ucall of an exit; `undefined` if the exit is not a ucall. */
   ucall(exit: Exit): Ucall | undefined {
     if (exit.kind !== "io" || exit.direction !== "out" || !isUcall(exit)) return undefined;
     return decodeUcall(this.memory.bytes, exit.values[0] ?? 0);
   }
 
-  /** Runs until the program has ended; returns the values of each of its syncs. */
+  /** Runs the guest until the program ends, and returns the values of each sync. */
   syncs(): readonly (readonly bigint[])[] {
     const all: (readonly bigint[])[] = [];
     for (;;) {
@@ -113,7 +116,7 @@ export class Sandbox {
     }
   }
 
-  /** Closes vCPU, VM and memory. */
+  /** Closes the vCPU, the VM and the memory. */
   close(): void {
     this.vcpu.close();
     this.vm.close();

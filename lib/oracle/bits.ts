@@ -1,9 +1,9 @@
-/** Bits of registers and flags: which are set, and which are not allowed. */
+/** Finds the bits of registers and flags that are set, and the set bits that are not allowed. */
 
 /** The names of a register's bits, by their numbers; some bits have no name. */
 export type BitNames = Readonly<Record<number, string | undefined>>;
 
-/** Lists the bits that are set, lowest first. */
+/** Lists the numbers of the set bits in ascending order. */
 export function bitsOf(value: number | bigint): readonly number[] {
   const wide = BigInt(value);
   return Array.from({ length: 64 }, (_, bit) => bit).filter(
@@ -19,9 +19,9 @@ export function hasBit(value: bigint, bit: number): boolean {
 /** Bits that must be 0. */
 export interface ReservedBits {
   readonly kind: "reserved-bits";
-  /** The register; undefined if the access names it. */
+  /** The name of the register; undefined if the access already identifies the register. */
   readonly register?: string;
-  /** The whole value. */
+  /** The whole value of the register. */
   readonly value: bigint;
   /** The bits of the value that are reserved; there is at least one. */
   readonly bits: readonly number[];
@@ -38,20 +38,20 @@ export function reservedBits(
   return { kind: "reserved-bits", value, bits, ...(register === undefined ? {} : { register }) };
 }
 
-/** Bits outside of an allowed set. */
+/** Set bits that are not in a set of allowed bits. */
 export interface ForbiddenBits {
   readonly kind: "forbidden-bits";
-  /** The argument; undefined if the access names it. */
+  /** The name of the argument; undefined if the access already identifies the argument. */
   readonly name?: string;
   readonly value: bigint;
   /** The bits of the value that are not allowed; there is at least one. */
   readonly bits: readonly number[];
   readonly allowed: bigint;
-  /** The origin of `allowed`: this kernel's ABI, a guest's features on this host, the register, or x86. */
+  /** The origin of the limit: this kernel's ABI, a guest's features on this host, the register, or x86. */
   readonly allowedBy: "linux" | "guests" | "register" | "x86";
 }
 
-/** Finds bits that are set and not allowed. */
+/** Finds the set bits that are not allowed. */
 export function forbiddenBits(
   value: number | bigint,
   allowed: number | bigint,

@@ -49,7 +49,9 @@ export const CR4_BITS: FeatureBits = {
   32: ["FRED", "fred"],
 };
 
-/** The bits of EFER and their features (arch/x86/kvm/x86.c:__kvm_valid_efer). LMSLE has no feature. */
+/**
+ * The bits of EFER and their features (arch/x86/kvm/x86.c:__kvm_valid_efer). KVM requires no CPUID feature for LMSLE.
+ */
 export const EFER_BITS: FeatureBits = {
   0: ["SCE"],
   8: ["LME", "lm"],
@@ -68,22 +70,22 @@ const CR4_PAE = 5;
 const [EFER_LME, EFER_LMA, EFER_LMSLE] = [8, 10, 13] as const;
 const [APIC_EXTD, APIC_EN] = [10, 11] as const;
 const APIC_BASE_RESERVED = 0x2ffn;
-/** CR3.LAM_U57 and CR3.LAM_U48. */
+/** The bits CR3.LAM_U57 and CR3.LAM_U48. */
 const CR3_LAM = 3n << 61n;
 
-/** The special registers that the rules of both ioctls read. */
+/** The special registers that the rules of KVM_SET_SREGS and KVM_SET_SREGS2 read. */
 export type SpecialRegisters = Pick<Sregs, "cs" | "cr0" | "cr3" | "cr4" | "efer" | "apicBase">;
 
-/** Registers that are to be set, on a vCPU of which the tables may be known. */
+/** The registers that a call sets, and the CPUID tables of the vCPU and of KVM if they are known. */
 export interface SregsAsked<Registers extends SpecialRegisters = SpecialRegisters> {
   readonly sregs: Registers;
-  /** The vCPU's CPUID table; undefined if not known. */
+  /** The vCPU's CPUID table; undefined if it is unknown. */
   readonly table: CpuidTable | undefined;
-  /** The result of KVM_GET_SUPPORTED_CPUID; undefined if not known. */
+  /** The result of KVM_GET_SUPPORTED_CPUID; undefined if it is unknown. */
   readonly supported: CpuidTable | undefined;
 }
 
-/** Values that do not go together. */
+/** Values of fields that KVM does not accept together. */
 export interface Contradiction {
   readonly kind: "contradiction";
   /** The fields with their values, such as `["EFER.LMA", 1], ["CR0.PG", 0]`. */
@@ -95,7 +97,7 @@ const contradiction = (...states: Contradiction["states"]): Contradiction => ({
   states,
 });
 
-/** An APIC base that enables the x2APIC mode. */
+/** A fault of an APIC base that enables the x2APIC mode. */
 export interface X2apicFinding {
   readonly kind: "x2apic-not-enabled" | "no-x2apic";
   readonly base: bigint;
@@ -153,7 +155,7 @@ export function apicBaseFinding(
 const cr4Bits = ({ sregs, table, supported }: SregsAsked): FeatureBitsFinding | undefined =>
   featureBits("CR4", sregs.cr4, CR4_BITS, table, supported);
 
-/** The rules of both ioctls. */
+/** The rules of KVM_SET_SREGS, which KVM_SET_SREGS2 also has. */
 export const SREGS_RULES: Rules<SregsAsked, SregsFinding> = {
   mode: {
     source: "arch/x86/kvm/x86.c:kvm_is_valid_sregs",
@@ -191,7 +193,7 @@ export const SREGS_RULES: Rules<SregsAsked, SregsFinding> = {
 /** The argument of the rules of KVM_SET_SREGS2: its registers and flags, and the evidence. */
 export type Sregs2Asked = SregsAsked<SpecialRegisters & Pick<Sregs2, "flags">>;
 
-/** Whether the PDPTRs of a KVM_SET_SREGS2 would be used: PAE paging without long mode. */
+/** Returns whether the registers select PAE paging without long mode, in which KVM_SET_SREGS2 uses the PDPTRs. */
 const isPaePaging = ({ cr0, cr4, efer }: SpecialRegisters): boolean =>
   hasBit(cr0, CR0_PG) && hasBit(cr4, CR4_PAE) && !hasBit(efer, EFER_LMA);
 
@@ -203,7 +205,7 @@ const pdptrs: Rule<Sregs2Asked, SregsFinding> = {
   },
 };
 
-/** The rules that KVM_SET_SREGS2 has before those of {@link SREGS_RULES}. */
+/** The rules that KVM_SET_SREGS2 checks before the rules of {@link SREGS_RULES}. */
 export const SREGS2_RULES: Rules<Sregs2Asked, SregsFinding> = {
   flags: {
     source: "arch/x86/kvm/x86.c:__set_sregs2",

@@ -1,4 +1,4 @@
-/** The rules for MSRs that describe features: feature MSRs, VMX's and the PMU's. */
+/** The rules for MSRs that describe features: feature MSRs, the MSRs of VMX and the MSRs of the PMU. */
 import { MSRS } from "../abi/msrs.ts";
 import type { CpuidFieldName, CpuidTable } from "../cpuid/index.ts";
 import { bitsOf, hasBit, type ReservedBits, reservedBits } from "./bits.ts";
@@ -6,11 +6,11 @@ import { type MissingFeature, missingFeature } from "./features.ts";
 import type { MsrAccess } from "./msr-access.ts";
 import { type Rules, refused, undecided, verdictIf } from "./verdict.ts";
 
-/** KVM_FIRST_EMULATED_VMX_MSR to KVM_LAST_EMULATED_VMX_MSR. */
+/** Whether an MSR is in the range from KVM_FIRST_EMULATED_VMX_MSR to KVM_LAST_EMULATED_VMX_MSR. */
 const isVmx = (index: number): boolean =>
   index >= MSRS.MSR_IA32_VMX_BASIC && index <= MSRS.MSR_IA32_VMX_VMFUNC;
 
-/** The other feature MSRs with a value that user space may set (arch/x86/kvm/x86.c:msr_based_features). */
+/** The feature MSRs besides those of VMX whose value user space may set (arch/x86/kvm/x86.c:msr_based_features). */
 const OTHERS: readonly number[] = [
   MSRS.MSR_PLATFORM_INFO,
   MSRS.MSR_IA32_ARCH_CAPABILITIES,
@@ -19,7 +19,7 @@ const OTHERS: readonly number[] = [
 ];
 const isFeature = (index: number): boolean => isVmx(index) || OTHERS.includes(index);
 
-/** The features that the vCPU's CPUID must have (arch/x86/kvm/x86.c:kvm_set_msr_common). */
+/** The CPUID feature that the vCPU must have for an MSR (arch/x86/kvm/x86.c:kvm_set_msr_common). */
 const NEEDS: Readonly<Record<number, CpuidFieldName>> = {
   [MSRS.MSR_IA32_ARCH_CAPABILITIES]: "arch_capabilities",
   [MSRS.MSR_IA32_PERF_CAPABILITIES]: "pdcm",
@@ -30,17 +30,22 @@ const needOf = (index: number): CpuidFieldName | undefined => (isVmx(index) ? "v
 const ALL = (1n << 64n) - 1n;
 const LOW = 0xffff_ffffn;
 
-/** The bits of a feature MSR that must not exceed KVM's value, and those that must not fall below it. */
+/**
+ * The limits for the bits of a feature MSR: a bit of `most` may be 1 only if it is 1 in KVM's value; a bit of `least`
+ * must be 1 if it is 1 in KVM's value.
+ */
 interface Bounds {
   readonly most: bigint;
   readonly least: bigint;
 }
 const AT_MOST: Bounds = { most: ALL, least: 0n };
 const AT_LEAST: Bounds = { most: 0n, least: ALL };
-/** In VMX's controls, the low half has the bits that must be 1, the high half those that may be 1. */
+/**
+ * In the MSRs of VMX controls, the low half contains the bits that must be 1, and the high half the bits that may be 1.
+ */
 const CONTROLS: Bounds = { most: ALL & ~LOW, least: LOW };
 
-/** How KVM compares a value with its own (arch/x86/kvm/vmx/nested.c:vmx_set_vmx_msr). */
+/** The comparison of a value with KVM's value, for each MSR (arch/x86/kvm/vmx/nested.c:vmx_set_vmx_msr). */
 const BOUNDS: Readonly<Record<number, Bounds>> = {
   [MSRS.MSR_IA32_PERF_CAPABILITIES]: AT_MOST,
   [MSRS.MSR_AMD64_DE_CFG]: AT_MOST,
@@ -54,14 +59,14 @@ const BOUNDS: Readonly<Record<number, Bounds>> = {
   [MSRS.MSR_IA32_VMX_CR4_FIXED0]: AT_LEAST,
   [MSRS.MSR_IA32_VMX_VMFUNC]: AT_MOST,
 };
-/** KVM derives these from the true controls. */
+/** The MSRs of VMX controls that KVM derives from the "true" controls. */
 const DERIVED: readonly number[] = [
   MSRS.MSR_IA32_VMX_PINBASED_CTLS,
   MSRS.MSR_IA32_VMX_PROCBASED_CTLS,
   MSRS.MSR_IA32_VMX_EXIT_CTLS,
   MSRS.MSR_IA32_VMX_ENTRY_CTLS,
 ];
-/** KVM derives these from the vCPU's CPUID. */
+/** The MSRs of VMX that KVM derives from the vCPU's CPUID. */
 const FIXED: readonly number[] = [MSRS.MSR_IA32_VMX_CR0_FIXED1, MSRS.MSR_IA32_VMX_CR4_FIXED1];
 
 /** The bits of IA32_FEATURE_CONTROL and their features (arch/x86/kvm/vmx/vmx.c:vmx_vcpu_after_set_cpuid). */
@@ -91,10 +96,10 @@ const PMU_RANGES: readonly (readonly [first: number, last: number])[] = [
 ];
 const isPmu = (index: number): boolean =>
   PMU_RANGES.some(([first, last]) => index >= first && index <= last);
-/** Leaf 0xA.0:eax[7:0], the version of an Intel PMU, is 0 without one. */
+/** The version of an Intel PMU is in leaf 0xA.0:eax[7:0]; it is 0 if the CPU has no PMU. */
 const hasPmu = (table: CpuidTable): boolean => ((table.find(0xa)?.eax ?? 0) & 0xff) !== 0;
 
-/** A bit of IA32_FEATURE_CONTROL whose feature is missing. */
+/** A bit of IA32_FEATURE_CONTROL that requires a missing feature. */
 export interface ControlBit {
   readonly bit: number;
   readonly name: string;
@@ -108,11 +113,11 @@ export type FeatureMsrFinding =
   | { readonly kind: "feature-msr-after-run"; readonly current: bigint }
   | {
       readonly kind: "feature-msr-bits";
-      /** Bits that KVM's value does not have. */
+      /** Bits of the argument that are 0 in KVM's value. */
       readonly extra: readonly number[];
-      /** Bits of KVM's value that the argument lacks. */
+      /** Bits of KVM's value that are 0 in the argument. */
       readonly absent: readonly number[];
-      /** The value from KVM_GET_MSRS of /dev/kvm. */
+      /** KVM's value, which KVM_GET_MSRS of /dev/kvm returns. */
       readonly value: bigint;
     }
   | { readonly kind: "control-bits"; readonly bits: readonly ControlBit[] }
@@ -141,7 +146,7 @@ function beyondBounds(access: MsrAccess): FeatureMsrFinding | undefined {
   return { kind: "feature-msr-bits", extra, absent, value };
 }
 
-/** Whether the access is a write, to a vCPU that is known to have VMX. */
+/** Whether the access writes an MSR of a vCPU that is known to have VMX. */
 const isVmxWrite = (access: MsrAccess): boolean =>
   access.data !== undefined && access.table !== undefined && missing("vmx", access) === undefined;
 
@@ -162,9 +167,9 @@ function pmuOf({ table, supported }: MsrAccess): FeatureMsrFinding | undefined {
   return table !== undefined && !hasPmu(table) ? { kind: "no-pmu", by: "vcpu" } : undefined;
 }
 
-/** The rules for feature MSRs, VMX's and the PMU's. */
+/** The rules for feature MSRs, the MSRs of VMX and the MSRs of the PMU. */
 export const FEATURE_MSR_RULES: Rules<MsrAccess, FeatureMsrFinding> = {
-  // Since Linux 6.4, and not for each of them: the value itself proves it.
+  // Since Linux 6.4, KVM rejects a changed value of most feature MSRs after the first run.
   "after a run": {
     source: "arch/x86/kvm/x86.c:do_set_msr",
     judge: (access) => {
@@ -178,7 +183,7 @@ export const FEATURE_MSR_RULES: Rules<MsrAccess, FeatureMsrFinding> = {
   "bits of a feature MSR": {
     source: "arch/x86/kvm/vmx/nested.c:vmx_set_vmx_msr; arch/x86/kvm/x86.c:kvm_set_msr_common",
     judge: (access) => {
-      // VMX's are compared only for a vCPU that has VMX.
+      // KVM compares the values of VMX MSRs only for a vCPU that has VMX.
       const isCompared = !isVmx(access.index) || missing("vmx", access) === undefined;
       return isCompared ? refused(beyondBounds(access)) : undefined;
     },

@@ -1,10 +1,10 @@
-/** Rules that depend on CPUID: the features that bits of a register require, and the width of addresses. */
+/** Rules that depend on CPUID: the features that bits of a register require, and the width of physical addresses. */
 import type { CpuidFieldName, CpuidTable } from "../cpuid/index.ts";
 import { bitsOf } from "./bits.ts";
 
 /**
- * A register's bits: the name, and the features of which the bit requires at least one. Without features, every vCPU
- * has it.
+ * The known bits of a register: the name of each bit, and the features. The bit requires at least one of the features.
+ * If no features are listed, every vCPU has the bit.
  */
 export type FeatureBits = Readonly<Record<number, readonly [name: string, ...CpuidFieldName[]]>>;
 
@@ -14,11 +14,11 @@ export interface BitFinding {
   /** The bit's name; undefined if it is reserved. */
   readonly name: string | undefined;
   /**
-   * `reserved`: no CPU has it. `unsupported`: KVM_GET_SUPPORTED_CPUID has none of the features. `absent`: the vCPU's
-   * table has none. `no-table`: the vCPU's table is empty.
+   * `reserved`: no CPU has the bit. `unsupported`: KVM_GET_SUPPORTED_CPUID has none of the features. `absent`: the
+   * vCPU's table has none of the features. `no-table`: the vCPU's table is empty.
    */
   readonly cause: "reserved" | "unsupported" | "absent" | "no-table";
-  /** The features of which the bit requires at least one. */
+  /** The bit requires at least one of these features. */
   readonly features: readonly CpuidFieldName[];
 }
 
@@ -26,7 +26,7 @@ export interface BitFinding {
 export interface FeatureBitsFinding {
   readonly kind: "feature-bits";
   readonly register: string;
-  /** The list has at least one feature. */
+  /** The list has at least one bit. */
   readonly bits: readonly BitFinding[];
 }
 
@@ -47,7 +47,7 @@ function judgeBit(
   return { bit, name, cause: table?.length === 0 ? "no-table" : "absent", features };
 }
 
-/** Finds the bits of a register that a vCPU may not set. A table that is undefined is not known, and excludes no bit. */
+/** Finds the bits of a register that a vCPU may not set. An undefined table is unknown, and excludes no bit. */
 export function featureBits(
   register: string,
   value: bigint,
@@ -59,7 +59,7 @@ export function featureBits(
   return bits.length === 0 ? undefined : { kind: "feature-bits", register, bits };
 }
 
-/** Keeps those bits of a finding that have, or have not, a cause; undefined if none is left. */
+/** Returns the finding with only those bits whose cause `isKept` accepts; undefined if no bit remains. */
 export function bitsWithCause(
   finding: FeatureBitsFinding | undefined,
   isKept: (cause: BitFinding["cause"]) => boolean,
@@ -68,15 +68,15 @@ export function bitsWithCause(
   return finding === undefined || bits.length === 0 ? undefined : { ...finding, bits };
 }
 
-/** A feature that a call requires. */
+/** A missing feature that a call requires. */
 export interface MissingFeature {
   readonly kind: "missing-feature";
   readonly feature: CpuidFieldName;
-  /** `kvm`: KVM_GET_SUPPORTED_CPUID lacks it; `vcpu`: the vCPU's table. */
+  /** `kvm`: KVM_GET_SUPPORTED_CPUID does not have the feature; `vcpu`: the vCPU's table does not have the feature. */
   readonly by: "kvm" | "vcpu";
 }
 
-/** Finds which of KVM and the vCPU's table lacks a feature; undefined if both have it, or are not known. */
+/** Finds whether KVM or the vCPU's table does not have a feature; undefined if both have the feature or are unknown. */
 export function missingFeature(
   feature: CpuidFieldName,
   table: CpuidTable | undefined,
@@ -87,7 +87,7 @@ export function missingFeature(
   return undefined;
 }
 
-/** MAXPHYADDR of a table that has no leaf 0x80000008 (arch/x86/kvm/cpuid.c:cpuid_query_maxphyaddr). */
+/** KVM's MAXPHYADDR for a table without leaf 0x80000008 (arch/x86/kvm/cpuid.c:cpuid_query_maxphyaddr). */
 const DEFAULT_PHYS_BITS = 36;
 
 /** Returns the number of bits of a vCPU's physical addresses (arch/x86/kvm/cpuid.c:cpuid_query_maxphyaddr). */
@@ -100,7 +100,7 @@ export function physicalBits(table: CpuidTable): number {
 /** An address that is wider than a vCPU's physical addresses. */
 export interface WideAddress {
   readonly kind: "wide-address";
-  /** The register; undefined if the access names it. */
+  /** The name of the register; undefined if the access already identifies the register. */
   readonly name?: string;
   readonly address: bigint;
   /** The number of bits of the vCPU's physical addresses. */

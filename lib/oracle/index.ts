@@ -1,6 +1,7 @@
 /**
- * The entry `node-kvm/oracle`: what KVM accepts and what it changes, as rules on values. Each rule names the kernel's
- * function, and the verdict of a rule is data. Makes no system call, and works on any system.
+ * The entry `node-kvm/oracle`: rules for the values that KVM accepts, and for the values that KVM changes. Each rule
+ * names the kernel function that implements it, and returns its verdict as data. The oracle makes no system call, and
+ * works on any system.
  */
 import type { SregsFinding } from "./control-registers.ts";
 import type { MsrFinding } from "./msrs.ts";

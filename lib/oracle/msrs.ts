@@ -1,4 +1,4 @@
-/** The rules of KVM_SET_MSRS and KVM_GET_MSRS: the values of architectural MSRs, and whether an MSR exists. */
+/** The rules of KVM_SET_MSRS and KVM_GET_MSRS, for the values of architectural MSRs and for the existence of an MSR. */
 import { MSRS } from "../abi/msrs.ts";
 import type { CpuidTable } from "../cpuid/index.ts";
 import { type ForbiddenBits, forbiddenBits } from "./bits.ts";
@@ -29,11 +29,11 @@ export type MsrFinding =
 
 type MsrVerdict = RuleVerdict<MsrFinding> | undefined;
 
-/** The memory types of IA32_PAT; an MTRR has all but UC-. */
+/** The memory types of IA32_PAT; an MTRR can have all of these except UC-. */
 const MTRR_TYPES: readonly number[] = [0, 1, 4, 5, 6];
 const PAT_TYPES: readonly number[] = [...MTRR_TYPES, 7];
 const MTRR_DEF_BITS = 0xcff;
-/** IBPB, and SBPB since Linux 6.6. */
+/** The bits that may be set are IBPB and, since Linux 6.6, SBPB. */
 const PRED_CMD_BITS = 0x81;
 const FLUSH_CMD_BITS = 1;
 
@@ -62,7 +62,7 @@ function canonical(data: bigint, { table }: MsrAccess): MsrVerdict {
   return verdictIf(isWrong || undefined, { kind: "not-canonical" });
 }
 
-/** Whether leaf 0 names AMD or Hygon; undefined for other vendors than these and Intel. */
+/** Whether the vendor in leaf 0 is AMD or Hygon; undefined if it is none of AMD, Hygon and Intel. */
 function isAmd(table: CpuidTable | undefined): boolean | undefined {
   const ebx = table?.find(0)?.ebx;
   const [AUTH, HYGO, GENU] = [0x6874_7541, 0x6f67_7948, 0x756e_6547];
@@ -70,7 +70,7 @@ function isAmd(table: CpuidTable | undefined): boolean | undefined {
   return ebx === GENU ? false : undefined;
 }
 
-/** KVM ignores the high half of TSC_AUX for a guest of AMD. */
+/** KVM ignores the high half of TSC_AUX if the guest's vendor is AMD. */
 function tscAux(data: bigint, { table }: MsrAccess): MsrVerdict {
   const amd = isAmd(table);
   if (data >> 32n === 0n) return undefined;
@@ -87,7 +87,7 @@ function xss(data: bigint, { supported }: MsrAccess): MsrVerdict {
   return refused(forbiddenBits(data, (BigInt(leaf.edx) << 32n) | BigInt(leaf.ecx), "guests"));
 }
 
-/** The checks of values, by MSR (arch/x86/kvm/x86.c:kvm_set_msr_common, __kvm_set_msr; mtrr.c:kvm_mtrr_valid). */
+/** The check of the value of each MSR (arch/x86/kvm/x86.c:kvm_set_msr_common, __kvm_set_msr; mtrr.c:kvm_mtrr_valid). */
 const VALUES: Readonly<Record<number, (data: bigint, access: MsrAccess) => MsrVerdict>> = {
   [MSRS.MSR_IA32_APICBASE]: (data, { table }) => refused(apicBaseFinding(data, table)),
   [MSRS.MSR_IA32_PRED_CMD]: (data) =>
@@ -110,7 +110,7 @@ const VALUES: Readonly<Record<number, (data: bigint, access: MsrAccess) => MsrVe
   [MSRS.MSR_TSC_AUX]: tscAux,
 };
 
-/** MSRs that no access can read, so that a failed read does not prove that KVM lacks them. */
+/** Write-only MSRs: a failed read does not prove that KVM does not have the MSR. */
 const WRITE_ONLY: readonly number[] = [MSRS.MSR_IA32_PRED_CMD, MSRS.MSR_IA32_FLUSH_CMD];
 
 const FIXED_MTRRS: readonly number[] = [

@@ -1,4 +1,7 @@
-/** The rules for KVM's own MSRs, 0x4b564d02 to 0x4b564d08: their bits, the LAPIC, and the memory behind them. */
+/**
+ * The rules for KVM's own MSRs, 0x4b564d02 to 0x4b564d08: the allowed bits, the required LAPIC, and the guest memory at
+ * the address that the MSR contains.
+ */
 import {
   MSR_KVM_ASYNC_PF_EN,
   MSR_KVM_ASYNC_PF_INT,
@@ -14,21 +17,27 @@ import { type Rules, type RuleVerdict, refused } from "./verdict.ts";
 
 const ALL = (1n << 64n) - 1n;
 
-/** The checks of one of KVM's MSRs. */
+/** The data for the checks of one of KVM's MSRs. */
 interface PvMsr {
-  /** The feature that KVM requires where KVM_CAP_ENFORCE_PV_FEATURE_CPUID is enabled. */
+  /** The CPUID feature that KVM requires for the MSR if KVM_CAP_ENFORCE_PV_FEATURE_CPUID is enabled. */
   readonly feature: CpuidFieldName;
-  /** Features that single bits require, in the same way. */
+  /** The CPUID features that KVM requires for single bits if KVM_CAP_ENFORCE_PV_FEATURE_CPUID is enabled. */
   readonly bitFeatures?: Readonly<Record<number, CpuidFieldName>>;
   /** The bits that must be 0. */
   readonly reserved: bigint;
-  /** Whether a value other than 0, or any value, needs the LAPIC in the kernel. */
+  /** The values that require the LAPIC in the kernel: `value` is any value except 0, and `any` is any value. */
   readonly lapic?: "value" | "any";
-  /** The bits of the address of memory that KVM writes to, and those that must all be 1 for KVM to use it. */
+  /**
+   * `address` has the bits of the address of guest memory that KVM writes to; KVM uses the address only if all bits of
+   * `enabled` are 1.
+   */
   readonly memory?: { readonly address: bigint; readonly enabled: bigint };
 }
 
-/** KVM's MSRs (arch/x86/kvm/x86.c:kvm_set_msr_common, kvm_pv_enable_async_pf; lapic.c:kvm_lapic_set_pv_eoi). */
+/**
+ * The checks of KVM's MSRs (arch/x86/kvm/x86.c:kvm_set_msr_common, kvm_pv_enable_async_pf;
+ * lapic.c:kvm_lapic_set_pv_eoi).
+ */
 const PV_MSRS: Readonly<Record<number, PvMsr>> = {
   [MSR_KVM_ASYNC_PF_EN]: {
     feature: "kvm_async_pf",

@@ -1,6 +1,6 @@
 /**
- * The bits of a CPUID table that KVM sets itself, with the kernels that leave them as they were sent. The bits are
- * cpuid/runtime-owned.ts.
+ * The bits of a stored CPUID table that KVM changes itself, and the trait of kernels that store them unchanged.
+ * cpuid/runtime-owned.ts has the list of bits.
  */
 
 import type { CpuidChange } from "../cpuid/diff.ts";
@@ -8,27 +8,30 @@ import { hasSubleaves } from "../cpuid/field.ts";
 import { RUNTIME_OWNED, type RuntimeOwnedBits } from "../cpuid/runtime-owned.ts";
 import type { Trait } from "./traits.ts";
 
-/** Describes bits that KVM writes into a stored table itself, and the KVMs that do not. */
+/** Describes bits of a stored table that KVM changes itself, and the trait of kernels that store them unchanged. */
 export interface KvmOwned extends RuntimeOwnedBits {
-  /** The trait of a KVM that leaves the bits as they were sent. */
+  /** The trait of a KVM that stores the bits unchanged. */
   readonly unless?: Trait;
 }
 
-/** The traits of KVMs that leave a field as it was sent, by the field's name. */
+/** The trait of a KVM that stores a CPUID field unchanged, by the field's name. */
 const UNLESS: ReadonlyMap<string | undefined, Trait> = new Map([
   ["osxsave", "leaves-osxsave"],
   ["ospke", "leaves-ospke"],
 ]);
 
-/** Lists the bits that KVM sets, with the condition. A suite that knows its VM filters this list by its conditions. */
+/**
+ * Lists the bits that KVM changes itself, each with its condition. A caller that knows the VM can filter this list by
+ * the conditions.
+ */
 export const KVM_OWNED: readonly KvmOwned[] = RUNTIME_OWNED.map((owned) => {
   const unless = UNLESS.get(owned.field);
   return unless === undefined ? owned : { ...owned, unless };
 });
 
 /**
- * Whether KVM may make a change by itself: a field change whose bits are all in one item of `owned`. Pass a filtered
- * list to exclude changes that are impossible on a VM, such as MWAIT without the quirk.
+ * Returns whether KVM may make a change to a table itself: all changed bits of the field are in one item of `owned`.
+ * Pass a filtered list to exclude changes that cannot occur on a VM, such as MWAIT without the quirk.
  */
 export function isOwned(change: CpuidChange, owned: Iterable<KvmOwned> = KVM_OWNED): boolean {
   if (change.kind !== "field") return false;

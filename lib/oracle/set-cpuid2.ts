@@ -1,4 +1,7 @@
-/** The rules of KVM_SET_CPUID2, before and after the first entry to the guest. The bits that KVM sets are runtime-bits.ts. */
+/**
+ * The rules of KVM_SET_CPUID2, before and after the first entry to the guest. runtime-bits.ts has the bits that KVM
+ * changes itself.
+ */
 import { KVM_MAX_CPUID_ENTRIES } from "../abi/limits.ts";
 import { type CpuidChange, diff } from "../cpuid/diff.ts";
 import type { CpuidEntry2Input } from "../cpuid/entry.ts";
@@ -6,25 +9,30 @@ import { CpuidTable } from "../cpuid/table.ts";
 import { isOwned } from "./runtime-bits.ts";
 import { type Rules, refused } from "./verdict.ts";
 
-/** The widths of virtual addresses that KVM accepts; 0 means a table without a width. */
+/** The widths of virtual addresses that KVM accepts; 0 means that the table does not contain a width. */
 export const VIRTUAL_ADDRESS_WIDTHS: readonly number[] = [0, 48, 57];
 
-/** The leaf of the address widths, of which KVM reads the first entry whatever its index. */
+/** The leaf with the address widths. KVM reads the first entry of this leaf, and ignores the entry's index. */
 const WIDTH_LEAF = 0x8000_0008;
 
 /** XFEATURE_XTILE_DATA, the component of AMX tiles in leaf 0xD.0:eax, which requires a permission of the process. */
 export const XTILE_DATA = 18;
 
-/** A table for KVM_SET_CPUID2 or KVM_SET_CPUID. Undefined parts are not known; a getter may delay a question. */
+/**
+ * A table for KVM_SET_CPUID2 or KVM_SET_CPUID. An undefined member is unknown. A member may be a getter, which gathers
+ * its value only if a rule reads it.
+ */
 export interface SetCpuidAsked {
-  /** The count before the entries. */
+  /** The count of entries that was passed to the kernel. */
   readonly nent: number | undefined;
   readonly entries: readonly CpuidEntry2Input[] | undefined;
-  /** Whether the guest was entered, after which KVM compares the table and makes no other check. */
+  /**
+   * Whether the vCPU has entered the guest. After the first entry, KVM only compares the table with the current one.
+   */
   readonly hasEntered: boolean | undefined;
   /** Whether KVM_RUN was called. */
   readonly hasRun: boolean | undefined;
-  /** The table that the vCPU has: the one that was set, or read last, so without KVM's later changes. */
+  /** The vCPU's table: the table that was last set or read. The table does not contain later changes by KVM. */
   readonly given: readonly CpuidEntry2Input[] | undefined;
 }
 
@@ -40,11 +48,11 @@ export type SetCpuidFinding =
     }
   | {
       readonly kind: "changed-table";
-      /** All differences between the vCPU's table and the passed one. */
+      /** All differences between the vCPU's table and the passed table. */
       readonly changes: readonly CpuidChange[];
       /**
-       * The differences that are not in bits that KVM sets itself; if there are none, the evidence does not contain the
-       * difference.
+       * The differences, except those in bits that KVM changes itself. If the list is empty, the evidence does not
+       * contain the difference that KVM found.
        */
       readonly culprits: readonly CpuidChange[];
     };
@@ -125,13 +133,13 @@ export const SET_CPUID_RULES: Readonly<
   },
 };
 
-/** A finding about the room for a CPUID table. */
+/** A finding about the number of entries that a buffer for a CPUID table can hold. */
 export interface GetCpuidFinding {
   readonly kind: "too-few-entries";
   readonly nent: number;
 }
 
-/** The rule of the ioctls that return a CPUID table, for the room (E2BIG). */
+/** The rule of the ioctls that return a CPUID table: the buffer must have room for all entries (E2BIG). */
 export const GET_CPUID_RULES: Rules<Pick<SetCpuidAsked, "nent">, GetCpuidFinding> = {
   "too little room": {
     source: "arch/x86/kvm/cpuid.c:kvm_vcpu_ioctl_get_cpuid2, kvm_dev_ioctl_get_cpuid",

@@ -1,6 +1,7 @@
 /**
- * Differences between KVMs that a test must know, by name. A trait is decided by what a KVM does: version numbers do not
- * decide, because stable kernels and distributions have later fixes. Probing it is the suite's.
+ * The named differences (traits) between the KVMs of different kernels, on which tests depend. A trait describes
+ * behaviour instead of a version number, because stable kernels and distributions backport fixes. lib/suite/traits.ts
+ * probes the traits.
  */
 
 /** The name of a trait. */
@@ -11,13 +12,13 @@ export type Trait =
   | "leaves-ospke"
   | "leaves-osxsave";
 
-/** A difference between KVMs. */
+/** A difference in behaviour between KVMs. */
 export interface TraitFacts {
-  /** The behaviour of such a KVM, as the reason of a difference. */
+  /** The behaviour of a KVM with the trait, as a sentence that explains a difference. */
   readonly behaviour: string;
   /** The kernels and hosts that have the trait. */
   readonly where: string;
-  /** The kernel's function, or the commits that changed it. */
+  /** The evidence for the trait: the kernel function, the commits that changed it, a capability, or an observation. */
   readonly source: string;
 }
 

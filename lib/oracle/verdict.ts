@@ -1,41 +1,53 @@
-/** Rules of KVM and their verdicts, as data. The rules are the files by subject; lib/explain words the findings. */
+/**
+ * The types of KVM's rules and of their verdicts. The other files of this folder have the rules, by subject;
+ * lib/explain writes the findings as sentences.
+ */
 
-/** The verdict of a rule on an argument that breaks it. */
+/** The verdict of a rule on an argument that violates the rule. */
 export interface RuleVerdict<Finding> {
-  /** `refused`: the evidence proves that KVM refuses. `undecided`: evidence is missing, or kernels and hosts differ. */
+  /**
+   * `refused`: the evidence proves that KVM refuses the argument. `undecided`: evidence is missing, or kernels and
+   * hosts differ.
+   */
   readonly is: "refused" | "undecided";
-  /** The broken part of the argument, and the evidence that the rule used. */
+  /** The part of the argument that violates the rule, and the evidence that the rule used. */
   readonly finding: Finding;
 }
 
-/** A rule of KVM about an argument, in the state that the argument meets. */
+/** A rule of KVM about an argument and the state of the vCPU or VM. */
 export interface Rule<Asked, Finding> {
-  /** The kernel's file and function. Linux 7.2 moved some functions of x86.c to other files of arch/x86/kvm. */
+  /**
+   * The file and the function of the kernel that implement the rule. Linux 7.2 moved some functions of x86.c to other
+   * files of arch/x86/kvm.
+   */
   readonly source: string;
-  /** The kernels that have the rule; if omitted, all from 5.10 to 7.2. A verdict on an unknown kernel is undecided. */
+  /**
+   * The kernels that have the rule; if omitted, all kernels from 5.10 to 7.2. If this member is present and the kernel
+   * is unknown, every verdict of the rule is undecided.
+   */
   readonly kernels?: string;
-  /** Whether no other place of the kernel returns this errno, so that the errno itself proves the cause. */
+  /** Whether only this place in the kernel returns the errno, so that the errno itself proves the cause. */
   readonly isOnlySource?: true;
-  /** Judges an argument; undefined if the argument keeps the rule, or if there is no evidence for or against it. */
+  /** Judges an argument; undefined if the argument satisfies the rule, or if there is no evidence for a violation. */
   readonly judge: (asked: Asked) => RuleVerdict<Finding> | undefined;
 }
 
 /** The rules of a subject by name, in the order in which KVM checks them. */
 export type Rules<Asked, Finding> = Readonly<Record<string, Rule<Asked, Finding>>>;
 
-/** Makes a verdict that the evidence proves; undefined without a finding. */
+/** Makes a verdict that the evidence proves; undefined if there is no finding. */
 export function refused<Finding>(finding: Finding | undefined): RuleVerdict<Finding> | undefined {
   return finding === undefined ? undefined : { is: "refused", finding };
 }
 
-/** Makes a verdict that the evidence suggests but does not prove; undefined without a finding. */
+/** Makes a verdict that the evidence suggests but does not prove; undefined if there is no finding. */
 export function undecided<Finding>(finding: Finding | undefined): RuleVerdict<Finding> | undefined {
   return finding === undefined ? undefined : { is: "undecided", finding };
 }
 
 /**
- * Makes a verdict from a condition: true proves it, false excludes it, and undefined (the evidence is missing) leaves it
- * undecided.
+ * Makes a verdict from a condition: true proves a violation, false excludes a violation, and undefined (evidence is
+ * missing) leaves the verdict undecided.
  */
 export function verdictIf<Finding>(
   condition: boolean | undefined,
@@ -45,7 +57,7 @@ export function verdictIf<Finding>(
   return { is: condition === true ? "refused" : "undecided", finding };
 }
 
-/** Applies a rule without evidence about the kernel. */
+/** Applies a rule without evidence about the running kernel. */
 export function apply<Asked, Finding>(
   rule: Rule<Asked, Finding>,
   asked: Asked,

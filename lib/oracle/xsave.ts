@@ -24,14 +24,14 @@ export const XFEATURES: BitNames = {
 
 const [X87, SSE, AVX] = [0, 1, 2] as const;
 
-/** A feature whose components XCR0 has all or not at all. */
+/** A feature with several components: XCR0 must contain either all of them or none. */
 interface WholeFeature {
   readonly name: string;
   readonly bits: readonly number[];
 }
 
 const AVX512: WholeFeature = { name: "AVX-512", bits: [5, 6, 7] };
-/** XCR0 may have the components of each only together (arch/x86/kvm/x86.c:__kvm_set_xcr). */
+/** The features whose components XCR0 may contain only together (arch/x86/kvm/x86.c:__kvm_set_xcr). */
 const TOGETHER: readonly WholeFeature[] = [
   { name: "MPX", bits: [3, 4] },
   AVX512,
@@ -44,7 +44,7 @@ export type Xcr0Finding =
   | {
       readonly kind: "xcr0-dependency";
       readonly xcr0: bigint;
-      /** The components that require `needed`. */
+      /** The components that require the component `needed`. */
       readonly bits: readonly number[];
       readonly feature: string;
       readonly needed: number;
@@ -53,7 +53,7 @@ export type Xcr0Finding =
       readonly kind: "xcr0-beyond-cpuid";
       readonly xcr0: bigint;
       readonly bits: readonly number[];
-      /** The components in leaf 0xD.0 of the vCPU's table; undefined without the leaf. */
+      /** The components in leaf 0xD.0 of the vCPU's table; undefined if the table does not have the leaf. */
       readonly allowed: bigint | undefined;
     }
   | {
@@ -63,7 +63,7 @@ export type Xcr0Finding =
       readonly missing: readonly number[];
     };
 
-/** Returns the components in eax and edx of leaf 0xD.0; undefined without the leaf. */
+/** Returns the components in eax and edx of leaf 0xD.0; undefined if the table does not have the leaf. */
 export function componentsOf(table: CpuidTable): bigint | undefined {
   const leaf = table.find(0xd, 0);
   return leaf && (BigInt(leaf.edx) << 32n) | BigInt(leaf.eax);
@@ -104,11 +104,11 @@ export function xcr0Finding(xcr0: bigint, table: CpuidTable | undefined): Xcr0Fi
   );
 }
 
-/** The argument of KVM_SET_XCRS, on a vCPU; undefined parts are not known. */
+/** The argument of KVM_SET_XCRS, and the state of the vCPU; an undefined member is unknown. */
 export interface SetXcrsAsked {
   readonly xcrs: Xcrs | undefined;
   readonly table: CpuidTable | undefined;
-  /** KVM_CHECK_EXTENSION of KVM_CAP_XCRS. */
+  /** The result of KVM_CHECK_EXTENSION for KVM_CAP_XCRS. */
   readonly capability: number | undefined;
 }
 
@@ -131,7 +131,7 @@ export const SET_XCRS_RULES: Rules<SetXcrsAsked, SetXcrsFinding> = {
     judge: ({ xcrs }) => refused(forbiddenBits(xcrs?.flags ?? 0, 0, "linux", "flags")),
   },
   XCR0: {
-    // KVM uses the first XCR0 of the list, and ignores the others.
+    // KVM uses the first XCR0 of the list, and ignores all later entries.
     source: "arch/x86/kvm/x86.c:kvm_vcpu_ioctl_x86_set_xcrs",
     judge: ({ xcrs, table }) => {
       const sent = xcrs?.xcrs.slice(0, xcrs.nrXcrs).find(({ xcr }) => xcr === 0)?.value;
@@ -146,16 +146,16 @@ export const SET_XCRS_RULES: Rules<SetXcrsAsked, SetXcrsFinding> = {
 
 /** The offsets in an XSAVE area (SDM volume 1, 13.4). */
 const [MXCSR, XSTATE_BV, XCOMP_BV, RESERVED, HEADER_END] = [24, 512, 520, 528, 576] as const;
-/** The bits of MXCSR of every CPU with SSE2, and AMD's misaligned mode. */
+/** The bits of MXCSR that every CPU with SSE2 has, and the bit of AMD's misaligned exception mode. */
 const MXCSR_BITS = 0xffff;
 const MXCSR_MM = 17;
-/** The components with which KVM checks MXCSR: x87, SSE and AVX. */
+/** KVM checks MXCSR if an area has one of these components: x87, SSE and AVX. */
 const WITH_MXCSR = 7n;
 
-/** The size of the area of KVM_GET_XSAVE and, before KVM_CAP_XSAVE2, of KVM_SET_XSAVE. */
+/** The size of the area that KVM_GET_XSAVE returns; without KVM_CAP_XSAVE2, also the size for KVM_SET_XSAVE. */
 const XSAVE_BYTES = 4096;
 
-/** An XSAVE area that is passed to KVM; parts that are undefined are unknown. */
+/** An XSAVE area that is passed to KVM; an undefined member is unknown. */
 export interface SetXsaveAsked {
   readonly area: Uint8Array | undefined;
   readonly supported: CpuidTable | undefined;
@@ -170,7 +170,7 @@ export type XsaveFinding =
   | { readonly kind: "short-area"; readonly bytes: number; readonly needed: number }
   | { readonly kind: "larger-state"; readonly size: number; readonly room: number };
 
-/** Makes a rule for areas with a whole header. */
+/** Makes a rule that applies only to areas with a whole header. */
 const area =
   (judge: (view: DataView, asked: SetXsaveAsked) => XsaveFinding | undefined) =>
   (asked: SetXsaveAsked): XsaveFinding | undefined => {
@@ -179,7 +179,7 @@ const area =
     return judge(new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength), asked);
   };
 
-/** Returns MXCSR as far as KVM checks it: 0 if the area has none of its components. */
+/** Returns the MXCSR that KVM checks; 0 if the area has no component with which KVM checks MXCSR. */
 const mxcsrOf = (view: DataView): number =>
   (view.getBigUint64(XSTATE_BV, true) & WITH_MXCSR) === 0n ? 0 : view.getUint32(MXCSR, true);
 
@@ -212,7 +212,7 @@ const misalignedMode = area((view) =>
     : undefined,
 );
 
-/** The rules of KVM_SET_XSAVE for the area. */
+/** The rules of KVM_SET_XSAVE for the content of the area. */
 export const SET_XSAVE_RULES: Rules<SetXsaveAsked, XsaveFinding> = {
   components: {
     source: "arch/x86/kernel/fpu/xstate.c:validate_user_xstate_header",
@@ -236,10 +236,10 @@ export const SET_XSAVE_RULES: Rules<SetXsaveAsked, XsaveFinding> = {
   },
 };
 
-/** The size of the memory for an XSAVE area, and of the state; undefined parts are not known. */
+/** The size of the memory for an XSAVE area, and the size of the state; an undefined member is unknown. */
 export interface XsaveSizeAsked {
   readonly bytes: number | undefined;
-  /** KVM_CHECK_EXTENSION of KVM_CAP_XSAVE2: the size of the state. */
+  /** The size of the state, which is the result of KVM_CHECK_EXTENSION for KVM_CAP_XSAVE2. */
   readonly size: number | undefined;
 }
 

@@ -1,6 +1,6 @@
 /**
- * A saved state as bytes: the kernel's own structs in named sections, with a checksum. parts.ts has the content of the
- * sections; json.ts has the text form.
+ * Writes and reads a saved state as bytes: named sections that contain the kernel's structs, and a checksum. parts.ts
+ * defines the content of the sections; json.ts has the text form.
  *
  * | bytes | what |
  * | ----- | ---- |
@@ -10,7 +10,7 @@
  * | …     | sections: length of the name (2), length of the content (4), name, content |
  * | 4     | CRC-32 of all before |
  *
- * Numbers are little endian. A section is named by its path: `source.kernel`, `vcpus[0].sregs2`.
+ * Numbers are little endian. The name of a section is the path in the state: `source.kernel`, `vcpus[0].sregs2`.
  */
 import { toBytes as toView } from "../options.ts";
 import { crc32, fromLatin1, fromUtf8, latin1, utf8 } from "./encoding.ts";
@@ -36,8 +36,8 @@ const ID: NumberShape = { kind: "u32" };
 /**
  * Writes a state as bytes.
  *
- * @throws TypeError for a value of the wrong type
- * @throws RangeError for a number or an array that does not fit
+ * @throws TypeError for a value of a wrong type
+ * @throws RangeError for a number or an array that does not fit its field
  */
 export function stateToBytes(state: VmState): Uint8Array {
   refuseUnwritable("stateToBytes()", state);
@@ -82,7 +82,7 @@ const checksumOf = (whole: Uint8Array): number =>
 /**
  * Reads a state from the bytes that `stateToBytes` returned.
  *
- * The time is linear in the number of bytes.
+ * The required time is linear in the number of bytes.
  *
  * @throws {@link StateDocumentError} if they are damaged, truncated, of another version, or contain a section that this
  *   version does not know: the first 100 complaints and the number of all.
@@ -104,7 +104,7 @@ export function stateFromBytes(bytes: Uint8Array): VmState {
   throw new StateDocumentError(complaints.kept, complaints.count);
 }
 
-/** Returns the bytes between header and checksum, if both are right. */
+/** Checks the header and the checksum, and returns the bytes between them. */
 function checked(bytes: Uint8Array): Uint8Array {
   if (latin1(bytes.subarray(0, MAGIC.length)) !== MAGIC) {
     throw new StateDocumentError(["not a saved state: it does not begin with KVMSTATE"]);
@@ -146,7 +146,7 @@ function sectionsIn(body: Uint8Array): Map<string, Uint8Array> {
   return sections;
 }
 
-/** Reads one section and removes it; sections that remain at the end are unknown. */
+/** Reads one section and removes it from the map; sections that remain after all reads are unknown sections. */
 function take<T>(
   sections: Map<string, Uint8Array>,
   name: string,

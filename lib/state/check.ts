@@ -1,6 +1,6 @@
 /**
- * Finds incompatibilities between a saved state and a machine, from what can be read without writing anything. Each
- * rule is a row of STATE_RULES. read-back.ts compares after the write.
+ * Finds incompatibilities between a saved state and a machine before anything is written. Each rule is a row of
+ * STATE_RULES. read-back.ts compares the values after they were written.
  */
 import type { CapabilityName } from "../abi/generated/names.ts";
 import { type CpuidEntry2, type MsrEntry, NestedState } from "../abi/generated/structs.ts";
@@ -18,9 +18,9 @@ import type { VcpuState, VmState } from "./state.ts";
 /** The part of a vCPU that the rules need. */
 export interface TargetVcpu {
   readonly id: number;
-  /** Whether its local APIC is in the kernel. */
+  /** Whether the vCPU's local APIC is in the kernel. */
   hasLapic(): boolean;
-  /** The frequency of its TSC in kHz; undefined if the host's is not stable. */
+  /** The frequency of the vCPU's TSC in kHz; undefined if the frequency of the host's TSC is not stable. */
   tscKhz(): number | undefined;
 }
 
@@ -34,7 +34,7 @@ export interface Target {
   msrIndexList(): readonly number[];
   /** Reads the feature MSRs of /dev/kvm. */
   featureMsrs(): readonly MsrEntry[];
-  /** Whether the VM has a part; undefined if only vCPUs are restored. */
+  /** Returns whether the VM has a part; undefined if only vCPUs are restored. */
   readonly hasPart: ((name: string) => boolean) | undefined;
   readonly vcpus: readonly TargetVcpu[];
 }
@@ -49,7 +49,7 @@ interface Checked {
 
 interface StateRule {
   readonly name: string;
-  /** The reason for the incompatibility, with the source. */
+  /** The reason why a state that violates the rule does not fit, with the source. */
   readonly why: string;
   readonly find: (checked: Checked) => readonly StateFinding[];
 }
@@ -60,7 +60,7 @@ const hex = (value: number | bigint): string => `0x${value.toString(16)}`;
 const idsOf = (all: readonly { id: number }[]): string =>
   all.map(({ id }) => id).join(", ") || "none";
 
-/** An incompatibility of one vCPU's state: the part, the place in it, and the message. */
+/** An incompatibility of one vCPU's state: the part, the place in the part, and the message. */
 interface Wrong {
   readonly part: string;
   readonly place?: string;
@@ -68,7 +68,10 @@ interface Wrong {
   readonly prevents: boolean;
 }
 
-/** Creates a rule for each vCPU's state and its vCPU, which is undefined if no vCPU has the id. */
+/**
+ * Makes a rule that checks each saved vCPU state against the vCPU with the same id; the vCPU is undefined if no vCPU
+ * has the id.
+ */
 function eachVcpu(
   find: (state: VcpuState, target: Target, vcpu: TargetVcpu | undefined) => readonly Wrong[],
 ): StateRule["find"] {
@@ -86,30 +89,33 @@ function eachVcpu(
   };
 }
 
-/** XCR0 bits that guests of this KVM may have: leaf 0xD.0. */
+/** Returns the XCR0 bits that guests of this KVM may set, from leaf 0xD.0. */
 function supportedXcr0(supported: readonly CpuidEntry2[]): bigint {
   const leaf = CpuidTable.from(supported).find(0xd, 0);
   return leaf === undefined ? 0n : (BigInt(leaf.edx) << 32n) | BigInt(leaf.eax);
 }
 
 const XSTATE_BV = 512;
-/** x87 is always present (x86.c:__kvm_set_xcr); SSE if the CPU has FXSAVE. */
+/** x87 is always allowed (x86.c:__kvm_set_xcr), and SSE is allowed if the CPU has FXSAVE. */
 const X87_AND_SSE = 3n;
 
 const [RUNNABLE, LAST_X86_MP_STATE, AP_RESET_HOLD] = [0, 4, 9] as const;
-/** KVM_STATE_NESTED_FORMAT_VMX and _SVM, and the CPUID field without which KVM rejects such a state. */
+/** The formats KVM_STATE_NESTED_FORMAT_VMX and _SVM, each with the CPUID field that KVM requires for this format. */
 const NESTED_FORMATS = [
   { name: "VMX", field: "vmx" },
   { name: "SVM", field: "svm" },
 ] as const;
 
-/** The difference from the host's TSC, in parts per million, that needs no scaling (tsc_tolerance_ppm of kvm.ko). */
+/**
+ * The largest difference from the host's TSC frequency that needs no TSC scaling, in parts per million
+ * (tsc_tolerance_ppm of kvm.ko).
+ */
 const TOLERANCE_PPM = 250;
 
 const VALID_PAYLOAD = 0x10;
 const VALID_TRIPLE_FAULT = 0x20;
 
-/** All rules, in the order of restoring; test/unit/state/check.test.ts has a state that breaks each. */
+/** All rules, in the order of restoring. For each rule, test/unit/state/check.test.ts has a state that violates it. */
 export const STATE_RULES: readonly StateRule[] = [
   {
     name: "shape",
@@ -131,7 +137,7 @@ export const STATE_RULES: readonly StateRule[] = [
     name: "capability",
     why: "this kernel has no ioctl that writes the part",
     find: ({ state, target }) => {
-      // The frequency is set only if it differs, and KVM_SET_TSC_KHZ accepts it without its capability: rule tsc-khz.
+      // The rule tsc-khz checks the TSC frequency, because KVM_SET_TSC_KHZ also works without its capability.
       const has = ({ kind, capability }: Ioctl, fd: "vcpu" | "vm"): boolean => {
         const needed = capability[fd];
         return kind === "value" || needed == null || target.checkExtension(needed) !== 0;
@@ -215,7 +221,7 @@ export const STATE_RULES: readonly StateRule[] = [
       const isNear = Math.abs(tscKhz - own) * 1_000_000 <= own * TOLERANCE_PPM;
       if (isNear || target.checkExtension("KVM_CAP_TSC_CONTROL") !== 0) return [];
       const message = `${tscKhz} kHz, and this vCPU has ${own} kHz, which this host cannot scale (KVM_CAP_TSC_CONTROL)`;
-      // KVM accepts a higher frequency, and advances the TSC at each entry (tsc_always_catchup).
+      // KVM accepts a frequency above the host's, and then advances the guest's TSC at each entry (tsc_always_catchup).
       return [{ part: "tscKhz", message, prevents: tscKhz < own }];
     }),
   },
@@ -374,7 +380,7 @@ export const STATE_RULES: readonly StateRule[] = [
   },
 ];
 
-/** MSRs whose bits are features of KVM (msr_based_features): ARCH_CAPABILITIES, PERF_CAPABILITIES. */
+/** The MSRs whose bits are features of KVM (msr_based_features): ARCH_CAPABILITIES and PERF_CAPABILITIES. */
 const FEATURE_MSRS: readonly number[] = [0x10a, 0x345];
 
 /** Finds all incompatibilities between a state and a machine, without writing anything. */

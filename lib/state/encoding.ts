@@ -1,9 +1,12 @@
-/** Base64, UTF-8, Latin-1 and CRC-32 by what both Node.js and browsers have. The documents that use them are json.ts and binary.ts. */
+/**
+ * Base64, UTF-8, Latin-1 and CRC-32, implemented with functions that both Node.js and browsers have. json.ts and
+ * binary.ts use these functions.
+ */
 
 /** The maximum number of arguments of one call of String.fromCharCode: a larger number may overflow the stack. */
 const CHUNK = 0x8000;
 
-/** Returns bytes as characters U+0000 to U+00FF. */
+/** Converts each byte to a character from U+0000 to U+00FF. */
 export function latin1(bytes: Uint8Array): string {
   let text = "";
   for (let at = 0; at < bytes.length; at += CHUNK) {
@@ -24,30 +27,30 @@ export function base64(bytes: Uint8Array): string {
   return btoa(latin1(bytes));
 }
 
-/** Reads what {@link base64} returns; `undefined` for any other text. */
+/** Decodes a text that {@link base64} has returned; returns `undefined` for any other text. */
 export function fromBase64(text: string): Uint8Array | undefined {
   try {
     const decoded = atob(text);
-    // atob accepts white space, a missing padding and unused bits that are set.
+    // atob also accepts white space, missing padding and non-zero unused bits, so the bytes are encoded again.
     return btoa(decoded) === text ? fromLatin1(decoded) : undefined;
   } catch {
-    return undefined; // a character that is not base64
+    return undefined; // the text has a character that is not base64
   }
 }
 
-/** Returns text in UTF-8. */
+/** Encodes text in UTF-8. */
 export function utf8(text: string): Uint8Array {
   return new TextEncoder().encode(text);
 }
 
-/** Reads UTF-8; U+FFFD replaces invalid bytes. */
+/** Decodes UTF-8; U+FFFD replaces invalid bytes. */
 export function fromUtf8(bytes: Uint8Array): string {
   return new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes);
 }
 
 const POLYNOMIAL = 0xedb88320;
 
-/** The checksum's remainders by byte, which are computed at the first checksum. */
+/** The CRC-32 remainder of each byte; the first checksum computes them. */
 let remainders: Uint32Array | undefined;
 
 function computeRemainders(): Uint32Array {
@@ -61,7 +64,7 @@ function computeRemainders(): Uint32Array {
   });
 }
 
-/** Returns the CRC-32 of IEEE 802.3, as zlib has it. */
+/** Returns the CRC-32 of IEEE 802.3, which zlib also uses. */
 export function crc32(bytes: Uint8Array): number {
   remainders ??= computeRemainders();
   let crc = 0xffffffff;

@@ -1,13 +1,16 @@
-/** The errors of saved states: an invalid document, and a VM that a state does not fit. */
+/**
+ * The errors of saved states: StateDocumentError for an invalid document, and RestoreError for a state that does not
+ * fit a VM.
+ */
 
 import { inspectErrorAs } from "../inspect.ts";
 
 /** The number of complaints that an error keeps; further complaints are only counted. */
 const KEPT = 100;
-/** The number of characters of a document's name that are printed. */
+/** The maximum number of printed characters of a name from a document. */
 const NAME_LENGTH = 60;
 
-/** Collects the faults of a document: the first complaints, and the number of all. */
+/** Collects complaints about the faults of a document: keeps the first 100, and counts all. */
 export class Complaints {
   readonly #kept: string[] = [];
   #count = 0;
@@ -29,22 +32,22 @@ export class Complaints {
   }
 }
 
-/** Formats a name of a document: unchanged if it is a short word, else quoted, escaped and shortened. */
+/** Formats a name from a document: a short word is unchanged; any other name is quoted, escaped and shortened. */
 export function shownName(name: string): string {
   if (/^[\w.[\]-]{1,60}$/.test(name)) return name;
   const quoted = JSON.stringify(name.slice(0, NAME_LENGTH));
   return name.length > NAME_LENGTH ? `${quoted}…` : quoted;
 }
 
-/** Reports a document that cannot be read: damaged, of another version, or with wrong values. */
+/** Reports a document that cannot be read, because it is damaged, has another version, or contains wrong values. */
 export class StateDocumentError extends Error {
   override readonly name: string = "StateDocumentError";
   /**
    * The faults, each with its path: `vcpus[0].sregs2.cs.base: expected …`. The list has at most 100 faults;
-   * {@link count} is the number of all.
+   * {@link count} is the number of all faults.
    */
   readonly complaints: readonly string[];
-  /** The number of faults. */
+  /** The number of all faults. */
   readonly count: number;
 
   /** Creates the error for at least one complaint; the error keeps the first 100. */
@@ -59,7 +62,7 @@ export class StateDocumentError extends Error {
   }
 }
 
-/** A value that differs after it was written. */
+/** A value that reads back differently after it was written. */
 export interface StateDifference {
   /** The object: `vm`, `vcpu 0`. */
   readonly object: string;
@@ -69,24 +72,24 @@ export interface StateDifference {
   readonly path: string;
   /** The value that was written. */
   readonly wrote: unknown;
-  /** The value that was read back; undefined if the machine does not have the place. */
+  /** The value that was read back; undefined if the machine has no value at this path. */
   readonly reads: unknown;
-  /** Whether KVM rejected the value; otherwise KVM accepted it without storing it. */
+  /** Whether KVM rejected the value; if false, KVM accepted the value without storing it. */
   readonly isRefused: boolean;
 }
 
 /** An incompatibility between a saved state and a machine, found before anything is written. */
 export interface StateFinding {
-  /** The object that it does not fit: `vm`, `vcpu 0`. */
+  /** The object that the state does not fit: `vm`, `vcpu 0`. */
   readonly object: string;
-  /** The part that does not fit: `mpState`; `vcpus` for their ids and number. */
+  /** The part that does not fit, such as `mpState`; `vcpus` if the ids or the number of the vCPUs do not fit. */
   readonly part: string;
   /** The place in the state: `vcpus[0].mpState`. */
   readonly path: string;
-  /** The incompatibility, and the machine's value. */
+  /** A description of the incompatibility, with the machine's value. */
   readonly message: string;
   /**
-   * Whether restoring cannot succeed, so that `restoreState` writes nothing. Otherwise KVM may accept the value, or the
+   * Whether restoring cannot succeed; `restoreState` then writes nothing. If false, KVM may accept the value, or the
    * guest may work without it.
    */
   readonly prevents: boolean;
@@ -104,7 +107,10 @@ function shownValue(value: unknown): string {
   return value < 0 ? String(value) : `0x${value.toString(16)}`;
 }
 
-/** Joins the lines of a message: a single line follows the subject; several lines are below it, at most 100. */
+/**
+ * Joins the lines of a message: a single line follows the subject in the same line; each of several lines starts a new
+ * line, and at most 100 lines are listed.
+ */
 function listed(lines: readonly string[]): string {
   const [first = "unknown", ...more] = lines;
   if (more.length === 0) return first;
@@ -115,16 +121,16 @@ function listed(lines: readonly string[]): string {
 
 /** The members of a {@link RestoreError} besides its message. */
 export interface RestoreErrorOptions {
-  /** The incompatibilities; nothing was written if there are any. */
+  /** The incompatibilities; if the list is not empty, nothing was written. */
   readonly findings?: readonly StateFinding[];
   /** The values that read back differently. */
   readonly differences?: readonly StateDifference[];
 }
 
 /**
- * Reports that a saved state does not fit the VM or the vCPUs, where KVM returns no errno. With `findings`, nothing was
- * written. With `differences`, everything was written, and these values were not stored: close the VM, or continue
- * without them.
+ * Reports that a saved state does not fit the VM or the vCPUs, in cases in which KVM returns no errno. If `findings` is
+ * not empty, nothing was written. If `differences` is not empty, everything was written, but KVM did not store these
+ * values: close the VM, or continue without the values.
  */
 export class RestoreError extends Error {
   override readonly name: string = "RestoreError";

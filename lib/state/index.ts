@@ -1,4 +1,7 @@
-/** The entry `node-kvm/state`: saved states as documents, their errors, and the findings of a check. Works on any OS. */
+/**
+ * The entry `node-kvm/state`: saved states as documents, their errors, and the findings of a check. The entry works on
+ * any operating system.
+ */
 export { stateFromBytes, stateToBytes } from "./binary.ts";
 export {
   RestoreError,

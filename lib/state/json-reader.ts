@@ -1,10 +1,9 @@
 /**
- * Reads a saved state from JSON and checks everything in it, by the rows of parts.ts and the layouts of
- * abi/. json.ts writes it.
+ * Reads a saved state from JSON, and checks all of its values with the rows of parts.ts and the layouts of abi/.
+ * json.ts writes the JSON.
  *
- * The entries of a CPUID table have the same members as in the JSON of a table (CpuidTable.toJSON()), and both forms
- * are read: json.ts writes numbers, which version 0.2 and older read, and toJSON() writes hexadecimal text and leaves
- * padding of zeros out.
+ * The reader accepts two forms of CPUID entries. json.ts writes numbers, because version 0.2 and older read only
+ * numbers. CpuidTable.toJSON() writes the same members as hexadecimal text, and omits padding of zeros.
  */
 import { isBytes } from "../abi/bytes.ts";
 import { CpuidEntry2 } from "../abi/generated/structs.ts";
@@ -21,10 +20,10 @@ type Members = Readonly<Record<string, unknown>>;
 /**
  * Reads a state from JSON.
  *
- * The time is linear in the length of the text, and the text may nest to any depth.
+ * The required time is linear in the length of the text, and the JSON may be nested to any depth.
  *
- * @throws {@link StateDocumentError} with the first 100 complaints and the number of all: a value of the wrong
- *   type or size, an unknown or a missing field, another format or version.
+ * @throws {@link StateDocumentError} with the first 100 complaints and the number of all: a value of the wrong type or
+ *   size, an unknown or a missing field, another format or version.
  */
 export function stateFromJson(text: string): VmState {
   if (typeof text !== "string" && !isBytes(text)) {
@@ -46,11 +45,11 @@ function parse(text: string): unknown {
   }
 }
 
-/** Converts parsed JSON into values, and collects its faults. */
+/** Converts parsed JSON into values, and collects complaints about faults of the JSON. */
 class Reader {
   readonly complaints: Complaints = new Complaints();
 
-  /** Reads a whole document; the content of another format or version is not checked. */
+  /** Reads a whole document. If the document has another format or version, its content is not checked. */
   document(given: unknown): VmState | undefined {
     const members = this.#members(given, "");
     if (members === undefined) return undefined;
@@ -60,7 +59,7 @@ class Reader {
     const source = this.#source(members["source"]);
     const parts = this.#parts(VM_PARTS, members, "", ["format", "version", "source", "vcpus"]);
     const vcpus = this.#elements(members["vcpus"], "vcpus", (one, path) => this.#vcpu(one, path));
-    // After a complaint, members may be missing, but then the result is not returned.
+    // After a complaint, members of the result may be missing, but the caller then throws an error.
     const document: Members = { format, version, source, ...parts, vcpus };
     return document as unknown as VmState;
   }
@@ -172,13 +171,12 @@ class Reader {
 
   #members(given: unknown, path: string): Members | undefined {
     const isObject = typeof given === "object" && given !== null && !Array.isArray(given);
-    // Because the object has no prototype, a missing member is never a member of Object.prototype. JSON.parse created
-    // this object.
+    // The prototype of the parsed object is removed, so that a lookup does not find members of Object.prototype.
     if (isObject) return Object.setPrototypeOf(given, null) as Members;
     return this.#expect(path === "" ? "the document" : path, "an object", given);
   }
 
-  /** `path` ends with a dot before a name, or is empty. */
+  /** `path` is empty, or ends with a dot that separates it from the name. */
   #refuseOthers(members: Members, path: string, known: readonly string[]): void {
     for (const name of Object.keys(members)) {
       if (!known.includes(name)) this.complaints.add(`${path}${shownName(name)}: unknown field`);
@@ -190,7 +188,10 @@ class Reader {
   }
 }
 
-/** Returns the members of a CPUID entry as a saved state has them: numbers, and the padding even if it is 0. */
+/**
+ * Returns the members of a CPUID entry in the form of a saved state: all values are numbers, and the padding is always
+ * present.
+ */
 function entryMembers(members: Members): Members {
   const numbers = Object.entries(members).map(([name, value]) => {
     const isText = typeof value === "string" && /^0x[0-9a-f]{1,8}$/.test(value);
@@ -200,18 +201,18 @@ function entryMembers(members: Members): Members {
   return Object.setPrototypeOf(own, null) as Members;
 }
 
-/** Returns the number that a hexadecimal text represents, if it is valid. */
+/** Returns the number that a hexadecimal text represents; `undefined` if the text is invalid. */
 function exactOf(given: unknown): bigint | undefined {
   if (typeof given !== "string" || !/^-?0x[0-9a-f]{1,16}$/.test(given)) return undefined;
   return given.startsWith("-") ? -BigInt(given.slice(1)) : BigInt(given);
 }
 
-/** The number of characters of a wrong text that are printed. */
+/** The maximum number of printed characters of a wrong text. */
 const SHOWN_LENGTH = 40;
 
 /**
- * Describes a wrong value briefly; a missing value is "nothing". For an array or an object, only the kind is printed,
- * because its content may have any size and depth.
+ * Describes a wrong value briefly; a missing value is "nothing". The content of an array or an object is not printed,
+ * because it may have any size and depth.
  */
 function shown(given: unknown): string {
   if (given === undefined) return "nothing";

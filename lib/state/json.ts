@@ -1,6 +1,6 @@
 /**
- * A saved state as JSON: 64-bit numbers as "0x…", bytes as base64, other numbers as numbers. Reading it
- * is json-reader.ts; as bytes it is binary.ts.
+ * Writes a saved state as JSON: 64-bit numbers as "0x…", bytes as base64, other numbers as numbers. json-reader.ts
+ * reads the JSON; binary.ts writes a state as bytes.
  */
 import { isBytes } from "../abi/bytes.ts";
 import type { FieldType } from "../abi/struct.ts";
@@ -15,8 +15,8 @@ type Members = Readonly<Record<string, unknown>>;
 /**
  * Writes a state as JSON.
  *
- * @throws TypeError for a value of the wrong type
- * @throws RangeError for a number or an array that does not fit
+ * @throws TypeError for a value of a wrong type
+ * @throws RangeError for a number or an array that does not fit its field
  */
 export function stateToJson(state: VmState): string {
   refuseUnwritable("stateToJson()", state);
@@ -35,7 +35,7 @@ function plainParts(parts: readonly Part[], owner: object): Members {
   return Object.fromEntries(
     parts.flatMap(({ name, shape }) => {
       const value = (owner as Members)[name];
-      // Converting through the kernel's bytes checks the value, and sets omitted fields to zero.
+      // The conversion to the kernel's bytes and back checks the value, and sets omitted fields to zero.
       return value === undefined
         ? []
         : [[name, plain(shape, fromBytes(shape, toBytes(shape, value)))]];

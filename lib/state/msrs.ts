@@ -1,25 +1,25 @@
 /**
- * The MSRs that a saved vCPU has besides KVM's own list, and the MSRs that are restored late. Reading and writing them
- * is kvm/state/vcpu-msrs.ts.
+ * The MSRs that are saved although KVM_GET_MSR_INDEX_LIST does not list them, and the order in which MSRs are restored.
+ * kvm/state/vcpu-msrs.ts reads and writes the MSRs.
  */
 import type { CpuidEntry2, MsrEntry } from "../abi/generated/structs.ts";
 import { MSRS } from "../abi/msrs.ts";
 
-/** KVM_NR_VAR_MTRR in arch/x86/kvm/mtrr.c: pairs of base and mask. */
+/** The number of variable MTRRs, each with a base and a mask: KVM_NR_VAR_MTRR in arch/x86/kvm/mtrr.c. */
 const VARIABLE_MTRRS = 8;
-/** MCG_CMCI_P: each bank has a CTL2. */
+/** The bit MCG_CMCI_P, which means that each machine-check bank has an MSR CTL2. */
 const MCG_CMCI = 1n << 10n;
-/** CTL, STATUS, ADDR, MISC. */
+/** Each machine-check bank has the MSRs CTL, STATUS, ADDR and MISC. */
 const MSRS_PER_BANK = 4;
 
 const HYPERV_INTERFACE = 0x4000_0001;
 const HV1 = 0x3123_7648; // "Hv#1"
 
 /**
- * Lists MSRs that KVM stores for a vCPU and KVM_GET_MSR_INDEX_LIST does not list: MTRRs, machine-check banks and, for a
- * guest with Hyper-V, its synthetic interrupts and timers.
+ * Lists the MSRs of a vCPU that KVM stores but KVM_GET_MSR_INDEX_LIST does not list: MTRRs, machine-check banks and, if
+ * the guest has Hyper-V, the synthetic interrupts and timers.
  *
- * @param mcgCap the value of MSR_IA32_MCG_CAP, whose low byte is the number of banks; 0 if it cannot be read
+ * @param mcgCap the value of MSR_IA32_MCG_CAP, whose low byte is the number of banks; 0 if the MSR cannot be read
  */
 export function unlistedMsrs(mcgCap: bigint, cpuid: readonly CpuidEntry2[]): readonly number[] {
   const banks = Number(mcgCap & 0xffn);
@@ -37,7 +37,7 @@ export function unlistedMsrs(mcgCap: bigint, cpuid: readonly CpuidEntry2[]): rea
           MSRS.HV_X64_MSR_SIEFP,
           MSRS.HV_X64_MSR_SIMP,
           ...range(MSRS.HV_X64_MSR_SINT0, 16),
-          // Count before config, for each timer: writing the config starts it.
+          // The count of a timer precedes its configuration, because writing the configuration starts the timer.
           ...range(0, 4).flatMap((i) =>
             [1, 0].map((n) => MSRS.HV_X64_MSR_STIMER0_CONFIG + i * 2 + n),
           ),
@@ -55,8 +55,8 @@ export const LATE_MSRS: readonly { readonly index: number; readonly why: string 
 ];
 
 /**
- * MSRs that count, or that report later events, so that they may read back differently. All other MSRs must read back
- * unchanged.
+ * MSRs that may read back differently, because they count or because later events change them. All other MSRs must read
+ * back unchanged.
  */
 export const COUNTING_MSRS: readonly { readonly index: number; readonly why: string }[] = [
   {
@@ -85,11 +85,14 @@ export const COUNTING_MSRS: readonly { readonly index: number; readonly why: str
   })),
 ];
 
-/** MSRs in the order of restoring. */
+/** MSRs to restore, in groups that are restored in this order. */
 export interface MsrsToWrite {
-  /** All without a special place. */
+  /** The MSRs that have no special place in the order of restoring. */
   readonly early: readonly MsrEntry[];
-  /** The TSC, if present: after IA32_TSC_ADJUST, with which old kernels change it. */
+  /**
+   * The TSC, if present. The TSC is written after IA32_TSC_ADJUST, because on old kernels a write of IA32_TSC_ADJUST
+   * changes the TSC.
+   */
   readonly tsc: MsrEntry | undefined;
   readonly late: readonly MsrEntry[];
 }

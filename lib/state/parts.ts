@@ -1,7 +1,7 @@
 /**
- * The parts of a saved machine, one row each: the shape of its value, the ioctls that read and write it, and the reason
- * for its position. The order of the rows is the order of restoring. The rows are used by kvm/vcpu-state.ts and
- * kvm/vm-state.ts; the capability of the ioctl determines whether a part exists.
+ * The parts of a saved machine. Each row has the shape of the part's value, the ioctls that read and write it, and the
+ * reason for its position. The order of the rows is the order of restoring. kvm/state/vcpu-state.ts and
+ * kvm/state/vm-state.ts use the rows; the capability of the ioctl determines whether a part exists.
  */
 import {
   KVM_IRQCHIP_IOAPIC,
@@ -26,22 +26,22 @@ export interface PartRow<S extends Shape = Shape> {
    * kernels.
    */
   readonly getBefore?: Ioctl;
-  /** The newer form of the same part; the older form is read if the newer one is absent. */
+  /** The newer form of the same part; the older form is read only if the kernel does not have the newer form. */
   readonly insteadOf?: "sregs2";
-  /** The errno of `get` if this VM, or this vCPU, was created without the part. */
+  /** The errno of `get` if the VM or the vCPU was created without the part. */
   readonly absent?: "EINVAL" | "ENXIO" | "EIO";
   /**
-   * For bytes: the capability whose value is their maximal number, and the field of the struct with the actual number;
-   * without a field it is always the maximum.
+   * For a part of bytes: the capability whose value is the maximum number of bytes, and the struct field with the
+   * actual number. Without a field, the number of bytes is always the maximum.
    */
   readonly size?: { readonly capability: CapabilityName; readonly field?: "size" };
-  /** The part is the `chip` of a `struct kvm_irqchip` with this `chip_id`. */
+  /** The `chip_id` of the `struct kvm_irqchip` whose field `chip` is the part. */
   readonly chipId?: number;
-  /** Fields that are restored with another value than was read. */
+  /** Fields that are restored with these values instead of the values that were read. */
   readonly sentAs?: Readonly<Record<string, unknown>>;
-  /** The reason for its position in the order. */
+  /** The reason for the part's position in the order of restoring. */
   readonly why: string;
-  /** The requirement that an error can mean; the end of "the saved tscKhz …". */
+  /** The requirement that the part may violate if KVM rejects it, as the end of a sentence "the saved tscKhz …". */
   readonly needs: string;
 }
 
@@ -160,7 +160,7 @@ const vcpuRows: Rows<VcpuParts> = {
 
 const { name, size, fields } = structs.IoapicState;
 
-/** The layout of an I/O APIC whose redirection entries are 64 bits instead of a union. */
+/** The layout of an I/O APIC in which each redirection entry is a 64-bit number instead of a union. */
 const ioapicLayout: Layout<IoapicRegisters> = {
   name,
   size,
@@ -199,7 +199,7 @@ const vmRows: Rows<VmParts> = {
     shape: struct(structs.ClockData),
     get: ioctls.KVM_GET_CLOCK,
     set: ioctls.KVM_SET_CLOCK,
-    // With KVM_CLOCK_REALTIME the clock would advance by the time since the save, but the TSC would not.
+    // The flags are 0, because KVM_CLOCK_REALTIME would advance the clock by the time since the save, but not the TSC.
     sentAs: { flags: 0 },
     why: "KVM may compute the clock from the TSCs, which must come first; the timer must come later",
     needs: "is accepted by every VM",
@@ -230,7 +230,9 @@ export function partNamed(wanted: keyof VcpuParts | keyof VmParts): Part {
   throw new TypeError(`a state has no part named ${wanted}`);
 }
 
-/** Parts that are read first or last, with the reason; the others are read in between, in any order. */
+/**
+ * The parts that are read before or after all others, with the reason. The order of the other parts does not matter.
+ */
 export const SAVE_ORDER: Readonly<Record<string, { place: "first" | "last"; why: string }>> = {
   mpState: {
     place: "first",
@@ -250,7 +252,7 @@ export const VCPU_PARTS_TO_READ: readonly Part[] = [
 ];
 
 /**
- * The parts of a VM, in the order of reading, before its vCPUs: the path of an interrupt. An interrupt that moves
- * during the save is then found at its next place, and not lost.
+ * The parts of a VM in the order of reading. The parts are read before the vCPUs, in the order in which an interrupt
+ * passes through them, so that an interrupt that is delivered during the save is not lost.
  */
 export const VM_PARTS_TO_READ: readonly Part[] = [...VM_PARTS].reverse();

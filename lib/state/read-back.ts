@@ -1,6 +1,7 @@
 /**
- * Compares the written values with the values that are read back, part by part. KVM accepts some values without storing
- * them; this names each. MAY_DIFFER lists values that may differ, because they count or KVM derives them.
+ * Compares the written values with the values that are read back, part by part. The comparison finds values that KVM
+ * has accepted without storing them. MAY_DIFFER lists values that may differ, because they count or because KVM derives
+ * them.
  */
 import { isBytes } from "../abi/bytes.ts";
 import type { CpuidEntry2, MsrEntry } from "../abi/generated/structs.ts";
@@ -21,9 +22,9 @@ interface Place {
   readonly path: string;
   readonly wrote: Scalar | undefined;
   readonly reads: Scalar | undefined;
-  /** The struct or array that contains the place, as written and as read back. */
+  /** The struct or array that contains the place: the written one and the one that was read back. */
   readonly owner: readonly [wrote: Members, reads: Members];
-  /** The whole part as written. */
+  /** The whole part that was written. */
   readonly whole: Members;
   /** The TSC that was read back, if any. */
   readonly tsc: bigint | undefined;
@@ -32,9 +33,9 @@ interface Place {
 interface Exception {
   /** The parts that the row applies to. */
   readonly parts: readonly string[];
-  /** Matches the path inside the part. */
+  /** A pattern for the path inside the part. */
   readonly path: RegExp;
-  /** Whether the row applies to this difference; it applies to all if omitted. */
+  /** Returns whether the row applies to a difference; if omitted, the row applies to all differences. */
   readonly when?: (place: Place) => boolean;
   /** The reason why the values may differ. */
   readonly why: string;
@@ -42,7 +43,7 @@ interface Exception {
 
 const big = (value: Scalar | undefined): bigint => BigInt(value ?? 0);
 
-/** Whether every written bit reads 1; others may have been added. */
+/** Returns whether every bit that was written as 1 reads as 1; KVM may have set further bits. */
 const hasGained = ({ wrote, reads }: Place): boolean => (big(wrote) & ~big(reads)) === 0n;
 
 const isUnset =
@@ -50,15 +51,15 @@ const isUnset =
   ({ whole }: Place): boolean =>
     (Number(whole["flags"]) & flag) === 0;
 
-/** Bits of an entry of the I/O APIC that the interrupt itself changes: delivery status and remote IRR. */
+/** The bits of an I/O APIC entry that change when the interrupt is delivered: delivery status and remote IRR. */
 const REDIRECTION_STATUS = (1n << 12n) | (1n << 14n);
 const MP_STATE_SIPI_RECEIVED = 4;
-/** HV_X64_MSR_STIMER0_CONFIG to HV_X64_MSR_STIMER3_COUNT. */
+/** The MSRs from HV_X64_MSR_STIMER0_CONFIG to HV_X64_MSR_STIMER3_COUNT. */
 const STIMERS = /^0x400000b[0-7]$/;
 
 /**
- * The values that may differ from the written ones, with the reason; all other values must be equal. For a CPUID table
- * the list is KVM_OWNED of lib/oracle.
+ * The values that may differ from the written ones, with the reason; all other values must be equal. For CPUID tables,
+ * KVM_OWNED of lib/oracle is the list of bits that may differ.
  */
 export const MAY_DIFFER: readonly Exception[] = [
   {
@@ -201,22 +202,22 @@ export const MAY_DIFFER: readonly Exception[] = [
 /** Reserved fields: KVM ignores the written value, and returns 0. */
 const RESERVED = /(^|\.)(pad|padding|reserved)\d*(\[|$)/;
 
-/** The written and the read values of one vCPU or VM. */
+/** The written value of one part of a vCPU or a VM, and the value that was read back. */
 interface ReadBack {
   /** The object: `vm`, `vcpu 0`. */
   readonly object: string;
   readonly part: Part;
   /** The MSRs that KVM rejected. */
   readonly refused?: ReadonlySet<number>;
-  /** The part's value in the state. */
+  /** The part's value in the saved state. */
   readonly wrote: unknown;
   /** The value that was read back. */
   readonly reads: unknown;
-  /** The vCPU's state, for parts that depend on others. */
+  /** The saved state of the vCPU, for parts whose comparison depends on other parts. */
   readonly state?: VcpuState;
 }
 
-/** Returns each place at which a part reads back differently, except where it may. */
+/** Returns each place at which a part reads back differently, except the places that may differ. */
 export function differences(back: ReadBack): readonly StateDifference[] {
   const { object, part, wrote, reads } = back;
   const found = (path: string, a: unknown, b: unknown): StateDifference => ({
@@ -261,12 +262,12 @@ function placesOf({ part, wrote, reads, state }: ReadBack): readonly Place[] {
     return msrPlaces(wrote as readonly MsrEntry[], reads as readonly MsrEntry[]);
   if (part.name === "xsave") return xsavePlaces(wrote as Uint8Array, reads as Uint8Array, state);
   if (part.name === "nestedState") return nestedPlaces(wrote as Uint8Array, reads as Uint8Array);
-  // Converting through the kernel's bytes sets omitted fields to zero.
+  // The conversion to the kernel's bytes and back sets omitted fields to zero.
   const whole = fromBytes(part.shape, toBytes(part.shape, wrote));
   const xcrs = part.name === "xcrs" ? (whole as Members)["nrXcrs"] : undefined;
   const places = compare("", whole, reads, [{}, {}], Object(whole));
   if (xcrs === undefined) return places;
-  // KVM reads nrXcrs entries, and always returns XCR0.
+  // KVM_SET_XCRS reads only the first nrXcrs entries, but KVM_GET_XCRS always returns XCR0.
   const written = new RegExp(
     `^xcrs\\[(${Array.from({ length: Math.min(Number(xcrs), 16) }, (_, i) => i).join("|") || "none"})\\]`,
   );
@@ -296,7 +297,7 @@ function compare(
 
 const NOTHING: Place["owner"] = [{}, {}];
 
-/** Compares bytes in words of 32 bits, named by their offset: `regs[0x20]`. */
+/** Compares bytes as 32-bit words; the path of a word contains its offset: `regs[0x20]`. */
 function words(
   path: string,
   wrote: Uint8Array,
@@ -337,7 +338,7 @@ function msrPlaces(wrote: readonly MsrEntry[], reads: readonly MsrEntry[]): read
 }
 
 const XSTATE_BV = 512;
-/** x87 without the mask of MXCSR, which is the host's; and XMM. SDM volume 1, 13.4.1. */
+/** The ranges of x87 and SSE, without the MXCSR mask, which KVM sets to the host's value. SDM volume 1, 13.4.1. */
 const LEGACY: readonly (readonly [bit: number, first: number, end: number])[] = [
   [0, 0, 24],
   [1, 24, 28],
@@ -345,7 +346,9 @@ const LEGACY: readonly (readonly [bit: number, first: number, end: number])[] = 
   [1, 160, 416],
 ];
 
-/** Compares the components that XSTATE_BV marks as written; the others are in their initial state. */
+/**
+ * Compares the components whose bits are 1 in the written XSTATE_BV; all other components are in their initial state.
+ */
 function xsavePlaces(
   wrote: Uint8Array,
   reads: Uint8Array,
@@ -354,7 +357,7 @@ function xsavePlaces(
   const features = (bytes: Uint8Array): bigint =>
     new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(XSTATE_BV, true);
   const [bits, left] = [features(wrote), features(reads)];
-  // Leaf 0xD.i: EAX is the size of component i, EBX its offset.
+  // In leaf 0xD.i, EAX is the size of component i, and EBX is its offset.
   const extended = (state?.cpuid ?? [])
     .filter((e) => e.function === 0xd && e.index >= 2 && e.index < 63)
     .map((e) => [e.index, e.ebx, e.ebx + e.eax] as const);
@@ -373,8 +376,9 @@ function xsavePlaces(
 }
 
 /**
- * Compares flags and format, and the addresses of the nested hypervisor's structs. KVM derives the following data from
- * the vCPU's registers; the size is that of this data, and the deadline of VMX's timer counts.
+ * Compares the flags, the format, and the addresses of the nested hypervisor's structs. Other bytes are not compared:
+ * KVM derives the data after the header from the vCPU's registers, the size depends on this data, and the deadline of
+ * the VMX timer counts.
  */
 function nestedPlaces(wrote: Uint8Array, reads: Uint8Array): readonly Place[] {
   const [SIZE, DEADLINE] = [4, 32];

@@ -1,6 +1,6 @@
 /**
- * The JSON Schema of a saved state, generated from the rows of parts.ts and the layouts of abi/. json.ts writes such
- * documents; json-reader.ts checks them without the schema, and checks more.
+ * The JSON Schema of a saved state, generated from the rows of parts.ts and the layouts of abi/. json.ts writes
+ * documents with this schema. json-reader.ts checks documents without the schema, and has additional checks.
  */
 import { CpuidEntry2 } from "../abi/generated/structs.ts";
 import type { FieldType, Layout, Scalar } from "../abi/struct.ts";
@@ -33,7 +33,7 @@ export function stateSchema(): Readonly<Record<string, unknown>> {
   };
 }
 
-/** Describes parts, and adds the structs that they are made of to `structs`. */
+/** Describes parts, and adds their structs to `structs`. */
 function parts(all: readonly Part[], structs: Map<string, Schema>): Schema {
   return Object.fromEntries(
     all.map(({ name, shape, get, set }) => [

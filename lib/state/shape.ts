@@ -1,4 +1,7 @@
-/** The shapes of a part's value, and their conversion to and from the kernel's bytes. json.ts has the JSON form. */
+/**
+ * The possible shapes of a part's value, and the conversion of values to and from the kernel's bytes. json.ts has the
+ * JSON form.
+ */
 import { copyOf, isBytes } from "../abi/bytes.ts";
 import { encode, type Layout, read } from "../abi/struct.ts";
 
@@ -8,29 +11,29 @@ export interface StructShape<T = unknown> {
   readonly layout: Layout<T>;
 }
 
-/** A list of structs. */
+/** The shape of a list of structs. */
 export interface ListShape<E = unknown> {
   readonly kind: "list";
   readonly element: Layout<E>;
 }
 
-/** Bytes that only the kernel and the CPU interpret. */
+/** The shape of bytes that only the kernel and the CPU interpret. */
 export interface BytesShape {
   readonly kind: "bytes";
-  /** The minimal number of bytes. */
+  /** The minimum number of bytes. */
   readonly least: number;
 }
 
-/** An unsigned 32-bit number. */
+/** The shape of an unsigned 32-bit number. */
 export interface NumberShape {
   readonly kind: "u32";
-  /** The largest value; 0xffffffff if omitted. */
+  /** The maximum value; 0xffffffff if omitted. */
   readonly most?: number;
 }
 
 /**
- * The largest u32 that an ioctl can return as its result: the kernel returns an int, and -4095 to -1
- * (MAX_ERRNO, include/linux/err.h) are errnos. A larger number would be returned as an error.
+ * The largest u32 that an ioctl can return as its result: the kernel returns an int, and -4095 to -1 (MAX_ERRNO,
+ * include/linux/err.h) are errnos. A larger number would be indistinguishable from an error.
  */
 export const MAX_IOCTL_RESULT = 0xffff_f000;
 
@@ -54,9 +57,9 @@ const U32: Layout<{ readonly value: number }> = {
 };
 
 /**
- * Encodes a value for the kernel: structs one after another, without a count.
+ * Encodes a value for the kernel; the structs of a list are written in succession, without a count.
  *
- * @throws TypeError for a value of the wrong type
+ * @throws TypeError for a value of a wrong type
  * @throws RangeError for a number, an array or bytes that do not fit
  */
 export function toBytes(shape: Shape, value: unknown): Uint8Array {
@@ -80,7 +83,7 @@ export function toBytes(shape: Shape, value: unknown): Uint8Array {
   }
 }
 
-/** Reads a value from bytes that `toBytes` returned; `undefined` if they cannot have this shape. */
+/** Decodes a value from bytes that `toBytes` has returned; returns `undefined` if the bytes cannot have this shape. */
 export function fromBytes(shape: Shape, bytes: Uint8Array): unknown {
   switch (shape.kind) {
     case "struct":
@@ -112,7 +115,7 @@ export function sizeInWords(shape: Shape): string {
   }
 }
 
-/** The largest value of a number's shape. */
+/** Returns the maximum value of a number with this shape. */
 export const mostOf = ({ most }: NumberShape): number => most ?? 0xffff_ffff;
 
 function fromList(element: Layout, bytes: Uint8Array): unknown {

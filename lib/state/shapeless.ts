@@ -1,6 +1,6 @@
 /**
- * Parts of a saved state that cannot be written as a whole: unknown parts, and structs that lack fields. Whether a part
- * fits a machine is check.ts.
+ * Finds parts of a saved state that cannot be written completely: unknown parts, and structs with missing fields.
+ * check.ts checks whether a part fits a machine.
  */
 import type { Layout } from "../abi/struct.ts";
 import { missingFields } from "../abi/whole.ts";
@@ -21,7 +21,7 @@ const FRAME: Readonly<Record<"vm" | "vcpu", readonly string[]>> = {
   vcpu: ["id"],
 };
 
-/** Finds unknown parts, and fields of structs that a part leaves out. */
+/** Finds unknown parts, and missing fields in the structs of a part. */
 function shapeless(owner: object, fd: "vm" | "vcpu", parts: readonly Part[]): readonly Shapeless[] {
   const names = [...FRAME[fd], ...parts.map(({ name }) => name)];
   const unknown = Object.keys(owner).filter((name) => !names.includes(name));
@@ -52,7 +52,7 @@ function shapeless(owner: object, fd: "vm" | "vcpu", parts: readonly Part[]): re
   ];
 }
 
-/** Finds the parts of a state that cannot be written whole. */
+/** Finds the parts of a state that cannot be written completely. */
 export function findShapeless(
   state: Omit<VmState, "format" | "version" | "source">,
 ): readonly StateFinding[] {
@@ -74,7 +74,7 @@ export function findShapeless(
 }
 
 /**
- * Rejects a state that a document cannot represent: it would be read back differently, or not at all.
+ * Rejects a state that a document cannot represent, because reading the document would return another state or fail.
  *
  * @throws TypeError that names the first faults.
  */
@@ -102,7 +102,8 @@ export function refuseUnwritable(where: string, state: VmState): void {
 }
 
 /**
- * Rejects anything but an object with a list of vCPUs and, if it has a version, this version.
+ * Rejects a value if it is not an object, if it has no list of vCPUs, or if it has a version other than
+ * {@link STATE_VERSION}.
  *
  * @throws TypeError that describes the fault.
  */
@@ -116,7 +117,7 @@ export function refuseNoState(where: string, state: unknown): void {
   throw new TypeError(`${where}: version: expected ${STATE_VERSION}, got ${describe(version)}`);
 }
 
-/** The number of faults that an error names. */
+/** The maximum number of faults that an error names. */
 const MOST = 8;
 
 const isU32 = (id: unknown): boolean => typeof id === "number" && id >>> 0 === id;

@@ -1,6 +1,6 @@
 /**
- * A saved machine: plain values of the kernel's own structs, one property per part. The list of parts and the order of
- * restoring are parts.ts; documents of it are json.ts and binary.ts.
+ * The type of a saved machine: one property for each part, whose value is a struct of the kernel. parts.ts has the list
+ * of parts in the order of restoring; json.ts and binary.ts convert a state to documents.
  */
 import {
   type ClockData,
@@ -20,10 +20,10 @@ import {
 import { read } from "../abi/struct.ts";
 import type { Complaints } from "./error.ts";
 
-/** The document's format, its first field. */
+/** The value of the field `format`, which is the first field of a document. */
 export const STATE_FORMAT = "node-kvm-state";
 
-/** The version of the format that this package writes, and the only one that it reads. */
+/** The version of the format. This package writes this version, and reads no other version. */
 export const STATE_VERSION = 1;
 
 /** The parts of a vCPU. A part is absent if the kernel or the VM does not have it. */
@@ -31,29 +31,32 @@ export interface VcpuParts {
   /** The CPUID table, as KVM_GET_CPUID2 returns it. */
   readonly cpuid?: readonly CpuidEntry2[];
   /**
-   * The frequency of the guest's TSC in kHz, at most 0xfffff000: KVM_GET_TSC_KHZ returns it as an int, in which
-   * a larger number is an errno.
+   * The frequency of the guest's TSC in kHz, at most 0xfffff000, because KVM_GET_TSC_KHZ returns an int in which a
+   * larger number represents an errno.
    */
   readonly tscKhz?: number;
-  /** Segments, control registers, EFER, APIC base, and the PDPTRs of PAE paging. */
+  /** The segments, the control registers, EFER, the APIC base, and the PDPTRs of PAE paging. */
   readonly sregs2?: Sregs2;
-  /** The same registers without PDPTRs, from a kernel without KVM_CAP_SREGS2; never beside `sregs2`. */
+  /**
+   * The same registers as `sregs2`, without the PDPTRs, from a kernel without KVM_CAP_SREGS2. A state has `sregs` or
+   * `sregs2`, but not both.
+   */
   readonly sregs?: Sregs;
   /** The general registers, RIP and RFLAGS. */
   readonly regs?: Regs;
-  /** DR0 to DR3, DR6, DR7. */
+  /** The debug registers DR0 to DR3, DR6 and DR7. */
   readonly debugregs?: Debugregs;
   /** XCR0. */
   readonly xcrs?: Xcrs;
-  /** The XSAVE area, not compacted: x87, SSE, AVX, PKRU, AMX tiles. The area has at least 4096 bytes. */
+  /** The XSAVE area in the standard format: x87, SSE, AVX, PKRU, AMX tiles. The area has at least 4096 bytes. */
   readonly xsave?: Uint8Array;
-  /** Every MSR that KVM can read, including TSC and TSC deadline. */
+  /** All MSRs that KVM can read, including the TSC and the TSC deadline. */
   readonly msrs?: readonly MsrEntry[];
-  /** The local APIC, where it is in the kernel. */
+  /** The local APIC, if it is in the kernel. */
   readonly lapic?: LapicState;
   /** Pending exceptions, interrupts, NMIs and SMIs. */
   readonly vcpuEvents?: VcpuEvents;
-  /** A `KVM_MP_STATE_*`: running, halted, waiting for an IPI. */
+  /** The MP state, a `KVM_MP_STATE_*`: running, halted, waiting for an IPI. */
   readonly mpState?: number;
   /** A `struct kvm_nested_state`, whose `size` field is its size in bytes. */
   readonly nestedState?: Uint8Array;
@@ -65,11 +68,11 @@ export interface VcpuState extends VcpuParts {
   readonly id: number;
 }
 
-/** `struct kvm_ioapic_state`, with each entry of its redirection table as 64 bits. */
+/** The `struct kvm_ioapic_state`, in which each entry of the redirection table is a 64-bit number. */
 export interface IoapicRegisters {
-  /** The guest physical address. */
+  /** The guest physical address of the I/O APIC's registers. */
   readonly baseAddress: bigint;
-  /** The selected register. */
+  /** The register that the guest has selected. */
   readonly ioregsel: number;
   readonly id: number;
   /** The lines that request an interrupt. */
@@ -88,40 +91,40 @@ export interface VmParts {
   readonly picSlave?: PicState;
   /** The I/O APIC. */
   readonly ioapic?: IoapicRegisters;
-  /** kvmclock, in nanoseconds. */
+  /** The value of kvmclock, in nanoseconds. */
   readonly clock?: ClockData;
-  /** The 8254, and the speaker's gate. */
+  /** The 8254 timer, and the gate of the PC speaker. */
   readonly pit2?: PitState2;
 }
 
-/** The host of the save; restoring ignores it. */
+/** Information about the host on which the state was saved; restoring ignores it. */
 export interface StateSource {
-  /** The kernel's release. */
+  /** The release of the kernel. */
   readonly kernel: string;
-  /** The vendor module: `kvm_amd`, `kvm_intel`. */
+  /** The name of the vendor module: `kvm_amd`, `kvm_intel`. */
   readonly vendor?: string;
 }
 
 /**
- * A VM that is not running, without its memory: one document.
+ * The state of a VM that is not running, without the guest's memory.
  *
- * Save guest memory separately and restore it first. The document does not contain the VM's settings, because KVM
- * cannot return them: memory slots, enabled capabilities, interrupt routes.
+ * Save guest memory separately and restore it first. The state does not contain the VM's memory slots, enabled
+ * capabilities and interrupt routes, because KVM cannot return these settings.
  */
 export interface VmState extends VmParts {
   /** Always `"node-kvm-state"`. */
   readonly format: typeof STATE_FORMAT;
   /** The version of the format. */
   readonly version: typeof STATE_VERSION;
-  /** The host of the save. */
+  /** Information about the host on which the state was saved. */
   readonly source: StateSource;
-  /** The VM's vCPUs, in the order in which they were passed. */
+  /** The states of the VM's vCPUs, in the order in which the vCPUs were passed. */
   readonly vcpus: readonly VcpuState[];
 }
 
 /**
- * Reports faults that no part's shape can detect: two vCPUs with one id, registers in two forms, a wrong size inside.
- * The time is linear in the number of vCPUs.
+ * Reports faults that the shape of a single part cannot reveal: two vCPUs with the same id, both `sregs` and `sregs2`,
+ * a nested state whose `size` field is wrong. The required time is linear in the number of vCPUs.
  */
 export function contradictions(state: Pick<VmState, "vcpus">, complaints: Complaints): void {
   const seen = new Map<number, number>();

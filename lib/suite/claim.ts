@@ -1,6 +1,6 @@
 /**
- * A claim: one sentence about KVM, judged on this host's device. kit.ts has a claim's tools; deviations.ts has the
- * expected failures on kernels that break the claim; framework.ts runs it.
+ * A claim: one sentence about KVM, with a check that runs on this host's device. kit.ts has a claim's tools;
+ * deviations.ts has the expected failures on kernels that violate the claim; framework.ts registers claims.
  */
 import { existsSync } from "node:fs";
 import { release } from "node:os";
@@ -15,34 +15,40 @@ declare module "vitest" {
   interface TaskMeta {
     /** The claim's number in a catalogue of checks. */
     claim?: number;
-    /** The reason of a known failure on this host. */
+    /** The reason for a known failure on this host. */
     deviation?: string;
-    /** The path of the C file that makes the same calls. */
+    /** The path of the C file that reproduces the claim's calls. */
     reproducer?: string;
   }
 }
 
 /** The options of a claim. */
 export interface ClaimOptions {
-  /** The number of the check in a catalogue; several claims may share one. The number is printed with the result. */
+  /**
+   * The claim's number in a catalogue of checks, which is printed with the result; several claims may have the same
+   * number.
+   */
   readonly number?: number;
-  /** How the claim fails where KVM is known to break it. */
+  /** The expected failures on hosts whose KVM is known to violate the claim. */
   readonly deviations?: readonly Deviation[];
-  /** Milliseconds after which an asynchronous check fails; the runner's limit if omitted. */
+  /** The time limit of an asynchronous check in milliseconds; the runner's limit if omitted. */
   readonly timeout?: number;
 }
 
-/** Checks a claim with its kit: it throws, or its promise is rejected, if the claim does not hold. */
+/**
+ * Checks a claim with its kit: the function throws, or returns a promise that is rejected, if the claim does not hold.
+ */
 export type ClaimCheck = (kit: Kit) => void | Promise<void>;
 
-/** The names that reports, the progress of the lab and file names can contain. */
+/** The form of a claim's id, which must be valid in reports, in the lab's progress output and in file names. */
 const ID = /^[\w-]{1,80}$/;
 
 /**
- * Defines a claim. The claim is judged with its own kit, whose handles are closed afterwards.
+ * Defines a claim. The claim's check gets a new kit, whose handles are closed after the check.
  *
  * The claim is skipped, with the reason, if there is no usable device or if a requirement of the kit is not met. If a
- * deviation applies to this host, the claim must fail with the deviation's message; if it holds, that is a failure.
+ * deviation applies to this host, the check must fail with the deviation's message; a check that succeeds is reported
+ * as a failure.
  *
  * ```ts
  * import { claim, expect } from "node-kvm/test";
@@ -54,8 +60,8 @@ const ID = /^[\w-]{1,80}$/;
  * ```
  *
  * @param id - a short name, unique among the claims that run together: letters, digits, `-` and `_`.
- * @param sentence - the claim, in one line, with KVM or a vCPU as subject.
- * @throws TypeError if an argument has another type or form.
+ * @param sentence - the claim as a sentence in one line, with KVM or a vCPU as its subject.
+ * @throws TypeError if an argument has a wrong type or form.
  * @throws Error outside of vitest if no runner of node-kvm has loaded the file, or if another claim has the same id.
  */
 export function claim(id: string, sentence: string, check: ClaimCheck): void;
@@ -128,7 +134,10 @@ function assertDeviates(id: string, expected: Deviation, failure: Error | undefi
 
 let problem: string | undefined;
 
-/** Returns why no claim can be judged on this host. The device is opened once. */
+/**
+ * Returns the reason why this host's device cannot be used; undefined if it can be used. The device is opened once per
+ * process.
+ */
 export function deviceProblem(): string | undefined {
   problem ??= tryDevice();
   return problem === "" ? undefined : problem;

@@ -1,31 +1,34 @@
 /**
- * Known failures: a claim that KVM breaks on purpose, or for a known reason, on hosts with a trait. A deviation is
- * chosen by a trait (traits.ts), never by a version number. If the claim holds again, that is a failure.
+ * Known failures of claims: KVM violates the claim on purpose, or for a known reason, on hosts with a trait
+ * (traits.ts). A deviation applies to hosts with its trait, independent of version numbers. If a deviation applies and
+ * the claim holds, the claim is reported as failed.
  */
 import { Kvm } from "../index.ts";
 import { hasTrait, type KvmTrait } from "./traits.ts";
 
-/** How a claim fails where KVM has a trait. */
+/** The expected failure of a claim on hosts whose KVM has a trait. */
 export interface Deviation {
-  /** The trait of this host's KVM: the name of a known one, or a function that determines it. */
+  /** The trait that selects the hosts: the name of a known trait, or a function that determines it. */
   readonly on: KvmTrait;
-  /** A part of the expected failure's message. A failure with another message is not expected. */
+  /**
+   * A text that the message of the expected failure contains. A failure with another message is reported as a failure.
+   */
   readonly shows: string;
-  /** The cause, in words. */
+  /** The reason for the failure, for reports. */
   readonly reason: string;
 }
 
-/** A deviation, with the name of its claim. */
+/** A deviation, with the id of its claim. */
 export interface ClaimDeviation extends Deviation {
-  /** The claim's short name. */
+  /** The id of the claim. */
   readonly claim: string;
 }
 
 const registered: ClaimDeviation[] = [];
 
 /**
- * Registers deviations of claims that are defined elsewhere. The registered deviations apply to the claims that this
- * process judges afterwards, in addition to the deviations that a claim has itself.
+ * Registers deviations for claims that are defined in other files. The registered deviations apply to the claims that
+ * this process judges after the call, in addition to the deviations in the options of a claim.
  */
 export function registerDeviations(deviations: readonly ClaimDeviation[]): void {
   registered.push(...deviations);

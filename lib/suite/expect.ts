@@ -1,7 +1,7 @@
 /**
  * `expect` without vitest: the matchers that the suite's claims use, with vitest's messages. Loading vitest's `expect`
- * takes seconds on an emulated CPU, so it is loaded only for an assertion that this file does not implement. Equality
- * is equality.ts.
+ * takes seconds on an emulated CPU, so it is loaded only for an assertion that this file does not implement.
+ * equality.ts compares values.
  */
 import { createRequire } from "node:module";
 import { join } from "node:path";
@@ -17,8 +17,8 @@ type Matcher = (
 let printer: ((value: unknown) => string) | undefined;
 
 /**
- * Formats a value like vitest's messages, because deviations quote them. The function loads the printer at its first
- * use.
+ * Formats a value as in vitest's messages, because deviations quote these messages. The function loads the printer at
+ * its first use.
  */
 function show(value: unknown): string {
   const file = join(packageFolder(), "dist", "suite", "display.cjs");
@@ -56,14 +56,14 @@ const matchers = new Map<string, Matcher>([
 
 type Assertion = (...expected: readonly unknown[]) => unknown;
 
-/** vitest's own `expect`, as far as this file uses it. */
+/** The part of vitest's `expect` that this file uses. */
 type FullExpect = ((actual: unknown, note?: string) => Readonly<Record<string, Assertion>>) & {
   readonly extend: (more: Readonly<Record<string, Matcher>>) => void;
 } & Readonly<Record<string, unknown>>;
 
 let full: FullExpect | undefined;
 
-/** Loads vitest's `expect`, which the build bundles, for everything that this file does not have. */
+/** Loads vitest's `expect`, which the build bundles, for the assertions that this file does not implement. */
 function fullExpect(): FullExpect {
   if (full !== undefined) return full;
   const file = join(packageFolder(), "dist", "suite", "vitest-expect.cjs");
@@ -78,8 +78,8 @@ function fullExpect(): FullExpect {
 const added = new Map<string, Matcher>();
 
 /**
- * Creates the assertions about a value; `note` is put before a failure's message. An assertion that is not in the table
- * above is vitest's own, which is loaded at its first use.
+ * Creates the assertions about a value; a failure's message begins with `note`. For an assertion that `matchers` does
+ * not contain, vitest's `expect` is loaded.
  */
 function assertions(actual: unknown, note?: string): Readonly<Record<string, unknown>> {
   return new Proxy(
@@ -101,7 +101,7 @@ function assertions(actual: unknown, note?: string): Readonly<Record<string, unk
   );
 }
 
-/** Returns the verdict of a matcher; `undefined` if its equality is not defined for the values. */
+/** Returns the verdict of a matcher; `undefined` if `isEqual` cannot compare the values. */
 function judge(
   matcher: Matcher,
   actual: unknown,
@@ -115,7 +115,7 @@ function judge(
   }
 }
 
-/** The assertions about a value, and how matchers are added, as in vitest. */
+/** The interface of `expect`, as in vitest: it creates the assertions about a value, and `extend` adds matchers. */
 export interface Expect {
   (actual: unknown, note?: string): Readonly<Record<string, unknown>>;
   /** Adds matchers. */
@@ -132,7 +132,7 @@ const base = Object.assign((actual: unknown, note?: string) => assertions(actual
   },
 });
 
-/** Replaces vitest's `expect`. The other members, such as `expect.any`, are vitest's own. */
+/** Replaces vitest's `expect`. Members that this file does not define, such as `expect.any`, are those of vitest. */
 export const expect: Expect = new Proxy(base, {
   get: (target, name) =>
     name in target ? Reflect.get(target, name) : Reflect.get(fullExpect(), name),

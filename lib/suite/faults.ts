@@ -1,6 +1,6 @@
 /**
- * Injected faults: changed calls between the handles and the kernel. A claim is seen to fail if it fails with a fault
- * (`NODE_KVM_FAULT=name`); test/lifecycle/red.test.ts requires that of every claim of the suite.
+ * Injected faults, which change the results of ioctls before the handles return them. test/lifecycle/red.test.ts checks
+ * that every claim of the suite fails with at least one fault (`NODE_KVM_FAULT=name`).
  */
 import { types } from "node:util";
 import { Cpuid2, CpuidEntry2, type Ioctl, offsetOf, sizeOf } from "../abi/index.ts";
@@ -9,12 +9,13 @@ import { Sandbox } from "../machine/index.ts";
 import { quoted, suggestion } from "../options.ts";
 import { replaceGuestValues, replacePermission, replaceResult, stepCount } from "./reproducer.ts";
 
-/** Makes an ioctl on a handle: returns its result, or throws a {@link KvmError}. */
+/** Issues an ioctl on a handle, and returns the ioctl's result or throws a {@link KvmError}. */
 export type IoctlCall = (ioctl: Ioctl, argument?: IoctlArgument) => number;
 
 /**
- * A fault: receives a handle and its real ioctl, and returns the ioctl that the claims get. A fault may change the
- * argument's bytes after the call, return another result, or throw another {@link KvmError}.
+ * A fault: a function that receives a handle and its real ioctl function, and returns the ioctl function that claims
+ * use. The returned function may change the argument's bytes after the call, return another result, or throw another
+ * {@link KvmError}.
  */
 export type InjectedFault = (handle: Handle, call: IoctlCall) => IoctlCall;
 
@@ -22,7 +23,7 @@ const refuse = (ioctl: Ioctl, object: string, errno: number): never => {
   throw new KvmError({ call: ioctl.name, object, errno, reason: "(an injected fault)" });
 };
 
-/** The number of earlier calls with a name, per handle. */
+/** The number of earlier calls with a name, for each handle. */
 const counted = new WeakMap<Handle, Map<string, number>>();
 function timesBefore(handle: Handle, name: string): number {
   const counts = counted.get(handle) ?? new Map<string, number>();
@@ -56,7 +57,7 @@ function flip(entry: DataView, register: number, mask: number): void {
   entry.setUint32(register, entry.getUint32(register, true) ^ mask, true);
 }
 
-/** Inverts the bits that KVM maintains at run time. */
+/** Inverts the bits of an entry that KVM updates at run time. */
 function makeStale(entry: DataView): void {
   const [leaf, index] = [entry.getUint32(FUNCTION, true), entry.getUint32(INDEX, true)];
   if (leaf === 1) {
@@ -69,7 +70,7 @@ function makeStale(entry: DataView): void {
 
 const FAULTS_BY_NAME: ReadonlyMap<string, InjectedFault> = new Map(
   Object.entries<InjectedFault>({
-    // Accepts every CPUID table, as Linux 5.10 does after KVM_RUN, all special registers, and every permission.
+    // The fault accepts all special registers, all permissions and, as Linux 5.10 does after KVM_RUN, all CPUID tables.
     "accepts-all": (_handle, call) => (ioctl, argument) => {
       try {
         return call(ioctl, argument);
@@ -79,22 +80,22 @@ const FAULTS_BY_NAME: ReadonlyMap<string, InjectedFault> = new Map(
         throw error;
       }
     },
-    // Accepts one table per vCPU and rejects every further one, even the same.
+    // The fault accepts one CPUID table per vCPU and rejects every further table, even an equal one.
     "refuses-second": (handle, call) => (ioctl, argument) =>
       ioctl.name.startsWith("KVM_SET_CPUID") && timesBefore(handle, "KVM_SET_CPUID") > 0
         ? refuse(ioctl, handle.label, 22)
         : call(ioctl, argument),
-    // Rejects every table.
+    // The fault rejects every CPUID table.
     "refuses-first": (handle, call) => (ioctl, argument) =>
       ioctl.name.startsWith("KVM_SET_CPUID")
         ? refuse(ioctl, handle.label, 22)
         : call(ioctl, argument),
-    // Accepts the special registers only once.
+    // The fault accepts the special registers of a vCPU only once.
     "refuses-sregs": (handle, call) => (ioctl, argument) =>
       ioctl.name === "KVM_SET_SREGS" && timesBefore(handle, ioctl.name) > 0
         ? refuse(ioctl, handle.label, 22)
         : call(ioctl, argument),
-    // Returns one wrong bit from KVM_GET_CPUID2, another one at each call, and E2BIG if there is no table.
+    // The fault inverts a different bit in each result of KVM_GET_CPUID2, and returns E2BIG for an empty table.
     forgets: (handle, call) => (ioctl, argument) => {
       const result = call(ioctl, argument);
       if (ioctl.name !== "KVM_GET_CPUID2" || !types.isUint8Array(argument)) return result;
@@ -103,7 +104,7 @@ const FAULTS_BY_NAME: ReadonlyMap<string, InjectedFault> = new Map(
       flip(first, EAX, 1 << timesBefore(handle, "forgets"));
       return result;
     },
-    // Does not update the bits that KVM maintains.
+    // The fault inverts the bits that KVM updates at run time, as if KVM did not update them.
     "goes-stale": (_handle, call) => (ioctl, argument) => {
       const result = call(ioctl, argument);
       if (ioctl.name === "KVM_GET_CPUID2" && types.isUint8Array(argument)) {
@@ -111,7 +112,7 @@ const FAULTS_BY_NAME: ReadonlyMap<string, InjectedFault> = new Map(
       }
       return result;
     },
-    // Fails with another errno.
+    // The fault replaces the errno of each failed call.
     "names-wrong-errno": (handle, call) => (ioctl, argument) => {
       try {
         return call(ioctl, argument);
@@ -120,7 +121,7 @@ const FAULTS_BY_NAME: ReadonlyMap<string, InjectedFault> = new Map(
         throw error;
       }
     },
-    // Returns other CPUID values to the guest than KVM stores; see below.
+    // The fault inverts the values that the guest sends; `misleadGuests` implements it.
     "misleads-guests": (_handle, call) => call,
   }),
 );
@@ -128,12 +129,15 @@ const FAULTS_BY_NAME: ReadonlyMap<string, InjectedFault> = new Map(
 /** The names of the faults that {@link injectFault} knows. */
 export const FAULTS: readonly string[] = Array.from(FAULTS_BY_NAME.keys());
 
-/** Marks the class whose calls have a fault, because files that share a process must not inject it twice. */
+/**
+ * Marks the class `Handle` after a fault was injected, because several files in one process must not inject the fault
+ * twice.
+ */
 const INJECTED: unique symbol = Symbol.for("node-kvm.fault");
 
 /**
- * Injects a fault into all calls of this process, until it ends. A process has at most one fault: later calls of this
- * function do nothing.
+ * Injects a fault into all calls of this process until the process ends. A process has at most one fault, so further
+ * calls of this function do nothing.
  *
  * Importing `node-kvm/test` injects the fault that the environment variable `NODE_KVM_FAULT` names.
  *

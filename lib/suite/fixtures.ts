@@ -10,13 +10,13 @@ export interface Skippable {
 
 /** The fixtures that {@link fixtures} adds to a test. */
 export interface KitFixtures {
-  /** The test's own kit, which is closed after the test. */
+  /** The kit of the test, which is closed after the test. */
   kit: Kit;
 }
 
 /**
- * The argument of vitest's `test.extend`: each test gets a `kit` of its own. A test is skipped, with the reason, if
- * there is no usable device or if a requirement of its kit is not met.
+ * The argument of vitest's `test.extend`: each test gets a new `kit`. A test is skipped, with the reason, if there is
+ * no usable device or if a requirement of its kit is not met.
  *
  * ```ts
  * import { expect, test as base } from "vitest";
@@ -32,7 +32,7 @@ export const fixtures: {
   /** Creates the test's kit, and closes it after the test. */
   readonly kit: (context: Skippable, use: (kit: Kit) => Promise<void>) => Promise<void>;
 } = {
-  // vitest reads the names of the used fixtures in the pattern of the first parameter.
+  // The destructuring pattern is required, because vitest reads the names of the used fixtures in it.
   kit: async ({ skip }, use) => {
     const problem = deviceProblem();
     if (problem !== undefined) skip(problem);

@@ -1,19 +1,22 @@
 /**
- * The framework of claims: vitest in a worker of vitest, the registry and `expect.ts` everywhere else. The framework is
- * chosen at the first import, so that one file of claims runs in vitest, on this host, and in the lab's guests without
- * vitest.
+ * Selects the test framework for claims: vitest in a vitest worker; otherwise registry.ts and expect.ts. The first
+ * import selects the framework, so the same file of claims runs in vitest and, without vitest, on this host and in the
+ * lab's guests.
  */
 import type { ExpectStatic } from "vitest";
 import { expect as standalone } from "./expect.ts";
 import { type RegisteredClaim, register } from "./registry.ts";
 
-/** vitest defines this name in its workers; its environment variables are inherited by other processes. */
+/**
+ * vitest defines this global name only in its workers. The environment variables of vitest are not used, because child
+ * processes inherit them.
+ */
 const vitest = Object.hasOwn(globalThis, "__vitest_worker__") ? await import("vitest") : undefined;
 
-/** The `expect` of vitest; outside of vitest, assertions with the same names and messages. */
+/** vitest's `expect`; outside of vitest, a replacement whose assertions have the same names and messages. */
 export const expect: ExpectStatic = vitest?.expect ?? (standalone as unknown as ExpectStatic);
 
-/** Registers one claim with the framework. */
+/** Registers one claim with the selected framework. */
 export function registerClaim(
   id: string,
   sentence: string,

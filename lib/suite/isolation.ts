@@ -1,17 +1,17 @@
-/** Whether claims need a process for each of their files, and judging them in such a process. */
+/** Judges each file of claims in its own process, if this CPU requires separate processes. */
 import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import type { Result } from "../report/result.ts";
 
 /**
- * Whether each file of claims needs its own process, because AMX tile data permission applies to a process. On a CPU
- * without AMX, one process for all takes half the time, and less in an emulated machine.
+ * Returns whether each file of claims needs its own process, because the permission for AMX tile data applies to a
+ * process. On a CPU without AMX, one process for all files takes at most half the time of separate processes.
  */
 export function needsOwnProcesses(): boolean {
   return /\bamx_tile\b/.test(readFileSync("/proc/cpuinfo", "utf8"));
 }
 
-/** The process of a file's claims ended before it returned results. */
+/** Reports that the process of a file's claims ended before it returned results. */
 export class ProcessEnded extends Error {
   override readonly name: string = "ProcessEnded";
 }
@@ -19,7 +19,7 @@ export class ProcessEnded extends Error {
 /**
  * Judges one file's claims in its own process.
  *
- * @param args - the arguments of Node.js: this program, and the file.
+ * @param args - the arguments of Node.js: this program, its options, and the file of claims.
  * @throws {@link ProcessEnded} with the exit status if the process returns no results.
  */
 export function judgeInProcess(args: readonly string[]): readonly Result[] {
@@ -38,7 +38,7 @@ export function judgeInProcess(args: readonly string[]): readonly Result[] {
 /**
  * Judges one file's claims in its own process, which prints its results on this process's standard output.
  *
- * @returns how the process ended, if it did not end with success.
+ * @returns a sentence with the exit status or the signal if the process failed; undefined after success.
  */
 export function printInProcess(args: readonly string[]): string | undefined {
   const stdio = ["ignore", "inherit", "inherit"] as const;

@@ -1,22 +1,25 @@
-/** Judges registered claims one after another. The list of claims is registry.ts. */
+/** Judges registered claims one after another. registry.ts has the list of claims. */
 import { inspect } from "node:util";
 import { containsPattern, type Result, splitName } from "../report/result.ts";
 import type { RegisteredClaim } from "./registry.ts";
 
 /** The claims to judge, and the receiver of results. */
 export interface JudgeOptions {
-  /** A pattern: only claims whose `id: sentence` contains it, ignoring case, are judged; all if omitted. */
+  /** Only claims whose `id: sentence` contains this text, ignoring case, are judged; all claims if omitted. */
   readonly pattern?: string | undefined;
   /** The files whose claims are judged; all files if omitted. */
   readonly files?: readonly string[] | undefined;
-  /** A function that is called with each result immediately. */
+  /** A function that is called with each result as soon as the claim was judged. */
   readonly onResult?: ((result: Result) => void) | undefined;
 }
 
-/** The time limit of an asynchronous claim, ms. The clock of an emulated machine may run several times too fast. */
+/**
+ * The time limit of an asynchronous claim in milliseconds. The limit is high because the clock of an emulated machine
+ * may run several times too fast.
+ */
 const MOST_MS = 300_000;
 
-/** Judges claims in their order. */
+/** Judges claims in the order of the list. */
 export async function judgeClaims(
   claims: readonly RegisteredClaim[],
   options: JudgeOptions = {},
@@ -56,7 +59,7 @@ async function judgeClaim({ name, meta, body, timeout }: RegisteredClaim): Promi
   return { ...splitName(name), number: claim, verdict, reason, duration };
 }
 
-/** Returns an error's message as text, which a claim may have set to any value. */
+/** Returns an error's message as text, because a claim may have set the message to a value of any type. */
 function messageOf({ message }: Error): string {
   return typeof message === "string" ? message : inspect(message);
 }
@@ -75,7 +78,7 @@ async function failureOf(
   try {
     const pending = body();
     if (pending === undefined) return undefined;
-    // Without the timer, the process would end if nothing else is pending.
+    // The pending timer keeps the process running: without a timer, the process exits if no other work is pending.
     const late = new Promise<never>((_, reject) => {
       const sentence = `the claim did not end within ${timeout} ms`;
       timer = setTimeout(() => reject(new Error(sentence)), timeout);

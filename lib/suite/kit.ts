@@ -1,26 +1,32 @@
-/** The tools of a claim: VMs, vCPUs in the usual states, requirements. A kit closes all its handles at its end. */
+/**
+ * The tools of a claim: it creates VMs and vCPUs in the usual states, and checks requirements. At the end of the claim,
+ * the kit closes all its handles.
+ */
 import { readFileSync } from "node:fs";
 import type { CpuidFieldName } from "../cpuid/index.ts";
 import { guest, type Program } from "../guest/index.ts";
 import { type Capability, CpuidTable, fromSupported, Kvm, type Vcpu, type Vm } from "../index.ts";
 import { Sandbox } from "../machine/index.ts";
 
-/** A requirement of a claim that this host does not meet. The claim is skipped, with the message as reason. */
+/**
+ * Reports a requirement of a claim that this host does not meet. The claim is skipped, and the error's message is the
+ * reason.
+ */
 export class Unmet extends Error {
   override readonly name: string = "Unmet";
 }
 
-/** A vCPU in a sandbox, with its table as it was sent and as KVM stored it. */
+/** A vCPU in a sandbox, with the CPUID table that was passed to KVM and the table that KVM stored. */
 export interface Configured {
   readonly box: Sandbox;
   readonly vcpu: Vcpu;
-  /** The argument of KVM_SET_CPUID2. */
+  /** The entries that were passed to KVM_SET_CPUID2. */
   readonly sent: CpuidTable;
-  /** The result of KVM_GET_CPUID2 before the first run. */
+  /** The entries that KVM_GET_CPUID2 returned before the first run. */
   readonly stored: CpuidTable;
 }
 
-/** The parts of a configured vCPU. */
+/** The options for a configured vCPU. */
 export interface Setup {
   /** The CPUID table; the host's supported table for vCPU 0 if omitted. */
   readonly table?: CpuidTable;
@@ -30,10 +36,10 @@ export interface Setup {
   readonly prepare?: (vm: Vm) => void;
 }
 
-/** A guest in long mode that writes to a port: the shortest program after which a vCPU has run. */
+/** A guest in long mode that only writes to a port: the shortest program that makes KVM run the vCPU. */
 export const ONE_WRITE: Program = guest("long", (g) => g.done());
 
-/** An object with a resource, such as a handle. */
+/** An object that owns a resource, such as a handle. */
 export interface Closable {
   /** Releases the resource. */
   close(): void;
@@ -49,7 +55,7 @@ export class Kit {
   /**
    * Opens the device.
    *
-   * @param unmet - ends the claim if a requirement is not met; throws {@link Unmet} if omitted.
+   * @param unmet - a function that ends the claim if a requirement is not met; by default, it throws {@link Unmet}.
    */
   constructor(unmet?: (reason: string) => never) {
     this.#unmet =
@@ -60,13 +66,13 @@ export class Kit {
     this.kvm = this.keep(Kvm.open());
   }
 
-  /** Adds a handle to those that are closed at the end of the claim, and returns it. */
+  /** Registers a handle, so that it is closed at the end of the claim, and returns the handle. */
   keep<T extends Closable>(handle: T): T {
     this.#open.push(handle);
     return handle;
   }
 
-  /** Closes all handles of the kit, the last one first. A claim does not have to call it. */
+  /** Closes all handles of the kit in reverse order. A claim does not have to call this method. */
   close(): void {
     for (const handle of this.#open.splice(0).reverse()) handle.close();
   }
@@ -94,30 +100,33 @@ export class Kit {
     return { box, vcpu: box.vcpu, sent, stored: tableOf(box.vcpu) };
   }
 
-  /** Creates the same as {@link configured}, and runs the vCPU to the guest's first write to a port. */
+  /** Creates a sandbox as {@link configured} does, and runs the vCPU until the guest's first write to a port. */
   ran(setup: Setup = {}): Configured {
     const configured = this.configured(setup);
     configured.box.next();
     return configured;
   }
 
-  /** Skips the claim with this reason unless the condition holds. */
+  /** Skips the claim with this reason if the condition is false. */
   require(condition: boolean, reason: string): void {
     if (!condition) this.#unmet(reason);
   }
 
-  /** Skips the claim unless /dev/kvm has a capability. */
+  /** Skips the claim if /dev/kvm does not have a capability. */
   requireCapability(capability: Capability): void {
     this.require(this.kvm.checkExtension(capability) !== 0, `no ${capability} here`);
   }
 
-  /** Skips the claim unless Linux uses a feature of the CPU, which has this name in /proc/cpuinfo. */
+  /**
+   * Skips the claim if /proc/cpuinfo does not list a CPU feature with this name, because Linux does not use the
+   * feature.
+   */
   requireCpuFlag(flag: string): void {
     const flags = /^flags\s*:(.*)/m.exec(readFileSync("/proc/cpuinfo", "utf8"))?.[1] ?? "";
     this.require(flags.split(" ").includes(flag), `this CPU has no ${flag}`);
   }
 
-  /** Skips the claim unless a vCPU with the host's supported table has these CPUID features. */
+  /** Skips the claim if a vCPU with the host's supported CPUID table does not have all of these CPUID features. */
   requireVcpuHas(...names: readonly CpuidFieldName[]): void {
     const { stored } = this.configured();
     for (const name of names) this.require(stored.has(name), `a vCPU has no ${name} here`);

@@ -1,8 +1,8 @@
 /**
  * The command that judges claims without vitest, and prints the same JSON report as `node-kvm test --reporter json`.
- * The lab runs this command in its guests, where starting vitest takes 10 s. The command's claims are those of the
- * suite, which are part of its bundle, or those of a program (program.ts). The command prints each verdict on standard
- * error immediately.
+ * The lab runs this command in its guests, where starting vitest takes 10 s. The command judges the claims of the
+ * suite, which its bundle contains, or the claims of a program (program.ts). By default, the command prints each
+ * verdict on standard error as soon as the claim was judged.
  */
 import { closeSync, openSync, readSync, rmSync, writeFileSync, writeSync } from "node:fs";
 import { release } from "node:os";
@@ -19,36 +19,39 @@ import { LoadError, loadProgram } from "./program.ts";
 import { registeredClaims } from "./registry.ts";
 
 const OPTIONS = {
-  /** Prints the names of all claims, as a JSON array, and judges none. */
+  /** Prints the names of all claims as a JSON array, without judging a claim. */
   list: { type: "boolean" },
-  /** A pattern: only claims whose `id: sentence` contains it are judged. */
+  /** Judges only claims whose `id: sentence` contains this text. */
   pattern: { type: "string" },
-  /** The file of a program whose claims are loaded. */
+  /** Loads the claims of the program in this file. */
   program: { type: "string" },
   /** Judges only the claims of this file, in this process. */
   file: { type: "string" },
-  /** Waits on this port for its work, after it has loaded all claims. */
+  /** Loads all claims, and then waits on this port for its work. */
   held: { type: "string" },
-  /** The file that exists while it waits; it is removed when the work arrives. */
+  /** The path of a file that exists while the command waits; the command removes the file when the work arrives. */
   mark: { type: "string" },
-  /** The folder for the program of the work. */
+  /** The folder into which the command writes the program that it receives as work. */
   folder: { type: "string" },
-  /** Judges all claims this many times before it waits. */
+  /** Judges all claims this many times before the command waits for its work. */
   warm: { type: "string" },
   /** Judges each file in its own process, even if no file needs one. */
   "own-processes": { type: "boolean" },
-  /** How results are printed: a report at the end and progress on standard error; a report; or each result as a line. */
+  /**
+   * Selects the output: `report` prints only a report at the end, `lines` prints each result as a line; without this
+   * option, the command prints a report at the end and progress on standard error.
+   */
   print: { type: "string" },
 } as const;
 
 const TROUBLE = 2;
 
 /**
- * Runs the claims with the command line's options; returns the exit status: 0 if no claim fails, 1 if one fails or none
- * was judged, 2 if the program cannot be loaded or if a file's process ends without results.
+ * Judges the claims with the options of the command line. Returns the exit status: 0 if no claim fails, 1 if a claim
+ * fails or no claim was judged, 2 if the program cannot be loaded or if a file's process ends without results.
  */
 export async function runBundle(args: readonly string[]): Promise<number> {
-  // Finding a reason must not change what the claims observe.
+  // Errors get no reasons, because the ioctls that gather evidence must not affect the claims.
   process.env["NODE_KVM_EXPLAIN"] = "0";
   const { values } = parseArgs({ args: [...args], options: OPTIONS, strict: true });
   try {
@@ -84,30 +87,30 @@ async function run(options: Options): Promise<number> {
   return results.length > 0 && isGreen(report) ? 0 : 1;
 }
 
-/** Returns what is done with each result at once. */
+/** Returns the function that prints each result immediately. */
 function printerOf(how: string | undefined): (result: Result) => void {
   if (how === "lines") return (result) => print(1, `${JSON.stringify(result)}\n`);
   if (how === "report") return () => undefined;
   return ({ verdict, id }) => print(2, `${verdict} ${id}\n`);
 }
 
-/** The work of a waiting runner. */
+/** The work that a waiting command receives. */
 interface HeldWork {
   readonly pattern?: string | undefined;
-  /** The text of a program; the claims are those of this bundle if it is omitted. */
+  /** The text of a program; if omitted, the claims of this bundle are judged. */
   readonly program?: string | undefined;
-  /** Bytes in hexadecimal that are unique to the run. */
+  /** Random bytes in hexadecimal, which are different in each run. */
   readonly seed: string;
 }
 
 /**
- * Writes `ready` to a port, and waits there for its work: a line with its length, then JSON. Between these two steps,
- * the machine is saved; each restored machine continues here.
+ * Writes `ready` to a port, and then reads its work from the port: a line with the length, followed by JSON. The lab
+ * saves the machine while this function waits; each restored machine continues here.
  */
 async function waitForWork(
   options: Options,
 ): Promise<Pick<HeldWork, "pattern"> & { readonly program?: string }> {
-  // The first assembled program loads the assembler, which takes a second on an emulated CPU.
+  // The guest program loads the assembler before the machine is saved, because loading takes a second under emulation.
   guest("long", (g) => g.sync(1).done());
   for (let i = 0; i < Number(options.warm ?? 0); i += 1) {
     using _held = holdVcpu();
@@ -127,7 +130,7 @@ async function waitForWork(
   return { pattern, program };
 }
 
-/** Reads a line of ASCII, without its end. */
+/** Reads a line of ASCII, and returns it without the newline. */
 function readLine(port: number): string {
   let line = "";
   for (;;) {
@@ -152,7 +155,7 @@ async function judgeHere(
   file: string | undefined,
   onResult: (result: Result) => void,
 ): Promise<readonly Result[]> {
-  // The process that judges one file has no such VM: its first vCPU would be this one.
+  // A process that judges a single file holds no vCPU, because this vCPU would be the first of the process.
   const held = file === undefined ? holdVcpu() : undefined;
   const files = file === undefined ? undefined : [file];
   try {
@@ -162,7 +165,7 @@ async function judgeHere(
   }
 }
 
-/** Judges each file in its own process, with the same options. Only processes that print a report print no progress. */
+/** Judges each file in its own process. The processes print progress, except if the option `print` is set. */
 function judgeFiles(
   options: Readonly<Record<"pattern" | "program" | "print", string | undefined>>,
   onResult: (result: Result) => void,
@@ -177,8 +180,8 @@ function judgeFiles(
 }
 
 /**
- * Judges each file in its own process, which prints each result as a line: if a claim ends its process, the results
- * before it and those of the other files are not lost.
+ * Judges each file in its own process, which prints each result as a line. If a claim ends its process, earlier results
+ * and the results of other files are not lost.
  *
  * @returns the exit status.
  */
@@ -200,9 +203,9 @@ function fileRuns(options: Readonly<Record<string, string | undefined>>): readon
 }
 
 /**
- * Creates a vCPU that exists during the whole run. Without such a vCPU, KVM patches the kernel's text whenever a
- * claim's first vCPU is created and its last one is closed, and an emulator must translate that text again: a tenth of
- * the run.
+ * Creates a vCPU that exists during the whole run. Without such a vCPU, KVM patches the kernel's code whenever a claim
+ * creates its first vCPU and closes its last vCPU. An emulator must then translate the patched code again, which takes
+ * a tenth of the run.
  */
 function holdVcpu(): Disposable | undefined {
   const stack: Disposable[] = [];
@@ -218,24 +221,24 @@ function holdVcpu(): Disposable | undefined {
     return { [Symbol.dispose]: close };
   } catch (error) {
     close();
-    // Without a usable KVM each claim is skipped with the reason.
+    // If KVM is not usable, no vCPU is held, and each claim is skipped with the reason.
     if (!(error instanceof KvmError)) throw error;
     return undefined;
   }
 }
 
-/** How often a full pipe is tried again, ms. */
+/** The delay before a write to a full pipe is repeated, in milliseconds. */
 const RETRY_MS = 1;
 
-/** Writes a whole text at once, because the process may exit right after. */
+/** Writes a whole text synchronously, because the process may exit right after this call. */
 function print(descriptor: number, text: string): void {
   const bytes = Buffer.from(text);
   for (let at = 0; at < bytes.length; ) at += writePart(descriptor, bytes.subarray(at));
 }
 
 /**
- * Writes as many bytes as a descriptor accepts; none if it is a full pipe, because Node makes the pipes of
- * `process.stdout` non-blocking.
+ * Writes as many bytes as a descriptor accepts, and returns their number. The number is 0 if the descriptor is a full
+ * pipe, because Node.js makes the pipe of `process.stdout` non-blocking.
  */
 function writePart(descriptor: number, bytes: Uint8Array): number {
   try {

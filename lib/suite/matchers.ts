@@ -4,11 +4,17 @@ import { KvmError } from "../index.ts";
 
 /** The matchers that importing `node-kvm/test` adds to vitest's `expect`. */
 export interface ClaimMatchers {
-  /** Calls a function and checks that KVM rejects none of its calls. Other errors than {@link KvmError} are rethrown. */
+  /**
+   * Calls a function and checks that KVM rejects none of its calls. An error that is not a {@link KvmError} is
+   * rethrown.
+   */
   toBeAccepted(): void;
-  /** Calls a function and checks that it fails with a {@link KvmError} with this errno: `"EINVAL"`. */
+  /** Calls a function and checks that it throws a {@link KvmError} with this errno, such as `"EINVAL"`. */
   toFailWith(code: string): void;
-  /** Checks that a CPUID table has the same entries in the same order. Padding is not compared, as in KVM. */
+  /**
+   * Checks that a CPUID table has the same entries in the same order. Padding is not compared, because KVM does not
+   * compare padding either.
+   */
   toEqualTable(expected: Iterable<CpuidEntry2>): void;
 }
 
@@ -24,7 +30,7 @@ export interface MatcherResult {
   readonly message: () => string;
 }
 
-/** The argument of `expect.extend`, for an `expect` other than the one that `node-kvm/test` extends. */
+/** The matchers as an argument of `expect.extend`, for an `expect` that `node-kvm/test` does not extend itself. */
 export const matchers: {
   /** See {@link ClaimMatchers.toBeAccepted}. */
   readonly toBeAccepted: (call: () => unknown) => MatcherResult;

@@ -1,6 +1,6 @@
 /**
- * A program: files of claims as one JSON document, each file bundled into one module by cli/claim-files.ts. The program
- * is loaded on this host and in the lab's guests, where the files themselves do not exist.
+ * A program: a JSON document that contains files of claims. cli/claim-files.ts bundles each file into one module. A
+ * program can be loaded on this host and in the lab's guests, where the original files do not exist.
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -11,26 +11,26 @@ import { beginFile, registeredClaims } from "./registry.ts";
 /** The document. */
 interface ClaimProgram {
   readonly files: readonly {
-    /** The path of the file as messages name it. */
+    /** The path of the file in messages. */
     readonly name: string;
-    /** A module that imports only `node:*` and `node-kvm/*`. */
+    /** The source text of a module that imports only `node:*` and `node-kvm/*`. */
     readonly code: string;
   }[];
 }
 
-/** A file of claims that cannot be loaded, or that has no claim. */
+/** Reports a file of claims that cannot be loaded, or that contains no claim. */
 export class LoadError extends Error {
   override readonly name: string = "LoadError";
 }
 
 /**
- * Registers the claims of a program. The modules of the program are written into the same folder, so that they find
- * `node-kvm` there.
+ * Registers the claims of a program. The modules are written into the folder of the program, so that their imports of
+ * `node-kvm` are resolved from this folder.
  *
  * @throws {@link LoadError} for a file that throws or registers no claim.
  */
 export async function loadProgram(path: string): Promise<void> {
-  // Standard output is the report's.
+  // Output of the claims is written to standard error, because standard output must contain only the report.
   process.stdout.write = process.stderr.write.bind(process.stderr);
   const { files } = JSON.parse(readFileSync(path, "utf8")) as ClaimProgram;
   for (const [position, { name, code }] of files.entries()) {

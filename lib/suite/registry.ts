@@ -1,33 +1,33 @@
 /**
- * The claims of this program, in the order of their files, when no vitest runs them. `claim()` registers here if a
- * runner has started a file; judging is judge.ts.
+ * The list of registered claims, if vitest does not run them. `claim()` registers a claim here after a runner has
+ * started a file; judge.ts judges the claims.
  */
 import { quoted } from "../options.ts";
 
 /** The argument of a claim's function: the part of vitest's test context that `claim()` uses. */
 export interface ClaimContext {
-  /** The claim's notes, such as its known deviation. */
+  /** Notes about the claim for reports, such as its known deviation. */
   readonly task: { readonly meta: Record<string, unknown> };
   /** Ends the claim as skipped. */
   readonly skip: (reason: string) => never;
 }
 
-/** One claim that is not judged yet. */
+/** A claim that is registered and not judged yet. */
 export interface RegisteredClaim {
-  /** The name of its file: `frozen.test.ts`. */
+  /** The name of the claim's file: `frozen.test.ts`. */
   readonly file: string;
   /** `id: sentence`. */
   readonly name: string;
   readonly meta: Readonly<Record<string, unknown>>;
   readonly body: (context: ClaimContext) => void | Promise<void>;
-  /** Milliseconds; the runner's limit if omitted. */
+  /** The time limit of the claim in milliseconds; the runner's limit if omitted. */
   readonly timeout?: number | undefined;
 }
 
 const claims: RegisteredClaim[] = [];
 let current: string | undefined;
 
-/** Starts a file, to which later claims belong; `undefined` ends the last one. */
+/** Starts a file: claims that are registered after this call belong to this file. `undefined` ends the current file. */
 export function beginFile(name: string | undefined): void {
   current = name;
 }
@@ -35,7 +35,8 @@ export function beginFile(name: string | undefined): void {
 /**
  * Registers a claim, as vitest's `test` does.
  *
- * @throws Error if no runner has started a file, because then nothing would judge the claim, or if the id is used twice.
+ * @throws Error if no runner has started a file, because the claim would never be judged, or if the id is already
+ *   registered.
  */
 export function register(
   id: string,

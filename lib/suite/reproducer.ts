@@ -1,6 +1,7 @@
 /**
- * C files of claims: with `NODE_KVM_REPRO=folder`, a C file for each failed claim is written to this folder, and with
- * `NODE_KVM_REPRO_ALL=1` one for each claim that was judged. `node-kvm/trace` makes the contents of these files.
+ * Writes C files that reproduce claims: with `NODE_KVM_REPRO=folder`, a C file for each failed claim is written to this
+ * folder; with `NODE_KVM_REPRO_ALL=1` in addition, a C file for each judged claim. `node-kvm/trace` generates the
+ * content of the files.
  */
 import { mkdirSync, writeFileSync } from "node:fs";
 import { cpus, release } from "node:os";
@@ -16,15 +17,15 @@ export interface Judged {
   readonly number: number | undefined;
   readonly id: string;
   readonly sentence: string;
-  /** The thrown error; `undefined` if the claim holds. */
+  /** The error that the claim's check threw; `undefined` if the claim holds. */
   readonly failure: Error | undefined;
-  /** The reason of a known failure on this host. */
+  /** The reason for a known failure on this host. */
   readonly expected: string | undefined;
 }
 
-/** The recording of one claim. */
+/** The recording of the calls that one claim makes. */
 export interface ClaimRecording {
-  /** Ends the recording; writes the C file, if one is required, and returns its path. */
+  /** Ends the recording. If a C file is required, writes the file and returns its path. */
   end(judged: Judged): string | undefined;
 }
 
@@ -75,16 +76,16 @@ function reason(failure: Error | undefined, expected: string | undefined): strin
   return `${note}${failure.message}${expected === undefined ? "" : `\nKnown: ${expected}`}`;
 }
 
-/** Returns the number of recorded steps; faults.ts replaces a later step if it changes a call. */
+/** Returns the number of recorded steps, so that faults.ts can find the step of a later call and replace its result. */
 export function stepCount(): number {
   return current?.steps.length ?? 0;
 }
 
 /**
- * Replaces the kernel's result in the recording by the result that the claim received. The C file then contains the
- * results of the claim, and reports that the kernel returns others.
+ * Replaces the kernel's result in the recording by the result that an injected fault returned to the claim. The C file
+ * then expects the claim's results, and reports a difference if the kernel returns other results.
  *
- * @param from - the number of steps before the call.
+ * @param from - the number of recorded steps before the call.
  */
 export function replaceResult(
   from: number,
@@ -126,7 +127,7 @@ function changed(
   return Buffer.compare(sent, argument) === 0 ? undefined : new Uint8Array(argument);
 }
 
-/** Replaces the result of the last request for a permission: it was granted. */
+/** Replaces the result of the last request for a permission by success. */
 export function replacePermission(): void {
   const steps = (current?.steps ?? []) as Step[];
   const place = steps.findLastIndex((step) => step.kind === "permission");

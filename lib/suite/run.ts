@@ -1,12 +1,13 @@
 /**
- * The program that judges files of claims other than the suite's. The program shares its modules with `node-kvm/test`.
+ * The command that judges files of claims that are not part of the suite. The command shares its modules with
+ * `node-kvm/test`.
  */
-// Loads all that a claim may import, before the machine that runs it is saved.
+// These imports load all modules that a claim may import, before the lab saves the machine that runs the claims.
 import "./index.ts";
 import "../abi/index.ts";
 import "../cpuid/index.ts";
 import "../trace/index.ts";
 import { runBundle } from "./main.ts";
 
-// A timer or a handle that a file of claims has left open must not keep the process from ending.
+// The process exits explicitly, because an open timer or handle of a file of claims would keep it running.
 process.exit(await runBundle(process.argv.slice(2)));

@@ -1,25 +1,28 @@
 /**
- * Probes of a KVM's traits: its behaviour, and never its version, because stable kernels and distributions backport
- * fixes. The facts are `TRAITS` of node-kvm/oracle; deviations.ts states which claims a trait breaks.
+ * Probes the traits of this host's KVM. A probe tests the behaviour instead of the version, because stable kernels and
+ * distributions backport fixes. `TRAITS` of node-kvm/oracle describes the traits; deviations.ts has the failures that
+ * they cause.
  */
 import { guest } from "../guest/index.ts";
 import { fromSupported, type Kvm, KvmError, vendorModule } from "../index.ts";
 import { Sandbox } from "../machine/index.ts";
 import { KVM_OWNED, type Trait as TraitName } from "../oracle/index.ts";
 
-/** Bits of CR4 that require a feature; a CPU without it refuses the bit. */
+/** Bits of CR4 that require a CPUID feature; KVM refuses the bit on a vCPU without the feature. */
 const CR4_OSXSAVE = 1n << 18n;
 const CR4_VMXE = 1n << 13n;
 
 export type { TraitName };
 
-/** A trait of KVM: the name of a known one, or a function that determines from the device whether KVM has it. */
+/**
+ * A trait of KVM: the name of a known trait, or a function that determines from the device whether KVM has the trait.
+ */
 export type KvmTrait = TraitName | ((kvm: Kvm) => boolean);
 
 /** The probe of each trait. */
 const PROBES: Readonly<Record<TraitName, (kvm: Kvm) => boolean>> = {
   kvm_pvm: () => vendorModule() === "kvm_pvm",
-  // The series that ended the trait also made a vCPU without a table refuse CR4.OSXSAVE.
+  // The patch series that removed this trait also made KVM refuse CR4.OSXSAVE on a vCPU without a CPUID table.
   "compares-incoming": (kvm) =>
     vendorModule() !== "kvm_pvm" && takesCr4WithoutTable(kvm) && isFrozenByRun(kvm),
   "without-xsave2": (kvm) => kvm.checkExtension("KVM_CAP_XSAVE2") === 0,
@@ -52,7 +55,7 @@ function isFrozenByRun(kvm: Kvm): boolean {
   return !accepts(() => box.vcpu.setCpuid2(cpuid.append({ function: 0x5000_0000 })));
 }
 
-/** Returns whether a bit that KVM without the trait writes itself is stored as it was passed, both set and clear. */
+/** Returns whether KVM stores a bit unchanged, both 0 and 1. A KVM without the trait sets the bit itself. */
 function leaves(kvm: Kvm, trait: TraitName): boolean {
   const row = KVM_OWNED.find(({ unless }) => unless === trait);
   if (row === undefined) return false;

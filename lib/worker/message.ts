@@ -12,41 +12,41 @@ export interface Start {
   readonly port: MessagePort;
   /** The buffer contains one Int32: the number of the run to interrupt. */
   readonly kicked: SharedArrayBuffer;
-  /** The caller's data. */
+  /** The data that the caller passed to `VcpuWorker.start`. */
   readonly data: unknown;
 }
 
-/** A call of an exit's method in the other thread. */
+/** A method call on an exit, which the owner's thread sends to the worker. */
 export interface Answer {
   readonly method: string;
   readonly args: readonly unknown[];
 }
 
-/** Requests a run from the worker. */
+/** The message with which the owner requests a run from the worker. */
 export interface RunRequest {
   readonly number: number;
-  /** The answer of the previous exit. */
+  /** The answer to the previous exit. */
   readonly answer: Answer | undefined;
 }
 
-/** The worker's messages. */
+/** The messages that the worker sends to the owner. */
 export type Report =
   | { readonly kind: "ready"; readonly kickToken: bigint }
   | { readonly kind: "exit"; readonly data: object; readonly methods: readonly string[] }
   | {
       readonly kind: "error";
       readonly error: ErrorData;
-      /** The exit rejected the answer: the guest has not run, and the exit can be answered again. */
+      /** Whether the exit rejected the answer; if true, the guest has not run, and the exit can be answered again. */
       readonly isUnanswered?: boolean;
     };
 
-/** An error in a form that can be cloned: classes of this package would arrive as plain Errors. */
+/** An error as data that can be cloned. A cloned error of this package would be a plain Error in the other thread. */
 export type ErrorData =
   | { readonly kind: "KvmError"; readonly init: ConstructorParameters<typeof KvmError>[0] }
   | { readonly kind: "StateError"; readonly code: StateError["code"]; readonly detail: string }
   | { readonly kind: "other"; readonly error: unknown };
 
-/** Converts an exit to data: its methods stay in this thread and are called by name. */
+/** Converts an exit to data that can be cloned: the methods stay in this thread, and the owner calls them by name. */
 export function toReport(exit: Exit): Report {
   const entries = Object.entries(exit);
   const isMethod = ([, value]: [string, unknown]): boolean => typeof value === "function";
@@ -55,7 +55,7 @@ export function toReport(exit: Exit): Report {
   return { kind: "exit", data, methods };
 }
 
-/** Converts data to an exit whose methods call `answer`. */
+/** Converts the data of {@link toReport} to an exit whose methods call `answer`. */
 export function toExit(
   { data, methods }: Extract<Report, { kind: "exit" }>,
   answer: (answer: Answer) => void,
@@ -88,7 +88,7 @@ export function toErrorData(error: unknown): ErrorData {
   }
 }
 
-/** Returns the arguments that arrive unchanged: a handle or a function cannot be cloned and is omitted. */
+/** Returns only the arguments that can be cloned without a change: handles and functions are omitted. */
 function cloneableArgs(args: KvmError["args"]): KvmError["args"] {
   return Object.fromEntries(
     Object.entries(args).flatMap(([name, value]) => {
@@ -102,14 +102,14 @@ function cloneableArgs(args: KvmError["args"]): KvmError["args"] {
   );
 }
 
-/** Whether the value has a class of its own, which cloning would lose without an error. */
+/** Returns whether a value is an instance of a class, because cloning would silently convert it to a plain object. */
 function isInstance(value: unknown): boolean {
   if (typeof value !== "object" || value === null || Array.isArray(value)) return false;
   const prototype: unknown = Object.getPrototypeOf(value);
   return prototype !== null && prototype !== Object.prototype && !isBytes(value);
 }
 
-/** Creates the error from {@link toErrorData}'s data. */
+/** Creates the error from the data that {@link toErrorData} has returned. */
 export function toError(data: ErrorData): unknown {
   switch (data.kind) {
     case "KvmError":

@@ -1,6 +1,6 @@
 /**
- * The worker's side: runs the vCPU on this thread until an exit that its handler does not handle. The owner's side is
- * vcpu-worker.ts.
+ * The worker's side of a vCPU: the worker runs the vCPU on its thread until an exit that the worker's handler does not
+ * handle. vcpu-worker.ts has the owner's side.
  */
 import { type MessagePort, workerData } from "node:worker_threads";
 import type { Exit } from "../kvm/exits/exit.ts";
@@ -14,26 +14,26 @@ import {
   toReport,
 } from "./message.ts";
 
-/** A vCPU, and the handler of its exits in this thread. */
+/** A vCPU, and the function that handles the vCPU's exits in this thread. */
 export interface ServedVcpu {
-  /** Created in this thread; handles cannot be passed to another. */
+  /** The vCPU, which must be created in this thread, because handles cannot be passed to another thread. */
   readonly vcpu: Pick<Vcpu, "runSync" | "kickToken" | "immediateExit">;
   /**
-   * Handles and answers an exit. A function that is called for each exit except `intr`, between two KVM_RUNs, so it
-   * must be synchronous.
+   * Handles and answers an exit. The function is called for each exit except `intr`. The function must be synchronous,
+   * because it is called between two KVM_RUNs.
    *
-   * @returns whether the guest continues; otherwise the exit is passed to the owner, which answers it.
+   * @returns true if the guest continues; false if the exit is passed to the owner, which answers it.
    */
   handle?(exit: Exit): boolean;
 }
 
 /**
- * Serves a vCPU to the {@link VcpuWorker} that has started this thread. While the guest runs, the thread's messages and
- * timers wait for the end of the run.
+ * Serves a vCPU to the {@link VcpuWorker} that has started this thread. While the guest runs, this thread handles no
+ * messages and no timers.
  *
- * @param make - creates the VM, from the data of {@link VcpuWorker.start}. If it throws or rejects, `start` rejects
- *   with the same error.
- * @throws TypeError in a thread that no VcpuWorker has started.
+ * @param make - a function that creates the VM and the vCPU from the data of {@link VcpuWorker.start}. If the function
+ *   throws or rejects, `start` rejects with the same error.
+ * @throws TypeError if this thread was not started by a VcpuWorker.
  */
 export async function serveVcpu<T>(
   make: (data: T) => ServedVcpu | Promise<ServedVcpu>,
@@ -79,7 +79,7 @@ class Service {
     this.#kicked = kicked;
   }
 
-  /** Answers the previous exit, and runs until the next exit for the owner. */
+  /** Answers the previous exit, and runs the vCPU until the next exit for the owner. */
   run({ number, answer }: RunRequest): Report {
     if (answer !== undefined) {
       try {
@@ -102,7 +102,7 @@ class Service {
     for (;;) {
       if (this.#isKicked(number)) return { kind: "intr" };
       const exit = vcpu.runSync();
-      // A kick that came too late for the previous run must not end this run.
+      // A kick that arrives after the end of the previous run must not end this run.
       const isOurs = exit.kind !== "intr" || vcpu.immediateExit || this.#isKicked(number);
       if (isOurs && (exit.kind === "intr" || this.#served.handle?.(exit) !== true)) return exit;
     }

@@ -1,6 +1,6 @@
 /**
- * The owner's side of a vCPU in a worker thread, which handles most of its exits itself. The worker's side is
- * serve-vcpu.ts.
+ * The owner's side of a vCPU in a worker thread; the worker handles most exits itself. serve-vcpu.ts has the worker's
+ * side.
  */
 import { once } from "node:events";
 import { MessageChannel, type MessagePort, Worker, type WorkerOptions } from "node:worker_threads";
@@ -20,17 +20,17 @@ import {
 
 const LABEL = "vcpu worker";
 
-/** The options of the worker: Node's, without the data, which is an argument of its own. */
+/** The options of the worker: those of Node.js without `workerData`, because the data is a separate argument. */
 export type VcpuWorkerOptions = Omit<WorkerOptions, "workerData">;
 
 /**
- * Runs a vCPU in a worker. JavaScript runs in the thread that makes KVM_RUN, so an exit that the worker handles crosses
- * no thread. {@link run} only returns exits that the worker's handler does not handle.
+ * Runs a vCPU in a worker. The worker's handler runs in the thread that calls KVM_RUN, so an exit that it handles
+ * requires no message between threads. {@link run} returns only exits that the worker's handler does not handle.
  *
- * The worker's file calls {@link serveVcpu}. A worker that does not run does not prevent the process from exiting.
+ * The worker's file calls {@link serveVcpu}. A worker prevents the process from exiting only while its vCPU runs.
  */
 export class VcpuWorker {
-  /** The thread, for other messages of the caller. */
+  /** The worker thread, through which the caller can send other messages. */
   readonly worker: Worker;
   readonly #port: MessagePort;
   readonly #kicked: Int32Array;
@@ -62,9 +62,10 @@ export class VcpuWorker {
   /**
    * Starts a thread and waits until its vCPU was created.
    *
-   * @param file - the worker's module.
-   * @param data - cloned, for the function that creates the VM.
-   * @throws the error of that function or of the thread; a DataCloneError if `data` cannot be cloned; as a rejection.
+   * @param file - the module that the worker executes.
+   * @param data - a value that is cloned and passed to the function that creates the VM.
+   * @throws the error of the function that creates the VM, or of the thread; a DataCloneError if `data` cannot be
+   *   cloned; as a rejection.
    */
   static async start(
     file: string | URL,
@@ -102,10 +103,10 @@ export class VcpuWorker {
   }
 
   /**
-   * Runs the guest until an exit that the worker does not handle. Answer that exit in this thread, before the next run,
-   * which passes the answer on. If an answer cannot be cloned (for example, a function), the exit's method throws a
-   * DataCloneError. If the exit rejects the answer (for example, too many values), the next run rejects: the guest has
-   * not run in this case, and the exit can be answered again.
+   * Runs the guest until an exit that the worker does not handle. Answer the exit in this thread before the next run,
+   * which sends the answer to the worker. If an answer cannot be cloned (for example, a function), the exit's method
+   * throws a DataCloneError. If the exit rejects the answer (for example, too many values), the next run rejects: the
+   * guest has not run in this case, and the exit can be answered again.
    *
    * @returns the exit; `{ kind: "intr" }` if the run was interrupted by `signal`, {@link kick} or {@link close}.
    * @throws {@link KvmError} KVM_RUN's, or the error of the worker's handler; as a rejection.
@@ -117,7 +118,7 @@ export class VcpuWorker {
     this.#runnable();
     if (isAborted) return Promise.resolve({ kind: "intr" });
     const ended = new Abortable<Exit>({ signal }, () => this.kick());
-    // Run numbers are Int32, and never 0, which interrupts no run.
+    // Run numbers are Int32 and never 0, because 0 in the shared buffer means that no run must be interrupted.
     const number = (this.#number % 0x7fff_ffff) + 1;
     try {
       // An object that is passed as the signal may have called run() or close() itself.
@@ -149,7 +150,7 @@ export class VcpuWorker {
     kickVcpu(this.#kickToken);
   }
 
-  /** Ends the thread and closes all that it has opened. A current run returns `{ kind: "intr" }`. */
+  /** Ends the thread and closes all handles that the thread has opened. A current run returns `{ kind: "intr" }`. */
   async close(): Promise<void> {
     this.#isClosed = true;
     this.#settle()?.resolve({ kind: "intr" });
@@ -177,7 +178,8 @@ export class VcpuWorker {
     this.#exitTurn = turn;
     const answer = (called: Answer): void => {
       if (turn !== this.#turn) throw new StateError("ERR_ANSWERED", LABEL);
-      // A copy, as for the transfer: values that cannot be cloned are rejected here, and later changes have no effect.
+      // The answer is cloned here, so that an answer that cannot be cloned is rejected immediately.
+      // Later changes of the caller's value have no effect on the clone.
       this.#answer = structuredClone(called);
       this.#turn += 1;
     };
@@ -189,7 +191,7 @@ export class VcpuWorker {
     this.#settle()?.reject(error);
   }
 
-  /** Takes the finished run; the caller settles it. */
+  /** Removes the pending run and returns it; the caller settles its promise. */
   #settle(): Abortable<Exit> | undefined {
     const pending = this.#pending;
     this.#pending = undefined;

@@ -1,6 +1,6 @@
-// The two functions of glibc that Debian's libc++abi calls and musl lacks. scripts/prebuild.js
-// links them into the addon for musl. The flag requests checks of the format, which musl does not
-// have.
+// Defines two functions of glibc that Debian's libc++abi calls and that musl does not have.
+// scripts/prebuild.js links them into the addon for musl. The flag requests checks of the format
+// string, which musl does not implement.
 #include <cstdarg>
 #include <cstdio>
 

@@ -1,4 +1,4 @@
-/** Capabilities by name or number, and enabling them. abi/generated has the list of capabilities. */
+/** Identifies capabilities by name or number, and enables them. abi/generated has the list of capabilities. */
 import { KVM_CAP_HYPERV_ENLIGHTENED_VMCS } from "../../abi/generated/constants.ts";
 import { KVM_ENABLE_CAP } from "../../abi/generated/ioctls.ts";
 import { type CapabilityName, KVM_CAPABILITIES } from "../../abi/generated/names.ts";
@@ -19,7 +19,10 @@ import type { LinkInput, OpenFile } from "../link.ts";
 /** A capability by its C name, or by number if this package does not know it. */
 export type Capability = CapabilityName | number;
 
-/** The names of the arguments of each capability (api.rst 6 and 7); other capabilities have none. */
+/**
+ * The names of the arguments of each capability (api.rst 6 and 7); a capability that is not listed has no named
+ * arguments.
+ */
 const ARGUMENTS = {
   KVM_CAP_DIRTY_LOG_RING: ["bytes"],
   KVM_CAP_DIRTY_LOG_RING_ACQ_REL: ["bytes"],
@@ -45,7 +48,7 @@ const ARGUMENTS = {
   KVM_CAP_X86_USER_SPACE_MSR: ["mask"],
 } as const;
 
-/** The capabilities whose argument is an open file, and the file's index in `ioctl.links`. */
+/** The capabilities that have an open file as argument, each with the file's index in `ioctl.links`. */
 const FILES = {
   KVM_CAP_SGX_ATTRIBUTE: 1,
   KVM_CAP_VM_COPY_ENC_CONTEXT_FROM: 2,
@@ -54,14 +57,14 @@ const FILES = {
 
 type Arguments = typeof ARGUMENTS;
 
-/** Enables a capability whose arguments have names, such as `mask`: numbers or bigints. */
+/** Enables a capability with named arguments, such as `mask`, whose values are numbers or bigints. */
 export type NamedCapInput = {
   [C in keyof Arguments]: { readonly cap: C } & {
     readonly [A in Arguments[C][number]]: number | bigint;
   };
 }[keyof Arguments];
 
-/** Enables a capability that takes an open file: another VM, or `/dev/sgx_provision`. */
+/** Enables a capability whose argument is an open file: another VM, or `/dev/sgx_provision`. */
 export interface FileCapInput {
   readonly cap: keyof typeof FILES;
   readonly file: OpenFile;
@@ -70,7 +73,7 @@ export interface FileCapInput {
 /** Enables any capability with unnamed arguments: `struct kvm_enable_cap`. */
 export interface RawCapInput {
   readonly cap: Capability;
-  /** The flags of `kvm_enable_cap`, of which none is defined; 0 if omitted. */
+  /** The flags of `kvm_enable_cap`, for which the kernel defines no value; 0 if omitted. */
   readonly flags?: number;
   /** Up to four arguments, in the order of api.rst section 6 (vCPU) or 7 (VM). */
   readonly args: readonly (bigint | number)[];
@@ -79,13 +82,13 @@ export interface RawCapInput {
 /** Enables a capability without named arguments and without a file; omitted arguments are 0. */
 export interface PlainCapInput {
   readonly cap: Exclude<CapabilityName, keyof Arguments | keyof typeof FILES> | number;
-  /** The flags of `kvm_enable_cap`, of which none is defined; 0 if omitted. */
+  /** The flags of `kvm_enable_cap`, for which the kernel defines no value; 0 if omitted. */
   readonly flags?: number;
-  /** As in {@link RawCapInput}. */
+  /** The arguments, as in {@link RawCapInput}. */
   readonly args?: readonly (bigint | number)[];
 }
 
-/** A capability to enable, with its arguments by name if they have names. */
+/** A capability to enable, with its named or unnamed arguments, or its open file. */
 export type EnableCapInput = NamedCapInput | FileCapInput | RawCapInput | PlainCapInput;
 
 /** Returns the number of a capability's name; returns a number unchanged. */
@@ -99,7 +102,7 @@ export function capabilityNumber(capability: Capability): number {
   throw new TypeError(`unknown capability ${quoted(capability)}${end}`);
 }
 
-/** Enables a capability of a VM or a vCPU; returns KVM's result: 0, or the version of Hyper-V's VMCS. */
+/** Enables a capability of a VM or a vCPU. Returns KVM's result, which is 0 or the version of Hyper-V's VMCS. */
 export function enableCap(handle: IoctlTarget, input: EnableCapInput): number {
   const raw = toRaw(input);
   const cap = capabilityNumber(raw.cap);
@@ -113,7 +116,7 @@ export function enableCap(handle: IoctlTarget, input: EnableCapInput): number {
   return new DataView(version.buffer).getUint16(0, true);
 }
 
-/** The fields of `kvm_enable_cap`, whatever the form of the input was. */
+/** The fields of `kvm_enable_cap`, which are the same for all forms of the input. */
 export interface SentCap {
   readonly cap: Capability;
   readonly flags: number;
@@ -124,13 +127,13 @@ export interface SentCap {
 const WHERE = "enableCap()";
 const RAW: readonly string[] = ["cap", "flags", "args"];
 
-/** Returns the row of a table for a name; `undefined` for a name of `Object.prototype`. */
+/** Returns the row of a table with this name; `undefined` if the table itself has no such row, as for `toString`. */
 function rowOf<T>(table: Readonly<Record<string, T>>, cap: unknown): T | undefined {
   return typeof cap === "string" && Object.hasOwn(table, cap) ? table[cap] : undefined;
 }
 
 /**
- * Reads the input once, and returns the struct's fields.
+ * Reads each member of the input once, and returns the struct's fields.
  *
  * @throws TypeError for an unknown capability, and for unknown or missing members.
  */

@@ -1,4 +1,7 @@
-/** Passes `struct kvm_cpuid2` to and from the kernel: counts, growing buffers, and which entries the kernel wrote. */
+/**
+ * Passes `struct kvm_cpuid2` to and from the kernel: sets the count, enlarges buffers, and determines the entries that
+ * the kernel has written.
+ */
 
 import type { CpuidEntry2Input } from "../../abi/cpuid2.ts";
 import { Cpuid2, type CpuidEntry2 } from "../../abi/generated/structs.ts";
@@ -15,7 +18,7 @@ const NENT = offsetOf(Cpuid2, "nent");
 const HEADER_BYTES = sizeOf(Cpuid2, 0);
 const ENTRY_BYTES = sizeOf(Cpuid2, 1) - HEADER_BYTES;
 
-/** A table as it is passed to the kernel. */
+/** The encoded form of a table that is passed to the kernel. */
 export interface EncodedCpuid2 {
   readonly entries: readonly CpuidEntry2Input[];
   /** A whole `struct kvm_cpuid2`. */
@@ -28,7 +31,7 @@ const encoded = new WeakMap<object, EncodedCpuid2>();
  * Returns the bytes of a table that never changes, such as a CpuidTable. The bytes are encoded at the first call and
  * kept: to set the same table again, on any vCPU, only copies them.
  *
- * @returns undefined for any other iterable, whose entries may have changed since the last call
+ * @returns the bytes; undefined for an iterable whose entries may have changed since the last call
  */
 export function encodedOnce(
   table: Iterable<CpuidEntry2Input>,
@@ -44,10 +47,10 @@ export function encodedOnce(
   return found;
 }
 
-/** Reads a table of unknown length, with a larger buffer after each E2BIG. */
+/** Reads a table of unknown length; after each E2BIG, the call is repeated with a larger buffer. */
 export function growCpuid2(handle: IoctlTarget, ioctl: Ioctl): readonly CpuidEntry2[] {
-  // KVM returns no count with E2BIG, so the buffer is doubled. If a future table exceeds KVM_MAX_CPUID_ENTRIES, the
-  // kernel always returns E2BIG, and this function throws it.
+  // KVM returns no count with E2BIG, so the buffer is doubled.
+  // If a future table exceeds KVM_MAX_CPUID_ENTRIES, the kernel always returns E2BIG, and this function throws it.
   for (let nent = 64; ; nent *= 2) {
     const bytes = blank(nent, 0);
     try {
@@ -64,7 +67,7 @@ export function growCpuid2(handle: IoctlTarget, ioctl: Ioctl): readonly CpuidEnt
  * Reads a vCPU's whole table.
  *
  * Linux 6.1 leaves `nent` unchanged instead of writing the count. If `nent` is unchanged, the table is read twice into
- * buffers with different contents: entries that are equal in both were written by the kernel.
+ * buffers with different contents. The kernel has written the entries that are equal in both buffers.
  */
 export function getCpuid2(handle: IoctlTarget, ioctl: Ioctl, nent: number): readonly CpuidEntry2[] {
   if (!Number.isInteger(nent) || nent < 0) {

@@ -1,4 +1,7 @@
-/** `struct kvm_device_attr`: numbered attributes in groups, of /dev/kvm, vCPUs and devices. */
+/**
+ * Reads and writes attributes of /dev/kvm, vCPUs and devices with `struct kvm_device_attr`. A group and a number
+ * identify an attribute.
+ */
 import {
   KVM_GET_DEVICE_ATTR,
   KVM_HAS_DEVICE_ATTR,
@@ -9,16 +12,19 @@ import { encode } from "../../abi/struct.ts";
 import { refuseMisfit, toU32 } from "../../options.ts";
 import type { IoctlTarget } from "../handle.ts";
 
-/** An attribute: its group, and its number in the group, as in the document of the device. */
+/**
+ * The identity of an attribute: its group, and its number in the group, which the kernel's document of the device
+ * defines.
+ */
 export interface DeviceAttrInput {
   /** `KVM_X86_GRP_SYSTEM`, `KVM_VCPU_TSC_CTRL`, `KVM_DEV_VFIO_FILE` ... */
   readonly group: number;
   readonly attr: bigint | number;
-  /** The flags of `kvm_device_attr`, of which none is defined; 0 if omitted. */
+  /** The flags of `kvm_device_attr`, for which the kernel defines no value; 0 if omitted. */
   readonly flags?: number;
 }
 
-/** Reads and encodes an attribute. */
+/** Reads the members of an attribute's identity, and encodes `struct kvm_device_attr`. */
 function request(where: string, attribute: DeviceAttrInput): { bytes: Uint8Array; args: object } {
   refuseMisfit(where, attribute, ["group", "attr"], ["flags"]);
   const args = { ...attribute };

@@ -1,5 +1,6 @@
 /**
- * Eventfds that are connected to a VM's interrupts, addresses and Hyper-V. The class of an eventfd is in host-file.ts.
+ * Connects eventfds to a VM's interrupts, to addresses and ports, and to Hyper-V connection ids. The class of an
+ * eventfd is in host-file.ts.
  */
 import {
   KVM_IOEVENTFD_FLAG_DATAMATCH,
@@ -16,22 +17,28 @@ import type { EventFd } from "../host-file.ts";
 /** `struct kvm_irqfd`: an eventfd whose signal raises an interrupt. */
 export interface IrqfdInput {
   readonly fd: EventFd;
-  /** The GSI, which KVM_SET_GSI_ROUTING connects; without routes, the pin of the PIC and the IOAPIC. */
+  /**
+   * The GSI, which KVM_SET_GSI_ROUTING routes to an interrupt; without routes, it is the number of the PIC's and the
+   * IOAPIC's pin.
+   */
   readonly gsi: number;
-  /** `KVM_IRQFD_FLAG_DEASSIGN`; `KVM_IRQFD_FLAG_RESAMPLE` is set if `resamplefd` is present. */
+  /** The flag `KVM_IRQFD_FLAG_DEASSIGN`, or 0. `KVM_IRQFD_FLAG_RESAMPLE` is added if `resamplefd` is present. */
   readonly flags?: number;
   /** An eventfd for level-triggered interrupts: KVM signals it when the guest has acknowledged the interrupt. */
   readonly resamplefd?: EventFd;
 }
 
-/** `struct kvm_ioeventfd`: an eventfd that a guest's write signals. */
+/** `struct kvm_ioeventfd`: an eventfd that KVM signals when the guest writes to an address or a port. */
 export interface IoeventfdInput {
   readonly fd: EventFd;
-  /** A guest physical address, or with `KVM_IOEVENTFD_FLAG_PIO` a port. */
+  /** A guest physical address; with `KVM_IOEVENTFD_FLAG_PIO`, a port. */
   readonly addr: bigint | number;
-  /** The size of the write in bytes: 1, 2, 4, 8, or 0 for any. */
+  /** The size of the write in bytes: 1, 2, 4 or 8, or 0 for a write of any size. */
   readonly len: number;
-  /** The only value whose write signals the eventfd; this member sets `KVM_IOEVENTFD_FLAG_DATAMATCH`. */
+  /**
+   * The eventfd is signalled only if the guest writes this value; if this member is present,
+   * `KVM_IOEVENTFD_FLAG_DATAMATCH` is set.
+   */
   readonly datamatch?: bigint | number;
   /** The flags `KVM_IOEVENTFD_FLAG_PIO`, `_DEASSIGN`, `_VIRTIO_CCW_NOTIFY`; none if omitted. */
   readonly flags?: number;

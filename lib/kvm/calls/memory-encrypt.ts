@@ -1,4 +1,7 @@
-/** Encrypted guests: the commands of AMD's SEV and Intel's TDX as raw buffers of checked size, and SEV's pinned memory. */
+/**
+ * Encrypted guests: issues the commands of AMD's SEV and Intel's TDX, whose data are buffers of checked size, and pins
+ * memory for SEV.
+ */
 import {
   KVM_MEMORY_ENCRYPT_OP,
   type KVM_MEMORY_ENCRYPT_REG_REGION,
@@ -15,16 +18,16 @@ import { methodOf } from "../method-name.ts";
 export interface MemoryEncryptOpInput {
   /** A `KVM_SEV_*` or `KVM_TDX_*`. */
   readonly id: number;
-  /** TDX: the command's flags. */
+  /** The flags of a TDX command. */
   readonly flags?: number;
   /**
    * The command's struct, encoded with `encode(SevLaunchStart, ...)` and similar calls; the kernel writes its results
-   * into it. The value that only KVM_TDX_INIT_VCPU takes: the vCPU's initial RCX.
+   * into these bytes. For KVM_TDX_INIT_VCPU only, the data is a value: the vCPU's initial RCX.
    */
   readonly data?: Uint8Array | bigint | number;
-  /** The values of the addresses in `data`, in the order of its fields named `*uaddr`. */
+  /** The values for the addresses in `data`, in the order of the fields named `*uaddr`. */
   readonly links?: readonly LinkInput[];
-  /** SEV: the open `/dev/sev`. */
+  /** The open file `/dev/sev` for an SEV command. */
   readonly sev?: SevDevice;
 }
 
@@ -47,13 +50,13 @@ export function memoryEncryptOp(handle: IoctlTarget, command: MemoryEncryptOpInp
   return read(SevCmd, bytes).error;
 }
 
-/** A range of guest memory for SEV whose pages are pinned. */
+/** A range of guest memory whose pages are pinned for SEV. */
 export interface EncRegionInput extends MemoryLinkInput {
   /** Bytes. */
   readonly size: bigint | number;
 }
 
-/** Registers or unregisters a range, which must be within its memory. */
+/** Registers or unregisters a range, which must not exceed its memory. */
 export function setEncRegion(
   handle: IoctlTarget,
   ioctl: typeof KVM_MEMORY_ENCRYPT_REG_REGION,

@@ -1,4 +1,4 @@
-/** Batches of MSRs: KVM accepts fewer than MAX_IO_MSRS in one call. */
+/** Reads and writes MSRs in batches, because KVM accepts fewer than MAX_IO_MSRS in one call. */
 
 import { type MsrEntry, Msrs } from "../../abi/generated/structs.ts";
 import type { Ioctl } from "../../abi/ioctl.ts";
@@ -10,7 +10,7 @@ import type { IoctlTarget } from "../handle.ts";
 
 const MSRS_PER_CALL = MAX_IO_MSRS - 1;
 
-/** Reads MSRs until KVM rejects one; returns the entries that were read. */
+/** Reads MSRs until KVM rejects an MSR; returns the entries that were read. */
 export function getMsrs(
   handle: IoctlTarget,
   ioctl: Ioctl,
@@ -26,7 +26,7 @@ export function getMsrs(
   return got;
 }
 
-/** Writes MSRs until KVM rejects one; returns the number that were written. */
+/** Writes MSRs until KVM rejects an MSR; returns the number of written MSRs. */
 export function setMsrs(
   handle: IoctlTarget,
   ioctl: Ioctl,
@@ -38,7 +38,7 @@ export function setMsrs(
   }
   let taken = 0;
   for (const batch of batches(all)) {
-    // Only index and data are passed, because entries that were read may have a value in `reserved`.
+    // Only `index` and `data` are passed, because the `reserved` of entries that were read may not be 0.
     const sent = batch.map(({ index, data }) => ({ index, data }));
     const bytes = encode(Msrs, { entries: sent }, "setMsrs()");
     const count = handle.ioctl(ioctl, bytes, { args: { entries: batch } });

@@ -7,11 +7,14 @@ import { KvmError } from "../../errors.ts";
 import { toBigInt, toU64 } from "../../options.ts";
 import type { IoctlTarget } from "../handle.ts";
 
-/** The maximum size to which a list grows; KVM returns no list of this size. */
+/** The maximum number of ids for which a buffer is allocated; no list of KVM has this size. */
 const MOST_BYTES = 1 << 20;
 const COUNT = offsetOf(RegList, "n");
 
-/** Lists the ids. After E2BIG, the call is repeated with a buffer for the number of ids that KVM has returned. */
+/**
+ * Lists the ids of all registers. After E2BIG, the call is repeated with a buffer for the number of ids that KVM has
+ * returned.
+ */
 export function getRegList(handle: IoctlTarget): readonly bigint[] {
   for (let n = 64; ; ) {
     const bytes = encode(RegList, { n: BigInt(n), reg: new Array<bigint>(n).fill(0n) });

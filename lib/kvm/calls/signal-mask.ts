@@ -5,7 +5,7 @@ import { encode } from "../../abi/struct.ts";
 import { describe, toList } from "../../options.ts";
 import type { IoctlTarget } from "../handle.ts";
 
-/** Sets the mask; removes it if `signals` is `undefined`. */
+/** Sets the signal mask; removes the mask if `signals` is `undefined`. */
 export function setSignalMask(handle: IoctlTarget, signals: Iterable<number> | undefined): void {
   if (signals === undefined) {
     handle.ioctl(KVM_SET_SIGNAL_MASK);

@@ -1,4 +1,4 @@
-/** State of variable size that KVM returns as bytes: the XSAVE area, the state of nested guests. */
+/** Reads and writes state of variable size as bytes: the XSAVE area, and the state of nested guests. */
 import {
   KVM_GET_NESTED_STATE,
   KVM_GET_XSAVE2,
@@ -11,14 +11,14 @@ import { KvmError } from "../../errors.ts";
 import { toBytes } from "../../options.ts";
 import type { IoctlTarget } from "../handle.ts";
 
-/** The maximum size to which a buffer grows; KVM returns no state of this size. */
+/** The maximum size of a buffer; no state of KVM has this size. */
 const MOST_BYTES = 1 << 20;
 const NESTED_SIZE = offsetOf(NestedState, "size");
 
 /** Reads the XSAVE area. */
 export function getXsave2(handle: IoctlTarget): Uint8Array {
-  // KVM_CAP_XSAVE2 of the VM has the size, but the VM's handle may be closed, and a guest's area can grow
-  // (arch_prctl). The buffer that KVM writes to ends at an unmapped page, so a buffer that is too small causes EFAULT.
+  // KVM_CAP_XSAVE2 is not read: the VM's handle may be closed, and the area of a guest can grow (arch_prctl).
+  // The buffer that KVM writes to ends at an unmapped page, so a buffer that is too small causes EFAULT.
   return grow("EFAULT", sizeOf(Xsave), (bytes) => handle.ioctl(KVM_GET_XSAVE2, bytes));
 }
 
@@ -46,7 +46,7 @@ export function setNestedState(handle: IoctlTarget, state: Uint8Array): void {
   });
 }
 
-/** Calls `ioctl` with a buffer. After each error `code`, repeats the call with a buffer of twice the size. */
+/** Calls `ioctl` with a buffer, and repeats the call with a buffer of twice the size after each error `code`. */
 function grow(code: string, size: number, ioctl: (bytes: Uint8Array) => number): Uint8Array {
   for (let length = size; ; length *= 2) {
     const bytes = new Uint8Array(length);

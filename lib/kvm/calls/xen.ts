@@ -1,4 +1,4 @@
-/** KVM's Xen emulation: its configuration, and the attributes of VMs and vCPUs. */
+/** Configures KVM's Xen emulation, and reads and writes its attributes of VMs and vCPUs. */
 import {
   KVM_XEN_HVM_CONFIG,
   KVM_XEN_HVM_GET_ATTR,
@@ -20,7 +20,7 @@ export interface XenBlobsInput {
   readonly blob64?: MemoryLinkInput;
 }
 
-/** The memory and the eventfd of a VM's attribute. */
+/** The memory or the eventfd to which a VM's attribute refers. */
 export interface XenHvmFilesInput {
   readonly sharedInfo?: MemoryLinkInput;
   readonly eventfd?: EventFd;

@@ -1,18 +1,18 @@
-/** Exits for accesses that user space carries out: ports, addresses without memory, MSRs. */
+/** Exits for accesses that user space handles: I/O ports, addresses without memory, MSRs. */
 import { KVM_EXIT_IO_IN } from "../../abi/generated/constants.ts";
 import { Run } from "../../abi/generated/structs.ts";
 import { offsetOf } from "../../abi/struct.ts";
 import { describe, toBigInt, toBytes } from "../../options.ts";
 import { checkU64, type ExitSource, type UnknownExit } from "./source.ts";
 
-/** The guest wrote to an I/O port: `KVM_EXIT_IO`, out. */
+/** The guest wrote to an I/O port: `KVM_EXIT_IO` with the direction KVM_EXIT_IO_OUT. */
 export interface IoOutExit {
   readonly kind: "io";
   readonly direction: "out";
   readonly port: number;
   /** The size of one element in bytes: 1, 2 or 4. */
   readonly size: number;
-  /** The number of elements: above 1 for a string instruction (`rep outsb`). */
+  /** The number of elements, which is greater than 1 for a string instruction (`rep outsb`). */
   readonly count: number;
   /** The data of all elements, `size * count` bytes, in the order of the writes. */
   readonly data: Uint8Array;
@@ -20,21 +20,24 @@ export interface IoOutExit {
   readonly values: readonly number[];
 }
 
-/** The guest reads from an I/O port and waits for {@link IoInExit.reply}: `KVM_EXIT_IO`, in. */
+/**
+ * The guest reads from an I/O port and waits for {@link IoInExit.reply}: `KVM_EXIT_IO` with the direction
+ * KVM_EXIT_IO_IN.
+ */
 export interface IoInExit {
   readonly kind: "io";
   readonly direction: "in";
   readonly port: number;
   /** The size of one element in bytes: 1, 2 or 4. */
   readonly size: number;
-  /** The number of elements: above 1 for a string instruction (`rep insb`). */
+  /** The number of elements, which is greater than 1 for a string instruction (`rep insb`). */
   readonly count: number;
   /**
-   * Sets the values that the guest reads, one number per element; a single number if `count` is 1. Without a reply the
-   * guest reads zeros.
+   * Sets the values that the guest reads: one number per element, or a single number if `count` is 1. Without a reply
+   * the guest reads zeros.
    *
    * @throws {@link StateError} `ERR_ANSWERED` if the exit was answered, or the vCPU has run since.
-   * @throws RangeError if the number of values is not `count`, or one does not fit `size` bytes.
+   * @throws RangeError if the number of values is not `count`, or if a value does not fit `size` bytes.
    */
   reply(values: number | readonly number[]): void;
 }
@@ -56,11 +59,11 @@ export interface MmioReadExit {
   /** The size of the read in bytes, 1 to 8; a longer access causes several exits. */
   readonly len: number;
   /**
-   * Sets the value that the guest reads: `len` bytes, or an integer in little-endian order. Without a reply the guest
-   * reads zeros.
+   * Sets the value that the guest reads: `len` bytes, or an integer that is stored in little-endian order. Without a
+   * reply the guest reads zeros.
    *
    * @throws {@link StateError} `ERR_ANSWERED` if the exit was answered, or the vCPU has run since.
-   * @throws RangeError if the number of bytes is not `len`, or the integer does not fit them.
+   * @throws RangeError if the number of bytes is not `len`, or if the integer does not fit `len` bytes.
    */
   reply(data: ArrayBufferView | bigint | number): void;
 }
@@ -68,7 +71,7 @@ export interface MmioReadExit {
 /** The guest reads an MSR that KVM_CAP_X86_USER_SPACE_MSR passes to user space: `KVM_EXIT_X86_RDMSR`. */
 export interface RdmsrExit {
   readonly kind: "x86_rdmsr";
-  /** The reason for the exit: a `KVM_MSR_EXIT_REASON_*`. */
+  /** The reason for the exit, a `KVM_MSR_EXIT_REASON_*`. */
   readonly reason: number;
   readonly index: number;
   /**
@@ -89,25 +92,25 @@ export interface RdmsrExit {
 /** The guest writes an MSR that KVM_CAP_X86_USER_SPACE_MSR passes to user space: `KVM_EXIT_X86_WRMSR`. */
 export interface WrmsrExit {
   readonly kind: "x86_wrmsr";
-  /** The reason for the exit: a `KVM_MSR_EXIT_REASON_*`. */
+  /** The reason for the exit, a `KVM_MSR_EXIT_REASON_*`. */
   readonly reason: number;
   readonly index: number;
   readonly data: bigint;
   /**
-   * Reports success to the guest, which is also the result without a reply.
+   * Completes the guest's write without an exception, which is also the result without a reply.
    *
    * @throws {@link StateError} `ERR_ANSWERED` if the exit was answered, or the vCPU has run since.
    */
   reply(): void;
   /**
-   * Raises #GP in the guest instead of reporting success.
+   * Raises #GP in the guest.
    *
    * @throws {@link StateError} `ERR_ANSWERED` as {@link WrmsrExit.reply}.
    */
   fail(): void;
 }
 
-// Most exits are accesses of ports and MMIO, so these are read from kvm_run in place, without an intermediate object.
+// Most exits are accesses to ports and MMIO, so the decoders read the fields in kvm_run without an intermediate object.
 const at = (path: string): number => offsetOf(Run, path);
 const [DIRECTION, SIZE, PORT] = [at("io.direction"), at("io.size"), at("io.port")];
 const [COUNT, DATA_OFFSET] = [at("io.count"), at("io.dataOffset")];
@@ -116,12 +119,13 @@ const IS_WRITE = at("mmio.isWrite");
 const [MSR_ERROR, MSR_REASON] = [at("msr.error"), at("msr.reason")];
 const [MSR_INDEX, MSR_DATA] = [at("msr.index"), at("msr.data")];
 
-/** Decodes `KVM_EXIT_IO`; returns an impossible exit undecoded, and changes nothing. */
+/** Decodes `KVM_EXIT_IO`. If the fields are invalid, returns the exit undecoded and does not write to kvm_run. */
 export function decodeIo(source: ExitSource): IoOutExit | IoInExit | UnknownExit {
   const { bytes, view } = source;
   const size = view.getUint8(SIZE);
   const count = view.getUint32(COUNT, true);
-  // No kernel sets this u64 to such a large value. Reading it as two halves allocates no bigint.
+  // The offset is read as two 32-bit halves, because reading a u64 allocates a bigint.
+  // No kernel sets an offset whose high half is not 0.
   const start = view.getUint32(DATA_OFFSET, true) + 2 ** 32 * view.getUint32(DATA_OFFSET + 4, true);
   const end = start + size * count;
   if ((size !== 1 && size !== 2 && size !== 4) || end > bytes.length) return source.unknown();
@@ -131,7 +135,7 @@ export function decodeIo(source: ExitSource): IoOutExit | IoInExit | UnknownExit
     const values = readElements(view, start, size, count);
     return { kind: "io", direction: "out", port, size, count, data, values };
   }
-  bytes.fill(0, start, end); // otherwise a guest whose read is not answered would read the previous exit's bytes
+  bytes.fill(0, start, end); // Without a reply, the guest would otherwise read the bytes of the previous exit.
   const { turn } = source;
   const reply = (given: number | readonly number[]): void => {
     const values = listOf(given, count, port);
@@ -142,7 +146,7 @@ export function decodeIo(source: ExitSource): IoOutExit | IoInExit | UnknownExit
   return { kind: "io", direction: "in", port, size, count, reply };
 }
 
-/** Converts the answer of a port read to a list: a single number answers a single element. */
+/** Converts the reply to a port read to a list; a single number is the reply for a single element. */
 function listOf(given: unknown, count: number, port: number): readonly number[] {
   if (typeof given === "number" && count === 1) return [given];
   const isList = Array.isArray(given) || ArrayBuffer.isView(given);
@@ -206,7 +210,7 @@ export function decodeMmio(source: ExitSource): MmioWriteExit | MmioReadExit {
   return { kind: "mmio", isWrite: false, physAddr, len, reply };
 }
 
-/** Converts the answer of an MMIO read to bytes: an integer in little-endian order. */
+/** Converts the reply to an MMIO read to bytes; an integer is stored in little-endian order. */
 function bytesOf(given: unknown, len: number): Uint8Array {
   if (typeof given === "bigint" || typeof given === "number") {
     const value = toBigInt("mmio read", given);

@@ -1,4 +1,4 @@
-/** Exits that report an event or an error and take no answer. */
+/** Exits that report an event or an error, and to which user space does not reply. */
 import {
   KVM_INTERNAL_ERROR_EMULATION,
   KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES,
@@ -20,16 +20,16 @@ import {
 import { offsetOf } from "../../abi/struct.ts";
 import type { ExitSource } from "./source.ts";
 
-/** An exit without further data. */
+/** An exit that has only a kind. */
 export interface BareExit {
   /**
-   * - `hlt`: the guest halted, without an in-kernel APIC.
+   * - `hlt`: the guest executed HLT, and the VM has no in-kernel APIC.
    * - `shutdown`: a triple fault.
-   * - `intr`: a signal or `immediate_exit`; the guest may not have run.
-   * - `irq_window_open`: an interrupt can be injected, after `request_interrupt_window` was set.
-   * - `nmi`: this exit is in the headers, but no x86 code of Linux 7.2 returns it.
-   * - `dirty_ring_full`: harvest the dirty ring, then run again.
-   * - `ap_reset_hold`: an SEV-ES guest's CPU waits for its start, without an in-kernel APIC.
+   * - `intr`: a signal or `immediate_exit` interrupted KVM_RUN; the guest may not have run.
+   * - `irq_window_open`: an interrupt can be injected; this exit occurs only if `request_interrupt_window` was set.
+   * - `nmi`: the headers define this exit, but the x86 code of Linux 7.2 does not return it.
+   * - `dirty_ring_full`: the dirty ring is full; harvest its entries, then run the vCPU again.
+   * - `ap_reset_hold`: a CPU of an SEV-ES guest without an in-kernel APIC waits for its start.
    * - `x86_bus_lock`: the guest locked the bus (KVM_CAP_X86_BUS_LOCK_EXIT).
    */
   readonly kind:
@@ -44,19 +44,19 @@ export interface BareExit {
 }
 
 /**
- * The hardware exited for a reason that KVM does not know: `KVM_EXIT_UNKNOWN`, which is 0. Its kind is the name of its
- * member of `kvm_run`, because `unknown` is an exit that _this package_ does not know.
+ * The hardware reported an exit reason that KVM does not know: `KVM_EXIT_UNKNOWN`, whose value is 0. The kind is the
+ * name of the member of `kvm_run`, because the kind `unknown` means an exit that _this package_ does not know.
  */
 export interface HwExit {
   readonly kind: "hw";
-  /** The hardware's exit reason. KVM_EXIT_UNKNOWN without one leaves the previous exit's bytes here. */
+  /** The hardware's exit reason. If KVM sets no reason, this field has the bytes of the previous exit. */
   readonly hardwareExitReason: bigint;
 }
 
 /** The CPU failed to enter the guest: `KVM_EXIT_FAIL_ENTRY`. */
 export interface FailEntryExit {
   readonly kind: "fail_entry";
-  /** Intel: the VM-instruction error or exit reason; AMD: the VMCB exit code. */
+  /** The reason: on Intel, the VM-instruction error or the exit reason; on AMD, the VMCB exit code. */
   readonly hardwareEntryFailureReason: bigint;
   /** The host CPU on which the entry failed. */
   readonly cpu: number;
@@ -64,9 +64,12 @@ export interface FailEntryExit {
 
 /** The instruction that KVM could not emulate: `kvm_run.emulation_failure`. */
 export interface EmulationFailure {
-  /** The valid fields: `KVM_INTERNAL_ERROR_EMULATION_FLAG_*`. */
+  /** The flags `KVM_INTERNAL_ERROR_EMULATION_FLAG_*` of the valid fields. */
   readonly flags: bigint;
-  /** The bytes that KVM had fetched, 1 to 15, starting with the instruction; `undefined` without the flag. */
+  /**
+   * The 1 to 15 bytes that KVM had fetched, starting with the instruction; `undefined` if the flag for these bytes is
+   * not set.
+   */
   readonly insnBytes: Uint8Array | undefined;
 }
 
@@ -75,9 +78,12 @@ export interface InternalErrorExit {
   readonly kind: "internal_error";
   /** The suberror, a `KVM_INTERNAL_ERROR_*`; KVM_INTERNAL_ERROR_EMULATION (1) comes with `emulationFailure`. */
   readonly suberror: number;
-  /** KVM's further data, `ndata` of at most 16 words. */
+  /** KVM's additional data: `ndata` words, at most 16. */
   readonly data: readonly bigint[];
-  /** `undefined` for every other suberror, and if the kernel does not provide it. */
+  /**
+   * Details of an emulation failure; `undefined` for every other suberror, and if the kernel does not provide the
+   * details.
+   */
   readonly emulationFailure: EmulationFailure | undefined;
 }
 
@@ -97,17 +103,17 @@ export interface DebugExit {
   readonly dr7: bigint;
 }
 
-/** The guest lowered its task priority, without an in-kernel APIC: `KVM_EXIT_SET_TPR`. */
+/** The guest of a VM without an in-kernel APIC lowered its task priority: `KVM_EXIT_SET_TPR`. */
 export interface SetTprExit {
   readonly kind: "set_tpr";
-  /** The new priority, `kvm_run.cr8`. */
+  /** The new task priority, from `kvm_run.cr8`. */
   readonly cr8: bigint;
 }
 
-/** The guest accessed the task priority, with KVM_TPR_ACCESS_REPORTING enabled: `KVM_EXIT_TPR_ACCESS`. */
+/** The guest accessed the task priority while KVM_TPR_ACCESS_REPORTING was enabled: `KVM_EXIT_TPR_ACCESS`. */
 export interface TprAccessExit {
   readonly kind: "tpr_access";
-  /** The address of the instruction. */
+  /** The address of the instruction that accessed the task priority. */
   readonly rip: bigint;
   readonly isWrite: boolean;
 }
@@ -117,7 +123,7 @@ export interface SystemEventExit {
   readonly kind: "system_event";
   /** A `KVM_SYSTEM_EVENT_*`. */
   readonly type: number;
-  /** KVM's further data, `ndata` of at most 16 words; undefined without KVM_CAP_SYSTEM_EVENT_DATA. */
+  /** KVM's additional data: `ndata` words, at most 16; undefined without KVM_CAP_SYSTEM_EVENT_DATA. */
   readonly data: readonly bigint[];
 }
 
@@ -130,7 +136,7 @@ export interface IoapicEoiExit {
 /** The guest had no event window for too long (KVM_CAP_X86_NOTIFY_VMEXIT): `KVM_EXIT_NOTIFY`. */
 export interface NotifyExit {
   readonly kind: "notify";
-  /** `KVM_NOTIFY_CONTEXT_INVALID`: the guest cannot be run again. */
+  /** The flags; with `KVM_NOTIFY_CONTEXT_INVALID`, the guest cannot run again. */
   readonly flags: number;
 }
 
@@ -217,7 +223,10 @@ export function decodeInternalError(source: ExitSource): InternalErrorExit {
   };
 }
 
-/** In kvm_run, `ndata` counts the words that follow: the first has the flags, the next two the instruction. */
+/**
+ * In kvm_run, `ndata` is the number of following words: the first word contains the flags, and the next two contain the
+ * instruction's size and bytes.
+ */
 function emulationFailure(source: ExitSource): EmulationFailure | undefined {
   const { ndata, flags, insnSize, insnBytes } = source.read(RunEmulationFailure);
   if (ndata < 1) return undefined;

@@ -1,6 +1,6 @@
 /**
- * The exits of a vCPU as values, distinguished by `kind`, and decoding them from kvm_run. Each file in this folder
- * contains a family of exits.
+ * The union of all exits of a vCPU, which `kind` distinguishes, and the function that decodes an exit from kvm_run. The
+ * other files of this folder define the exits, by subject.
  */
 import { constants } from "node:os";
 import type { EXITS, X86ExitName } from "../../abi/exits.ts";
@@ -68,8 +68,8 @@ import type { ExitSource, UnknownExit } from "./source.ts";
  * The exit of a vCPU. `kind` is the name after `KVM_EXIT_`, in lower case, except for KVM_EXIT_UNKNOWN ({@link
  * HwExit}). If a kind has several forms, `direction`, `isWrite` or `type` distinguishes them.
  *
- * An exit with a `reply` waits for an answer until the vCPU runs again. It can be answered once; each `reply` documents
- * the result for the guest without an answer.
+ * An exit with a method `reply` can be answered until the vCPU runs again. An exit can be answered once. The
+ * documentation of each `reply` states the result that the guest gets without a reply.
  */
 export type Exit =
   | IoOutExit
@@ -104,10 +104,10 @@ export type Exit =
 
 const { EFAULT } = constants.errno;
 
-/** An exit of a kind in the table, or an exit that KVM cannot have made, undecoded. */
+/** The result of a decoder: an exit of the kind in the table, or the undecoded exit if its fields are invalid. */
 type ExitOf<Kind> = (Exit & { readonly kind: Kind }) | UnknownExit;
 
-/** The decoder of each exit in the table. */
+/** The decoder of each exit in `EXITS`. */
 const DECODERS: {
   readonly [Name in X86ExitName]: (source: ExitSource) => ExitOf<(typeof EXITS)[Name]["kind"]>;
 } = {
@@ -141,19 +141,19 @@ const DECODERS: {
   KVM_EXIT_SNP_REQ_CERTS: decodeSnpReqCerts,
 };
 
-/** The same decoders by `exit_reason`, because this table is read at each exit. */
+/** The decoders by `exit_reason`, for a fast lookup at each exit. */
 const byReason: ((source: ExitSource) => Exit)[] = [];
 for (const name of Object.keys(DECODERS) as X86ExitName[]) {
   byReason[KVM_EXIT_REASONS[name]] = DECODERS[name];
 }
 
-/** Decodes the current exit into values that do not change with `kvm_run`. */
+/** Decodes the current exit into an object that does not change when `kvm_run` changes. */
 export function decodeExit(source: ExitSource): Exit {
   const decode = byReason[source.reason];
   return decode === undefined ? source.unknown() : decode(source);
 }
 
-/** Whether KVM_RUN's errno is accompanied by an exit that explains it (api.rst 5, KVM_EXIT_MEMORY_FAULT). */
+/** Returns whether KVM_RUN sets a valid exit together with this errno (api.rst 5, KVM_EXIT_MEMORY_FAULT). */
 export function isExitWithErrno(source: ExitSource, errno: number): boolean {
   return (errno === EFAULT || errno === EHWPOISON) && source.reason === KVM_EXIT_MEMORY_FAULT;
 }

@@ -1,4 +1,4 @@
-/** Explains an exit, from the exit and its vCPU. explain/exit.ts judges the evidence. */
+/** Gathers the evidence to explain an exit, from the exit and its vCPU. explain/exit.ts judges the evidence. */
 import { type ExplainedExit, explainExit as explain } from "../../explain/exit.ts";
 import { refuseMissing } from "../../options.ts";
 import { vendorModule } from "../host.ts";
@@ -19,8 +19,8 @@ const EXPLAINED: readonly Exit["kind"][] = [
  * which the instruction was fetched, the failed check of a state, the exception that was being delivered, the slot of
  * an address.
  *
- * Call this function before the vCPU runs again. This function calls KVM_GET_SREGS, KVM_GET_REGS and, after a shutdown,
- * KVM_GET_VCPU_EVENTS, and reads page tables in guest memory; a run never does this by itself. Of these calls, only
+ * Call this function before the vCPU runs again. The function calls KVM_GET_SREGS, KVM_GET_REGS and, after a shutdown,
+ * KVM_GET_VCPU_EVENTS, and reads page tables in guest memory. A run does not call this function. Of these calls, only
  * KVM_GET_VCPU_EVENTS has a side effect: a pending exception's payload is written to CR2 or DR6.
  *
  * @returns one line; `undefined` if the exit needs no explanation, or the vCPU is closed or runs.

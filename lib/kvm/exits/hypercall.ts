@@ -1,4 +1,4 @@
-/** Exits for calls of the guest to its hypervisor: KVM's, Hyper-V's, Xen's, TDX's, SEV-SNP's. */
+/** Exits for calls of the guest to its hypervisor, in the interfaces of KVM, Hyper-V, Xen, TDX and SEV-SNP. */
 import {
   KVM_EXIT_HYPERV_HCALL,
   KVM_EXIT_HYPERV_SYNDBG,
@@ -17,25 +17,25 @@ import { offsetOf } from "../../abi/struct.ts";
 import { refuseUnknown } from "../../options.ts";
 import { checkU64, type ExitSource, LONG_MIN, type UnknownExit } from "./source.ts";
 
-/** One of KVM's hypercalls, enabled by KVM_CAP_EXIT_HYPERCALL: `KVM_EXIT_HYPERCALL`. */
+/** The guest made one of KVM's hypercalls that KVM_CAP_EXIT_HYPERCALL passes to user space: `KVM_EXIT_HYPERCALL`. */
 export interface HypercallExit {
   readonly kind: "hypercall";
-  /** A `KVM_HC_*`; Linux 7.2 has only KVM_HC_MAP_GPA_RANGE. */
+  /** The number of the hypercall, a `KVM_HC_*`; Linux 7.2 exits only for KVM_HC_MAP_GPA_RANGE. */
   readonly nr: bigint;
   /**
-   * Six arguments. The arguments of the hypercall. KVM sets only those that `nr` uses; the others keep values of
-   * earlier exits.
+   * Six arguments. The arguments of the hypercall. KVM sets only the arguments that the hypercall uses; all others have
+   * values of earlier exits.
    */
   readonly args: readonly bigint[];
   /**
-   * `KVM_EXIT_HYPERCALL_LONG_MODE`. On kernels whose field is named `longmode`, the upper half keeps the value of an
+   * `KVM_EXIT_HYPERCALL_LONG_MODE`. On kernels that name this field `longmode`, the upper half has the value of an
    * earlier exit.
    */
   readonly flags: bigint;
   /**
-   * Sets the call's result, which the guest reads from RAX. Without a reply, the result is 0, success.
+   * Sets the call's result, which the guest reads from RAX. Without a reply, the result is 0, which means success.
    *
-   * @param ret - an errno is negative: `-22n`.
+   * @param ret - the result; an errno is a negative number, such as `-22n`.
    * @throws {@link StateError} `ERR_ANSWERED` if the exit was answered, or the vCPU has run since.
    * @throws RangeError if the result does not fit 64 bits.
    */
@@ -87,7 +87,7 @@ export interface HypervSyndbgExit {
   reply(status: bigint | number): void;
 }
 
-/** The guest made a Xen hypercall, enabled by KVM_XEN_HVM_CONFIG: `KVM_EXIT_XEN`. */
+/** The guest made a Xen hypercall that KVM_XEN_HVM_CONFIG passes to user space: `KVM_EXIT_XEN`. */
 export interface XenHcallExit {
   readonly kind: "xen";
   readonly type: "hcall";
@@ -100,9 +100,9 @@ export interface XenHcallExit {
   /** Six arguments. */
   readonly params: readonly bigint[];
   /**
-   * Sets the call's result, which the guest reads from RAX. Without a reply, the result is 0, success.
+   * Sets the call's result, which the guest reads from RAX. Without a reply, the result is 0, which means success.
    *
-   * @param result - an errno is negative: `-38n`.
+   * @param result - the result; an errno is a negative number, such as `-38n`.
    * @throws {@link StateError} `ERR_ANSWERED` if the exit was answered, or the vCPU has run since.
    * @throws RangeError if the result does not fit 64 bits.
    */
@@ -118,7 +118,7 @@ export interface TdxCall {
   readonly nr: bigint;
 }
 
-/** The reply of a TDVMCALL with one result. */
+/** The `reply` of a TDVMCALL with one result. */
 export interface TdxReply {
   /**
    * Sets the call's status: 0 is success, and a TDG.VP.VMCALL_* of the GHCI is an error. Without a reply, KVM's own
@@ -130,20 +130,20 @@ export interface TdxReply {
   reply(ret: bigint | number): void;
 }
 
-/** The TD requests the TD-Quote of the report at `gpa`; write it to the same buffer. */
+/** The TD requests the TD-Quote of the report at `gpa`; write the quote to the same buffer. */
 export interface TdxGetQuoteExit extends TdxCall, TdxReply {
   readonly type: "get_quote";
   readonly gpa: bigint;
   readonly size: bigint;
 }
 
-/** The TD requests an interrupt for the time when a quote is available. */
+/** The TD requests an interrupt that user space must send when a quote is available. */
 export interface TdxSetupEventNotifyExit extends TdxCall, TdxReply {
   readonly type: "setup_event_notify";
   readonly vector: bigint;
 }
 
-/** The reply of GetTdVmCallInfo. An omitted field keeps KVM's value, which is 0. */
+/** The registers and the status of a reply to GetTdVmCallInfo. An omitted field keeps KVM's value, which is 0. */
 export interface TdxTdvmcallInfoInput {
   readonly ret?: bigint | number;
   readonly r11?: bigint | number;
@@ -152,12 +152,12 @@ export interface TdxTdvmcallInfoInput {
   readonly r14?: bigint | number;
 }
 
-/** The TD asks for the supported TDVMCALLs. */
+/** The TD requests the list of supported TDVMCALLs. */
 export interface TdxGetTdvmcallInfoExit extends TdxCall {
   readonly type: "get_tdvmcall_info";
   readonly leaf: bigint;
   /**
-   * Sets the status and registers. Without a reply, KVM's own values remain.
+   * Sets the status and the registers of the result. Without a reply, KVM's own values remain.
    *
    * @throws {@link StateError} `ERR_ANSWERED` if the exit was answered, or the vCPU has run since.
    * @throws RangeError if a value does not fit 64 bits; nothing is written in this case.
@@ -177,13 +177,14 @@ export interface SnpReqCertsExit {
   readonly kind: "snp_req_certs";
   /** The guest physical address of the buffer for the certificates. */
   readonly gpa: bigint;
-  /** The buffer's size in pages. */
+  /** The size of the buffer for the certificates, in pages. */
   readonly npages: bigint;
   /**
-   * Sets the result. Without a reply, KVM assumes that the certificates were written.
+   * Sets the result of the request. Without a reply, KVM assumes that the certificates were written.
    *
-   * @param ret - 0: the certificates were written. A positive errno: ENOSPC (28), they need `npages` pages; EAGAIN
-   *   (11), the guest shall retry; EIO (5). With any other value, KVM_RUN fails with `EINVAL`.
+   * @param ret - 0 if the certificates were written, or a positive errno: ENOSPC (28) if the certificates need `npages`
+   *   pages, EAGAIN (11) if the guest must retry, EIO (5) for an error. With any other value, KVM_RUN fails with
+   *   `EINVAL`.
    * @param npages - the number of pages that the certificates need; the guest's value if omitted.
    * @throws {@link StateError} `ERR_ANSWERED` if the exit was answered, or the vCPU has run since.
    * @throws RangeError if a value does not fit 64 bits; nothing is written in this case.
@@ -191,7 +192,8 @@ export interface SnpReqCertsExit {
   reply(ret: bigint | number, npages?: bigint | number): void;
 }
 
-// From Intel's Guest-Hypervisor Communication Interface. api.rst 5 names these numbers; no UAPI header defines them.
+// These numbers are from Intel's Guest-Hypervisor Communication Interface.
+// No UAPI header defines the numbers, but api.rst 5 names them.
 const TDVMCALL_GET_TD_VM_CALL_INFO = 0x10000n;
 const TDVMCALL_GET_QUOTE = 0x10002n;
 const TDVMCALL_SETUP_EVENT_NOTIFY_INTERRUPT = 0x10004n;
@@ -211,7 +213,7 @@ const HYPERCALL_RET = field("hypercall.ret", LONG_MIN);
 const HYPERV_RESULT = field("hyperv.u.hcall.result");
 const SYNDBG_STATUS = field("hyperv.u.syndbg.status");
 const XEN_RESULT = field("xen.u.hcall.result", LONG_MIN);
-const TDX_RET = field("tdx.unknown.ret"); // this is the first word of every member of the union
+const TDX_RET = field("tdx.unknown.ret"); // the status is the first word of every member of the union
 const TDX_INFO = {
   ret: TDX_RET,
   r11: field("tdx.getTdvmcallInfo.r11"),
@@ -233,15 +235,15 @@ function answer(source: ExitSource, turn: number, results: readonly Result[]): v
   for (const [offset, value] of values) source.view.setBigUint64(offset, value, true);
 }
 
-/** Returns the `reply` of a call with one result. */
+/** Makes the `reply` of an exit with one result. */
 function replyWith(source: ExitSource, result: ResultField): (value: bigint | number) => void {
   const { turn } = source;
   return (value) => answer(source, turn, [[result, value]]);
 }
 
 /**
- * Returns the same `reply`, which first clears a field in which KVM leaves the previous exit's value, because the guest
- * must not read that value.
+ * Makes the `reply` of an exit with one result, and clears the result field. KVM does not clear this field, and without
+ * a reply the guest would read the value of the previous exit.
  */
 function replyOrZero(source: ExitSource, result: ResultField): (value: bigint | number) => void {
   source.view.setBigUint64(result.offset, 0n, true);
@@ -286,7 +288,10 @@ export function decodeXen(source: ExitSource): XenHcallExit | UnknownExit {
   return { kind: "xen", type: "hcall", longmode, cpl, input, params, reply };
 }
 
-/** Decodes `KVM_EXIT_TDX`. The results are not cleared, because KVM has set its own, and 0 is success. */
+/**
+ * Decodes `KVM_EXIT_TDX`. The result fields are not cleared, because KVM has already set valid results, and 0 would
+ * mean success.
+ */
 export function decodeTdx(
   source: ExitSource,
 ): TdxGetQuoteExit | TdxGetTdvmcallInfoExit | TdxSetupEventNotifyExit | TdxUnknownExit {

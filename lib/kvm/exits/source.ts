@@ -1,12 +1,15 @@
-/** The kvm_run of one vCPU: the source of exits, and whether the current exit can still be answered. */
+/**
+ * Access to the kvm_run of one vCPU for the decoders of exits. The object also records whether the current exit can
+ * still be answered.
+ */
 import { EXIT_REASON_OFFSET, EXIT_UNION_BYTES, EXIT_UNION_OFFSET } from "../../abi/exits.ts";
 import { type Layout, read } from "../../abi/struct.ts";
 import { StateError } from "../../errors.ts";
 import { toBigInt } from "../../options.ts";
 
 /**
- * An exit that this package does not know: one of a later kernel, of another architecture, or an impossible one (an I/O
- * of 3 bytes).
+ * An exit that this package cannot decode: an exit of a later kernel or of another architecture, or an exit with
+ * invalid fields (an I/O of 3 bytes).
  */
 export interface UnknownExit {
   readonly kind: "unknown";
@@ -16,7 +19,9 @@ export interface UnknownExit {
   readonly bytes: Uint8Array;
 }
 
-/** The memory that a vCPU shares with KVM, and the number of the current exit. Each vCPU has one such object. */
+/**
+ * The memory that a vCPU shares with KVM, and the number of the current exit. Each vCPU has one object of this class.
+ */
 export class ExitSource {
   /** The whole mapping: `kvm_run`, the page of port data, the rings. The mapping is empty after the vCPU was closed. */
   readonly bytes: Uint8Array;
@@ -24,7 +29,7 @@ export class ExitSource {
   readonly #label: string;
   #turn = 0;
 
-  /** Takes the mapping of the vCPU that `label` names. */
+  /** Wraps the mapping of a vCPU, whose name in errors is `label`. */
   constructor(bytes: Uint8Array, label: string) {
     this.bytes = bytes;
     this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -36,18 +41,19 @@ export class ExitSource {
     return this.view.getUint32(EXIT_REASON_OFFSET, true);
   }
 
-  /** The number of the current exit, which {@link answer} requires. */
+  /** The number of the current exit, which is an argument of {@link answer}. */
   get turn(): number {
     return this.#turn;
   }
 
-  /** Rejects later answers of the current exit, because the vCPU runs again. */
+  /** Makes later replies to the current exit fail, because the vCPU runs again. */
   expire(): void {
     this.#turn += 1;
   }
 
   /**
-   * Marks the current exit as answered; throws if it already was. Check the answer's value before this call.
+   * Marks the current exit as answered; throws if the exit was answered before. The reply's value must be checked
+   * before this call.
    *
    * @throws {@link StateError} `ERR_ANSWERED` if the exit was answered, or the vCPU has run since.
    */
@@ -70,7 +76,7 @@ export class ExitSource {
   }
 }
 
-/** The smallest valid answer for a field of KVM that is a `long`, such as a negative errno. */
+/** The smallest valid value for a field whose type in KVM is `long`, such as a negative errno. */
 export const LONG_MIN: bigint = -(2n ** 63n);
 
 /**

@@ -13,7 +13,7 @@ export interface MemorySlot {
   readonly slot: number;
   /** `KVM_MEM_LOG_DIRTY_PAGES`, `KVM_MEM_READONLY`. */
   readonly flags: number;
-  /** The guest physical address. */
+  /** The guest physical address of the slot. */
   readonly guestPhysAddr: bigint;
   /** In bytes. */
   readonly memorySize: bigint;
@@ -23,7 +23,7 @@ export interface MemorySlot {
   readonly memoryOffset: number;
 }
 
-/** The slot and the offset of a guest physical address. */
+/** The position of a guest physical address: the slot that contains it, and the offset. */
 export interface MemoryPlace {
   /** The slot that contains the address. */
   readonly slot: MemorySlot;
@@ -32,10 +32,10 @@ export interface MemoryPlace {
 }
 
 /**
- * Reads and writes the guest physical memory of one of a VM's address spaces.
+ * Reads and writes guest physical memory in one address space of a VM.
  *
- * An object of this class follows changes of the VM's slots. `KVM_MEM_READONLY` restricts the guest, not the host, so
- * the host can write a ROM here. Writes of the host appear in no dirty log.
+ * Changes of the VM's slots apply immediately to existing objects of this class. `KVM_MEM_READONLY` restricts only the
+ * guest, so the host can write a ROM with this object. Dirty logs do not contain writes of the host.
  */
 export class AddressSpace {
   /** The number of the address space: 0, or 1 for SMM. */
@@ -91,8 +91,8 @@ export class AddressSpace {
   }
 
   /**
-   * Copies `data` to a guest physical address, across adjacent slots, including read-only ones. Of an array with
-   * elements wider than a byte, the array's bytes are copied.
+   * Copies `data` to a guest physical address, across adjacent slots, including read-only slots. If the elements of an
+   * array are wider than a byte, the bytes of the elements are copied.
    *
    * @throws RangeError that names the first address without memory; nothing is written in this case.
    */
@@ -108,11 +108,11 @@ export class AddressSpace {
   }
 
   /**
-   * Returns `length` bytes (up to 1 GiB) at a guest physical address as an array that shows later changes, like
-   * {@link GuestMemory.window}; all bytes must be in one slot. The array still shows the same memory after the slot was
-   * moved or deleted.
+   * Returns `length` bytes (up to 1 GiB) at a guest physical address as an array over the shared memory, as
+   * {@link GuestMemory.window} does; all bytes must be in one slot. After the slot was moved or deleted, the array
+   * still refers to the same memory.
    *
-   * @throws RangeError that names the first address outside the first address's slot.
+   * @throws RangeError that names the first address that is not in the same slot as the start of the range.
    */
   window(gpa: bigint | number, length: number): Uint8Array {
     const start = toBigInt("window(): gpa", gpa);
@@ -124,7 +124,7 @@ export class AddressSpace {
     return piece?.memory.window(piece.offset, piece.size) ?? new Uint8Array(0);
   }
 
-  /** Splits a range into parts that are each in one slot. */
+  /** Splits a range into parts, each of which is in a single slot. */
   #pieces(gpa: bigint, length: number): readonly Piece[] {
     if (!Number.isSafeInteger(length) || length < 0) {
       throw new RangeError(`${describe(length)} is not a number of bytes`);
@@ -162,7 +162,7 @@ interface Piece {
   readonly size: number;
 }
 
-/** The slots of a VM, by address space; the {@link Vm} reports each change that the kernel has accepted. */
+/** The slots of a VM, by address space. The {@link Vm} calls the methods after the kernel has accepted a change. */
 export class AddressSpaces {
   readonly #slots = new Map<number, readonly MemorySlot[]>();
 

@@ -5,7 +5,7 @@ import { encode } from "../../abi/struct.ts";
 import { refuseMisfit, toU32, toU64 } from "../../options.ts";
 import type { IoctlTarget } from "../handle.ts";
 
-/** Pages of a slot that a guest has written and that KVM shall track again. */
+/** Pages of a slot that the guest has written, and for which KVM must track writes again. */
 export interface ClearDirtyLogInput {
   /** As in {@link UserspaceMemoryRegionInput}. */
   readonly slot: number;
@@ -13,11 +13,14 @@ export interface ClearDirtyLogInput {
   readonly firstPage: bigint | number;
   /** The number of pages; a multiple of 64, or the number up to the slot's end. */
   readonly numPages: number;
-  /** One bit per page, from `firstPage`. */
+  /** A bitmap with one bit per page, starting with `firstPage`. */
   readonly dirtyBitmap: Uint8Array;
 }
 
-/** Reads the bitmap of a slot with `pages` pages; `pagesOf` returns their number if `pages` is `undefined`. */
+/**
+ * Reads the dirty bitmap of a slot with `pages` pages; if `pages` is `undefined`, `pagesOf` returns the number of
+ * pages.
+ */
 export function getDirtyLog(
   handle: IoctlTarget,
   slot: number,
@@ -33,7 +36,7 @@ export function getDirtyLog(
   return bitmap;
 }
 
-/** Tracks the pages of a range again. */
+/** Makes KVM track writes to the pages of a range again. */
 export function clearDirtyLog(handle: IoctlTarget, range: ClearDirtyLogInput): void {
   const where = "clearDirtyLog()";
   refuseMisfit(where, range, ["slot", "firstPage", "numPages", "dirtyBitmap"]);

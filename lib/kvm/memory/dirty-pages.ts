@@ -1,6 +1,6 @@
 /**
- * The pages that a guest has written: from KVM_GET_DIRTY_LOG's bitmap, or from a vCPU's dirty ring. dirty-log.ts and
- * vm.ts have the ioctls for these pages.
+ * Iterates over the pages that a guest has written, from a bitmap of KVM_GET_DIRTY_LOG or from the dirty ring of a
+ * vCPU. dirty-log.ts and vm.ts have the ioctls.
  */
 import { types } from "node:util";
 import { KVM_DIRTY_GFN_F_DIRTY, KVM_DIRTY_GFN_F_RESET } from "../../abi/generated/constants.ts";
@@ -14,7 +14,7 @@ const PAGE_BYTES = 4096n;
 
 /**
  * Iterates over the page numbers of the set bits in a dirty bitmap, such as KVM_GET_DIRTY_LOG's, in ascending order.
- * Page 0 is the slot's first page. The bitmap is copied, so it may change later.
+ * Page 0 is the slot's first page. The bitmap is copied, so later changes of the bitmap have no effect.
  */
 export function dirtyPages(bitmap: Uint8Array): Generator<number, void> {
   return bitsOf(wordsOf("dirtyPages()", bitmap));
@@ -41,7 +41,7 @@ function* addressesOf(pages: Iterable<number>, start: bigint): Generator<bigint,
 }
 
 function* bitsOf(words: Uint32Array): Generator<number, void> {
-  // This is an index loop, because most words are 0 and entries() allocates an array for each.
+  // This loop uses an index, because most words are 0, and entries() would allocate an array for each word.
   for (let at = 0; at < words.length; at += 1) {
     for (let rest = words[at] ?? 0; rest !== 0; rest &= rest - 1) {
       yield at * 32 + (31 - Math.clz32(rest & -rest));
@@ -64,17 +64,17 @@ const OFFSET = offsetOf(Entry, "offset") / 4;
 
 /**
  * Reads the dirty ring of a vCPU (KVM_CAP_DIRTY_LOG_RING). KVM adds an entry for each page that the vCPU writes, and
- * {@link harvest} removes it.
+ * {@link harvest} reads the entries.
  *
  * When the ring is full, KVM_RUN returns the exit `dirty_ring_full`. Harvested entries occupy the ring until
- * KVM_RESET_DIRTY_RINGS, after which KVM also reports the next write to the same page.
+ * KVM_RESET_DIRTY_RINGS. After KVM_RESET_DIRTY_RINGS, KVM also reports the next write to the same page.
  */
 export class DirtyRing {
   readonly #words: Uint32Array;
   #next = 0;
 
   /**
-   * Wraps a ring from which no entry was harvested yet.
+   * Wraps a ring from which no entry has been harvested.
    *
    * @throws RangeError if the buffer's size is not a multiple of 16 bytes, the size of an entry.
    */
@@ -90,16 +90,16 @@ export class DirtyRing {
     this.#words = new Uint32Array(buffer);
   }
 
-  /** The number of entries that the ring can have. */
+  /** The maximum number of entries in the ring. */
   get size(): number {
     return this.#words.length / WORDS;
   }
 
   /**
-   * Iterates over the available entries in KVM's order, and marks each as harvested when it is yielded. If the loop is
-   * left early, the next harvest continues after the last yielded entry. The iteration ends at the first entry that KVM
-   * has not filled. If the vCPU runs on another thread, it may continue with new entries, but ends after {@link size}
-   * entries unless the rings are reset.
+   * Iterates over the available entries in KVM's order, and marks each as harvested when it is yielded. If the loop
+   * ends early, the next harvest continues after the last yielded entry. The iteration ends at the first entry that KVM
+   * has not filled. If the vCPU runs on another thread, the iteration may continue with new entries. The iteration ends
+   * after at most {@link size} entries if the rings are not reset.
    *
    * @returns the number of harvested entries; if it is not 0, call KVM_RESET_DIRTY_RINGS.
    * @throws {@link StateError} `ERR_CLOSED` if the vCPU was closed.
@@ -116,8 +116,8 @@ export class DirtyRing {
     const words = this.#words;
     if (words.length === 0) throw new StateError("ERR_CLOSED", "dirty ring");
     const at = this.#next * WORDS;
-    // The flags are read first and written last: KVM sets the flag after it has filled an entry, and may fill it again
-    // once the flag is set to harvested.
+    // The flags are read first, because KVM sets the flag after it has filled an entry.
+    // The flags are written last, because KVM may fill the entry again after its flag is set to harvested.
     if ((Atomics.load(words, at + FLAGS) & KVM_DIRTY_GFN_F_DIRTY) === 0) return undefined;
     const entry = {
       slot: words[at + SLOT] ?? 0,

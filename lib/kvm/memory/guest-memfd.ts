@@ -1,5 +1,6 @@
 /**
- * Guest memory as a file (KVM_CREATE_GUEST_MEMFD), which need not be mapped. A guest_memfd can contain private memory.
+ * Guest memory as a file (KVM_CREATE_GUEST_MEMFD), which the host does not have to map. A guest_memfd can contain the
+ * guest's private memory.
  */
 import {
   GUEST_MEMFD_FLAG_INIT_SHARED,
@@ -13,14 +14,14 @@ import { traceFallocate } from "../../trace/sink.ts";
 import { Handle } from "../handle.ts";
 import { GuestMemory } from "./guest-memory.ts";
 
-/** fallocate(2)'s flags, from linux/falloc.h. */
+/** The flags of fallocate(2), from linux/falloc.h. */
 const FALLOC_FL_KEEP_SIZE = 1;
 const FALLOC_FL_PUNCH_HOLE = 2;
 
 /**
- * A guest_memfd of a VM. A slot that uses it keeps its file open after this handle was closed or collected, because KVM
- * removes the pages from the guest when the last descriptor of the file is closed (`virt/kvm/guest_memfd.c`,
- * kvm_gmem_release).
+ * A guest_memfd of a VM. A slot that uses a guest_memfd keeps its file open after this handle was closed or collected,
+ * because KVM removes the pages from the guest when the last descriptor of the file is closed
+ * (`virt/kvm/guest_memfd.c`, kvm_gmem_release).
  */
 export class GuestMemfd extends Handle {
   /** The file's size in bytes, which does not change. */
@@ -28,7 +29,7 @@ export class GuestMemfd extends Handle {
   /** The file's `GUEST_MEMFD_FLAG_*`, which do not change. */
   readonly flags: bigint;
 
-  /** Takes a descriptor; use `vm.createGuestMemfd`. @internal */
+  /** Wraps a descriptor; use `vm.createGuestMemfd` to create a guest_memfd. @internal */
   constructor(fd: NativeFd, size: bigint, flags: bigint) {
     super(fd, "guest_memfd");
     this.size = size;

@@ -1,4 +1,4 @@
-/** Host memory that a VM uses as guest memory. The guest physical addresses of this memory are in address-space.ts. */
+/** Host memory that a VM uses as guest memory. address-space.ts has the guest physical addresses of this memory. */
 import { StateError } from "../../errors.ts";
 import { inspectAs } from "../../inspect.ts";
 import {
@@ -13,14 +13,14 @@ import { describe, refuseNonBooleans, refuseUnknown, toBytes, toPath } from "../
 import { traceMap, traceUnmap } from "../../trace/sink.ts";
 import { refused } from "../refused.ts";
 
-/** The largest part that one ArrayBuffer covers: Node 20 rejects buffers above 4 GiB. */
+/** The maximum number of bytes in one ArrayBuffer, because Node.js 20 rejects buffers above 4 GiB. */
 const WINDOW_BYTES = 2 ** 30;
 
 /** The binary logarithms of page sizes, by the name of the option. */
 const PAGE_SHIFTS = { transparent: 12, "2M": 21, "1G": 30 } as const;
 const SMALL_PAGE_SHIFT = 12;
 
-/** The advice of madvise(2), from asm-generic/mman-common.h. */
+/** The advice values of madvise(2), from asm-generic/mman-common.h. */
 const ADVICES = {
   MADV_MERGEABLE: 12,
   MADV_HUGEPAGE: 14,
@@ -35,37 +35,40 @@ export interface GuestMemoryAdvice {
   readonly populate?: boolean;
   /** Whether a core dump of this process contains the memory; the default is true. */
   readonly dump?: boolean;
-  /** Allows the kernel to merge equal pages (KSM), also with other processes' pages; not for shared memory. */
+  /**
+   * Allows the kernel to merge equal pages (KSM), also with pages of other processes. Shared memory cannot have this
+   * option.
+   */
   readonly mergeable?: boolean;
 }
 
 /** The options of anonymous guest memory. */
 export interface GuestMemoryOptions extends GuestMemoryAdvice {
   /**
-   * `"transparent"` requests huge pages where available; `"2M"` and `"1G"` use only huge pages, from those that the
-   * administrator has reserved.
+   * `"transparent"` requests huge pages where they are available; `"2M"` and `"1G"` use only huge pages, which the
+   * administrator must have reserved.
    */
   readonly hugePages?: "transparent" | "2M" | "1G";
   /**
-   * Backs the memory with a memfd, which is sealed so that its size is fixed. Another process of the same user can open
-   * it through `/proc` and map the same bytes.
+   * Backs the memory with a memfd. A seal fixes the size of the memfd. Another process of the same user can open the
+   * memfd through `/proc`, and map the same bytes.
    */
   readonly shared?: boolean;
   /**
-   * Whether the kernel reserves all pages now; the default is true for `"2M"` and `"1G"`, else false. Without a
-   * reservation, if no huge page is available at an access of the host, small pages with zeros replace it ({@link
-   * GuestMemory.isDamaged}); an access of the guest ends KVM_RUN.
+   * Whether the kernel reserves all pages when the memory is allocated; the default is true for `"2M"` and `"1G"`,
+   * otherwise false. Without a reservation, a huge page may be unavailable at an access. If the host accesses the page,
+   * small pages with zeros replace it ({@link GuestMemory.isDamaged}); if the guest accesses the page, KVM_RUN fails.
    */
   readonly reserve?: boolean;
 }
 
-/** The part of a file to map, and how. */
+/** The options for mapping a part of a file. */
 export interface MapFileOptions extends GuestMemoryAdvice {
   /** The offset in the file, a multiple of 4096; 0 if omitted. */
   readonly offset?: number;
   /**
-   * The length in bytes; the default is the rest of the file from `offset`, rounded up to whole pages, with zeros after
-   * the file's end.
+   * The length in bytes. The default is the length of the file from `offset`, rounded up to whole pages; the bytes
+   * after the file's end are zeros.
    */
   readonly byteLength?: number;
 }
@@ -74,7 +77,7 @@ const ADVICE_OPTIONS: readonly string[] = ["populate", "dump", "mergeable"];
 
 const mappings = new WeakMap<GuestMemory, NativeMapping>();
 
-/** Returns the mapping of a memory, only for the classes of kvm/; `null` if the memory is closed. */
+/** Returns the mapping of a memory; `null` if the memory is closed. Only the classes of kvm/ call this function. */
 export function mappingOf(memory: GuestMemory): NativeMapping | null {
   const given: unknown = memory;
   if (given instanceof GuestMemory) return mappings.get(given) ?? null;
@@ -84,20 +87,20 @@ export function mappingOf(memory: GuestMemory): NativeMapping | null {
 /**
  * Host memory for a VM: anonymous and zeroed, or a private copy of a file.
  *
- * A slot that uses the memory keeps it mapped: closing it early detaches it from JavaScript, but not from a guest that
- * may still run. The page after the end of the memory is inaccessible.
+ * A slot that uses the memory keeps it mapped: closing the memory detaches it from JavaScript, but not from a guest
+ * that may still run. The page after the end of the memory is inaccessible.
  *
- * Close the memory when it is no longer needed. The garbage collector unmaps unreachable memory, but later, and only
- * between turns of the event loop: a synchronous loop that allocates without closing grows without bound. V8 knows the
- * size of populated memory and of reserved huge pages, and at most 16 MiB of other memory, whose pages are allocated at
- * the first access.
+ * Close the memory when it is no longer needed. The garbage collector also unmaps unreachable memory, but only later,
+ * between turns of the event loop. A synchronous loop that allocates memory without closing it therefore uses more and
+ * more memory. This package reports the full size of populated memory and of reserved huge pages to V8. For other
+ * memory, whose pages are allocated at the first access, it reports at most 16 MiB.
  *
- * If a page is not available at an access (its file was truncated, no huge pages are free, the hardware lost it), it
- * reads as zeros from then on: see {@link isDamaged}. If the guest accesses such a page before the host did, KVM_RUN
- * returns `EFAULT` or the exit `memory_fault`. This package installs a SIGBUS handler for this. A SIGBUS that another
- * process sends, or that concerns other memory, has its usual effect, and `process.on("SIGBUS")` still works. If only
- * the main thread sets such listeners and only workers load the package, the handler is missing until the next memory
- * is mapped.
+ * If a page is not available at an access (the file was truncated, no huge page is free, or the hardware lost the
+ * page), it reads as zeros after this access: see {@link isDamaged}. If the guest accesses such a page before the host
+ * has accessed it, KVM_RUN returns `EFAULT` or the exit `memory_fault`. This package installs a SIGBUS handler, which
+ * replaces such pages. A SIGBUS that another process sends, or that an access to other memory causes, has its usual
+ * effect, and `process.on("SIGBUS")` still works. If only the main thread sets listeners for SIGBUS and only workers
+ * load the package, a listener replaces the handler until the next memory is mapped.
  */
 export class GuestMemory {
   /** The size in bytes. */
@@ -113,7 +116,7 @@ export class GuestMemory {
   }
 
   /**
-   * Maps `byteLength` bytes of memory (mmap; KVM requires multiples of 4096).
+   * Maps `byteLength` bytes of memory with mmap; KVM requires a multiple of 4096.
    *
    * @throws {@link KvmError} with the errno of `mmap`, `madvise`, or for shared memory `memfd_create`, `ftruncate`:
    *   `EINVAL` for 0 bytes, `ENOMEM` without enough memory or huge pages.
@@ -147,12 +150,12 @@ export class GuestMemory {
 
   /**
    * Maps a part of a file for reading and writing. Writes of the host or a guest are kept in memory and never change
-   * the file (`MAP_PRIVATE`). Pages that were not written yet may show later changes of the file;
-   * {@link GuestMemoryAdvice.populate} copies all pages at once.
+   * the file (`MAP_PRIVATE`). Pages that were not written yet may change when the file changes;
+   * {@link GuestMemoryAdvice.populate} copies all pages immediately.
    *
    * @throws {@link KvmError} with the errno of `open`, `fstat`, `mmap` or `madvise`: `ENODEV` if it is not a regular
    *   file, `EINVAL` if the offset is not a multiple of 4096.
-   * @throws RangeError if `byteLength` exceeds the page in which the file ends.
+   * @throws RangeError if the mapping would extend beyond the page in which the file ends.
    */
   static mapFile(path: string, options: MapFileOptions = {}): GuestMemory {
     const where = "GuestMemory.mapFile()";
@@ -164,7 +167,7 @@ export class GuestMemory {
     return GuestMemory.#adopt(expectMapping(mapping, of), of, options);
   }
 
-  /** Takes a mapping that a handle created. @internal */
+  /** Wraps a mapping that a handle has created. @internal */
   static adopt(mapping: NativeMapping, file: NativeFd): GuestMemory {
     return new GuestMemory(mapping, file);
   }
@@ -175,16 +178,16 @@ export class GuestMemory {
   }
 
   /**
-   * Whether a page was not available at an access of the host, and zeros replaced it. The page's address is not known.
-   * Pages that only a guest has accessed are not included.
+   * Whether a page was replaced by zeros because it was not available at an access of the host. The page's address is
+   * not known. Pages that only a guest has accessed are not included.
    */
   get isDamaged(): boolean {
     return this.#mapping.hasLostPages();
   }
 
   /**
-   * Returns all of the memory as one array that shows later changes: host and guest share the bytes, without ordering
-   * or atomicity. The array becomes empty when the memory is closed.
+   * Returns the whole memory as one array. The host and the guest share the bytes, without any guarantee of ordering or
+   * atomicity. The array becomes empty when the memory is closed.
    *
    * @throws RangeError if the memory is larger than 1 GiB; {@link window} returns a part, and {@link read} and
    *   {@link write} have no limit.
@@ -199,8 +202,8 @@ export class GuestMemory {
   }
 
   /**
-   * Returns a part of the memory, up to 1 GiB, as an array that shows later changes, like {@link bytes}. Keep the array
-   * if you need it often, because each call creates one.
+   * Returns a part of the memory, up to 1 GiB, as an array over the shared bytes, like {@link bytes}. Keep the array if
+   * you need it often, because each call creates one.
    *
    * @throws RangeError for a part outside of the memory, or above 1 GiB.
    */
@@ -218,7 +221,7 @@ export class GuestMemory {
   /**
    * Copies `length` bytes from `offset` (an offset into this memory, not a guest address).
    *
-   * @throws RangeError outside the memory.
+   * @throws RangeError if the range is not inside the memory.
    */
   read(offset: number, length: number): Uint8Array {
     const copy = new Uint8Array(this.#check(offset, length));
@@ -227,11 +230,11 @@ export class GuestMemory {
   }
 
   /**
-   * Copies `data` to `offset` (an offset into this memory, not a guest address). Of an array with elements wider than a
-   * byte, such as a Uint16Array, the array's bytes are copied.
+   * Copies `data` to `offset` (an offset into this memory, not a guest address). If the elements of an array are wider
+   * than a byte, as in a Uint16Array, the bytes of the elements are copied.
    *
-   * @throws RangeError outside the memory; nothing is written in this case.
-   * @throws TypeError for anything but a typed array, a Buffer or a DataView.
+   * @throws RangeError if the range is not inside the memory; nothing is written in this case.
+   * @throws TypeError if `data` is not a typed array, a Buffer or a DataView.
    */
   write(offset: number, data: ArrayBufferView): void {
     const bytes = toBytes("write()", data);
@@ -241,7 +244,7 @@ export class GuestMemory {
     );
   }
 
-  /** Detaches the memory from JavaScript, and unmaps it once no slot uses it. Closing twice is a no-op. */
+  /** Detaches the memory from JavaScript, and unmaps it as soon as no slot uses it. Closing twice is a no-op. */
   close(): void {
     if (!this.closed) traceUnmap(this);
     mappings.get(this)?.close();
@@ -254,7 +257,10 @@ export class GuestMemory {
     this.close();
   }
 
-  /** Applies the options to a new mapping; populates the mapping last, so that the other options affect its pages. */
+  /**
+   * Applies the options to a new mapping. The mapping is populated last, so that the other options apply to the
+   * allocated pages.
+   */
   static #adopt(
     mapping: NativeMapping,
     { fd, args }: Origin,
@@ -313,7 +319,7 @@ export class GuestMemory {
     }
   }
 
-  /** Returns the window of the n-th GiB; creates a new one if the old window's buffer was transferred. */
+  /** Returns the window of the n-th GiB; if the buffer of the existing window was transferred, creates a new window. */
   #piece(number: number): Uint8Array {
     const mapping = this.#mapping;
     const known = this.#windows[number];
@@ -330,7 +336,7 @@ export class GuestMemory {
   }
 }
 
-/** The object and arguments of a failed call. */
+/** The object and the arguments of a failed call, for its error. */
 interface Origin {
   readonly fd: string;
   readonly args: Readonly<Record<string, unknown>>;

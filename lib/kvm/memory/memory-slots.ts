@@ -1,4 +1,4 @@
-/** The memory slots of one VM: setting them, and the address spaces that they form. */
+/** Sets the memory slots of one VM, and provides the address spaces that the slots form. */
 import {
   KVM_SET_USER_MEMORY_REGION,
   KVM_SET_USER_MEMORY_REGION2,
@@ -31,11 +31,11 @@ export interface UserspaceMemoryRegionInput {
   /** The guest physical address; a multiple of 4096. */
   readonly guestPhysAddr: bigint | number;
   /**
-   * The size of the slot in bytes, a multiple of 4096. The default is all of the memory from `memoryOffset`; 0 deletes
-   * the slot.
+   * The size of the slot in bytes, a multiple of 4096. The default is the size of the memory from `memoryOffset` to its
+   * end; 0 deletes the slot.
    */
   readonly memorySize?: bigint | number;
-  /** The host memory of the slot; required except for a deletion. */
+  /** The host memory of the slot; it may be omitted only for a deletion. */
   readonly memory?: GuestMemory;
   /** The slot's offset in `memory`, in bytes; 0 if omitted. */
   readonly memoryOffset?: bigint | number;
@@ -43,13 +43,13 @@ export interface UserspaceMemoryRegionInput {
 
 /** `struct kvm_userspace_memory_region2`: the same fields, plus a guest_memfd for private memory. */
 export interface UserspaceMemoryRegion2Input extends UserspaceMemoryRegionInput {
-  /** The guest's private memory, with `KVM_MEM_GUEST_MEMFD` in `flags`. */
+  /** The file with the guest's private memory; `flags` must contain `KVM_MEM_GUEST_MEMFD`. */
   readonly guestMemfd?: GuestMemfd;
   /** The slot's offset in `guestMemfd`, in bytes; 0 if omitted. */
   readonly guestMemfdOffset?: bigint | number;
 }
 
-/** The part of a VM that code for its slots requires. */
+/** The members of a VM that this file uses. */
 export interface SlotOwner {
   /** The VM's identity in traces. */
   readonly traced: Traced;
@@ -64,7 +64,7 @@ export class MemorySlots {
   readonly #owner: SlotOwner;
   readonly #spaces = new AddressSpaces();
 
-  /** Creates an object without slots. */
+  /** Creates the object for a VM without slots. */
   constructor(owner: SlotOwner) {
     this.#owner = owner;
   }
@@ -118,10 +118,10 @@ export class MemorySlots {
       const there = `${memory?.byteLength ?? 0} bytes`;
       throw new RangeError(`${where}: memoryOffset ${offset} is beyond ${there}`);
     }
-    // No memory has 2^53 bytes, so that the size is exact as a number.
+    // The conversion to a number is exact, because no memory has 2^53 bytes.
     const memoryOffset = Number(offset);
     const memorySize = size === undefined ? rest : toU64(`${where}: memorySize`, size);
-    // Both structs start with the same fields.
+    // kvm_userspace_memory_region and kvm_userspace_memory_region2 start with the same fields.
     const bytes = encode(
       Region,
       { slot, flags, guestPhysAddr, memorySize, guestMemfdOffset },

@@ -1,7 +1,4 @@
-/**
- * A promise that the code which created it settles, and which an AbortSignal requests to end. The code that created the
- * promise implements the abort.
- */
+/** A promise that an AbortSignal can abort. The code that creates the promise settles it, and implements the abort. */
 
 import { describe, refuseUnknown } from "../../options.ts";
 
@@ -11,7 +8,7 @@ export interface AbortOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** Whether a value is an AbortSignal; a signal of another realm is not an instance of this realm's class. */
+/** Returns whether a value is an AbortSignal, also of another realm, whose class is different. */
 function isSignal(value: unknown): value is AbortSignal {
   if (typeof value !== "object" || value === null) return false;
   const methods = ["addEventListener", "removeEventListener", "throwIfAborted"];
@@ -22,8 +19,8 @@ function isSignal(value: unknown): value is AbortSignal {
 }
 
 /**
- * Reads the signal of some options, once. A getter may run any code, so this must happen before the caller reads its
- * own state.
+ * Reads the signal of options once. Call this function before reading the state of the caller, because `signal` may be
+ * a getter that runs any code.
  *
  * @throws TypeError for an unknown option, and for a signal that is not an AbortSignal.
  */
@@ -34,7 +31,7 @@ export function signalOf(where: string, options: AbortOptions): AbortSignal | un
   throw new TypeError(`${where}: signal: expected an AbortSignal, got ${describe(signal)}`);
 }
 
-/** Work in progress. The work removes its listener from its signal when it settles. */
+/** Work that an AbortSignal can abort. When the work settles, the listener is removed from the signal. */
 export class Abortable<T> {
   readonly promise: Promise<T>;
   #resolve: (value: T) => void = () => undefined;
@@ -46,8 +43,7 @@ export class Abortable<T> {
   #isOver: boolean = false;
 
   /**
-   * Starts the work; `abort` is called at most once, not before the constructor has returned, and not after the work's
-   * end.
+   * Starts the work. `abort` is called at most once, after the constructor has returned and before the work has ended.
    *
    * @throws the error of the signal's `addEventListener` or `aborted`.
    */
@@ -65,7 +61,7 @@ export class Abortable<T> {
     };
     try {
       signal?.addEventListener("abort", this.#listener, { once: true });
-      // An AbortSignal that was aborted before the listener was added (for example by a trace subscriber) sends no event.
+      // An AbortSignal that was already aborted (for example by a trace subscriber) does not call a new listener.
       if (signal?.aborted === true) this.#listener();
     } catch (error) {
       this.drop();
@@ -80,7 +76,7 @@ export class Abortable<T> {
     try {
       this.#signal?.removeEventListener("abort", this.#listener);
     } catch {
-      // The work has ended and ignores a late event, so this error has no other effect.
+      // This error has no effect, because the work has ended and ignores a late event.
       process.emitWarning("an AbortSignal's removeEventListener() has thrown", {
         code: "NODE_KVM_SIGNAL",
       });

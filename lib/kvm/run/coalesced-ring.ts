@@ -1,6 +1,6 @@
 /**
- * A ring with collected writes of a guest, none of which caused an exit. vm.registerCoalescedMmio selects the writes.
- * Rings that other code fills in KVM's layout work too.
+ * Reads a ring of coalesced writes: writes of the guest that are collected instead of causing exits.
+ * vm.registerCoalescedMmio selects the writes. The ring may also be filled by other code in KVM's layout.
  */
 import { isBytes } from "../../abi/bytes.ts";
 import { KVM_COALESCED_MMIO_PAGE_OFFSET } from "../../abi/generated/constants.ts";
@@ -10,7 +10,7 @@ import { inspectAs } from "../../inspect.ts";
 
 /** A collected write. */
 export interface CoalescedWrite {
-  /** The guest physical address, or the port. */
+  /** The guest physical address or the port of the write. */
   readonly physAddr: bigint;
   /** Whether the write was to a port. */
   readonly isPio: boolean;
@@ -19,8 +19,8 @@ export interface CoalescedWrite {
 }
 
 /**
- * Processes one write as numbers: `low` and `high` are its bytes as two little-endian u32, in which bytes beyond `len`
- * (1 to 8) are 0. A guest physical address has at most 52 bits, so it fits a number.
+ * Processes one write, whose members are passed as numbers. `low` and `high` are the written bytes as two little-endian
+ * u32; bytes beyond `len` (1 to 8) are 0. A guest physical address has at most 52 bits, so it fits a number.
  */
 export type TakeWrite = (
   physAddr: number,
@@ -43,12 +43,12 @@ const LEN = offsetOf(CoalescedMmio, "len") / 4;
 const PIO = offsetOf(CoalescedMmio, "pio") / 4;
 const DATA = offsetOf(CoalescedMmio, "data") / 4;
 
-/** Masks that keep the first bytes of a word, by their number. */
+/** For each number of bytes, the mask that keeps this number of bytes of a word. */
 const MASKS = Uint32Array.of(0, 0xff, 0xffff, 0xff_ffff, 0xffff_ffff);
 
 /**
  * A ring with the layout of `struct kvm_coalesced_mmio_ring`. KVM or the exit filter adds writes and this class removes
- * them, possibly at the same time. If the ring is full, the next write of the guest causes an exit. After the vCPU of
+ * writes, possibly at the same time. If the ring is full, the next write of the guest causes an exit. After the vCPU of
  * the mapping was closed, the ring stays empty.
  */
 export class CoalescedRing implements Iterable<CoalescedWrite> {
@@ -59,9 +59,9 @@ export class CoalescedRing implements Iterable<CoalescedWrite> {
   #releases = 0;
 
   /**
-   * Wraps the ring in these bytes; its number of slots is as many as fit.
+   * Wraps the ring in these bytes, which determine the number of slots.
    *
-   * @throws RangeError if the bytes are not aligned to 4 bytes, or have no room for two slots.
+   * @throws RangeError if the bytes are not aligned to 4 bytes, or are too few for two slots.
    */
   constructor(bytes: Uint8Array) {
     if (!isBytes(bytes)) {
@@ -78,7 +78,7 @@ export class CoalescedRing implements Iterable<CoalescedWrite> {
    * Calls `take` with each available write in order, without allocating an object per write. A write is removed before
    * `take` is called: if `take` throws, this write is removed and the next one is not.
    *
-   * @returns the number of writes; writes that are added during the call remain for the next one.
+   * @returns the number of processed writes; writes that are added during the call remain for the next call.
    */
   drain(take: TakeWrite): number {
     const words = this.#words;
@@ -93,7 +93,7 @@ export class CoalescedRing implements Iterable<CoalescedWrite> {
       const physAddr = (words[at + PHYS_ADDR + 1] ?? 0) * 2 ** 32 + (words[at + PHYS_ADDR] ?? 0);
       const len = Math.min(words[at + LEN] ?? 0, 8);
       const isPio = words[at + PIO] !== 0;
-      // KVM copies `len` bytes; the bytes after them belong to an older write.
+      // KVM copies only `len` bytes; the following bytes belong to an older write.
       const low = ((words[at + DATA] ?? 0) & (MASKS[Math.min(len, 4)] ?? 0)) >>> 0;
       const high = ((words[at + DATA + 1] ?? 0) & (MASKS[Math.max(len - 4, 0)] ?? 0)) >>> 0;
       first = this.#release(first);
@@ -127,8 +127,8 @@ export class CoalescedRing implements Iterable<CoalescedWrite> {
     if (words.length === 0) return 0;
     const first = Atomics.load(words, FIRST);
     const last = Atomics.load(words, LAST);
-    // The code that fills the ring writes `last` and this class writes `first`; the guest can write neither. If one of
-    // the two indices is beyond the ring's end, the ring has no readable entries.
+    // The code that fills the ring writes `last`, and this class writes `first`; the guest can write neither.
+    // If one of the two indices is beyond the ring's end, the ring has no readable entries.
     if (first >= this.capacity || last >= this.capacity) return 0;
     return (last - first + this.capacity) % this.capacity;
   }
@@ -146,7 +146,7 @@ export class CoalescedRing implements Iterable<CoalescedWrite> {
   }
 }
 
-/** Returns the ring that KVM fills, which follows a vCPU's kvm_run. All vCPUs of a VM share one such ring. */
+/** Returns the ring that KVM fills, which follows a vCPU's kvm_run. All vCPUs of a VM share one coalesced ring. */
 export function coalescedRing(run: Uint8Array): CoalescedRing {
   return new CoalescedRing(run.subarray(START, START + PAGE));
 }

@@ -1,59 +1,62 @@
 /**
- * Rules for exits that native code answers, ignores or collects during a vCPU's runs, without JavaScript.
- * native/exit_filter.cc applies them.
+ * Encodes the rules of exit filters. During a vCPU's runs, native/exit_filter.cc answers, ignores or collects the exits
+ * that a rule matches, without calling JavaScript.
  */
 import { describe, refuseMissing, refuseUnknown, toU64 } from "../../options.ts";
 
 /** A rule for ports. */
 export interface PioRuleInput {
-  /** The first port. */
+  /** The first port of the range. */
   readonly pio: bigint | number;
   /** The number of ports; 1 if omitted. */
   readonly length?: bigint | number;
   /** The size of matching accesses in bytes: 1, 2 or 4; any size if omitted. */
   readonly size?: number;
-  /** The value that the guest reads, for each element of a string instruction; if omitted, reads are exits. */
+  /** The value that the guest reads, also for each element of a string instruction; if omitted, reads cause exits. */
   readonly read?: bigint | number;
-  /** The action for writes; if omitted, writes are exits. */
+  /** The action for writes; if omitted, writes cause exits. */
   readonly write?: "ignore" | "collect";
 }
 
 /** A rule for guest physical addresses without memory. */
 export interface MmioRuleInput {
-  /** The first address. */
+  /** The first guest physical address of the range. */
   readonly mmio: bigint | number;
-  /** The number of bytes; the default is `size`, or else 1. An access matches if all of it is in the range. */
+  /**
+   * The number of bytes; the default is `size`, or 1 if `size` is also omitted. An access matches if all of its bytes
+   * are in the range.
+   */
   readonly length?: bigint | number;
   /** The size of matching accesses in bytes, 1 to 8; any size if omitted. */
   readonly size?: number;
-  /** The value that the guest reads; if omitted, reads are exits. */
+  /** The value that the guest reads; if omitted, reads cause exits. */
   readonly read?: bigint | number;
-  /** The action for writes; if omitted, writes are exits. */
+  /** The action for writes; if omitted, writes cause exits. */
   readonly write?: "ignore" | "collect";
 }
 
-/** A rule for MSRs whose accesses are exits: KVM_CAP_X86_USER_SPACE_MSR. */
+/** A rule for MSRs whose accesses KVM_CAP_X86_USER_SPACE_MSR passes to user space. */
 export interface MsrRuleInput {
   /** The first MSR. */
   readonly msr: bigint | number;
   /** The number of MSRs; 1 if omitted. */
   readonly length?: bigint | number;
-  /** The value that RDMSR returns; if omitted, reads are exits. */
+  /** The value that RDMSR returns; if omitted, reads cause exits. */
   readonly read?: bigint | number;
-  /** Ignores WRMSR; if omitted, writes are exits. */
+  /** The action for WRMSR, which can only be ignored; if omitted, writes cause exits. */
   readonly write?: "ignore";
 }
 
-/** A rule of an exit filter. If several rules match an access, the first applies. */
+/** A rule of an exit filter. If several rules match an access, the first matching rule applies. */
 export type ExitRuleInput = PioRuleInput | MmioRuleInput | MsrRuleInput;
 
-// The layout of struct FilterRule of native/exit_filter.h.
+// The size and the offsets of struct FilterRule in native/exit_filter.h.
 const BYTES = 40;
 const [FIRST, LAST, VALUE, SPACE, WRITE, ANSWERS, SIZE] = [0, 8, 16, 24, 28, 32, 36];
 const [PIO, MMIO, MSR] = [0, 1, 2];
 const WRITES = { exit: 0, ignore: 1, collect: 2 } as const;
 
-/** The size of the ring for collected writes in bytes: WriteRing of native/exit_filter.h. */
+/** The size in bytes of the ring for collected writes: the class WriteRing in native/exit_filter.h. */
 export const FILTER_RING_BYTES = 65_536;
 
 interface Plain {
@@ -68,7 +71,7 @@ interface Plain {
 const U64 = 2n ** 64n;
 const PORTS = 0x1_0000n;
 
-/** The address spaces of rules: the member that selects one, and the members of its rules. */
+/** The address spaces of rules, each with the member of a rule that selects it and the allowed members. */
 const SPACES = [
   { name: "pio", space: PIO, members: ["pio", "length", "size", "read", "write"] },
   { name: "mmio", space: MMIO, members: ["mmio", "length", "size", "read", "write"] },
@@ -122,7 +125,7 @@ function checked(rule: ExitRuleInput, where: string): Plain {
 /**
  * Encodes rules for the native filter.
  *
- * @throws TypeError or RangeError that names the rule and its fault.
+ * @throws TypeError or RangeError that names the invalid rule and its fault.
  */
 export function encodeRules(rules: readonly ExitRuleInput[]): Uint8Array {
   if (!Array.isArray(rules)) {

@@ -1,8 +1,8 @@
 /** Stops and continues all vCPUs of one VM. runner.ts stops a single vCPU. */
 
-/** A run that was requested and has not ended. */
+/** A run of a vCPU that was requested and has not ended. */
 export interface GatedRun {
-  /** Enters the guest. The run calls {@link RunGate.leave} when it stops or ends. */
+  /** Starts the run on the vCPU's thread. The run calls {@link RunGate.leave} when it stops or ends. */
   start(): void;
   /** Requests the run to stop; the gate starts it again later. */
   stop(): void;
@@ -17,7 +17,7 @@ export class RunGate {
   #emptied: (() => void)[] = [];
   #isShut: boolean = false;
 
-  /** Whether new runs wait. */
+  /** Whether the gate is closed, so that new runs wait. */
   get isShut(): boolean {
     return this.#isShut;
   }
@@ -32,14 +32,16 @@ export class RunGate {
     run.start();
   }
 
-  /** Removes a run that has stopped, or that no longer waits. */
+  /** Removes a run that has stopped, or that was cancelled while it waited. */
   leave(run: GatedRun): void {
     this.#waiting.delete(run);
     this.#inside.delete(run);
     if (this.#inside.size === 0) this.#release();
   }
 
-  /** Closes the gate. The promise resolves when all started runs have left, or when the gate is opened again. */
+  /**
+   * Closes the gate. The returned promise resolves when all started runs have left, or when the gate is opened again.
+   */
   shut(): Promise<void> {
     this.#isShut = true;
     for (const run of this.#inside) run.stop();
@@ -47,7 +49,7 @@ export class RunGate {
     return new Promise((resolve) => this.#emptied.push(resolve));
   }
 
-  /** Requests all runs to end, including queued ones, and waits for none of them. */
+  /** Requests all runs to end, including queued runs, without waiting for their end. */
   end(): void {
     for (const run of [...this.#inside, ...this.#waiting]) run.end();
   }

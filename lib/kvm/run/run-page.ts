@@ -1,6 +1,6 @@
 /**
- * KVM_RUN and its exit as numbers that are read from kvm_run in place, without an object per exit. exit.ts has the
- * exits as values.
+ * Calls KVM_RUN, and provides the exit's fields as numbers that are read directly from kvm_run, without an object per
+ * exit. exits/exit.ts decodes exits into objects.
  */
 import { exitName } from "../../abi/exits.ts";
 import { Regs, Run, RunIo, RunMmio, SyncRegs } from "../../abi/generated/structs.ts";
@@ -27,7 +27,7 @@ const DATA = (MMIO + offsetOf(RunMmio, "data")) / 4;
 const LEN = (MMIO + offsetOf(RunMmio, "len")) / 4;
 const IS_WRITE = MMIO + offsetOf(RunMmio, "isWrite");
 
-/** The access to a vCPU that a RunPage requires. */
+/** The interface to a vCPU that a RunPage requires. */
 export interface PageOfVcpu {
   /** Calls KVM_RUN; returns its result or `-errno`. */
   readonly enter: () => number;
@@ -35,8 +35,9 @@ export interface PageOfVcpu {
 }
 
 /**
- * Runs a vCPU in loops that cannot afford an object per exit: only {@link getSyncRegs}, {@link setSyncRegs} and {@link
- * regs} allocate. A property is valid only after an exit of its kind; after the vCPU was closed, all are 0.
+ * Runs a vCPU without allocating an object per exit, for fast loops. Only {@link getSyncRegs}, {@link setSyncRegs} and
+ * {@link regs} allocate memory. The properties of an exit kind are valid only after an exit of this kind; after the
+ * vCPU was closed, all properties are 0.
  */
 export class RunPage {
   readonly #enter: () => number;
@@ -45,11 +46,11 @@ export class RunPage {
   readonly #halves: Uint16Array;
   readonly #words: Uint32Array;
   /**
-   * The general registers as copied with KVM_SYNC_X86_REGS, in the order of `struct kvm_regs` ({@link RunPage.REGS} has
-   * the indices). Reading one allocates a bigint; {@link regWords} does not allocate.
+   * The general registers that KVM_SYNC_X86_REGS copies, in the order of `struct kvm_regs` ({@link RunPage.REGS} has
+   * the indices). Reading a register allocates a bigint; reading {@link regWords} does not.
    */
   readonly regs: BigUint64Array;
-  /** The general registers as two 32-bit words each, the low word first. */
+  /** The general registers, each as two 32-bit words, the low word first. */
   readonly regWords: Uint32Array;
 
   /** The index of each register in {@link regs}. */
@@ -57,7 +58,7 @@ export class RunPage {
     Regs.fields.map(({ name, offset }) => [name, offset / 8]),
   ) as Record<keyof Regs, number>;
 
-  /** Wraps a vCPU's kvm_run; use {@link Vcpu.lowLevel}. @internal */
+  /** Wraps a vCPU's kvm_run; use {@link Vcpu.lowLevel} to get this object. @internal */
   constructor(page: PageOfVcpu) {
     if (typeof page?.enter !== "function")
       throw new TypeError("new RunPage(): use vcpu.lowLevel()");
@@ -73,7 +74,7 @@ export class RunPage {
   }
 
   /**
-   * Runs the guest on this thread until it exits. An exit of `runSync()` cannot be answered afterwards.
+   * Runs the guest on this thread until it exits. After the run, an earlier exit of `runSync()` cannot be answered.
    *
    * @returns 0, or `-errno`: `-EINTR` (-4) after a signal, a kick or with `immediateExit`; `-EBUSY` (-16) while the
    *   vCPU runs on its own thread, or its VM is paused; `-EBADF` (-9) after it was closed. With `-EFAULT` (-14) and
@@ -85,17 +86,17 @@ export class RunPage {
     return this.#enter();
   }
 
-  /** `exit_reason`, one of the constants KVM_EXIT_ of `node-kvm/abi`. */
+  /** The field `exit_reason`: one of the constants `KVM_EXIT_*` of `node-kvm/abi`. */
   get exitReason(): number {
     return this.#words[EXIT_REASON] ?? 0;
   }
 
-  /** `io.direction`: KVM_EXIT_IO_IN or KVM_EXIT_IO_OUT. */
+  /** The field `io.direction`: KVM_EXIT_IO_IN or KVM_EXIT_IO_OUT. */
   get ioDirection(): number {
     return this.#bytes[DIRECTION] ?? 0;
   }
 
-  /** `io.size` of an element in bytes: 1, 2 or 4. */
+  /** The field `io.size`: the size of an element in bytes, 1, 2 or 4. */
   get ioSize(): number {
     return this.#bytes[SIZE] ?? 0;
   }
@@ -105,12 +106,15 @@ export class RunPage {
     return this.#halves[PORT] ?? 0;
   }
 
-  /** `io.count`: more than 1 for a string instruction; {@link ioValue} is the first of these elements. */
+  /**
+   * The field `io.count`: the number of elements, which is greater than 1 for a string instruction. {@link ioValue} is
+   * the first element.
+   */
   get ioCount(): number {
     return this.#words[COUNT] ?? 0;
   }
 
-  /** The first element, `size` bytes: the value that the guest wrote. */
+  /** The first element that the guest wrote, which has `size` bytes. */
   get ioValue(): number {
     const at = this.#words[DATA_OFFSET] ?? 0;
     switch (this.ioSize) {
@@ -123,7 +127,7 @@ export class RunPage {
     }
   }
 
-  /** Answers a read of a port with the low `size` bytes. */
+  /** Answers a port read with the low `size` bytes of the value. */
   set ioValue(value: number) {
     const at = this.#words[DATA_OFFSET] ?? 0;
     switch (this.ioSize) {
@@ -138,7 +142,7 @@ export class RunPage {
     }
   }
 
-  /** `mmio.phys_addr`, which has at most 52 bits and therefore fits a number. */
+  /** The field `mmio.phys_addr`, which has at most 52 bits and therefore fits a number. */
   get mmioPhysAddr(): number {
     return (this.#words[PHYS_ADDR + 1] ?? 0) * 2 ** 32 + (this.#words[PHYS_ADDR] ?? 0);
   }
@@ -174,36 +178,40 @@ export class RunPage {
   }
 
   /**
-   * `kvm_valid_regs`: the registers that KVM copies into kvm_run at each exit: KVM_SYNC_X86_REGS (1), _SREGS (2) and
-   * _EVENTS (4). With any other bit, KVM_RUN fails with `EINVAL` (KVM_CAP_SYNC_REGS).
+   * The field `kvm_valid_regs`, which selects the registers that KVM copies into kvm_run at each exit:
+   * KVM_SYNC_X86_REGS (1), _SREGS (2) and _EVENTS (4). With any other bit, KVM_RUN fails with `EINVAL`
+   * (KVM_CAP_SYNC_REGS).
    */
   get kvmValidRegs(): number {
     return this.#words[VALID] ?? 0;
   }
 
-  /** Sets the registers that KVM copies. */
+  /** Selects the registers that KVM copies into kvm_run at each exit. */
   set kvmValidRegs(value: number) {
     this.#words[VALID] = value;
   }
 
-  /** `kvm_dirty_regs`: the registers that KVM loads from kvm_run at the next entry, which sets this to 0. */
+  /**
+   * The field `kvm_dirty_regs`, which selects the registers that KVM loads from kvm_run at the next entry. The entry
+   * sets the field to 0.
+   */
   get kvmDirtyRegs(): number {
     return this.#words[DIRTY] ?? 0;
   }
 
-  /** Sets the registers that KVM loads. */
+  /** Selects the registers that KVM loads from kvm_run at the next entry. */
   set kvmDirtyRegs(value: number) {
     this.#words[DIRTY] = value;
   }
 
-  /** Returns all registers that KVM copied, as values. */
+  /** Returns all registers that KVM has copied into kvm_run, as objects. */
   getSyncRegs(): SyncRegs {
     return read(SyncRegs, this.#bytes, SYNC);
   }
 
   /**
-   * Writes registers that KVM loads at the next entry. Omitted members of `regs`, `sregs` and `events` stay unchanged;
-   * a present member needs all its fields, as in `vcpu.setRegs()`.
+   * Writes registers into kvm_run, from which KVM loads them at the next entry. If `regs`, `sregs` or `events` is
+   * omitted, these registers stay unchanged. A member that is present needs all its fields, as in `vcpu.setRegs()`.
    *
    * @throws TypeError that names the missing fields.
    */

@@ -32,19 +32,19 @@ const IMMEDIATE_EXIT = offsetOf(Run, "immediateExit");
 const { EINTR, EBUSY } = constants.errno;
 /** The bits of {@link NativeRun.history}. */
 const [HAS_RUN, HAS_ENTERED, STRAY] = [1, 2, 4];
-/** The result of a run that a pause has stopped; not an errno of the kernel. */
+/** The result of a run that a pause has stopped; the kernel has no errno with this number. */
 const PAUSED = -512;
-/** The delay before a kick is sent again after it found the signal queue full. */
+/** The delay before a kick is sent again if the signal queue was full, in milliseconds. */
 const AGAIN_MS = 10;
-/** The number of changes between two threads after which the program is warned. */
+/** The number of thread changes after which a warning is emitted. */
 const MOST_CHANGES = 16;
 
 /** The options of {@link Vcpu.runSync}. */
 export interface RunSyncOptions {
   /**
-   * Whether to re-enter the guest after a signal that is not a kick, such as a profiler's. {@link kickVcpu} and
-   * `immediateExit` still interrupt the run. Listeners of `process.on("SIGINT")` and other POSIX signals are called after the VM exit. The default is
-   * false.
+   * Whether to re-enter the guest after a signal that is not a kick, such as the signal of a profiler. {@link kickVcpu}
+   * and `immediateExit` still interrupt the run. Listeners of `process.on("SIGINT")` and other POSIX signals are called
+   * after the VM exit. The default is false.
    */
   readonly throughSignals?: boolean;
 }
@@ -55,11 +55,11 @@ export interface RunOwner {
   readonly label: string;
   /** The vCPU's identity in traces. */
   readonly traced: Traced;
-  /** The VM's gate. */
+  /** The gate that stops and continues the runs of the VM. */
   readonly gate: RunGate;
   /** Whether the vCPU was closed. */
   readonly isClosed: () => boolean;
-  /** Creates the error of a failed call; `facts` are for explain/. */
+  /** Creates the error of a failed call; explain/ uses `facts`. */
   readonly refusal: (
     call: string,
     errno: number,
@@ -69,9 +69,9 @@ export interface RunOwner {
 
 /** A run that was started and has not ended. */
 interface Pending {
-  /** The answers that were written into `kvm_run` before the run, for traces. */
+  /** The replies that were written into `kvm_run` before the run, for traces. */
   readonly replies: ReturnType<typeof traceRun>;
-  /** Whether the run must end. A pause may have stopped the run before. */
+  /** Whether the run was requested to end; a pause may already have stopped the run. */
   isKicked: boolean;
   readonly ended: Abortable<Exit>;
 }
@@ -102,10 +102,10 @@ export class Runner {
     end: () => this.kick(),
   };
 
-  /** Maps kvm_run of a vCPU's descriptor, and closes the descriptor if that fails. */
+  /** Maps the kvm_run of a vCPU's descriptor; if the mapping fails, closes the descriptor. */
   constructor(fd: NativeFd, owner: RunOwner) {
     const { label } = owner;
-    // A worker that is in KVM_RUN calls the second function to find out whether the environment ends.
+    // A worker in KVM_RUN calls the second function to determine whether its environment is shutting down.
     const run = fd.mapRun(this.#done, isMainThread() ? undefined : () => undefined);
     if (isRefusal(run)) {
       fd.close();
@@ -123,7 +123,7 @@ export class Runner {
     return this.#pending !== undefined;
   }
 
-  /** The token for {@link kickVcpu}. */
+  /** The vCPU's token for {@link kickVcpu}. */
   get kickToken(): bigint {
     return this.#run.token;
   }
@@ -158,7 +158,7 @@ export class Runner {
     return this.#begin(signalOf("run()", options));
   }
 
-  /** Runs the guest on its own thread, again after each exit. */
+  /** Runs the guest on its own thread repeatedly, once for each requested exit. */
   exits(options: AbortOptions): AsyncGenerator<Exit, void> {
     const signal = signalOf("exits()", options);
     const isOver = (): boolean => this.#owner.isClosed() || signal?.aborted === true;
@@ -212,7 +212,7 @@ export class Runner {
     return coalescedRing(this.#open());
   }
 
-  /** Returns KVM_RUN and its exit as numbers. */
+  /** Returns the low-level interface to KVM_RUN and to the exit's fields. */
   lowLevel(): RunPage {
     this.#open();
     const { gate, traced } = this.#owner;
@@ -230,7 +230,10 @@ export class Runner {
     });
   }
 
-  /** Returns kvm_run, whether the vCPU has run, and whether its guest was certainly entered. */
+  /**
+   * Returns the fields of kvm_run that explain errors, whether the vCPU has run, and whether it has certainly entered
+   * the guest.
+   */
   history(): { run: Uint8Array; hasRun: boolean; hasEntered: boolean } {
     const bits = this.#run.history();
     return {
@@ -272,7 +275,7 @@ export class Runner {
     return ended.promise;
   }
 
-  /** Sends the signal that interrupts a run, and repeats it while the signal queue is full. */
+  /** Sends the signal that interrupts a run; while the signal queue is full, sends it again. */
   #signal(way: "kick" | "pause"): void {
     const pending = this.#pending;
     if (this.#run.kick(way === "pause") === 0) return;
@@ -334,7 +337,7 @@ export class Runner {
     publishExit(step);
   }
 
-  /** KVM completes a pending exit before it checks immediate_exit; `EINTR` means that nothing is pending. */
+  /** KVM completes a pending exit before it checks immediate_exit, so `EINTR` means that no exit is pending. */
   #complete(): Exit | undefined {
     const before = this.immediateExit;
     this.immediateExit = true;
@@ -345,7 +348,7 @@ export class Runner {
     }
   }
 
-  /** Runs the guest on this thread; `undefined` means `EINTR`. */
+  /** Runs the guest on this thread, and returns the exit; `undefined` after `EINTR`. */
   #enter(): Exit | undefined {
     const answer = this.#issue();
     try {
@@ -366,7 +369,7 @@ export class Runner {
     return answer;
   }
 
-  /** Decodes KVM_RUN's result; `undefined` means `EINTR`. */
+  /** Returns the exit of a KVM_RUN from its result; `undefined` after `EINTR`. */
   #exit(answer: number): Exit | undefined {
     if (answer === -EINTR) return undefined;
     if (answer < 0 && !isExitWithErrno(this.#exits, -answer)) {

@@ -1,13 +1,13 @@
 /**
- * An async generator whose `return()` and `throw()` interrupt a pending `next()`. The code that creates it defines the
- * steps.
+ * An async generator whose `return()` and `throw()` interrupt a pending `next()`. The code that creates the generator
+ * defines its steps.
  */
 
 /** The steps of a generator. */
 export interface Stepping<T> {
   /** Does the next step; `undefined` ends the generator. */
   readonly next: (steps: { readonly isOver: boolean }) => Promise<T | undefined>;
-  /** Requests that the current step ends soon. Called at most once, and only during a step. */
+  /** Requests the current step to end. The generator calls this function at most once, and only during a step. */
   readonly stop: () => void;
 }
 
@@ -18,11 +18,11 @@ export interface Stepping<T> {
 export class Steps<T> implements AsyncGenerator<T, void> {
   readonly #stepping: Stepping<T>;
   #isOver: boolean = false;
-  /** Whether a step is under way. */
+  /** Whether a step is in progress. */
   #isInside: boolean = false;
   /** The number of requested steps that have not ended. */
   #pending = 0;
-  /** Settles when all earlier requests have settled. */
+  /** A promise that settles when all earlier requests have settled. */
   #before: Promise<unknown> = Promise.resolve();
 
   /** Creates the generator; the first {@link next} starts the first step. */

@@ -6,7 +6,7 @@ import type { NativeHostFile } from "../../native.ts";
 import { refused } from "../refused.ts";
 import { Abortable, type AbortOptions } from "./abortable.ts";
 
-/** The promises of an eventfd's signals. While there is a waiter, the event loop watches the eventfd. */
+/** The promises that wait for an eventfd's signals. The event loop watches the eventfd while the queue has a waiter. */
 export class WaitQueue {
   readonly #label: string;
   readonly #take: () => bigint;
@@ -68,7 +68,7 @@ export class WaitQueue {
   #serve(): void {
     try {
       const count = this.#take();
-      // Another reader has reset the counter since the loop found it above zero.
+      // The counter is 0 if another reader has reset it since the event loop found it above zero.
       if (count === 0n) return;
       this.#waiters.shift()?.resolve(count);
       if (this.empty) this.#unwatch();

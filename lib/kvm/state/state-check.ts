@@ -1,6 +1,6 @@
 /**
- * Reads what the checks of a state need from a VM and its vCPUs, and checks that the vCPUs belong to the VM.
- * state/check.ts has the rules.
+ * Reads the properties of a VM and its vCPUs that the checks of a saved state need, and checks that the vCPUs belong to
+ * the VM. state/check.ts has the rules.
  */
 import { toList } from "../../options.ts";
 import { findMisfits, type Target, type TargetVcpu } from "../../state/check.ts";
@@ -11,16 +11,16 @@ import type { Handle } from "../handle.ts";
 import type { Origin } from "../origin.ts";
 import { readPart } from "./state-part.ts";
 
-/** The part of a vCPU that the checks require. */
+/** The members of a vCPU that the checks use. */
 interface CheckedVcpu extends Handle {
   readonly id: number;
   readonly vm: object;
 }
 
 /**
- * Returns the vCPUs as an array.
+ * Checks vCPUs, and returns them as an array.
  *
- * @param where - the called method, for the message.
+ * @param where - the called method, which the error message names.
  * @throws TypeError if a value is not a vCPU, belongs to another VM, or is listed twice.
  */
 export function vcpusOf<T extends CheckedVcpu>(
@@ -67,7 +67,7 @@ function targetOf(
   };
 }
 
-/** Finds incompatibilities between the states of vCPUs and the vCPUs. */
+/** Finds incompatibilities between saved states of vCPUs and the given vCPUs. */
 export function checkVcpus(
   pairs: readonly (readonly [vcpu: CheckedVcpu, state: VcpuState])[],
   origin: Origin,
@@ -77,7 +77,7 @@ export function checkVcpus(
   return findMisfits({ vcpus: states }, targetOf(vcpus, origin, undefined));
 }
 
-/** Finds incompatibilities between a state and a VM with its vCPUs. */
+/** Finds incompatibilities between a saved state and a VM with its vCPUs. */
 export function checkVm(
   vm: Handle,
   state: VmState,

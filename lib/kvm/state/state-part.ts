@@ -49,7 +49,7 @@ export function writePart(handle: Handle, part: Part, value: unknown, origin: Or
   handle.ioctl(set, argumentFor(part, toBytes(part.shape, value), origin), { explain });
 }
 
-/** The number of bytes that KVM may write or read, if the struct itself does not contain it. */
+/** The number of bytes that KVM may read or write, for a struct that does not contain its size. */
 function capacity({ size, get }: Part, origin: Origin): number {
   return Math.max(get.size, size === undefined ? 0 : origin.checkExtension(size.capability));
 }
@@ -82,7 +82,7 @@ function argumentFor(part: Part, bytes: Uint8Array, origin: Origin): Uint8Array 
   }
   if (sentAs !== undefined && set.struct !== undefined) write(set.struct, sentAs as never, bytes);
   if (size === undefined || size.field !== undefined) return bytes;
-  // KVM reads as many bytes as this vCPU's area has, which may be more than the saved area has.
+  // KVM reads a whole area of this vCPU, which may be larger than the saved area.
   const whole = new Uint8Array(Math.max(bytes.length, capacity(part, origin)));
   whole.set(bytes);
   return whole;

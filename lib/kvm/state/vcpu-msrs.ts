@@ -1,6 +1,6 @@
 /**
- * The MSRs of a saved vCPU: reading all that are readable, writing them back, and the TSC. state/msrs.ts has the order
- * of the MSRs, and calls/msrs.ts the batches.
+ * Reads all readable MSRs of a vCPU for a saved state, and writes saved MSRs, with a special case for the TSC.
+ * state/msrs.ts has the order of the MSRs; calls/msrs.ts splits them into batches.
  */
 import { KVM_GET_MSRS, KVM_SET_MSRS } from "../../abi/generated/ioctls.ts";
 import type { CpuidEntry2, MsrEntry } from "../../abi/generated/structs.ts";
@@ -15,7 +15,7 @@ import type { Origin } from "../origin.ts";
 
 const PART = partNamed("msrs");
 
-/** Lists the MSRs that are saved: KVM's list, and further MSRs of a saved state that are not in KVM's list. */
+/** Lists the MSRs to save: KVM's list, and additional MSRs that this list does not contain. */
 export function msrsToSave(
   vcpu: Handle,
   origin: Origin,
@@ -25,19 +25,19 @@ export function msrsToSave(
   return Array.from(new Set([...origin.msrIndexList(), ...unlistedMsrs(mcgCap, cpuid)]));
 }
 
-/** Reads those of the given MSRs that KVM can read, in the given order. */
+/** Reads the given MSRs in order, and omits MSRs that KVM cannot read. */
 export function readable(vcpu: Handle, indices: Iterable<number>): readonly MsrEntry[] {
   const got: MsrEntry[] = [];
   for (let rest = Array.from(indices); rest.length > 0; ) {
     const some = getMsrs(vcpu, KVM_GET_MSRS, rest);
     got.push(...some);
-    // KVM stops before the first that it rejects.
+    // KVM stops at the first MSR that it rejects.
     rest = rest.slice(some.length + 1);
   }
   return got;
 }
 
-/** Writes MSRs in their order, and returns the indices of those that KVM rejects. */
+/** Writes MSRs in the order of the list, and returns the indices of the MSRs that KVM rejects. */
 export function writeMsrs(vcpu: Handle, entries: readonly MsrEntry[]): readonly number[] {
   const refused: number[] = [];
   for (let rest = entries; rest.length > 0; ) {
@@ -50,7 +50,7 @@ export function writeMsrs(vcpu: Handle, entries: readonly MsrEntry[]): readonly 
   return refused;
 }
 
-/** Reads MSRs that were written, and returns those with another value, except counters. */
+/** Reads MSRs that were written, and returns the MSRs whose value differs, except counters. */
 export function msrDifferences(
   vcpu: Handle,
   entries: readonly MsrEntry[],
@@ -65,17 +65,18 @@ export function readTsc(vcpu: Handle): MsrEntry | undefined {
   return readable(vcpu, [MSRS.MSR_IA32_TSC])[0];
 }
 
-/** Bit 62 is set: a value that is far from any TSC. */
+/** A value with bit 62 set, which is far from the value of every real TSC. */
 const FAR = 1n << 62n;
 const distance = (a: bigint, b: bigint): bigint => (a < b ? b - a : a - b);
 
 /**
- * Writes the TSC, and returns its index if KVM rejects it.
+ * Writes the TSC; if KVM rejects the value, returns the MSR's index.
  *
  * If a value is within a second of the value that KVM expects after another write, KVM assumes an attempt to
- * synchronise vCPUs, and ignores it (x86.c:kvm_synchronize_tsc). KVM's assumption is right between the vCPUs of one VM.
- * But before Linux 6.7, creating a vCPU counts as such a write, and later the first restore does: KVM would ignore the
- * TSC of a young guest, or the second restore. Writing a distant value first prevents this.
+ * synchronise vCPUs, and ignores it (x86.c:kvm_synchronize_tsc). This assumption is right for the vCPUs of one VM.
+ * Before Linux 6.7, however, the creation of a vCPU also counts as a write, so KVM would ignore the TSC of a guest that
+ * has run for less than a second. Since Linux 6.7, a first restore counts as a write, so KVM would ignore the TSC of a
+ * second restore. Writing a distant value first prevents both cases.
  */
 export function writeTsc(vcpu: Handle, entry: MsrEntry | undefined): readonly number[] {
   if (entry === undefined) return [];

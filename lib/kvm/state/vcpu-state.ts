@@ -1,6 +1,6 @@
 /**
- * The state of vCPUs as values: reading it, and writing it in the order of state/parts.ts. A single part is in
- * state-part.ts, and MSRs are in vcpu-msrs.ts.
+ * Reads the state of vCPUs, and writes it in the order of state/parts.ts. state-part.ts reads and writes a single part,
+ * and vcpu-msrs.ts the MSRs.
  */
 
 import { KVM_MP_STATE_SIPI_RECEIVED } from "../../abi/generated/constants.ts";
@@ -28,7 +28,7 @@ import {
   writeTsc,
 } from "./vcpu-msrs.ts";
 
-/** The parts of a vCPU's state to save. */
+/** The options for saving a vCPU's state. */
 export interface SaveStateOptions {
   /**
    * The MSRs to save, in the order of restoring. The default is KVM_GET_MSR_INDEX_LIST, the MTRRs, the machine-check
@@ -37,7 +37,7 @@ export interface SaveStateOptions {
   readonly msrs?: Iterable<number>;
 }
 
-/** The part of a vCPU that this file requires. */
+/** The members of a vCPU that this file uses. */
 export interface StatefulVcpu extends Handle {
   readonly id: number;
   /** The vCPU's VM. */
@@ -47,8 +47,8 @@ export interface StatefulVcpu extends Handle {
 }
 
 /**
- * Reads the state of vCPUs: each part from all vCPUs before the next part, so that a part is read at nearly the same
- * time from all.
+ * Reads the state of vCPUs. Each part is read from all vCPUs before the next part, so that all vCPUs have the part of
+ * nearly the same time.
  */
 export function saveVcpus(
   vcpus: readonly StatefulVcpu[],
@@ -105,13 +105,13 @@ export type VcpuPair = readonly [vcpu: StatefulVcpu, state: VcpuState];
 /** The MSRs that KVM rejected for each vCPU. */
 type Refused = ReadonlyMap<StatefulVcpu, ReadonlySet<number>>;
 
-/** Writes the state of vCPUs, each part into all of them before the next part. */
+/** Writes the state of vCPUs. Each part is written into all vCPUs before the next part. */
 export function writeVcpus(pairs: readonly VcpuPair[], origin: Origin): Refused {
   const refused = new Map(pairs.map(([vcpu]) => [vcpu, new Set<number>()]));
   const addRefused = (vcpu: StatefulVcpu, indices: readonly number[]): void => {
     for (const index of indices) refused.get(vcpu)?.add(index);
   };
-  // The pending exit is completed first. Otherwise its completion would change the restored registers.
+  // A pending exit is completed first, because its completion would otherwise change the restored registers.
   for (const [vcpu] of pairs) vcpu.completeExit(() => {});
   for (const part of VCPU_PARTS) {
     for (const [vcpu, state] of pairs) addRefused(vcpu, write(vcpu, part, state, origin));
@@ -122,7 +122,7 @@ export function writeVcpus(pairs: readonly VcpuPair[], origin: Origin): Refused 
   return refused;
 }
 
-/** Writes one part, and returns its MSRs that KVM rejected. */
+/** Writes one part, and returns the MSRs that KVM rejected if the part contains MSRs. */
 function write(
   vcpu: StatefulVcpu,
   part: Part,
@@ -145,8 +145,8 @@ function write(
 }
 
 /**
- * Reads every written part in the order of saving, and returns each value that differs. The reads have the side effects
- * of a save, and no other; a part whose read would change the vCPU is omitted.
+ * Reads every written part in the order of saving, and returns each value that differs. The reads have the same side
+ * effects as a save. A part is omitted if reading it would change the vCPU.
  */
 export function vcpuDifferences(
   pairs: readonly VcpuPair[],
@@ -175,7 +175,7 @@ export function vcpuDifferences(
 const isChangedByReading = (part: Part, wrote: unknown): boolean =>
   part.name === "mpState" && wrote === KVM_MP_STATE_SIPI_RECEIVED;
 
-/** Restores vCPUs: checks the states, writes them, and reads them back. */
+/** Restores vCPUs: checks the saved states, writes them, and reads the vCPUs' states back. */
 export function restoreVcpus(
   pairs: readonly VcpuPair[],
   origin: Origin,

@@ -1,6 +1,6 @@
 /**
- * A VM's state as a value: its vCPUs, interrupt controllers, timer and clock. A single part is in state-part.ts, and
- * vCPUs are in vcpu-state.ts. The caller saves guest memory.
+ * Reads and writes the state of a VM: its vCPUs, interrupt controllers, timer and clock. state-part.ts reads and writes
+ * a single part, and vcpu-state.ts the vCPUs. The caller must save guest memory itself.
  */
 import { refuseNonBooleans, refuseUnknown } from "../../options.ts";
 import { refuseDifferences, refuseMisfits, type StateFinding } from "../../state/error.ts";
