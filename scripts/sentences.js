@@ -50,9 +50,12 @@ function withoutMarkers(comment) {
     .join("\n");
 }
 
-/** A sentence has three words beside its code; a heading, a reference and a parameter's type are not sentences. */
+/**
+ * A sentence has three words beside its code. A heading, a reference, a parameter's type, an instruction to a linter and
+ * the end of a namespace are not sentences.
+ */
 const isSentence = (text) =>
-  !/^(#|@(ioctl|source|example|\w+ \{))/.test(text) &&
+  !/^(#|NOLINT|namespace |@(ioctl|source|example|\w+ \{))/.test(text) &&
   (text.replaceAll(/`[^`]*`|\{@link [^}]*\}|\$\{[^}]*\}/g, "").match(/\p{Letter}{2,}/gu) ?? [])
     .length >= 3;
 
@@ -119,11 +122,23 @@ const isMessage = (text) =>
   /(?:^|\s)[A-Za-z][a-z]*,? [a-z]+,? [a-z]+/.test(text) &&
   !/(^|[\s;])(mov|add|cmp|out|jmp|hlt|const|import) /.test(text);
 
+/** Joins the ranges of `//` comments on adjacent lines. */
+function joined(text, ranges) {
+  const blocks = [];
+  for (const { pos, end } of ranges) {
+    const last = blocks.at(-1);
+    const isNext = last && /^[ \t]*\n[ \t]*$/.test(text.slice(last.end, pos));
+    if (isNext && text.startsWith("//", last.pos) && text.startsWith("//", pos)) last.end = end;
+    else blocks.push({ pos, end });
+  }
+  return blocks;
+}
+
 function ofScript(text, hasMessages) {
   const source = ts.createSourceFile("file.ts", text, ts.ScriptTarget.ES2023, true);
   const found = new Map();
   const addComments = (ranges) => {
-    for (const { pos, end } of ranges ?? []) {
+    for (const { pos, end } of joined(text, ranges ?? [])) {
       found.set(
         pos,
         sentencesOf(withoutMarkers(text.slice(pos, end)), lineAt(text, pos)).map((one) => ({
