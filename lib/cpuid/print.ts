@@ -1,4 +1,4 @@
-/** Formats tables and differences as text. parse.ts reads text; JSON is table.ts. */
+/** Formats tables and differences as text. formats/ reads and writes the other formats. */
 import { refuseUnknown, describe as shown, toList } from "../options.ts";
 import { type CpuidChange, type CpuidPhrase, checkPhrase, formatChange, runs } from "./diff.ts";
 import {
