@@ -1,4 +1,4 @@
-/** Reads a table from its raw text. print.ts prints it; JSON is table.ts. */
+/** Reads a table from its raw text. print.ts prints tables; table.ts reads and writes JSON. */
 import { CPUID_REGISTERS, type CpuidEntry2Input } from "./entry.ts";
 import { CpuidTable } from "./table.ts";
 
@@ -13,7 +13,7 @@ const LINE = new RegExp(
  * Reads the output of `printTable(table, { format: "raw" })`; padding, which it does not contain, is 0. Empty lines are
  * skipped.
  *
- * @throws SyntaxError for a line of another form, and if there is no entry; it names the line.
+ * @throws SyntaxError that names the line for a line of another form, and if there is no entry.
  */
 export function parseRawTable(text: string): CpuidTable {
   const entries = text.split("\n").flatMap((line, i) => {
