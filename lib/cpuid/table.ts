@@ -103,7 +103,7 @@ export function refuseNonTable(where: string, given: unknown): void {
   throw new TypeError(`${where}: expected a CpuidTable, got ${describe(given)}`);
 }
 
-/** Parses a number or hexadecimal text of the JSON; anything else becomes NaN, which entry() rejects. */
+/** Parses a number, or decimal or hexadecimal text, of the JSON; anything else becomes NaN, which entry() rejects. */
 function numberFrom(value: unknown): number {
   if (typeof value === "string" && /^(0x[0-9a-f]+|\d+)$/i.test(value)) return Number(value);
   return typeof value === "number" ? value : Number.NaN;

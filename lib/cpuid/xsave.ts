@@ -107,7 +107,7 @@ export interface XsavePart {
   readonly size: number;
   /** The offset in the standard format: ebx of the sub-leaf; 0 for a supervisor component. */
   readonly offset: number;
-  /** Whether IA32_XSS enables the component: bit 0 of ecx. */
+  /** The register that enables the component: IA32_XSS ("supervisor") if bit 0 of ecx is 1, otherwise XCR0 ("user"). */
   readonly kind: "user" | "supervisor";
   /** Whether the component is aligned in the compacted format: bit 1 of ecx. */
   readonly isAligned: boolean;
