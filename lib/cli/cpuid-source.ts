@@ -55,7 +55,7 @@ function ofKvm(read: (kvm: Kvm) => Iterable<CpuidEntry2Input>): CpuidTable {
   return CpuidTable.from(read(kvm));
 }
 
-/** A table with its place in a file, and its properties that later steps need. */
+/** A table that the command line names, with its place in a file. */
 export interface LoadedTable extends CpuidFileTable {
   /** The word of the command line that names the table. */
   readonly source: string;

@@ -75,7 +75,7 @@ const PACKAGE = packageFolder();
 const REPEAT = ["node-kvm", "test", "--repro", "."];
 
 /**
- * Runs the suite; returns the exit status: 0 only if nothing unexpected happened.
+ * Runs the suite; returns the exit status, which is 0 only if all results are as expected.
  *
  * The report of an interrupted run has the claims that were judged before the interruption.
  */
