@@ -1,4 +1,4 @@
-/** Runs the native and life cycle tests on an addon that is built with sanitizers, here or in the lab. */
+/** Runs the native and life cycle tests on an addon that is built with sanitizers, on this host or in the lab. */
 import { execFileSync, spawnSync } from "node:child_process";
 import { existsSync, realpathSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -6,11 +6,13 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 
 // usage: node scripts/sanitize.js [--thread] [--lab KERNEL [--smp N]] [-- ARGUMENT OF VITEST...]
-//   AddressSanitizer and UBSan, or ThreadSanitizer; on this host, or in a kernel of the lab; the
-//   tests below, or those that the arguments name.
-// Needs g++ with its sanitizers, cmake, and dist/ built. Nothing is downloaded: the headers are those
-// beside the running node, or those that npm's `nodedir` names. libtsan of g++ 12 needs a host whose
-// vm.mmap_rnd_bits is 28 at most, or `setarch -R`.
+//
+// The sanitizers are AddressSanitizer and UBSan, or ThreadSanitizer with --thread. The tests run on this host, or with
+// --lab in a kernel of the lab. Arguments after -- replace the list of tests below.
+//
+// The script needs g++ with its sanitizers, cmake, and a built dist/. It downloads nothing: the headers are those beside
+// the running node, or those that npm's `nodedir` names. libtsan of g++ 12 needs a host whose vm.mmap_rnd_bits is at
+// most 28, or `setarch -R`.
 const root = fileURLToPath(new URL("..", import.meta.url));
 const prefix = dirname(dirname(process.execPath));
 const { values, positionals: chosen } = parseArgs({
@@ -86,7 +88,7 @@ const target = ["-d", "native", "-O", flavour.folder, "-B", "Release"];
 const sanitizers = `--CDNODE_KVM_SANITIZE=${flavour.sanitizers}`;
 run("npx", ["cmake-js", "build", ...target, sanitizers, "-l", "warn"], headers);
 
-// A build without sanitizers would pass every test.
+// The libraries are checked, because a build without sanitizers would pass every test.
 const symbols = output("nm", ["--dynamic", "--undefined-only", addon]);
 for (const symbol of flavour.symbols) {
   if (!symbols.includes(symbol)) {

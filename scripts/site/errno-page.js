@@ -62,7 +62,7 @@ export async function errnoPage(application) {
     ...new Set([...rows, ...rules.map(([, errno]) => ({ errno }))].map((row) => row.errno)),
   ];
 
-  /** Returns the causes of a call, and those of any call. */
+  /** Returns the causes for a call, and the causes for any call. */
   const causesOf = (call, errno) =>
     rules.filter((rule) => rule[0] === call && rule[1] === errno).map(([, , cause]) => cause);
 

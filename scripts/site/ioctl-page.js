@@ -1,4 +1,5 @@
-// The page "Index by ioctl": gen/facts/kvm-ioctls.tsv, with the methods whose docstrings have the ioctl's tag.
+// Makes the page "Index by ioctl" from gen/facts/kvm-ioctls.tsv, with the methods whose docstrings contain the ioctl's
+// tag.
 import { readFileSync } from "node:fs";
 import { Converter } from "typedoc";
 import { sectionOf, tagsOf } from "./ioctl-tag.js";
@@ -18,7 +19,7 @@ function readRows() {
   });
 }
 
-/** Returns the cells of a row; throws if the docstrings do not have the row, or have another section. */
+/** Returns the cells of a row; throws if no docstring has the row's ioctl, or if the docstring has another section. */
 function cellsOf({ ioctl, fd, section, since }, tags) {
   const own = tags.filter((tag) => tag.ioctl === ioctl && tag.fd === fd);
   if (own.length === 0) throw new Error(`${ioctl} (${fd}): no method has its @ioctl tag`);

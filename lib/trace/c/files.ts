@@ -12,7 +12,8 @@ export function addFileStep(
   switch (step.kind) {
     case "eventfd": {
       const made = step.made && file.make(step.made);
-      // The call failed because of a limit of the recorded process, which another process may not have.
+      // The step is omitted if the call failed because of a limit of the recorded process, because another process may
+      // have another limit.
       if (made === undefined) file.add(`/* ${at}: eventfd: ${result(step.result)} */`);
       else file.add(`${made} = make_eventfd(${at}, ${number(step.initval)});`);
       break;
