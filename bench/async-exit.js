@@ -1,4 +1,5 @@
-// Measures an exit that is handled on the event loop while the guest runs on another thread; each thread has a CPU.
+// Measures an exit that is handled on the event loop while the guest runs on another thread; each thread has its own
+// CPU.
 import { over } from "./harness/limits.js";
 import { awaited, iterated } from "./harness/loops.js";
 

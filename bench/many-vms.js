@@ -16,7 +16,7 @@ const look = (pid) => ({
   fds: readdirSync(`/proc/${pid}/fd`).length,
 });
 
-/** Creates and closes VMs; measures before, between and after. */
+/** Creates and closes VMs; measures before the creation, between creation and close, and after the close. */
 async function lives(pid, make, end) {
   const before = look(pid);
   const made = await make();
