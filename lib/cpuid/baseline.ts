@@ -189,7 +189,7 @@ function lostComponents(table: CpuidTable, places: readonly LeafPlace[]): Readon
   return new Set([...lost, ...siblings.map(({ number }) => number)]);
 }
 
-/** Lists the features that are unusable without one of these components. */
+/** Lists the features that need at least one of the given components. */
 function featuresOf(components: readonly number[]): readonly CpuidFieldName[] {
   return XSAVE_COMPONENTS.filter(
     ({ number, kind }) => kind === "user" && components.includes(number),
@@ -197,8 +197,8 @@ function featuresOf(components: readonly number[]): readonly CpuidFieldName[] {
 }
 
 /**
- * Removes components whose sub-leaf was left out, with the features that need them, and recomputes the largest size if
- * the sub-leaves of all components are known.
+ * Removes the components without a sub-leaf, with the features that need them. It recomputes the largest size if the
+ * sub-leaves of all components are known.
  */
 function settleXsave(table: CpuidTable, places: readonly LeafPlace[]): CpuidTable {
   const lost = lostComponents(table, places);
@@ -279,8 +279,9 @@ const vendorOf = (table: CpuidTable): string | undefined => {
  * reported"). Each maximum is a leaf that the table has. The signature is the lowest; topology, caches, brand and ids
  * are those of the first table. {@link compare} returns `subset` or `identical` for the result and each table.
  *
- * @param tables - one table for each host, at least one: what KVM_GET_SUPPORTED_CPUID returns, or a dump.
- * @returns the table with what each host loses; or the vendors, if they differ, because no guest runs on both unchanged.
+ * @param tables - one table for each host, and at least one table: the entries of KVM_GET_SUPPORTED_CPUID, or a dump.
+ * @returns the table with the losses of each host; or the vendors if they differ, because no guest runs unchanged on
+ *   both.
  * @throws RangeError for an empty list.
  */
 export function baseline(tables: Iterable<Iterable<CpuidEntry2>>): CpuidBaseline {

@@ -43,7 +43,7 @@ export interface CpuidSignatureInput {
   readonly stepping?: number;
 }
 
-/** The vendors whose string is in leaf 0 of a table that KVM treats in a known way. */
+/** The vendor strings of leaf 0 for which KVM's behaviour is known. */
 export type CpuidBuildVendor = "GenuineIntel" | "AuthenticAMD" | "HygonGenuine" | "CentaurHauls";
 
 const VENDORS: readonly CpuidBuildVendor[] = [
@@ -417,8 +417,8 @@ export class CpuidBuilder {
    * Removes the features that KVM does not support on a host, because the entries of KVM_GET_SUPPORTED_CPUID lack them,
    * and the features that need them. The widths of addresses become at most the host's, and leaf 0xD gets the host's
    * sizes and offsets. {@link changes} lists each removed bit. Hyper-V's and Xen's leaves are not checked, because
-   * KVM_GET_SUPPORTED_CPUID does not report them. osxsave, ospke, ht and tsc_deadline_timer are not checked, because it
-   * may omit them.
+   * KVM_GET_SUPPORTED_CPUID does not report them. osxsave, ospke, ht and tsc_deadline_timer are not checked, because
+   * this ioctl may omit them.
    */
   within(supported: Iterable<CpuidEntry2Input>): CpuidBuilder {
     const host = CpuidTable.from(toList("within()", supported));

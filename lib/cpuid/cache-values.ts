@@ -132,7 +132,7 @@ const KINDS = {
   L3: [3, "unified"],
 } as const;
 
-/** Returns the descriptors of leaf 2: all bytes except AL of each register whose bit 31 is clear. */
+/** Returns the descriptors of leaf 2: all bytes of each register with bit 31 clear, except AL. */
 function descriptorsOf(found: CpuidEntry2): readonly number[] {
   const registers = [found.eax & ~0xff, found.ebx, found.ecx, found.edx];
   return registers

@@ -269,9 +269,9 @@ function refersToLeaf4(table: CpuidTable): boolean {
  * Replaces the caches of a table with the given caches, ordered by level and type.
  *
  * For Intel, it writes leaf 4 and raises the maximum to it, sets leaf 2 to the descriptor 0xff ("see leaf 4") if leaf 2
- * lacks this descriptor, and writes the second level to 0x80000006. For AMD and Hygon, it writes 0x80000005, 0x80000006
- * and, if topoext is 1, 0x8000001d, as far as the extended maximum includes these leaves. TLB fields in these leaves
- * keep their values. `sharedBy` depends on the table's topology, so write the topology first.
+ * does not contain this descriptor, and writes the second level to 0x80000006. For AMD and Hygon, it writes 0x80000005,
+ * 0x80000006 and, if topoext is 1, 0x8000001d, as far as the extended maximum includes these leaves. TLB fields in
+ * these leaves keep their values. `sharedBy` depends on the table's topology, so write the topology first.
  *
  * @throws RangeError for a number that does not fit its field, a size that is not ways × line × partitions × sets, two
  *   caches of the same level and type, or a cache that fewer CPUs share than a cache of a lower level; TypeError for an

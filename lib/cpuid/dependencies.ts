@@ -242,8 +242,8 @@ export function dependentFeatures(off: Iterable<CpuidFieldName>): readonly Cpuid
 }
 
 /**
- * Lists the pairs whose feature a table has and whose needed feature it lacks. A field that several sub-leaves have is
- * read in the first of them. Pairs of every severity are listed, in the order of {@link cpuidDependencies}.
+ * Lists each pair for which a table has the feature but lacks the needed feature. A field that several sub-leaves have
+ * is read in the first of them. Pairs of every severity are listed, in the order of {@link cpuidDependencies}.
  */
 export function missingDependencies(table: CpuidTable): readonly CpuidDependency[] {
   refuseMissing("missingDependencies(): table", table, ["has"]);

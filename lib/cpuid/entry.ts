@@ -83,8 +83,8 @@ function isEntry(value: unknown): value is CpuidEntry2 {
 }
 
 /**
- * Returns the entries of a table or of another iterable. An entry with all members is returned as it is; any other is
- * checked and completed by {@link entry}.
+ * Returns the entries of a table or of another iterable. An entry with all members is returned unchanged; {@link entry}
+ * checks and completes any other entry.
  *
  * @param where - the start of the message for anything but an iterable.
  * @throws TypeError for anything but an iterable of entries; RangeError for a number that is not a u32.

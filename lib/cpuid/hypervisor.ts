@@ -21,8 +21,8 @@ const bits = (...set: readonly number[]): number =>
  * The leaves of new interfaces. The base is added to EAX of the first leaf, which is the highest leaf of the interface.
  *
  * Sources: for KVM, arch/x86/include/uapi/asm/kvm_para.h, with the features that KVM_GET_SUPPORTED_CPUID of 7.2
- * reports. For Hyper-V, TLFS, feature discovery, with the features that KVM supports without a further capability:
- * counters, hypercalls, VP index, APIC access; the version is that of KVM_GET_SUPPORTED_HV_CPUID. For Xen,
+ * reports. For Hyper-V, the TLFS, section "Feature discovery", with the features that KVM supports without a further
+ * capability (counters, hypercalls, VP index, APIC access) and the version of KVM_GET_SUPPORTED_HV_CPUID. For Xen,
  * public/arch-x86/cpuid.h, with the hypercall page at the MSR that KVM's documentation uses.
  */
 const BLOCKS: Readonly<Record<CpuidHypervisor, Block>> = {
@@ -103,10 +103,10 @@ function blockOf(
 }
 
 /**
- * Makes the given interfaces the only ones of a table. The first is at 0x40000000 and each further interface is 0x100
- * higher, where KVM searches for them. An existing interface keeps its values and moves to its new base. A new
- * interface has the features that KVM supports for it; change them by the names of their fields. The hypervisor bit,
- * 0x1:ecx[31], is set if there is an interface and cleared otherwise.
+ * Makes the given interfaces the only ones of a table. The first interface is at 0x40000000, and each further interface
+ * is 0x100 higher, as KVM expects. An existing interface keeps its values and moves to its new base. A new interface
+ * has the features that KVM supports for it; change them by the names of their fields. The hypervisor bit, 0x1:ecx[31],
+ * is set if there is an interface and cleared otherwise.
  *
  * @param kinds - the interfaces in their order; "hyperv" must be the first. An empty list removes all leaves from
  *   0x40000000 to 0x4000ffff, which hides the hypervisor.

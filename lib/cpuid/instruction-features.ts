@@ -237,8 +237,8 @@ export interface WithoutSupport {
 const NOP: WithoutSupport = { runsAs: "NOP", isHarmless: true };
 
 /**
- * Instructions that do not cause #UD on a CPU without them, by iced-x86's mnemonics in lower case. Source: SDM volume
- * 2, the pages of these instructions.
+ * Instructions that do not cause #UD on a CPU that does not support them, by iced-x86's mnemonics in lower case.
+ * Source: SDM volume 2, the pages of these instructions.
  */
 export const WITHOUT_SUPPORT: Readonly<Record<string, WithoutSupport>> = {
   endbr32: NOP,

@@ -220,8 +220,8 @@ const WITHOUT_FLAW: readonly CpuidFieldName[] = [
 
 /**
  * Bits that report that the CPU lacks a function. The function exists if the bit is 0, so a guest that started with 0
- * needs a host with 0. Source: Documentation/virt/kvm/x86/errata.rst for the first two; SDM and APM for the others. A
- * row above covers all bits of leaf 0xA's EBX.
+ * needs a host with 0. Source: Documentation/virt/kvm/x86/errata.rst for the first two bits; SDM and APM for all other
+ * bits. A row above covers all bits of leaf 0xA's EBX.
  */
 const WITHOUT_FUNCTION: readonly CpuidFieldName[] = [
   "fdp_excptn_only",
@@ -297,7 +297,10 @@ function isRowOf(row: Row, { space, function: fn, index, register }: NaturePlace
   );
 }
 
-/** Returns the kind and the order of bits. Bits without a row in the tables of this file have the kind "size", and two different values of them exclude each other. */
+/**
+ * Returns the kind and the order of bits. Bits without a row in the tables of this file have the kind "size", and
+ * different values of these bits exclude each other.
+ */
 export function natureAt(place: NaturePlace): CpuidFieldNature {
   const exception = place.name === undefined ? undefined : BY_NAME.get(place.name);
   const { kind, order } = exception ?? ROWS.find((row) => isRowOf(row, place)) ?? UNKNOWN;

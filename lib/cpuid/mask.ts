@@ -7,7 +7,7 @@ import { CpuidTable } from "./table.ts";
 /** Options of {@link applyMask}. */
 export interface ApplyMaskOptions {
   /**
-   * The host's own CPUID, for the bits that a mask copies from it (Xen's `k` and `s`). If omitted, a mask with bits of
+   * The CPUID table of the host, from which a mask copies bits (`k` and `s` of Xen). If omitted, a mask with bits of
    * the host is rejected.
    */
   readonly host?: CpuidTable;

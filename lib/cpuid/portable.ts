@@ -87,7 +87,7 @@ const OWN_LIMITS: ReadonlySet<CpuidFieldName | undefined> = new Set<CpuidFieldNa
 const XSAVE_LEAF = 0xd;
 const INVARIANT_TSC = { function: 0x8000_0007, bit: 8 };
 
-/** The registers of the vendor's name; a difference in one of leaf 0 represents all of them. */
+/** The leaves that contain the vendor's name; only a difference in a register of leaf 0 is reported. */
 const VENDOR_LEAVES: readonly number[] = [0, 0x8000_0000];
 
 /** Whether a table enables an XSAVE component. */

@@ -117,7 +117,7 @@ export interface CpuidQueryResult {
 const ZEROS_VENDORS: readonly string[] = ["AuthenticAMD", "AMDisbetter!", "HygonGenuine"];
 
 /**
- * The classes of leaves by number; the first class whose range contains the leaf is used
+ * The classes of leaves by number; a leaf belongs to the first class with a range that contains it
  * (get_out_of_range_cpuid_entry).
  */
 const CLASSES: readonly {

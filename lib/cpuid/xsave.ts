@@ -223,9 +223,9 @@ export function xsaveOf(table: CpuidTable): XsaveLayout | undefined {
 /** The options of {@link withXsave}. */
 export interface WithXsaveOptions {
   /**
-   * The vendor whose offsets all components get. By default, a component keeps the size and offset that its sub-leaf
-   * has, because the CPU's XSAVE instruction uses them; a component without a sub-leaf gets those of the table's
-   * vendor.
+   * The vendor that determines the offsets of all components. By default, a component keeps the size and offset that
+   * its sub-leaf has, because the CPU's XSAVE instruction uses them; a component without a sub-leaf gets those of the
+   * table's vendor.
    */
   readonly vendor?: "intel" | "amd";
 }

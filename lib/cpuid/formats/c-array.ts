@@ -40,7 +40,7 @@ class Fault extends Error {
   }
 }
 
-/** Whether the text names one of the types outside of comments. */
+/** Whether the text contains a name of these types outside of comments. */
 function hasTypes(text: string): boolean {
   if (!/\bkvm_cpuid(?:2|_entry2)\b/.test(text)) return false;
   for (const { kind, text: word } of tokensOf(text)) {

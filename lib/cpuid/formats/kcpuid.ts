@@ -1,6 +1,6 @@
 /**
- * Reads and writes the text of `kcpuid -r` (Linux, tools/arch/x86/kcpuid). The program omits entries of zeros; this
- * package writes them.
+ * Reads and writes the text of `kcpuid -r` (Linux, tools/arch/x86/kcpuid). The program omits entries of zeros, but this
+ * package writes such entries.
  */
 import type { CpuidEntry2 } from "../entry.ts";
 import { TableCollector } from "./collect.ts";

@@ -36,7 +36,7 @@ export function ruleOfPair(pair: CpuidDependency): CpuidDependency["rule"] | "A0
 
 /**
  * Features whose removal changes other leaves: the XSAVE area, a leaf that describes the feature, or copies of its
- * bits. The lint has no fix for them; a person or the builder removes them.
+ * bits. The lint offers no fix for these features; a person or the builder removes them.
  */
 let coupled: ReadonlySet<CpuidFieldName> | undefined;
 
@@ -67,7 +67,7 @@ function fixOf(table: LintTable, feature: CpuidFieldName): readonly CpuidLintEdi
   return names.some(isCoupled) ? undefined : clear(table, names);
 }
 
-/** Finds the pairs of a rule whose feature the table has and whose needed feature it lacks. */
+/** Finds each pair of a rule for which the table has the feature but lacks the needed feature. */
 export function pairFaults(
   table: LintTable,
   rule: CpuidDependency["rule"] | "A01",

@@ -10,7 +10,8 @@ const KVM_BASE_IDENTITY =
   "family 15 model 6 is the last Intel CPU of family 15 (SDM volume 4, table 2-1); observed: QEMU 7.2, kvm64-v1";
 
 /**
- * The members that the levels share. The psABI defines no vendor or signature, so the levels have those of kvm-base.
+ * The members that the levels share. The psABI defines no vendor or signature, so the levels have the vendor and the
+ * signature of kvm-base.
  */
 const LEVEL = {
   vendor: "GenuineIntel",

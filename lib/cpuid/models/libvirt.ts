@@ -97,7 +97,7 @@ const EMPTY: XmlElement = {
   column: 0,
 };
 
-/** The default of the vendor and the signature, for models without them: those of kvm-base. */
+/** The default vendor and signature, for models without a vendor or a signature: those of kvm-base. */
 const DEFAULTS: { readonly vendor: string; readonly signature: CpuidModelSignature } = {
   vendor: "GenuineIntel",
   signature: Object.freeze({ family: 15, model: 6, stepping: 1 }),
@@ -133,8 +133,8 @@ function signatureOf(models: readonly XmlElement[]): CpuidModelSignature | undef
  *
  * @param name - the name of the model in the files.
  * @param files - the text of each file of `/usr/share/libvirt/cpu_map` that begins with `x86_`, by file name.
- * @throws TypeError for an unknown model, with suggestions; SyntaxError for a damaged file, with its name and place, for
- *   a model whose vendor is in no file, and for one whose signature is no number in range.
+ * @throws TypeError for an unknown model, with suggestions; SyntaxError for a damaged file, with its name and place,
+ *   for a model with a vendor that no file defines, and for a signature that is not a number in range.
  */
 export function importLibvirtModel(
   name: string,

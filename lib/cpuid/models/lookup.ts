@@ -26,7 +26,7 @@ const ALL: readonly CpuidModel[] = Object.freeze([...LEVELS, ...INTEL, ...AMD]);
 interface Index {
   readonly all: readonly NamedCpuidModel[];
   readonly byKey: ReadonlyMap<string, NamedCpuidModel>;
-  /** Every name and alias, as their source spells them. */
+  /** Every name and alias, in its original spelling. */
   readonly spellings: readonly string[];
 }
 
