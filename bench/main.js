@@ -29,7 +29,7 @@ const { values, positionals } = parsed({
     lab: { type: "boolean", default: false },
     kernel: { type: "string", default: "6.12" },
     cpu: { type: "string", default: "max" },
-    // Only a run inside the lab gets these two options.
+    // Only a run in the lab's guest gets the options `--yardstick` and `--emulated`.
     yardstick: { type: "string" },
     emulated: { type: "boolean", default: false },
   },

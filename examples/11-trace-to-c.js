@@ -18,7 +18,7 @@ vcpu.runSync();
 console.log(vm.trace().join("\n"));
 for (const handle of [vcpu, vm, memory, kvm]) handle.close();
 
-// The C file needs only a compiler and the kernel's headers. In this example, it runs on the same kernel.
+// The C file needs only a compiler and the kernel's headers. In this example, the C program runs on the same kernel.
 const folder = mkdtempSync(join(tmpdir(), "trace-"));
 const [file, program] = [join(folder, "halt.c"), join(folder, "halt")];
 try {

@@ -1,7 +1,7 @@
 /**
  * Compares the CPU models of lib/cpuid/models with those of an installed QEMU, by query-cpu-model-expansion of QMP, and
- * prints the differences by model and feature. It exits with 1 if a difference is not listed in this file with its
- * reason, or if a listed difference no longer exists. `npm run build` comes first.
+ * prints the differences by model and feature. The script exits with 1 if a difference is not listed in this file with
+ * its reason, or if a listed difference no longer exists. `npm run build` comes first.
  *
  *   node scripts/models.js [--qemu PROGRAM]
  */

@@ -4,9 +4,9 @@
  * "describe > test". A string in a test is not printed as a message, because it repeats a message or is a row of a
  * table.
  *
- * `node scripts/sentences.js --seed 1 --count 50` draws 50 at random; the same seed draws the same sentences.
- * `--room test/unit` selects a file or a folder, and `--kind title` one kind (comment, document, message or title).
- * Without `--count`, it prints all in the order of the files.
+ * `node scripts/sentences.js --seed 1 --count 50` draws 50 at random; the same seed draws the same sentences. `--room
+ * test/unit` selects a file or a folder, and `--kind title` one kind (comment, document, message or title). Without
+ * `--count`, the script prints all sentences in the order of the files.
  */
 import { readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";

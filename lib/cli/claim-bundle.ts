@@ -1,6 +1,6 @@
 /**
  * Bundles one file of claims and the modules that it imports into one module, which imports only `node:*` and
- * `node-kvm/*`. It calls vite, which vitest depends on, so this package needs no separate bundler.
+ * `node-kvm/*`. Vite, on which vitest depends, makes the bundle, so this package needs no separate bundler.
  */
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -22,7 +22,7 @@ export interface ClaimBundle {
 
 /** The part of vite's API that this file uses; it is the same in vite 6, 7 and 8. */
 interface Vite {
-  /** This member exists only in versions of vite that contain rolldown. */
+  /** The member `rolldownVersion` exists only in versions of vite that contain rolldown. */
   readonly rolldownVersion?: string;
   build(config: object): Promise<Output | readonly Output[]>;
 }

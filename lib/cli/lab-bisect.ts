@@ -31,7 +31,7 @@ export interface LabBisectOptions {
   readonly emulator: EmulatorName;
   /** The path of the user's own Bochs. */
   readonly bochs?: string | undefined;
-  /** How QEMU's machines start: booted, or restored. */
+  /** The way in which QEMU's machines start: booted or restored. */
   readonly start?: LaneStart | undefined;
 }
 

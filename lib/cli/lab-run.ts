@@ -44,7 +44,7 @@ export interface LabRunOptions {
   readonly bochs: string | undefined;
   readonly pattern: string | undefined;
   readonly parallel: number;
-  /** How QEMU's machines start: booted, or restored. */
+  /** The way in which QEMU's machines start: booted or restored. */
   readonly start: LaneStart;
   /** Whether the report has a column for this host's KVM. */
   readonly host: boolean;
@@ -121,7 +121,7 @@ async function runAndReport(
   if (signal.aborted) return STATUS.interrupted;
   if (!isSaved) return STATUS.trouble;
   if (isGreenMatrix(matrix)) return STATUS.ok;
-  // If a column has no report, its kernel was not judged.
+  // If a column of the matrix has no report, the kernel of this column was not judged.
   return columns.some(({ report }) => report !== undefined) ? STATUS.finding : STATUS.trouble;
 }
 

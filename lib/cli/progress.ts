@@ -1,6 +1,7 @@
 /**
- * Shows the progress of long work on standard error. On a terminal it draws a live block. Otherwise it writes a line
- * per event, and a line after half a minute without an event, so that a CI system does not treat the job as hung.
+ * Shows the progress of long work on standard error. On a terminal it draws a live block. Without a terminal, it writes
+ * a line per event, and a line after half a minute without an event, so that a CI system does not treat the job as
+ * hung.
  */
 import { canRedraw, LiveBlock, type TextStream } from "./terminal.ts";
 

@@ -84,7 +84,10 @@ export class LiveBlock {
     return Math.max(1, (rows !== undefined && rows > 0 ? rows : DEFAULT_ROWS) - 1);
   }
 
-  /** Replaces the lines. Each line is cut to the width; if there are too many lines, the last ones are drawn. */
+  /**
+   * Replaces the lines of the block. Each line is cut to the width; if there are too many lines, the last ones are
+   * drawn.
+   */
   draw(lines: readonly string[]): void {
     const width = this.#columns;
     // The last column stays empty, because some terminals wrap the line when the last column is written.

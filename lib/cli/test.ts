@@ -307,7 +307,7 @@ async function collect(
   let cancel = (): void => undefined;
   const reporter = {
     onInit(vitest: Vitest): void {
-      // vitest ends the process on these signals. This command only ends the run and keeps the results.
+      // On these signals, vitest ends the process, but this command only ends the run and keeps the results.
       for (const name of INTERRUPTS) {
         const added = process.listeners(name).filter((listener) => !listeners.has(listener));
         for (const listener of added) process.off(name, listener);

@@ -197,8 +197,8 @@ function featuresOf(components: readonly number[]): readonly CpuidFieldName[] {
 }
 
 /**
- * Removes the components without a sub-leaf, with the features that need them. It recomputes the largest size if the
- * sub-leaves of all components are known.
+ * Removes the components without a sub-leaf, with the features that need them. The largest size of the XSAVE area is
+ * recomputed if the sub-leaves of all components are known.
  */
 function settleXsave(table: CpuidTable, places: readonly LeafPlace[]): CpuidTable {
   const lost = lostComponents(table, places);
@@ -273,11 +273,11 @@ const vendorOf = (table: CpuidTable): string | undefined => {
 };
 
 /**
- * Makes the table with the most features that every host of a list can run. It has the features and mask bits that all
- * hosts have, the lowest numbers and address sizes, a bit that reports the lack of a function if any host has the bit,
- * and the XSAVE components that have the same layout on all hosts. Numbers that exclude each other become 0 ("not
- * reported"). Each maximum is a leaf that the table has. The signature is the lowest; topology, caches, brand and ids
- * are those of the first table. {@link compare} returns `subset` or `identical` for the result and each table.
+ * Makes the table with the most features that every host of a list can run. The table has the features and mask bits
+ * that all hosts have, the lowest numbers and address sizes, a bit that reports the lack of a function if any host has
+ * the bit, and the XSAVE components that have the same layout on all hosts. Numbers that exclude each other become 0
+ * ("not reported"). Each maximum is a leaf that the table has. The signature is the lowest; topology, caches, brand and
+ * ids are those of the first table. {@link compare} returns `subset` or `identical` for the result and each table.
  *
  * @param tables - one table for each host, and at least one table: the entries of KVM_GET_SUPPORTED_CPUID, or a dump.
  * @returns the table with the losses of each host; or the vendors if they differ, because no guest runs unchanged on

@@ -27,8 +27,8 @@ export type CpuidFeatureEdit = `${"+" | "-"}${CpuidFieldName}`;
 export interface CpuidFeaturesOptions {
   /**
    * The treatment of features that depend on each other. With "close", the default, turning a feature on also turns on
-   * the features that it needs, and turning it off also turns off the features that need it. With "refuse", both cases
-   * throw a RangeError.
+   * the features that it needs, and turning it off also turns off the features that need it. With "refuse", a call that
+   * would change further features throws a RangeError.
    */
   readonly dependencies?: "close" | "refuse";
 }
@@ -224,9 +224,9 @@ export class CpuidBuilder {
   }
 
   /**
-   * Turns features on ("+avx2") and off ("-rtm"). Any name that findField() knows is accepted at run time. These parts
-   * change with a feature: its leaf, the maxima, AMD's repeated bits in 0x80000001:edx, and, for la57, the width of
-   * virtual addresses. Leaf 0xD does not change; {@link xsave} recomputes it.
+   * Turns features on ("+avx2") and off ("-rtm"). Any name that findField() knows is accepted at run time. A feature
+   * changes with the parts that depend on it: its leaf, the maxima, AMD's repeated bits in 0x80000001:edx, and, for
+   * la57, the width of virtual addresses. Leaf 0xD does not change; {@link xsave} recomputes it.
    *
    * @param edits - the features; the last argument may be options.
    * @throws RangeError for an unknown name, with suggestions; for a field of several bits; for a feature that is both

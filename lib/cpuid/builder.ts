@@ -15,10 +15,10 @@ export interface FromSupportedOptions {
 }
 
 /**
- * Makes one vCPU's table from the entries of KVM_GET_SUPPORTED_CPUID. Those entries contain the APIC id of the CPU that
- * executed the ioctl, so two calls may return different entries. The function writes `apicId` into 0x1:ebx[31:24] (the
- * low eight bits), into EDX of each sub-leaf of 0xb, 0x1f and 0x80000026, and into EAX of 0x8000001e, if these leaves
- * exist. Everything else is unchanged, including order and flags.
+ * Makes one vCPU's table from the entries of KVM_GET_SUPPORTED_CPUID. The entries of KVM_GET_SUPPORTED_CPUID contain
+ * the APIC id of the CPU that executed the ioctl, so two calls may return different entries. The function writes
+ * `apicId` into 0x1:ebx[31:24] (the low eight bits), into EDX of each sub-leaf of 0xb, 0x1f and 0x80000026, and into
+ * EAX of 0x8000001e, if these leaves exist. All other fields, the order and the flags of the entries stay unchanged.
  *
  * @throws TypeError for an unknown option; RangeError for an `apicId` that is not a u32.
  */

@@ -12,7 +12,7 @@ export interface CpuidCache {
   readonly type: "data" | "instruction" | "unified";
   /** The size, in bytes. */
   readonly size: number;
-  /** The associativity: a number of ways, or "full". Undefined if the table does not report the associativity. */
+  /** The associativity: a number of ways, or "full"; undefined if the table does not report the associativity. */
   readonly ways: number | "full" | undefined;
   /** The size of a line, in bytes. */
   readonly lineSize: number;

@@ -28,9 +28,9 @@ import {
 
 /** The values that a table is checked against. */
 export interface CheckCpuidOptions {
-  /** The argument of KVM_CREATE_VCPU, which is the vCPU's APIC id after reset. If omitted, no APIC id is checked. */
+  /** The argument of KVM_CREATE_VCPU, which is the vCPU's APIC id after reset; if omitted, no APIC id is checked. */
   readonly id?: number;
-  /** The entries of KVM_GET_SUPPORTED_CPUID. If omitted, no feature is checked. */
+  /** The entries of KVM_GET_SUPPORTED_CPUID; if omitted, no feature is checked. */
   readonly supported?: Iterable<CpuidEntry2Input>;
 }
 

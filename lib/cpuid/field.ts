@@ -201,7 +201,7 @@ function signature(e: CpuidEntry2): string {
 /**
  * Finds the base of a space in a table: 0 for "native"; for kvm, xen and vmware the lowest of 0x40000000, 0x40000100,
  * ... 0x4000ff00 with their signature (KVM's for_each_possible_cpuid_base_hypervisor); for hyperv 0x40000000 if leaf
- * 0x40000001 has "Hv#1". Undefined if the interface is absent.
+ * 0x40000001 has "Hv#1". Returns undefined if the interface is absent.
  */
 export function baseOf(entries: readonly CpuidEntry2[], space: CpuidSpace): number | undefined {
   if (space === "native") return 0;

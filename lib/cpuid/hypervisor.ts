@@ -22,8 +22,8 @@ const bits = (...set: readonly number[]): number =>
  *
  * Sources: for KVM, arch/x86/include/uapi/asm/kvm_para.h, with the features that KVM_GET_SUPPORTED_CPUID of 7.2
  * reports. For Hyper-V, the TLFS, section "Feature discovery", with the features that KVM supports without a further
- * capability (counters, hypercalls, VP index, APIC access) and the version of KVM_GET_SUPPORTED_HV_CPUID. For Xen,
- * public/arch-x86/cpuid.h, with the hypercall page at the MSR that KVM's documentation uses.
+ * capability (counters, hypercalls, VP index, APIC access) and the version of KVM_GET_SUPPORTED_HV_CPUID. The source
+ * for Xen is public/arch-x86/cpuid.h, with the hypercall page at the MSR that KVM's documentation uses.
  */
 const BLOCKS: Readonly<Record<CpuidHypervisor, Block>> = {
   kvm: [

@@ -31,7 +31,7 @@ function leavesWithMore(entries: readonly CpuidEntry2[]): ReadonlySet<number> {
 
 /**
  * Adds the flags that KVM needs to return the CPU's answers, to entries without flags, such as those of a dump or of a
- * walk. These entries are flagged:
+ * walk. The following entries get the flag KVM_CPUID_FLAG_SIGNIFCANT_INDEX:
  *
  * - Each entry of a function that KVM treats as indexed (cpuid_function_is_indexed); KVM_GET_SUPPORTED_CPUID sets the
  *   same flags.

@@ -17,8 +17,8 @@ export interface UnnamedBit {
 }
 
 /**
- * How CPUID reports an instruction set. `any`: each of these fields reports it. `bit`: a bit that the database lacks
- * reports it. `none`: CPUID does not report it; the value is the reason.
+ * The way in which CPUID reports an instruction set. `any`: each of these fields reports it. `bit`: a bit that the
+ * database lacks reports it. `none`: CPUID does not report it; the value is the reason.
  */
 export type InstructionFeature =
   | { readonly kind: "any"; readonly fields: readonly CpuidFieldName[] }

@@ -7,7 +7,7 @@ import type { CpuidFieldName } from "./generated/fields.ts";
 import { CPUID_KVM } from "./generated/kvm.ts";
 import { RUNTIME_OWNED, type RuntimeOwnedBits } from "./runtime-owned.ts";
 
-/** How KVM decides whether KVM_GET_SUPPORTED_CPUID reports a feature. */
+/** The rule by which KVM decides whether KVM_GET_SUPPORTED_CPUID reports a feature. */
 export type CpuidKvmTreatmentName =
   | "host"
   | "vendor"

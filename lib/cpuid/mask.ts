@@ -7,8 +7,8 @@ import { CpuidTable } from "./table.ts";
 /** Options of {@link applyMask}. */
 export interface ApplyMaskOptions {
   /**
-   * The CPUID table of the host, from which a mask copies bits (`k` and `s` of Xen). If omitted, a mask with bits of
-   * the host is rejected.
+   * The CPUID table of the host, from which a mask copies bits (`k` and `s` of Xen). If `host` is omitted, a mask with
+   * bits of the host is rejected.
    */
   readonly host?: CpuidTable;
 }

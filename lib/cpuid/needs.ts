@@ -55,7 +55,7 @@ export interface NeedsOptions {
 export interface CodeNeed {
   /** The decoder's name of the instruction set, such as `AVX2`. */
   readonly feature: string;
-  /** The fields that report the instruction set; one of them is enough. Empty for a bit without a name. */
+  /** The fields that report the instruction set; one of them is enough. The list is empty for a bit without a name. */
   readonly fields: readonly CpuidFieldName[];
   /** The place of the first field, such as `0x7.0:ebx[5]`. */
   readonly where: string;
@@ -142,9 +142,9 @@ function toParts(code: Uint8Array | Iterable<CodePart>, ip: WideInteger): readon
 }
 
 /**
- * Decodes code, and reports the instruction sets that it uses and those that a table lacks. It decodes all bytes in
- * order. It therefore also reports code that a program does not execute on this CPU because the program checks CPUID
- * first, and it may decode data between functions as instructions.
+ * Decodes code, and reports the instruction sets that it uses and those that a table lacks. The function decodes all
+ * bytes in order. It may therefore report code that a program does not execute on this CPU because the program checks
+ * CPUID first, and may decode data between functions as instructions.
  *
  * Instructions that a CPU without support executes as NOP, such as ENDBR64, are not reported.
  *

@@ -65,7 +65,7 @@ const PROVIDED: ReadonlySet<CpuidFieldName | undefined> = new Set<CpuidFieldName
   "kvm_hint_realtime",
 ]);
 
-/** The maxima of the table. They do not matter, because the guest keeps its own table. */
+/** The maxima of a table. Differences of maxima do not matter, because the guest keeps its own table. */
 const OWN_LIMITS: ReadonlySet<CpuidFieldName | undefined> = new Set<CpuidFieldName>([
   "max_std_leaf",
   "leaf7_n_subleaves",
@@ -87,7 +87,7 @@ const OWN_LIMITS: ReadonlySet<CpuidFieldName | undefined> = new Set<CpuidFieldNa
 const XSAVE_LEAF = 0xd;
 const INVARIANT_TSC = { function: 0x8000_0007, bit: 8 };
 
-/** The leaves that contain the vendor's name; only a difference in a register of leaf 0 is reported. */
+/** The leaves that contain the vendor's name. */
 const VENDOR_LEAVES: readonly number[] = [0, 0x8000_0000];
 
 /** Whether a table enables an XSAVE component. */

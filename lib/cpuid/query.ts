@@ -33,13 +33,13 @@ export interface XenTscInput {
 }
 
 /**
- * The vCPU's state that changes a guest's CPUID. If the state of a bit is omitted, the result has the value of the
- * table, which is right for a table of KVM_GET_CPUID2.
+ * The state of a vCPU that affects the results of its guest's CPUID instruction. If the state of a bit is omitted, the
+ * result has the value of the table, which is right for a table of KVM_GET_CPUID2.
  */
 export interface CpuidQueryOptions {
   /**
-   * The vendor's 12 characters, such as `GenuineIntel`; by default those of leaf 0. They determine the result for an
-   * absent leaf.
+   * The vendor's 12 characters, such as `GenuineIntel`; by default those of leaf 0. The vendor determines the result
+   * for an absent leaf.
    */
   readonly vendor?: string;
   /** CR4: OSXSAVE (bit 18) sets `osxsave`, PKE (bit 22) sets `ospke`. */
@@ -321,8 +321,8 @@ function isXenTsc({ entries, function: fn, index }: Asked, leaf: number, wanted:
 }
 
 /**
- * Whether KVM writes bits into the found entry. KVM writes into the entry that its internal lookup finds. This lookup
- * differs from the guest's: for a leaf without sub-leaves it ignores the index.
+ * Whether KVM writes bits into the found entry. KVM writes into the entry that its internal lookup finds. KVM's
+ * internal lookup differs from the guest's, because it ignores the index for a leaf without sub-leaves.
  */
 function concerns(owned: RuntimeOwnedBits, asked: Asked): boolean {
   const { function: fn, index } = owned;

@@ -135,7 +135,7 @@ function entryFrom(value: unknown, i: number): CpuidEntry2 {
 
 /**
  * An immutable list of CPUID entries with their order, duplicates and flags: each method that changes something returns
- * a new table. It iterates over `CpuidEntry2`, so any function that accepts entries also accepts a table.
+ * a new table. A table iterates over `CpuidEntry2`, so any function that accepts entries also accepts a table.
  *
  * @example
  * ```ts run
@@ -190,8 +190,8 @@ export class CpuidTable implements Iterable<CpuidEntry2> {
   }
 
   /**
-   * Returns the entry at a position; a negative position counts from the end. Undefined if the position is outside of
-   * the table.
+   * Returns the entry at a position; a negative position counts from the end. Returns undefined if the position is
+   * outside of the table.
    */
   at(position: number): CpuidEntry2 | undefined {
     return this.#entries.at(toPosition("at()", position));

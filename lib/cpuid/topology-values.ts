@@ -22,7 +22,7 @@ export interface CpuidTopologyLevel {
    * parts.
    */
   readonly shift: number;
-  /** The number of logical processors of one part. It may be 0, because some hypervisors do not set it. */
+  /** The number of logical processors of one part; it may be 0, because some hypervisors do not set it. */
   readonly processors: number;
 }
 

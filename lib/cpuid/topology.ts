@@ -245,12 +245,12 @@ const FIRST_X2APIC_ID = 255;
  * table of another vCPU.
  *
  * For all vendors, it writes HTT and ebx[23:16] of leaf 1, and leaf 0xB if the maximum includes it. For Intel, it
- * writes the sharing of the caches in leaf 4 (levels 1 and 2 belong to a core, higher levels to a die). It writes leaf
- * 0x1F if the maximum includes it, and raises the maximum to 0x1F if there are several dies. It raises the maximum to
- * 0xB if there are several cores and leaf 4 has no cache, because software otherwise treats all logical CPUs of a
- * package as threads of one core. For AMD and Hygon, it writes CmpLegacy, 0x80000008:ecx and, if the extended maximum
- * includes them, 0x8000001d and 0x8000001e (with topoext) and 0x80000026. On AMD, only 0x80000026 shows dies, and
- * 0x8000001e shows 2 or 4 dies as nodes. All other fields stay unchanged.
+ * writes the sharing of the caches in leaf 4 (levels 1 and 2 belong to a core, higher levels to a die). For Intel, it
+ * also writes leaf 0x1F if the maximum includes this leaf, and raises the maximum to 0x1F if there are several dies.
+ * For Intel, the maximum is raised to 0xB if there are several cores and leaf 4 has no cache, because software
+ * otherwise treats all logical CPUs of a package as threads of one core. For AMD and Hygon, it writes CmpLegacy,
+ * 0x80000008:ecx and, if the extended maximum includes them, 0x8000001d and 0x8000001e (with topoext) and 0x80000026.
+ * On AMD, only 0x80000026 shows dies, and 0x8000001e shows 2 or 4 dies as nodes. All other fields stay unchanged.
  *
  * @throws RangeError for a count that is not a positive integer, for more than 4,096 vCPUs, for APIC ids from 255 on
  *   without x2apic, and for a table without leaf 1; TypeError for an unknown member.

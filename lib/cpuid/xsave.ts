@@ -26,7 +26,8 @@ export interface XsaveComponent {
    */
   readonly offset: { readonly intel: number; readonly amd: number } | undefined;
   /**
-   * The features that use the component; if the component is enabled, at least one of them is 1. Empty for x87 and SSE.
+   * The features that use the component; if the component is enabled, at least one of them is 1. The list is empty for
+   * x87 and SSE.
    */
   readonly features: readonly CpuidFieldName[];
   /** Whether IA32_XFD can disable the component. */

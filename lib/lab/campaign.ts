@@ -39,8 +39,8 @@ export interface CampaignOptions {
   /** A pattern: only claims whose `id: sentence` contains it, ignoring case, are judged. */
   readonly pattern?: string;
   /**
-   * The user's own claims as a program: the text of a JSON document of suite/program.ts. If it is omitted, the suite's
-   * own claims are judged.
+   * The user's own claims as a program: the text of a JSON document of suite/program.ts. If `program` is omitted, the
+   * suite's own claims are judged.
    */
   readonly program?: string;
   /** The names of the claims of the suite that are run; a report must contain exactly these claims. */
@@ -53,10 +53,10 @@ export interface CampaignOptions {
   /** A function that is called for each step of a lane. */
   readonly onProgress?: (lane: Lane, step: LaneStep) => void;
   /**
-   * How a QEMU machine starts; by default `boot`. `boot`: always booted. `saved`: a machine is restored from one that
-   * was saved before any VM was created in it. If a claim fails there, the claims are judged again after a boot.
-   * `warm`: a machine is restored from one that has judged all claims before. This is faster, but not a valid
-   * judgement.
+   * The way in which a QEMU machine starts; by default `boot`. `boot`: always booted. `saved`: a machine is restored
+   * from one that was saved before any VM was created in it. If a claim fails there, the claims are judged again after
+   * a boot. `warm`: a machine is restored from one that has judged all claims before. A warm start is faster, but its
+   * result is not a valid judgement.
    */
   readonly start?: LaneStart;
   /** The function that runs a machine; by default runInLab(). @internal */

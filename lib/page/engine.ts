@@ -1,7 +1,7 @@
 /**
- * The engine of the page: keeps the documents and answers requests about their tables. It runs in a worker and has no
- * access to the page. protocol.ts defines the messages; comparisons.ts makes the results about faults and about several
- * tables.
+ * The engine of the page: keeps the documents and answers requests about their tables. The engine runs in a worker and
+ * has no access to the page. protocol.ts defines the messages; comparisons.ts makes the results about faults and about
+ * several tables.
  */
 
 import { aliasesOf } from "../cpuid/aliases.ts";

@@ -31,11 +31,11 @@ const HEADERS = [
 /**
  * Exports a recording as one C file, which needs only a C compiler and Linux's headers (6.1 or later).
  *
- * The program makes the same calls in the same order, with the same guest memory, and compares every result. It exits
- * with 0 if all results equal the recording, with 1 if a result differs (each difference is printed), and with 2 if
- * there is no KVM. Its last line states whether the claim's result was reproduced. Differences in results that vary
- * (clocks, the APIC id of the current CPU) are printed and not counted. Differences in results that describe the host
- * are also not counted, if the host is not the recorded host.
+ * The program makes the same calls in the same order, with the same guest memory, and compares every result. The
+ * program exits with 0 if all results equal the recording, with 1 if a result differs (each difference is printed), and
+ * with 2 if there is no KVM. Its last line states whether the claim's result was reproduced. Differences in results
+ * that vary (clocks, the APIC id of the current CPU) are printed and not counted. Differences in results that describe
+ * the host are also not counted, if the host is not the recorded host.
  *
  * @throws Error if the recording uses a handle that was created before the recording began.
  */

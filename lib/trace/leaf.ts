@@ -10,7 +10,7 @@ export interface Leaf {
   readonly type: Scalar;
   /** The number of elements; `undefined` if the leaf is not an array. */
   readonly count: number | undefined;
-  /** For a bit field, its lowest bit within `type`, and its width. */
+  /** The lowest bit of a bit field within `type`, and the width of the bit field. */
   readonly bits: readonly [shift: number, width: number] | undefined;
 }
 

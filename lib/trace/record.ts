@@ -94,7 +94,7 @@ export interface RunStep {
   readonly exitReason: number;
   /** The bytes of kvm_run after the exit reason: the union, or its first bytes. */
   readonly exit: Uint8Array;
-  /** For KVM_EXIT_IO, the bytes at its data_offset. */
+  /** The bytes at the data_offset of a KVM_EXIT_IO. */
   readonly io: Uint8Array | undefined;
   /** The changes of guest memory by the guest; only a recording contains them. */
   readonly guest: readonly MemoryRange[];

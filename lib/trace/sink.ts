@@ -34,7 +34,7 @@ export type TraceLink =
 
 /** A recorder, which receives complete steps and compares memory. A thread has at most one recorder. */
 export interface Recorder {
-  /** This function is called before a call, to find changes of memory by the program. */
+  /** A function that is called before each call of KVM, to find changes of memory by the program. */
   recordChanges(on: Traced): void;
   replies(vcpu: Traced, run: Uint8Array): readonly Range[];
   guest(vcpu: Traced, run: Uint8Array): readonly MemoryRange[];

@@ -18,7 +18,10 @@ const PATTERNS: readonly (readonly [kind: CToken["kind"], pattern: RegExp])[] = 
   ["sign", /<<|->|\.\.\.|[{}[\]().,;=|<>&*+\-/!~^%?:]/y],
 ];
 
-/** The characters that form a token alone. They are tried first, because most tokens are such a character. */
+/**
+ * The characters that form a token alone. The tokenizer tries these characters first, because most tokens are single
+ * characters.
+ */
 const SIGNS: ReadonlySet<string> = new Set("{}[](),;=");
 
 const SPACE = /[ \t\r\f\v]+/y;

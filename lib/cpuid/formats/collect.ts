@@ -1,6 +1,6 @@
 /**
- * Collects the tables of a file while a parser reads it. It applies the limits, adds flags, and removes the results of
- * probes outside of every range.
+ * Collects the tables of a file while a parser reads it. The collector applies the limits, adds flags, and removes the
+ * results of probes outside of every range.
  */
 import { type CpuidEntry2, type CpuidEntry2Input, entry } from "../entry.ts";
 import { withIndexFlags } from "../index-flags.ts";
@@ -10,7 +10,7 @@ import { MOST_CPUS, MOST_ENTRIES } from "./limits.ts";
 import { ProblemList } from "./problems.ts";
 import { hasTerminators } from "./terminators.ts";
 
-/** How the entries of a format are completed. */
+/** The rules for completing the entries of a format. */
 export interface CollectOptions {
   /**
    * "exact" if the file contains KVM's entries: the flags of the file are kept, and no entry is omitted. "dump" if the
@@ -110,8 +110,8 @@ export class TableCollector {
   }
 
   /**
-   * Adds an entry to the current CPU. It begins a CPU without a number if there is no current CPU, or if the entry must
-   * belong to another CPU. Numbers are u32.
+   * Adds an entry to the current CPU. If there is no current CPU, or if the entry must belong to another CPU, the entry
+   * begins a CPU without a number. Numbers are u32.
    */
   add(input: CpuidEntry2Input, line: number): void {
     if (this.#skippedCpus > 0) return;

@@ -36,8 +36,8 @@ export interface CpuidFileTable {
   readonly label?: string;
   readonly table: CpuidTable;
   /**
-   * Whether the file has every sub-leaf up to its terminator. If false, rules about missing sub-leaves do not apply.
-   * Most dump formats omit terminators.
+   * Whether the file has every sub-leaf up to its terminator. If a table may lack sub-leaves, rules about missing
+   * sub-leaves do not apply. Most dump formats omit terminators.
    */
   readonly isComplete: boolean;
   /** The line of each entry, by its position in the table; 0 if the format has no lines. */
@@ -140,7 +140,7 @@ export interface CpuidFormat {
    * first 64 KiB.
    */
   readonly likelihood: (head: Uint8Array) => number;
-  /** Reads a file. Reads a file. It never throws for the contents: all faults are in `problems`. */
+  /** Reads a file. Reads a file. The function never throws for the contents of a file: all faults are in `problems`. */
   readonly parse: (bytes: Uint8Array) => CpuidDump;
   /** Writes tables; undefined if the format is read-only or has no tables. */
   readonly format: ((tables: readonly CpuidFileTable[]) => Uint8Array) | undefined;

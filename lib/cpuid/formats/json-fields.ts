@@ -15,7 +15,7 @@ export interface ProblemSink {
   add(line: number, column: number, message: string): void;
 }
 
-/** Adds faults to those of the tables of a file. */
+/** A list of faults that passes each fault to the collector of a file's tables. */
 export class CollectorSink implements ProblemSink {
   readonly #into: TableCollector;
 

@@ -147,9 +147,9 @@ function format(tables: readonly CpuidFileTable[]): Uint8Array {
 }
 
 /**
- * The format of libcpuid's raw data. It contains the leaves 0 to 0x1f and 0x80000000 to 0x8000001f, and the sub-leaves
- * of eight leaves. It contains only sub-leaf 0 of the leaves 7 and 0xd, and no hypervisor leaves, so its tables are
- * never complete.
+ * The format of libcpuid's raw data. The raw data contains the leaves 0 to 0x1f and 0x80000000 to 0x8000001f, and the
+ * sub-leaves of eight leaves. The raw data contains only sub-leaf 0 of the leaves 7 and 0xd, and no hypervisor leaves,
+ * so the tables of this format are never complete.
  */
 export const libcpuid: CpuidFormat = {
   name: "libcpuid",

@@ -1,6 +1,6 @@
 /**
- * Parses XML for the files of libvirt: elements, attributes, text, comments, CDATA, and the five entities. It rejects
- * DOCTYPE, so a file cannot define entities, and it does not expand namespaces.
+ * Parses XML for the files of libvirt: elements, attributes, text, comments, CDATA, and the five entities. The parser
+ * rejects DOCTYPE, so a file cannot define entities, and it does not expand namespaces.
  */
 import { quoted } from "../../options.ts";
 import type { CpuidFileProblem } from "./dump.ts";
@@ -347,8 +347,8 @@ class XmlReader {
 }
 
 /**
- * Parses an XML document. It never throws for the text; all faults are in `problems`, each with its line and column.
- * The time is proportional to the length of the text.
+ * Parses an XML document. The parser never throws for the text; all faults are in `problems`, each with its line and
+ * column. The time is proportional to the length of the text.
  */
 export function parseXml(text: string, limits: XmlLimitsInput = {}): XmlDocument {
   const { depth = 64, elements = 200_000, characters = 2 ** 24 } = limits;

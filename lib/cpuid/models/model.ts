@@ -69,9 +69,9 @@ export interface CpuidModelVariant {
 }
 
 /**
- * A named CPU model, as a difference from the model that it inherits from. It has the features of the CPU that a guest
- * can use without support of the host. Power management, debug store, performance counters, processor trace, SGX and
- * VMX are not included, because each needs MSRs or host resources that a CPUID table does not describe.
+ * A named CPU model, as a difference from the model that it inherits from. The model has the features of the CPU that a
+ * guest can use without support of the host. Power management, debug store, performance counters, processor trace, SGX
+ * and VMX are not included, because each needs MSRs or host resources that a CPUID table does not describe.
  */
 export interface CpuidModel {
   /** The name; it is unique without regard to case, `-` and `_`. */

@@ -10,7 +10,7 @@ const KIND = "tools";
 
 /**
  * Downloads a package with this machine's apt configuration if the cache does not contain it; returns the folder of its
- * files. It replaces a damaged copy in the cache.
+ * files. A damaged copy in the cache is replaced.
  *
  * @throws {@link LabError} `ERR_LAB_TOOL` with the package's name, if it cannot be downloaded.
  */

@@ -48,7 +48,7 @@ const IF_ZERO =
   "a guest that runs with EFLAGS.IF clear is never left for an external interrupt: " +
   "the interrupt mask is computed before the CPU is in guest mode";
 
-/** All changes; the order does not matter. */
+/** All changes of Bochs's source; their order does not matter. */
 export const FIXES: readonly SourceFix[] = [
   {
     file: "cpu/vmx.cc",

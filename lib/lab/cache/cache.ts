@@ -1,8 +1,8 @@
 /**
  * The lab's cache on disk, whose entries are created atomically. manifest.ts handles the checksums of an entry,
  * file-lock.ts the locks, owner.ts the owners of temporary files, and usage.ts the sizes and the removal of entries.
- * These files build entries and define their content: kernels/kernel-entry.ts, machine/guest.ts, machine/snapshot.ts,
- * bochs/build.ts.
+ * The following files build entries of the cache and define their content: kernels/kernel-entry.ts, machine/guest.ts,
+ * machine/snapshot.ts, bochs/build.ts.
  *
  * `<root>/<kind>/<name>/manifest.json` contains the checksum of each file of an entry; `<root>/building/<mark>.<n>/` is
  * an entry that a process is writing; `<root>/locks/<name>` is a lock that a process holds. Only the owner can access

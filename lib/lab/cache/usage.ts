@@ -65,8 +65,8 @@ export async function surveyCache(
 /**
  * Removes entries, the least recently used first, until the remaining entries need at most `most` bytes.
  *
- * It also removes the temporary files of killed processes. A running machine no longer needs the entries from which it
- * was started, but a machine that is starting may fail.
+ * The function also removes the temporary files of killed processes. A running machine no longer needs the entries from
+ * which it was started, but a machine that is starting may fail.
  *
  * @returns the removed entries.
  */

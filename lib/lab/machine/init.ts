@@ -2,8 +2,8 @@
  * The guest's first process, init.sh, and the parser of its messages. The guest only prints, and the host interprets
  * the printed messages.
  *
- * It uses four serial ports, which every kernel of the catalogue supports without a module: ttyS0 carries the kernel's
- * log, ttyS1 the command's stdout, ttyS2 its stderr, and ttyS3 the messages of init.
+ * The guest uses four serial ports, which every kernel of the catalogue supports without a module: ttyS0 carries the
+ * kernel's log, ttyS1 the command's stdout, ttyS2 its stderr, and ttyS3 the messages of init.
  */
 import { posix } from "node:path";
 import { printable } from "../../report/printable.ts";
@@ -44,7 +44,7 @@ export type Word =
     }
   | { readonly kind: "file"; readonly path: string; readonly bytes: Uint8Array }
   | { readonly kind: "missing"; readonly path: string }
-  /** The last message: the machine powers off. Without this message, the machine has crashed. */
+  /** The last message: the machine powers off. If init does not send its last message, the machine has crashed. */
   | { readonly kind: "end" };
 
 /** The message in the kernel's log if there are fewer serial ports. */

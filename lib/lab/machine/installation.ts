@@ -62,7 +62,7 @@ const NEEDED: Readonly<Record<Root, (name: string) => boolean>> = {
 
 /**
  * Dependencies of vitest that the suite never loads: the first two are vite's compilers for style sheets, the others
- * contain types, and node-addon-api is needed only for building. These packages are a third of all files.
+ * contain types, and node-addon-api is needed only for building. The omitted packages are a third of all files.
  */
 const UNUSED = [
   "lightningcss",

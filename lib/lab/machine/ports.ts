@@ -1,6 +1,6 @@
 /**
- * Reads the output of one boot on the machine's four serial ports. It keeps a limited number of bytes, so that no guest
- * can exhaust the host's memory. machine.ts interprets the output.
+ * Reads the output of one boot on the machine's four serial ports. Only a limited number of bytes is kept, so that no
+ * guest can exhaust the host's memory. machine.ts interprets the output.
  */
 import { LabError } from "../error.ts";
 import { Control, type ControlLimits, type Word } from "./init.ts";

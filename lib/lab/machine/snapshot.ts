@@ -54,8 +54,8 @@ export interface Ingredients {
 
 /**
  * Returns the name of the cache entry for a saved machine: its kernel, and a hash of everything on which the machine
- * depends. These are its inputs, QEMU's version, and this boot of this host, because the guest has measured the
- * frequency of the host's TSC.
+ * depends. The hash includes the machine's inputs, QEMU's version, and the id of the host's current boot, because the
+ * guest has measured the frequency of the host's TSC.
  */
 export async function snapshotName(
   { kernel, files, words }: Ingredients,
@@ -269,7 +269,10 @@ async function* limited(source: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
   }
 }
 
-/** Saves the devices of a running machine. The machine must not be paused: a restored machine would be paused too. */
+/**
+ * Saves the state of the devices of a running machine. The machine must not be paused, because a restored machine would
+ * also be paused.
+ */
 export async function saveDevices(monitor: Monitor, { written }: MachineToSave): Promise<void> {
   await sleep(QUIET_MS);
   await monitor.execute("qmp_capabilities");
