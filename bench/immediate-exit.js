@@ -1,5 +1,4 @@
-// Measures a KVM_RUN with immediate_exit, which returns without entering the guest, so that the result is the cost of
-// the call alone.
+// Measures a KVM_RUN with immediate_exit, which returns without entering the guest: the cost of the call alone.
 import { repeated } from "./harness/loops.js";
 
 const EINTR = 4;

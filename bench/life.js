@@ -1,5 +1,5 @@
-// Measures creating a VM, running it to its first exit, and closing it. The question has no limit, because closing a VM
-// waits for RCU.
+// Measures creating a VM, running it to its first exit, and closing it.
+// The question has no limit, because closing a VM waits for RCU.
 import { setImmediate } from "node:timers/promises";
 import { Sandbox } from "node-kvm/machine";
 

@@ -1,5 +1,5 @@
-// `npm run bench`: measures every question with this host's KVM, or with a lab kernel's if the host has none. Each
-// other JavaScript file of this folder is a question.
+// `npm run bench`: measures every question with this host's KVM, or with a lab kernel's if the host has none.
+// Each other JavaScript file of this folder is a question.
 import { fork } from "node:child_process";
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { cpus, release, tmpdir } from "node:os";

@@ -1,5 +1,6 @@
-// Measures KVM_SET_CPUID2 before a vCPU's first run, and with the same table after it. A CpuidTable never changes, so
-// its bytes are encoded once and stored; an array of entries is encoded for each call. Both forms are measured.
+// Measures KVM_SET_CPUID2 before a vCPU's first run, and with the same table after it.
+// The bytes of a CpuidTable are encoded once, because it never changes; an array of entries is encoded for each call.
+// Both forms are measured.
 import { ratio } from "./harness/limits.js";
 import { repeated } from "./harness/loops.js";
 

@@ -6,8 +6,9 @@ import { fileURLToPath } from "node:url";
 
 // usage: node scripts/elf.js [--musl] FILE...
 //
-// Without a file, the script checks the files of prebuilds/. It prints one line for each finding. The exit status is 1
-// if there is a finding, or if there is no file. The script needs readelf (Debian package binutils).
+// Without a file, the script checks the files of prebuilds/. It prints one line for each finding.
+// The exit status is 1 if there is a finding, or if there is no file.
+// The script needs readelf (Debian package binutils).
 
 /**
  * The glibc version that Node.js 20 needs. A file that needs a newer glibc would exclude systems that Node.js supports.

@@ -12,8 +12,8 @@ import { parseArgs } from "node:util";
 
 // usage: node scripts/lab-ends.js [--kernel 6.12] [--only exec,run,SIGINT,SIGTERM,SIGHUP,SIGKILL]
 //          [--rounds 20] [--moments 5] [--seed N] [--pattern silent]
-// Needs dist/ built, QEMU, and the kernel in the cache; works on a copy of that cache. The exit status is 1
-// if a status or verdict differs, or if a folder, a socket, a process or a lock is left.
+// The script needs QEMU, a built dist/, and the kernel in the cache; it works on a copy of the cache.
+// The exit status is 1 if a status or verdict differs, or if a folder, a socket, a process or a lock is left.
 const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP", "SIGKILL"];
 const { values } = parseArgs({
   options: {

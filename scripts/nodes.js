@@ -6,8 +6,8 @@ import { fileURLToPath } from "node:url";
 
 // usage: NODE_KVM_NODES=$(node scripts/nodes.js [DIRECTORY])
 //
-// The binaries come from the npm registry, from the packages that `npm install node` installs. A version that is
-// already installed is not downloaded again. npm's output goes to stderr.
+// The binaries come from the npm registry, from the packages that `npm install node` installs.
+// A version that is already installed is not downloaded again. npm's output goes to stderr.
 
 /**
  * The versions, each with the checksum that npm verifies, as in a lock file. To add a version, run
@@ -31,8 +31,8 @@ function install([version, integrity]) {
   const directory = join(cache, version);
   const binary = join(directory, "node_modules", PACKAGE, "bin/node");
   if (existsSync(binary)) return binary;
-  // The folder has its own package.json, because npm would otherwise install into the project. `npm ci` verifies
-  // the checksum of the lock file, and downloads from the configured registry.
+  // The folder has its own package.json, because npm would otherwise install into the project.
+  // `npm ci` verifies the checksum of the lock file, and downloads from the configured registry.
   mkdirSync(directory, { recursive: true });
   const dependencies = { [PACKAGE]: version };
   const packages = {

@@ -22,11 +22,11 @@ import { definedNames, findingsOf, prebuiltFile, TARGETS } from "./elf.js";
 
 // usage: node scripts/prebuild.js [--mirror http://HOST/debian] [linux-x64] [linuxmusl-x64]
 //
-// Without a target, the script fails if linux-x64 cannot be built; if linuxmusl-x64 cannot be built, it prints one line
-// with the reason. It needs clang 19 (C++ compiler), make, python3, apt-get, dpkg-deb and readelf, and Node's headers as
-// node-gyp does, but not root. It downloads 18 MB of old Debian packages (C library, C++ library) from the archive that
-// apt is set up for, or from --mirror, verifies their signatures, and unpacks them below build/prebuild. It installs
-// nothing.
+// Without a target, the script builds both, and fails if linux-x64 cannot be built.
+// If linuxmusl-x64 cannot be built, it prints one line with the reason.
+// It needs clang 19 (C++ compiler), make, python3, apt-get, dpkg-deb, readelf and Node's headers, but not root.
+// It downloads 18 MB of old Debian packages from the archive that apt is set up for, or from --mirror.
+// It verifies their signatures and unpacks them below build/prebuild, without installing anything.
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const work = join(root, "build/prebuild");
@@ -63,8 +63,9 @@ const SYSROOTS = {
     compile: (folder) => [`--sysroot=${folder}`, `--gcc-install-dir=${folder}/${GCC}/10`],
     link: () => ({ before: ["-static-libstdc++", "-static-libgcc"], after: [] }),
   },
-  // Debian has no C++ library for musl. LLVM's libc++ needs only functions of both C libraries, except for those
-  // that native/prebuild/musl.cc defines. elf.js compares the result with the names that musl defines.
+  // Debian has no C++ library for musl, so LLVM's libc++ is used.
+  // libc++ needs only functions of both C libraries, except for those that native/prebuild/musl.cc defines.
+  // elf.js compares the result with the names that musl defines.
   "linuxmusl-x64": {
     packages: {
       bookworm: [

@@ -7,12 +7,13 @@ import { parseArgs } from "node:util";
 
 // usage: node scripts/sanitize.js [--thread] [--lab KERNEL [--smp N]] [-- ARGUMENT OF VITEST...]
 //
-// The sanitizers are AddressSanitizer and UBSan, or ThreadSanitizer with --thread. The tests run on this host, or with
-// --lab in a kernel of the lab. Arguments after -- replace the list of tests below.
+// The sanitizers are AddressSanitizer and UBSan, or ThreadSanitizer with --thread.
+// The tests run on this host, or with --lab in a kernel of the lab.
+// Arguments after -- replace the list of tests below.
 //
-// The script needs g++ with its sanitizers, cmake, and a built dist/. It downloads nothing: the headers are those beside
-// the running node, or those that npm's `nodedir` names. libtsan of g++ 12 needs a host whose vm.mmap_rnd_bits is at
-// most 28, or `setarch -R`.
+// The script needs g++ with its sanitizers, cmake, and a built dist/.
+// It downloads nothing: the headers are those beside the running node, or those that npm's `nodedir` names.
+// libtsan of g++ 12 needs a host whose vm.mmap_rnd_bits is at most 28, or `setarch -R`.
 const root = fileURLToPath(new URL("..", import.meta.url));
 const prefix = dirname(dirname(process.execPath));
 const { values, positionals: chosen } = parseArgs({
@@ -27,8 +28,8 @@ const { values, positionals: chosen } = parseArgs({
 // Node itself leaks on exit. Tests that count bytes need an allocator that returns freed memory.
 const STRICT = "detect_leaks=0";
 const LEAN = `${STRICT}:quarantine_size_mb=0:thread_local_quarantine_size_kb=0:malloc_context_size=0`;
-// Node is not built with ThreadSanitizer, which therefore sees Node's locks but not its atomics: reports about
-// Node's own memory are ignored.
+// Node is not built with ThreadSanitizer, which therefore intercepts Node's locks but not its atomics.
+// Reports about Node's own memory are ignored.
 const OURS = "ignore_noninstrumented_modules=1";
 
 const ORDERS = ["--project", "lifecycle", "test/lifecycle/orders", "test/lifecycle/spins"];

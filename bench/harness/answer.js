@@ -1,5 +1,4 @@
-// The process that measures one question: `node answer.js QUESTION YARDSTICK ROUNDS` sends the resulting tables to its
-// parent.
+// The process of one question: `node answer.js QUESTION YARDSTICK ROUNDS` measures and sends the tables to its parent.
 import { vendorModule } from "node-kvm";
 import { verdict } from "./limits.js";
 import { race } from "./rounds.js";

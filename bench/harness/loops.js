@@ -1,5 +1,5 @@
-// The JavaScript loops that several questions measure. Each loop checks the kind of an exit and reads its value, as the
-// C side does.
+// The JavaScript loops that several questions measure.
+// Like the C side, each loop checks the kind of an exit and reads its value.
 import { KVM_EXIT_HLT, KVM_EXIT_IO, KVM_EXIT_MMIO } from "node-kvm/abi";
 
 /** Stores the values that were read, so that V8 cannot remove the reads. */

@@ -1,5 +1,5 @@
-// Formats the answers as one HTML page without scripts or external resources, which draws the rounds of each row next
-// to those of C. table.js formats text.
+// Formats the answers as one HTML page without scripts, which draws the rounds of each row next to those of C.
+// table.js formats text.
 import { readFileSync } from "node:fs";
 import { limitText, time } from "./table.js";
 

@@ -1,5 +1,5 @@
-// Measures in interleaved rounds: each round measures every contender once, so that a disturbance affects all
-// contenders. stage.js makes the contenders.
+// Measures in interleaved rounds: each round measures every contender once, so that a disturbance affects all of them.
+// stage.js makes the contenders.
 
 /** @typedef {{ ns: number, operations: number }} Span */
 

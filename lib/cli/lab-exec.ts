@@ -150,8 +150,7 @@ class LogFile {
   }
 
   write(line: string): void {
-    // The file may be a terminal or be printed on a terminal later, and the guest must not be able to control the
-    // terminal.
+    // The file may be a terminal or be printed on one later, and the guest must not be able to control the terminal.
     this.#try((file) => file.write(`${printableLog(line)}\n`));
   }
 

@@ -134,8 +134,8 @@ export async function interruptible<T>(work: (signal: AbortSignal) => Promise<T>
   const controller = new AbortController();
   const { signal } = controller;
   let first = 0;
-  // A second signal that arrives at once is a copy of the first one, which npm forwards. A later signal ends the
-  // process.
+  // A second signal that arrives at once is a copy of the first one, which npm forwards.
+  // A later signal ends the process.
   const abort = (): void => {
     if (first !== 0 && performance.now() - first > END_MS) process.exit(STATUS.interrupted);
     first ||= performance.now();

@@ -56,8 +56,7 @@ function writeOne({ guest, host }: Out, path: string, bytes: Uint8Array): string
     else writeBelow(host ?? ".", (host === undefined ? path : below).split("/").slice(1), bytes);
     return undefined;
   } catch (error) {
-    // The message is cut at the comma of "EACCES: permission denied, open '/proc/self/fd/…'", because the user does not
-    // know the path.
+    // The message is cut at its comma, because the user does not know the path `/proc/self/fd/…` that follows.
     const why = error instanceof Error ? error.message.split(",")[0] : String(error);
     return `${printable(place)} cannot be written: ${why}`;
   }

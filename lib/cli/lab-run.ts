@@ -80,8 +80,8 @@ async function runAndReport(
   progress: LabProgress,
   signal: AbortSignal,
 ): Promise<number> {
-  // The host and the machines are judged at the same time. If a pattern selects no claim, this error is reported first
-  // and ends the search for kernels.
+  // The host and the machines are judged at the same time.
+  // If a pattern selects no claim, this error is reported first and ends the search for kernels.
   const refusal = new AbortController();
   const finding = findLanes(options, progress, AbortSignal.any([signal, refusal.signal]));
   finding.catch(() => undefined); // the error is reported below, unless the pattern is wrong

@@ -309,8 +309,8 @@ export function baseline(tables: Iterable<Iterable<CpuidEntry2>>): CpuidBaseline
       const eax = signature ?? registers.eax;
       return { ...EMPTY, ...registers, eax, function: fn, index, flags: flags & INDEXED };
     });
-  // A leaf that some tables lack has only bits that report the lack of a function: a guest does not read them above the
-  // maximum.
+  // If only some tables have a leaf, only its bits that report the lack of a function are kept.
+  // A guest does not read these bits above the maximum.
   const partial = combined.filter(({ isInAll }) => !isInAll).map(({ place }) => place);
   const read = kept.filter(
     (e) => !isAboveMaximum(kept, e.function) || !partial.some((place) => isAt(e, place)),

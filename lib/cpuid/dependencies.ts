@@ -39,8 +39,8 @@ interface Group {
 
 const GROUPS: readonly Group[] = [
   {
-    // cpuid_deps[] has 73 rows; the row of F16C occurs twice, so there are 72 pairs. Both features of each row are
-    // CPUID bits, so no row is omitted.
+    // cpuid_deps[] has 73 rows; the row of F16C occurs twice, so there are 72 pairs.
+    // Both features of each row are CPUID bits, so no row is omitted.
     rule: "D01",
     severity: "error",
     source: "Linux 7.2, arch/x86/kernel/cpu/cpuid-deps.c, cpuid_deps[]",

@@ -157,8 +157,8 @@ function match(
 
 /** Returns the pairs that must move: all except a longest run of pairs whose positions rise in both tables. */
 function moved(pairs: readonly Pair[]): readonly Pair[] {
-  // For each pair, the length of the longest run that ends with this pair, and the previous pair of that run; if
-  // several runs are equally long, the first.
+  // For each pair, the length of the longest run that ends with this pair, and the previous pair of that run.
+  // If several runs are equally long, the first run is used.
   const lengths: number[] = [];
   const previous: number[] = [];
   let last = -1;

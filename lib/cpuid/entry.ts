@@ -69,8 +69,7 @@ export function entry(input: CpuidEntry2Input): CpuidEntry2 {
     const reason = complaint(value);
     if (reason) throw wrong(`padding ${describe(value)} ${reason}`);
   }
-  // The object is a literal without a spread, because V8 gives each object that is spread and extended its own hidden
-  // class.
+  // The object is a literal, because V8 gives each object that is made by a spread its own hidden class.
   return Object.freeze({ function: fn, index, flags, eax, ebx, ecx, edx, padding });
 }
 

@@ -231,8 +231,8 @@ function areaSize(
   const unknown: number[] = [];
   for (let i = 2; i < 63; i += 1) {
     if (((components >> BigInt(i)) & 1n) === 0n) continue;
-    // Unlike KVM's lookup, the search compares the index even in a table without flags, where leaf 0xD.0 would match
-    // every index.
+    // Unlike KVM's lookup, the search compares the index even if the entries have no flags.
+    // Without flags, leaf 0xD.0 would match every index.
     const leaf = host.find((e) => e.function === 0xd && e.index === i && e.eax !== 0);
     if (leaf === undefined) {
       unknown.push(i);

@@ -317,8 +317,7 @@ function domainsFromLevels(table: CpuidTable, vendor: "intel" | "amd"): Domains 
     const levels = levelsIn(table, fn);
     const [core, whole] = [levels[0], levels.at(-1)];
     if (core === undefined || whole === undefined) continue;
-    // Intel's die level contains the number of CPUs in a package; the level below it contains the number of CPUs in a
-    // die.
+    // Intel's die level contains the number of CPUs in a package; the level below it contains that of a die.
     const above = levels.findIndex(({ type }) => fn === 0x1f && type === INTEL.die);
     const amd = levels.find(({ type }) => fn === 0x80000026 && type === AMD.die);
     return { core, die: amd ?? levels[above - 1] ?? whole, package: whole };

@@ -302,8 +302,8 @@ function describeFailure(report: Report, result: Exited): string | undefined {
     const skipped = skip === 0 ? "" : `, ${skip} were skipped`;
     return `no claim was judged${skipped} (status ${result.status})${lastWords(result)}`;
   }
-  // A report with failed claims and the status for failed claims is complete; a file of claims that could not be loaded
-  // is an additional problem.
+  // A report with failed claims and the status for failed claims is complete.
+  // A file of claims that could not be loaded is an additional problem.
   if (fail > 0 && result.status === 1 && !hasTrouble(result)) return undefined;
   if (fail === 0 && result.status === 0) return undefined;
   const ended = `the suite ended with status ${result.status}`;

@@ -1,5 +1,4 @@
-// Makes the page "Index by ioctl" from gen/facts/kvm-ioctls.tsv, with the methods whose docstrings contain the ioctl's
-// tag.
+// Makes the page "Index by ioctl" from gen/facts/kvm-ioctls.tsv and from the docstrings with the ioctl's tag.
 import { readFileSync } from "node:fs";
 import { Converter } from "typedoc";
 import { sectionOf, tagsOf } from "./ioctl-tag.js";

@@ -1,5 +1,4 @@
-// The tag `@ioctl NAME (api.rst section; descriptor; capability; kernel)`: parses its parts, and makes the link to
-// KVM's manual.
+// Parses the tag `@ioctl NAME (api.rst section; descriptor; capability; kernel)`, and links it to KVM's manual.
 import { Converter } from "typedoc";
 
 const MANUAL = "https://docs.kernel.org/virt/kvm/api.html";

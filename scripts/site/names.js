@@ -1,5 +1,5 @@
-// Sets the names in the site: a module has the name that a program imports, and a document has the name of its first
-// heading.
+// Sets the names in the site.
+// A module has the name that a program imports, and a document has the name of its first heading.
 import { readFileSync } from "node:fs";
 import { relative } from "node:path";
 import { Comment, Converter, DocumentReflection, ReflectionKind } from "typedoc";

@@ -89,8 +89,8 @@ function format(tables: readonly CpuidFileTable[]): Uint8Array {
   if (tables.length > 1) {
     throw new RangeError(`formatCpuid(): kcpuid is for one CPU, and there are ${tables.length}`);
   }
-  // The sub-leaves of a leaf follow its line, so the text contains each leaf once; of duplicate entries, the first is
-  // written.
+  // The sub-leaves of a leaf follow its line, so the text contains each leaf once.
+  // Of duplicate entries, only the first is written.
   const firsts = new Map<string, CpuidEntry2>();
   for (const entry of tables.flatMap(({ table }) => [...table])) {
     const place = `${entry.function} ${entry.index}`;

@@ -174,8 +174,7 @@ function known(space: CpuidSpace, fn: number, index: number, register: CpuidRegi
   const kept = masks.get(key);
   if (kept !== undefined) return kept;
   let mask = 0;
-  // The database lists fewer sub-leaves of a walked leaf than a CPU may have; each sub-leaf has the fields of the
-  // first.
+  // The database lists only some sub-leaves of a walked leaf; each sub-leaf has the fields of the first.
   const own = space === "native" && WALKED.includes(fn) ? 0 : index;
   for (const { low, high } of fieldsOf(space, fn, own, register)) {
     mask |= (2 ** (high - low + 1) - 1) << low;

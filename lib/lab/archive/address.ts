@@ -21,8 +21,8 @@ const SECURITY_SUITE = /-security|\/updates$/;
  * @throws {@link LabError} `ERR_LAB_ARCHIVE` if the configuration names none.
  */
 export async function configuredArchive(signal?: AbortSignal): Promise<ArchiveAddress> {
-  // apt itself parses its configuration, because it has several formats; --no-release-info also lists sources that were
-  // never fetched.
+  // apt itself parses its configuration, because the configuration has several formats.
+  // The option --no-release-info also lists sources that were never fetched.
   const format = "$(REPO_URI) $(RELEASE) $(COMPONENT)";
   // The query omits the package lists, because apt needs half a second to parse them.
   const lists = "Dir::State::lists=/dev/null/none";

@@ -224,8 +224,8 @@ export class Archive {
   ): Promise<Setup> {
     const apt = await this.#cache.folder(folder);
     const lists = await this.#cache.folder(folder, "lists");
-    // The network options of this machine (proxies, certificates, timeouts) also apply here, but other options do not,
-    // such as hooks after an update.
+    // The lab uses the network options of this machine's apt, such as proxies, certificates and timeouts.
+    // It does not use other options, such as hooks after an update.
     const dump = String(await runOk("apt-config", ["dump", "Acquire"], { signal }));
     const configuration = [
       ...dump.split("\n").filter((line) => NETWORK_OPTION.test(line) && !WEAKENING.test(line)),
@@ -234,8 +234,7 @@ export class Archive {
       'Acquire::PDiffs "false";',
       'APT::Architecture "amd64";',
       'APT::Architectures { "amd64"; };',
-      // The option is needed because apt, if started as root, changes to a user that cannot read a cache in a home
-      // folder.
+      // If root starts apt, apt otherwise changes to a user that cannot read a cache in a home folder.
       'APT::Sandbox::User "root";',
       'Dir::Etc::main "/dev/null";',
       'Dir::Etc::parts "/dev/null";',
@@ -262,8 +261,7 @@ export class Archive {
 
   #sources(): string {
     const keyring = KEYRINGS.find((path) => existsSync(path)) ?? KEYRINGS[0];
-    // The check of the expiry date is disabled, because the packages of an old suite with an expired Release file are
-    // still needed.
+    // The expiry date is not checked, because packages of a suite with an expired Release file are still needed.
     const options = `[arch=amd64 signed-by=${keyring} check-valid-until=no]`;
     const { main, security } = this.#address;
     return SUITES.map((suite) => {

@@ -64,8 +64,7 @@ export const FIXES: readonly SourceFix[] = [
   },
   {
     file: "cpu/flag_ctrl_pro.cc",
-    // The changed line is in the branch for a guest with SVM's virtual interrupt masking whose interrupts the host
-    // intercepts.
+    // The changed line is in the branch for a guest with virtual interrupt masking (SVM_V_INTR_MASKING).
     find: /(?<=in_svm_guest && SVM_V_INTR_MASKING\) \{\n(?:(?! {2}\}).*\n){0,8}) {5}mask_event\(BX_EVENT_SVM_VIRQ_PENDING\);$/m,
     put: "     if (SVM_HOST_IF) unmask_event(BX_EVENT_PENDING_INTR | BX_EVENT_PENDING_LAPIC_INTR);\n$&",
     why: IF_ZERO,

@@ -117,8 +117,7 @@ export async function buildKernel(
       release,
       async (into) => {
         await using scratch = await cache.scratch();
-        // The packages are unpacked into a subfolder, because dpkg-deb sets the folder's date to that of the package's
-        // root.
+        // The packages are unpacked into a subfolder, because dpkg-deb changes the date of the target folder.
         const root = join(scratch.path, "root");
         for (const file of files) await runOk("dpkg-deb", ["-x", file, root], { signal });
         await keep(root, release, into, signal);

@@ -179,8 +179,8 @@ export async function runEmulator(
       if (options.isOver?.() === true) killGroup(child);
       return pending;
     } catch (error) {
-      // An exception in a stream's listener would end this process, with all other machines. The other ports are
-      // still read to their end.
+      // An exception in a stream's listener would end this process, with all other machines.
+      // The remaining ports are still read to their end.
       failure ??= { error };
       closed.add(port);
       killGroup(child);

@@ -103,8 +103,7 @@ function keptArguments({ state }: KeptMachine, memory: number): readonly string[
     "-object",
     `memory-backend-file,id=ram,size=${memory}M,mem-path=${MEMORY_FILE},share=${share}`,
     ...["-machine", "pc,memory-backend=ram"],
-    // Each start gets another machine identity, so that a kernel since 5.18 reseeds the random generator of a restored
-    // machine.
+    // Each start gets another machine identity, so that kernels since 5.18 reseed their random numbers.
     ...["-device", "vmgenid,guid=auto"],
     ...["-chardev", `socket,id=monitor,fd=${MONITOR_FD}`, "-mon", "chardev=monitor,mode=control"],
   ];
