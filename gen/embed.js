@@ -5,7 +5,7 @@
  * The comment at the beginning of a file is omitted, because it is only for editors of the file. It is a block comment,
  * the lines of comment after "#!" in a script of sh, or the first two lines in a script of another shell.
  *
- * Usage: node gen/embed.js [--out DIR]     DIR gets lib/ROOM/generated/texts.ts; default the project
+ * Usage: node gen/embed.js [--out DIR]; with --out, the files are written below DIR instead of the project.
  */
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { basename, dirname, extname, join } from "node:path";

@@ -55,7 +55,7 @@ function keptStructs(facts) {
 }
 
 /**
- * Makes every layout; the structs inside a struct come before it, otherwise the order is by name.
+ * Makes every layout; the structs inside a struct come before this struct; otherwise the layouts are ordered by name.
  * @param {Facts} facts
  * @returns {Map<string, Layout>} by TypeScript name
  */

@@ -30,7 +30,7 @@ export async function labKernels(options: LabKernelsOptions = {}): Promise<numbe
     const { refetch } = options;
     const where: KernelOptions = { mirror: options.mirror, signal, update: refetch };
     for (const [i, name] of (options.fetch ?? []).entries()) {
-      // The archive is queried again only once, and not for each name.
+      // If several kernels are named, the archive is queried again only once.
       const asking = i === 0 ? where : { ...where, update: false };
       const kernel = await fetchKernel(name, {
         ...asking,

@@ -38,7 +38,7 @@ export function apicIdBits({ low, high }: ApicIdPlace, id: number): number {
   return readField(id, 0, high - low);
 }
 
-/** Throws a RangeError unless the id is an unsigned 32-bit integer. */
+/** Throws a RangeError if the id is not an unsigned 32-bit integer. */
 export function checkApicId(name: string, id: number): void {
   if (Number.isInteger(id) && id >= 0 && id <= 0xffffffff) return;
   throw new RangeError(`${name} ${describe(id)} is not an unsigned 32-bit integer`);

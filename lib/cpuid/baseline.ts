@@ -158,7 +158,7 @@ function oldest(tables: readonly Entries[]): Entries {
 const isAt = (entry: CpuidEntry2, { function: fn, index }: LeafPlace): boolean =>
   entry.function === fn && entry.index === index;
 
-/** Changes registers of the entry of a leaf, if it exists. */
+/** Changes registers of the entry of a leaf, if the entry exists. */
 function patch(
   entries: Entries,
   place: LeafPlace,

@@ -11,7 +11,7 @@ import { RUNTIME_OWNED } from "./runtime-owned.ts";
  * The kind of a field. `feature`: a bit, or a mask of bits, that the guest may use. `negated`: a bit whose 1 reports
  * that the CPU lacks something. `size`: a number, such as a width, a limit, a byte size, a count or a frequency.
  * `topology`: a value that describes CPUs, caches or TLBs. `id`: a name, a signature or a per-CPU id. `runtime-owned`:
- * KVM computes the value, so the stored one does not matter.
+ * KVM computes the value, so the stored value does not matter.
  */
 export type CpuidFieldKind = "feature" | "negated" | "size" | "topology" | "id" | "runtime-owned";
 

@@ -68,7 +68,7 @@ function open(): ReadonlyMap<CpuidFieldName, CpuidKvmTreatment> {
 }
 
 /**
- * Returns how KVM of Linux 7.2 treats a field.
+ * Returns the treatment of a field by KVM of Linux 7.2.
  *
  * @returns undefined if the field is not a feature in KVM. KVM_GET_SUPPORTED_CPUID then reports 0, or a value that KVM
  *   computes for the whole register, such as a size or a count. Hypervisor leaves are not included.

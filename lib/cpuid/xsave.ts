@@ -33,8 +33,8 @@ export interface XsaveComponent {
   /** Whether IA32_XFD can disable the component. */
   readonly hasXfd: boolean;
   /**
-   * Whether a feature alone enables the component. If false, the component is enabled only if the table already enables
-   * it: the CPU has the component, but KVM 7.2 does not allow a guest to enable it in IA32_XSS.
+   * Whether a feature alone enables the component. A component that no feature alone enables stays enabled only if the
+   * table already enables it: the CPU has the component, but KVM 7.2 does not allow a guest to enable it in IA32_XSS.
    */
   readonly isGiven: boolean;
 }
@@ -122,11 +122,11 @@ export interface XsaveLayout {
   readonly xcr0: bigint;
   /** The bits that can be set in IA32_XSS: edx and ecx of sub-leaf 1. */
   readonly xss: bigint;
-  /** The size in bytes for the current XCR0: ebx of sub-leaf 0. KVM writes this field. */
+  /** The size in bytes for the current XCR0, which KVM writes: ebx of sub-leaf 0. */
   readonly currentSize: number;
-  /** The size in bytes if all possible bits of XCR0 are set: ecx of sub-leaf 0. KVM does not write this field. */
+  /** The size in bytes if all possible bits of XCR0 are set, which KVM does not write: ecx of sub-leaf 0. */
   readonly size: number;
-  /** The compacted size in bytes for the current XCR0 and IA32_XSS: ebx of sub-leaf 1. KVM writes this field. */
+  /** The compacted size in bytes for the current XCR0 and IA32_XSS, which KVM writes: ebx of sub-leaf 1. */
   readonly currentCompactedSize: number;
   /** The components 2 to 62 whose sub-leaf contains a size, by number; they may be disabled. */
   readonly parts: readonly XsavePart[];

@@ -186,7 +186,7 @@ class XmlReader {
     if (first >= 0) this.#complain(start + first, "there is text outside of the root element");
   }
 
-  /** Replaces the references in a text; `isGood` is false if one is unknown. */
+  /** Replaces the references in a text; `isGood` is false if a reference is unknown. */
   #decode(raw: string, start: number): { readonly text: string; readonly isGood: boolean } {
     let isGood = true;
     const text = raw.replaceAll(REFERENCE, (whole, name: string | undefined, offset: number) => {

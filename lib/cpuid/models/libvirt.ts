@@ -104,8 +104,8 @@ const DEFAULTS: { readonly vendor: string; readonly signature: CpuidModelSignatu
 };
 
 /**
- * Reads the first signature of a model; undefined if there is none. Of a list or a range of steppings, the first is
- * used; a signature without steppings gets stepping 0.
+ * Reads the first signature of a model; undefined if there is none. If a signature has a list or a range of steppings,
+ * the first stepping is used; a signature without steppings gets stepping 0.
  */
 function signatureOf(models: readonly XmlElement[]): CpuidModelSignature | undefined {
   const found = models.flatMap((model) => inside(model, "signature"))[0];

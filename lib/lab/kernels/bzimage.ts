@@ -168,7 +168,7 @@ function hasPvhEntry(elf: Buffer): boolean {
         return hasPvhNote(elf.subarray(start, end));
       });
   } catch {
-    return false; // only a read beyond the end of the bytes throws
+    return false; // of the code above, only a read beyond the end of the bytes throws
   }
 }
 

@@ -191,8 +191,8 @@ async function look(options: KernelOptions): Promise<View> {
 }
 
 /**
- * Errors of a query after which the stored catalogue is used. The last of these codes is an error of a cache that
- * cannot be written but may contain the kernel.
+ * Errors of a query after which the stored catalogue is used. ERR_LAB_CACHE is one of these errors, because a cache
+ * that cannot be written may contain the kernel.
  */
 const CAN_WAIT: ReadonlySet<string> = new Set([
   "ERR_LAB_NETWORK",

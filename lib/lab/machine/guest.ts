@@ -104,7 +104,7 @@ async function isOld(folder: string): Promise<boolean> {
   return used !== undefined && Date.now() - used.getTime() > 3_600_000;
 }
 
-/** Returns a hash of the content of these entries, from the size and time of the files. */
+/** Returns a hash of entries, computed from the sizes and times of their files. */
 function fingerprint(entries: readonly InitramfsEntry[]): string {
   const hash = createHash("sha256");
   for (const entry of entries) {

@@ -120,7 +120,7 @@ export async function boot(options: QemuOptions): Promise<BootEnd> {
   try {
     return await start(program, withoutSandbox.has(program) ? [] : SANDBOX, options);
   } catch (error) {
-    // A QEMU without seccomp reports this before any other error.
+    // A QEMU without seccomp support reports the missing support before any other error.
     if (!(error instanceof LabError && error.message.includes("-sandbox"))) throw error;
     withoutSandbox.add(program);
     return start(program, [], options);

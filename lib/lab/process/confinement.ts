@@ -50,7 +50,7 @@ const NOBODY = 65_534;
  * Only root can change the user. The emulator keeps this process's user if the other user cannot access the program,
  * for example in a home folder.
  *
- * @param program - the absolute path of the program; `undefined` if it gets a descriptor.
+ * @param program - the absolute path of the program; `undefined` if the program is passed as a descriptor.
  * @param folder - the emulator's own folder; if omitted, the emulator keeps this process's user.
  */
 export function confine(program: string | undefined, folder: string | undefined): Confinement {
