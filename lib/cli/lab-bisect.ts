@@ -110,8 +110,8 @@ export async function labBisectStep(
 const IMAGE = join("arch", "x86", "boot", "bzImage");
 
 /**
- * Rejects a path that does not exist, unless it is the image of an existing tree: a commit that does not build leaves
- * no image and cannot be judged, whereas a misspelt path would be wrong for every commit.
+ * Rejects a path that does not exist, except for the image of an existing kernel tree. A commit that does not build
+ * leaves no image and is skipped, but a misspelt path would be wrong for every commit.
  */
 function refuseMissingPath(option: string, path: string): void {
   if (existsSync(path)) return;

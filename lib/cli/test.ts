@@ -46,7 +46,7 @@ export interface SuiteOptions {
   readonly requireKvm: boolean;
   /** Whether to judge a kernel of the lab if the host has no usable KVM. */
   readonly orLab: boolean;
-  /** Whether to print a line for each claim on standard error, whatever the reporter is. */
+  /** Whether to print a line for each claim on standard error, for every reporter. */
   readonly progress: boolean;
   /** The folder for C files of failed claims; if omitted, no C files are written. */
   readonly repro: string | undefined;

@@ -274,7 +274,7 @@ function toIgnored(where: string, options: DiffOptions): ReadonlySet<string> {
  * as equal after KVM_RUN. Entries are paired by function and index; duplicates are paired in their order and named with
  * their number (`0x7.0#2`). The remaining entries of one function are paired as a change of index.
  *
- * @throws TypeError for an unknown option, and for a name to ignore that is neither a group nor a field.
+ * @throws TypeError for an unknown option, and for an ignored name that is not a group or a field.
  */
 export function diff(
   before: Iterable<CpuidEntry2>,

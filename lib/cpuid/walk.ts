@@ -1,6 +1,6 @@
 /**
  * Reads a whole table through a function that executes CPUID: on a CPU, in a guest, or on a recorded table. Each walk
- * ends after a limited number of calls, whatever the function returns.
+ * ends after a limited number of calls, regardless of the returned values.
  */
 import { describe, refuseMissing } from "../options.ts";
 import {

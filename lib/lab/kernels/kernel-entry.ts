@@ -129,7 +129,7 @@ export async function buildKernel(
     return entry;
   } catch (error) {
     if (!(error instanceof LabError)) throw error;
-    // A partial download is kept for resuming, unless it has filled the disk.
+    // A partial download is kept for resuming, except if it has filled the disk.
     if (error.code === "ERR_LAB_DISK_FULL") await rm(folder, { recursive: true, force: true });
     if (error.code === "ERR_LAB_GONE") await forgetCatalogue(cache);
     throw error;

@@ -168,7 +168,7 @@ function fillStruct(
   return [`struct ${layout.name} *${variable} = ${place}(${room});`, ...header, ...lines];
 }
 
-/** Writes a count in decimal, unless it is too large to be a real count. */
+/** Writes a plausible count in decimal, and a larger number in hexadecimal. */
 function countText(tail: Tail, name: string, value: string): string {
   const isCount = tail.count !== undefined && cName(tail.count) === name;
   return isCount && Number(value) < 10_000 ? String(Number(value)) : value;
