@@ -42,7 +42,7 @@ function filesOf(room) {
     .sort();
 }
 
-/** Returns the text of a comment without its markers; an empty line of the comment stays one. */
+/** Returns the text of a comment without its markers; an empty line of the comment stays an empty line. */
 function withoutMarkers(comment) {
   return comment
     .replace(/^\/\*+|\*+\/$/g, "")

@@ -55,7 +55,7 @@ async function execute(options: LabCacheOptions, signal: AbortSignal): Promise<n
   return usage.entries.some(({ damage }) => damage !== undefined) ? STATUS.finding : STATUS.ok;
 }
 
-/** For each kind of entry, the consequence of removing the last one. */
+/** For each kind of entry, the consequence of removing the last entry of this kind. */
 const CONSEQUENCES: Readonly<Record<string, string>> = {
   [SNAPSHOTS]: "no saved machine is left: the next lab run boots and saves each kernel again",
   [KERNELS]: "no kernel is left: the next command that needs one downloads it again",

@@ -85,8 +85,8 @@ export class LiveBlock {
   }
 
   /**
-   * Replaces the lines of the block. Each line is cut to the width; if there are too many lines, the last ones are
-   * drawn.
+   * Replaces the lines of the block. Each line is cut to the width; if there are too many lines, only the last lines
+   * are drawn.
    */
   draw(lines: readonly string[]): void {
     const width = this.#columns;

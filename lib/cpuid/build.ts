@@ -182,7 +182,7 @@ const LONGEST_BRAND = 47;
 
 /**
  * A table that is built in steps. Each method returns a new builder and leaves this one unchanged. The order of entries
- * stays; a new entry goes after the last lower one.
+ * stays; a new entry is placed after the last lower entry.
  */
 export class CpuidBuilder {
   readonly #table: CpuidTable;

@@ -55,7 +55,7 @@ export interface CpuidFinding {
   readonly message: string;
 }
 
-/** The arguments of a rule: all entries, and one of them. */
+/** The arguments of a rule: all entries of the table, and the entry to check. */
 interface Checked {
   readonly entries: readonly CpuidEntry2[];
   readonly entry: CpuidEntry2;
@@ -64,7 +64,7 @@ interface Checked {
   readonly supported: readonly CpuidEntry2[] | undefined;
 }
 
-/** The result of a rule for an entry: the message that follows the place, and the field if the fault is in one. */
+/** The result of a rule for an entry: the message that follows the place, and the field if the fault is in a field. */
 interface Wrong {
   readonly bits?: {
     readonly register: CpuidRegister;

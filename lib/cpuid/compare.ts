@@ -118,7 +118,7 @@ export interface Part {
   readonly mask: number;
 }
 
-/** Splits a register into its fields and the rest. */
+/** Splits a register into its fields and its unnamed bits. */
 export function partsOf(
   space: CpuidSpace,
   fn: number,

@@ -8,8 +8,8 @@ import type { CpuidTable } from "./table.ts";
 
 /**
  * The severity of a feature whose needed feature is missing. "error": an operating system drops or misuses the feature.
- * "warning": no manual allows it, but nothing is known to fail. "info": real CPUs have the feature without the needed
- * one, so it is legal.
+ * "warning": no manual allows the missing feature, but no failure is known. "info": real CPUs have the feature without
+ * the needed feature, so such a table is legal.
  */
 export type CpuidDependencySeverity = "error" | "warning" | "info";
 
@@ -223,7 +223,8 @@ function reach(
  * Adds every feature that the given features need, directly or through others. Pairs of severity "info" are not
  * followed.
  *
- * @returns the given names in their order, each once, then the added names. Closing the result again returns the same.
+ * @returns the given names in their order, each once, then the added names. Closing the result again returns the same
+ *   names.
  * @throws TypeError for an unknown name, with suggestions.
  */
 export function closeFeatures(on: Iterable<CpuidFieldName>): readonly CpuidFieldName[] {

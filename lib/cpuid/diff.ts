@@ -113,7 +113,7 @@ function keyed(entries: readonly CpuidEntry2[], withIndex: boolean): Map<string,
   return keys;
 }
 
-/** Counts for each entry the earlier ones with its function and index. */
+/** Counts for each entry the earlier entries with the same function and index. */
 function copiesIn(entries: readonly CpuidEntry2[]): readonly number[] {
   const seen = new Map<string, number>();
   return entries.map((e) => {

@@ -1,6 +1,6 @@
 /**
- * One entry of a CPUID table, and KVM's rule for finding one. field.ts names the bits of an entry; table.ts contains
- * tables.
+ * One entry of a CPUID table, and KVM's rule for finding an entry. field.ts names the bits of an entry; table.ts
+ * contains tables.
  */
 
 import type { CpuidEntry2Input } from "../abi/cpuid2.ts";
@@ -31,7 +31,7 @@ export function formatLeaf(fn: number, index = 0): string {
   return `0x${fn.toString(16)}.${index}`;
 }
 
-/** Returns the reason why a value is not a u32, or undefined if it is one. */
+/** Returns the reason why a value is not a u32, or undefined for a valid u32. */
 function complaint(value: unknown): string | undefined {
   if (!Number.isInteger(value)) return "is not an integer";
   const number = Number(value);

@@ -14,7 +14,7 @@ interface FeatureLeaf {
   readonly features: readonly CpuidFieldName[];
   /** The values that these fields of the leaf get if the feature is turned on and they are 0. */
   readonly values?: CpuidFieldValuesInput;
-  /** Whether the leaf also describes other things, so that it stays when the features are turned off. */
+  /** Whether the leaf also contains other data, so that it stays when the features are turned off. */
   readonly isShared?: true;
 }
 

@@ -119,7 +119,7 @@ function open(): Registry {
   return registry;
 }
 
-/** Lists every field of the database: native ones first, ordered by function, sub-leaf, register and bit. */
+/** Lists every field of the database: native fields first, ordered by function, sub-leaf, register and bit. */
 export function fields(): readonly CpuidField[] {
   return open().all;
 }

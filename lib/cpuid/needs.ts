@@ -26,7 +26,7 @@ export interface DecodedInstruction {
   readonly features: readonly string[];
 }
 
-/** A decoder of x86 code; `instructionDecoder()` of `node-kvm/guest` is one. */
+/** A decoder of x86 code, such as `instructionDecoder()` of `node-kvm/guest`. */
 export interface CodeDecoder {
   /** Decodes code from its first byte to its last, in order. */
   decode(

@@ -287,7 +287,7 @@ export interface CpuidDomain {
   readonly count: number;
 }
 
-/** The domains of a table. */
+/** The domains of a table: the core, the die and the package. */
 interface Domains {
   readonly core: CpuidDomain;
   readonly die: CpuidDomain;

@@ -40,7 +40,9 @@ type Extent =
   | { readonly by: "count"; readonly register: CpuidRegister }
   /** A register of sub-leaf 0 has a bit for each sub-leaf. */
   | { readonly by: "bitmap"; readonly register: CpuidRegister }
-  /** A sub-leaf whose masked register is 0 is the last one; the sub-leaves below `from` always exist. */
+  /**
+   * The first sub-leaf with 0 in the masked register is the last sub-leaf; the sub-leaves below `from` always exist.
+   */
   | {
       readonly by: "type";
       readonly register: CpuidRegister;

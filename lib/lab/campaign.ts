@@ -54,9 +54,9 @@ export interface CampaignOptions {
   readonly onProgress?: (lane: Lane, step: LaneStep) => void;
   /**
    * The way in which a QEMU machine starts; by default `boot`. `boot`: always booted. `saved`: a machine is restored
-   * from one that was saved before any VM was created in it. If a claim fails there, the claims are judged again after
-   * a boot. `warm`: a machine is restored from one that has judged all claims before. A warm start is faster, but its
-   * result is not a valid judgement.
+   * from a machine that was saved before any VM was created in it. If a claim fails there, the claims are judged again
+   * after a boot. `warm`: a machine is restored from a saved machine that has judged all claims before. A warm start is
+   * faster, but its result is not a valid judgement.
    */
   readonly start?: LaneStart;
   /** The function that runs a machine; by default runInLab(). @internal */

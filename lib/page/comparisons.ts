@@ -37,7 +37,7 @@ function toProfile(name: string): CpuidLintProfile {
 
 const counted = (count: number, one: string): string => `${count} ${one}${count === 1 ? "" : "s"}`;
 
-/** Splits a sentence that begins with a place into the place and the rest. */
+/** Splits a sentence that begins with a place into the place and the remaining words. */
 function afterPlace(where: string, message: string): string {
   return message.startsWith(`${where}: `) ? message.slice(where.length + 2) : message;
 }

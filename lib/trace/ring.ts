@@ -29,7 +29,7 @@ const PENDING = -1_000_000;
 
 const NONE: readonly never[] = [];
 
-/** The last steps of a ring; a new step replaces the oldest one. */
+/** The last steps of a ring; a new step replaces the oldest step. */
 export class Ring {
   readonly #length: number;
   /** The step of each entry, or the object of its call or run. */

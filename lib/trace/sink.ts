@@ -116,7 +116,7 @@ export function tracePermission(component: number, result: number): void {
   publish({ kind: "permission", seq: nextSeq(), component, result });
 }
 
-/** Reports that memory for a guest was mapped; `file` is the native guest_memfd, if the memory maps one. */
+/** Reports that memory for a guest was mapped; `file` is the native guest_memfd that the memory maps, if any. */
 export function traceMap(memory: TracedMemory, file?: object): void {
   recorder?.memory(memory, file && known.get(file));
 }

@@ -9,7 +9,7 @@ const DESCRIPTORS = { sys: "`/dev/kvm`", vm: "A VM", vcpu: "A vCPU", dev: "A dev
 
 const SINCE = { 6.1: "6.1 or older", 6.12: "between 6.1 and 6.12", 7.2: "between 6.12 and 7.2" };
 
-/** Reads the rows of kvm-ioctls.tsv: one for each ioctl and descriptor. */
+/** Reads the rows of kvm-ioctls.tsv; there is one row for each ioctl and descriptor. */
 function readRows() {
   const [, ...lines] = readFileSync("gen/facts/kvm-ioctls.tsv", "utf8").trimEnd().split("\n");
   return lines.map((line) => {

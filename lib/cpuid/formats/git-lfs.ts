@@ -1,5 +1,5 @@
 /**
- * Recognises Git LFS pointers: Git stores such a file in place of a large one. The pointer does not contain the large
+ * Recognises Git LFS pointers: Git stores a pointer in place of a large file. The pointer does not contain the large
  * file, so there is no table.
  */
 import type { CpuidDump, CpuidFormat } from "./dump.ts";

@@ -45,7 +45,10 @@ export interface XmlLimitsInput {
   readonly characters?: number;
 }
 
-/** The characters that begin a name, and those that continue one: a superset of XML 1.0 section 2.3 above U+007F. */
+/**
+ * The characters that begin a name, and the characters that continue a name: a superset of XML 1.0 section 2.3 above
+ * U+007F.
+ */
 const NAME = /[A-Za-z_:\u{80}-\u{10ffff}][\w:.\-\u{80}-\u{10ffff}]*/uy;
 const SPACE = /[ \t\r\n]*/y;
 /** Characters that XML 1.0 section 2.2 excludes. */

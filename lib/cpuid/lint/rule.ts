@@ -86,7 +86,7 @@ export type CpuidLintEdit =
     }
   | { readonly kind: "remove"; readonly position: number }
   | {
-      /** Inserts an entry behind the last one with a lower function, or the same function and a lower index. */
+      /** Inserts an entry behind the last entry with a lower function, or with the same function and a lower index. */
       readonly kind: "insert";
       readonly entry: CpuidEntry2;
     };

@@ -83,7 +83,7 @@ function skylakeVariantsOf(name: string, xsaves: string): readonly CpuidModelVar
   ];
 }
 
-/** The only variant of a model that QEMU has in one further version, with IBRS. */
+/** Returns the variant with IBRS, for a model without other variants in QEMU. */
 function ibrsVariantOf(name: string): readonly CpuidModelVariant[] {
   return [
     {

@@ -398,7 +398,7 @@ export async function lastUse(folder: string): Promise<Date | undefined> {
 
 /** Whether entries can be created in a folder; the folder need not exist yet. */
 async function isWritable(root: string): Promise<boolean> {
-  // access(2) checks the real user, mkdir(2) the effective one.
+  // access(2) checks the real user, and mkdir(2) checks the effective user.
   const trial = join(root, "building", `${ownMark()}.${randomUUID()}`);
   try {
     await mkdir(trial, { recursive: true, mode: 0o700 });

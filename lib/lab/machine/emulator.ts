@@ -26,7 +26,7 @@ export interface BootOptions {
   readonly cpu: string;
   /** MiB. */
   readonly memory: number;
-  /** The number of CPUs, by default 1; Bochs's machine always has one. */
+  /** The number of CPUs, by default 1; Bochs's machine always has one CPU. */
   readonly smp?: number | undefined;
   /** The time limit for the whole boot. */
   readonly timeout: number;
@@ -104,7 +104,7 @@ export interface Emulator {
   readonly refusal: (status: number | null, output: string) => string | undefined;
 }
 
-/** The first file descriptor after the standard ones. */
+/** The first file descriptor after the standard descriptors 0 to 2. */
 export const FIRST_FD = 3;
 
 const running = new Set<ChildProcess>();

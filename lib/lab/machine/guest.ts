@@ -284,7 +284,7 @@ const BUSYBOX_PLACES = ["/bin/busybox", "/usr/bin/busybox"];
 const BUSYBOX_PACKAGE = "busybox-static";
 
 /**
- * Finds a static busybox on this machine, or downloads one with this machine's apt configuration; nothing is
+ * Finds a static busybox on this machine, or downloads busybox with this machine's apt configuration; no package is
  * installed.
  *
  * @throws {@link LabError} `ERR_LAB_TOOL` if there is none.

@@ -4,8 +4,8 @@ import { LabError } from "../error.ts";
 import { PortBuffer } from "./port-buffer.ts";
 
 /**
- * The kernel's reports of its own faults: WARN, BUG, Oops and similar ones. A remark about the CPU such as "RETBleed:
- * WARNING: ..." is not a fault.
+ * The kernel's reports of its own faults: WARN, BUG, Oops and similar reports. A remark about the CPU such as
+ * "RETBleed: WARNING: ..." is not a fault.
  */
 const TROUBLE =
   /^(?:\[[ \d.]+\] )?(?:(?:watchdog: |\S+: )?BUG: |WARNING: |kernel BUG at |Oops: |Internal error: |general protection fault|unchecked MSR access error|stack segment: |traps: PANIC: |PANIC: |double fault: |Kernel panic |(?:rcu: )?INFO: \S+ (?:self-)?detected |INFO: task .* blocked for more than |UBSAN: )/;

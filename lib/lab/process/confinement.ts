@@ -41,7 +41,7 @@ const EMPTY_BOUNDING_SET = ["--bounding-set", "-all"];
 
 /** User IDs that systemd's documentation (UIDS-GIDS) lists as unused: each machine gets one of them. */
 const UNUSED = { first: 0x7000_0000, count: 0x0fff_0000 } as const;
-/** A user namespace that maps only some users usually maps this one. */
+/** A user namespace that maps only some users usually maps this user. */
 const NOBODY = 65_534;
 
 /**

@@ -35,7 +35,7 @@ export class CFile {
     this.add("", `/* ${comment(about)} */`, "{", ...lines.map(indent), "}");
   }
 
-  /** Names a descriptor that a step created from another one; its variable is declared at the start of main. */
+  /** Names a descriptor that a step created from another descriptor; the variable is declared at the start of main. */
   make(made: ObjectRef, on?: ObjectRef): string {
     const name = this.#nameFor(made, on);
     this.#names.set(made.id, name);

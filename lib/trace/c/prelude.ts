@@ -12,7 +12,7 @@ interface Part {
 /** Values of a file that replace the FILL_ names of prelude.c. */
 export interface PreludeValues {
   readonly argumentBytes: number;
-  /** The last line of output if every result equals the recorded one. */
+  /** The last line of output if every result equals the recorded result. */
   readonly same: string;
   /** The last line of output if `%d` results differ from the recording. */
   readonly other: string;
