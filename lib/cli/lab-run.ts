@@ -56,7 +56,7 @@ export interface LabRunOptions {
 /**
  * Runs the campaign and prints the matrix; returns the exit status, which is 0 if all results are as expected.
  *
- * The report of an interrupted campaign has the results so far.
+ * The report of an interrupted campaign contains the results so far.
  */
 export async function labRun(options: LabRunOptions): Promise<number> {
   const { output } = options;

@@ -77,7 +77,7 @@ const REPEAT = ["node-kvm", "test", "--repro", "."];
 /**
  * Runs the suite; returns the exit status, which is 0 only if all results are as expected.
  *
- * The report of an interrupted run has the claims that were judged before the interruption.
+ * The report of an interrupted run contains the claims that were judged before the interruption.
  */
 export async function runSuite(options: SuiteOptions): Promise<number> {
   if (options.repro === undefined && options.reproAll) {

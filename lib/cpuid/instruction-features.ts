@@ -17,8 +17,9 @@ export interface UnnamedBit {
 }
 
 /**
- * The way in which CPUID reports an instruction set. `any`: each of these fields reports it. `bit`: a bit that the
- * database lacks reports it. `none`: CPUID does not report it; the value is the reason.
+ * The way in which CPUID reports an instruction set. `any`: each of these fields reports the instruction set. `bit`: a
+ * bit that is not in the database reports the instruction set. `none`: CPUID does not report it; the value is the
+ * reason.
  */
 export type InstructionFeature =
   | { readonly kind: "any"; readonly fields: readonly CpuidFieldName[] }

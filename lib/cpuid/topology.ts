@@ -9,7 +9,10 @@ import { readField } from "./field.ts";
 import { layoutOf, leafEntries, packed, reaches, withLeaf, withMaximum } from "./leaf.ts";
 import { type CpuidTable, refuseNonTable } from "./table.ts";
 
-/** The numbers of packages, dies, cores and threads; each is 1 by default. The product of all four is at most 4,096. */
+/**
+ * The numbers of packages, dies, cores and threads; each is 1 by default. The product of all four numbers is at most
+ * 4,096.
+ */
 export interface CpuidTopologyInput {
   /** The number of packages (sockets). */
   readonly packages?: number;

@@ -33,9 +33,9 @@ const HEADERS = [
  *
  * The program makes the same calls in the same order, with the same guest memory, and compares every result. The
  * program exits with 0 if all results equal the recording, with 1 if a result differs (each difference is printed), and
- * with 2 if there is no KVM. Its last line states whether the claim's result was reproduced. Differences in results
- * that vary (clocks, the APIC id of the current CPU) are printed and not counted. Differences in results that describe
- * the host are also not counted, if the host is not the recorded host.
+ * with 2 if there is no KVM. The last line of the output states whether the claim's result was reproduced. Differences
+ * in results that vary (clocks, the APIC id of the current CPU) are printed and not counted. Differences in results
+ * that describe the host are also not counted, if the host is not the recorded host.
  *
  * @throws Error if the recording uses a handle that was created before the recording began.
  */

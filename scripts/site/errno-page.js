@@ -55,7 +55,7 @@ function readRows() {
   });
 }
 
-/** Adds the page. @param {import("typedoc").Application} application */
+/** Adds the page "Index by errno" to the site. @param {import("typedoc").Application} application */
 export async function errnoPage(application) {
   const [rows, rules] = [readRows(), await readRules()];
   const errnos = [

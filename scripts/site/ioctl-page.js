@@ -41,7 +41,7 @@ function cellsOf({ ioctl, fd, section, since }, tags) {
   ];
 }
 
-/** Adds the page. @param {import("typedoc").Application} application */
+/** Adds the page "Index by ioctl" to the site. @param {import("typedoc").Application} application */
 export function ioctlPage(application) {
   application.converter.on(
     Converter.EVENT_RESOLVE_BEGIN,
