@@ -22,11 +22,11 @@ import { definedNames, findingsOf, prebuiltFile, TARGETS } from "./elf.js";
 
 // usage: node scripts/prebuild.js [--mirror http://HOST/debian] [linux-x64] [linuxmusl-x64]
 //
-// Without a target, the script builds both, and fails if linux-x64 cannot be built. If linuxmusl-x64 cannot be built,
-// the script prints one line with the reason. The script needs clang 19 (C++ compiler), make, python3, apt-get,
-// dpkg-deb, readelf and Node's headers, but not root. The script downloads 18 MB of old Debian packages from the
-// archive that apt is set up for, or from --mirror. The script verifies the packages' signatures and unpacks the
-// packages below build/prebuild; it installs nothing.
+// Without a target, the script builds both, and fails if linux-x64 cannot be built.
+// If linuxmusl-x64 cannot be built, the script prints one line with the reason.
+// The script needs clang 19 (C++ compiler), make, python3, apt-get, dpkg-deb, readelf and Node's headers, but not root.
+// The script downloads 18 MB of old Debian packages from the archive that apt is set up for, or from --mirror.
+// The script verifies the packages' signatures and unpacks the packages below build/prebuild; it installs nothing.
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const work = join(root, "build/prebuild");

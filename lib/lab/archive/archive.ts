@@ -224,8 +224,8 @@ export class Archive {
   ): Promise<Setup> {
     const apt = await this.#cache.folder(folder);
     const lists = await this.#cache.folder(folder, "lists");
-    // The lab uses the network options of this machine's apt, such as proxies, certificates and timeouts. The lab does
-    // not use other options of this machine's apt, such as hooks after an update.
+    // The lab uses the network options of this machine's apt, such as proxies, certificates and timeouts.
+    // The lab does not use other options of this machine's apt, such as hooks after an update.
     const dump = String(await runOk("apt-config", ["dump", "Acquire"], { signal }));
     const configuration = [
       ...dump.split("\n").filter((line) => NETWORK_OPTION.test(line) && !WEAKENING.test(line)),
