@@ -14,8 +14,9 @@ import { parseArgs } from "node:util";
 // The exit status is 1 if a score is below --least and equivalents.json does not list every survivor.
 // The exit status is also 1 if equivalents.json lists a mutant that no longer exists or that a test kills.
 //
-// The script needs the addon. The script installs the version of Stryker that test/mutation/stryker pins into
-// build/mutation: 166 packages and 64 MB, in 20 seconds. A run takes about 20 minutes of one CPU.
+// The script needs the addon.
+// It installs Stryker into build/mutation, in the version that test/mutation/stryker pins.
+// The installation has 166 packages and 64 MB, and takes 20 seconds; a run takes about 20 minutes of one CPU.
 const root = fileURLToPath(new URL("..", import.meta.url));
 const folder = join(root, "build/mutation");
 const source = join(root, "test/mutation");

@@ -237,8 +237,7 @@ export function differences(
           const bits = { function: fn, index, register, low, high };
           const values = [first, second].map((e) => readField(e[register], low, high));
           const [before = 0, after = 0] = values;
-          // Unnamed bits in a register of features are compared separately; in any other register they are compared as
-          // one value.
+          // Unnamed bits in a register of features are compared separately; in any other register they are one value.
           const more = areBits ? judgeValues([before, after]) : whole;
           const where = formatBits(bits);
           const nature = { fieldKind: kind, order, space };
