@@ -214,7 +214,7 @@ class Reader {
     this.#problem(at, `nent is ${nent}, and the array has ${count} entries`);
   }
 
-  /** Reads `.eax =` or the older `eax:`; without a name, the member at the position. */
+  /** Reads the name of a member, `.eax =` or the older `eax:`; if there is no name, the position selects the member. */
   #memberName(position: number): string {
     if (this.#token.kind === "word" && MEMBERS.includes(this.#token.text)) {
       const { text } = this.#token;
