@@ -1,4 +1,4 @@
-// Measures how much the package adds to the start of a Node process.
+// Measures the time that the package adds to the start of a Node process.
 import { spawnSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { over } from "./harness/limits.js";

@@ -1,4 +1,4 @@
-// Measures an exit that is handled on the event loop while the guest runs on another thread; each thread has a CPU.
+// Measures an exit that is handled on the event loop while the guest runs on another thread, with one CPU per thread.
 import { over } from "./harness/limits.js";
 import { awaited, iterated } from "./harness/loops.js";
 

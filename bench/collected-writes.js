@@ -1,4 +1,4 @@
-// Measures a guest's write that KVM (coalesced I/O) or the exit filter collects in a ring.
+// Measures a guest's write that is collected in a ring, by KVM (coalesced I/O) or by the exit filter.
 import { HOLE, PORT } from "./harness/guests.js";
 import { ratio } from "./harness/limits.js";
 import { sink } from "./harness/loops.js";
@@ -8,7 +8,7 @@ const zones = {
   hole: { addr: BigInt(HOLE), size: 8, pio: 0 },
 };
 
-/** Runs the guest until it has made the given number of writes; calls the given function to drain the ring. */
+/** Runs the guest until it has made `n` writes, and calls a function that drains the ring when the ring is full. */
 const collecting = (vcpu, drain) => (n) => {
   let count = 0;
   while (count < n) {

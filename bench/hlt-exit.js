@@ -1,4 +1,4 @@
-// Measures an exit for HLT, in ring 0 only: in ring 3 HLT raises #GP.
+// Measures an exit for HLT, in ring 0 only, because HLT raises #GP in ring 3.
 import { convenient, lowLevel } from "./harness/loops.js";
 
 export const question = {

@@ -1,8 +1,11 @@
-// Measures the time from a kick until a guest without exits of its own has stopped.
+// Measures the time from a kick until a guest that causes no exits has stopped.
 import { setTimeout } from "node:timers/promises";
 import { total } from "./harness/limits.js";
 
-/** Runs the guest, lets it spin, stops it; measures from the stop to the settled promise. @param {(vcpu: object) => [Promise<unknown>, () => void]} begin */
+/**
+ * Runs the guest, lets it spin, and stops it; measures the time from the stop until the promise is settled.
+ * @param {(vcpu: object) => [Promise<unknown>, () => void]} begin
+ */
 const kicked = (begin) => (stage) => {
   const { vcpu } = stage.sandbox();
   return async (n) => {

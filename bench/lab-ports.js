@@ -12,7 +12,7 @@ const limit = total(1e9 / 50);
 
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
 
-/** Bundles the lab's machine: it is not an entry of the package, so dist/ has no file for it. */
+/** Bundles the code of the lab's machine, because it is not an entry of the package and dist/ has no file for it. */
 async function builtLab() {
   const folder = join(ROOT, "build/bench");
   const [cache, machine] = ["cache", "machine"].map((name) =>
@@ -44,7 +44,7 @@ const machine = (script, more) => async (stage) => {
   return async (mb) => {
     writeFileSync(program, `#!/bin/sh\n${script(mb)}\nprintf 'end\\n' >&6\n`);
     chmodSync(program, 0o755);
-    // The folder of the latest row comes first in PATH.
+    // The folder of the current row comes first in PATH, so that its script is found as QEMU.
     process.env.PATH = `${folder}:${process.env.PATH.replace(`${folder}:`, "")}`;
     const result = await runInLab({
       kernel: { name: "", release: "", vmlinuz: "/k", modules: join(folder, "modules") },
@@ -65,7 +65,7 @@ export const question = {
   asks: "How long does the lab take for a megabyte of a guest's serial ports?",
   note: "The limit is 50 MB/s. The time includes starting the script.",
   guest: "port",
-  // The script and the lab each have a CPU of their own, as QEMU has.
+  // The script and the lab each run on a separate CPU, as QEMU does.
   pinned: false,
   operations: 50,
   rows: [

@@ -1,4 +1,5 @@
-// Measures creating a VM, running it to its first exit, and closing it. Has no limit, because it waits for RCU.
+// Measures creating a VM, running it to its first exit, and closing it.
+// The question has no limit, because closing a VM waits for RCU.
 import { setImmediate } from "node:timers/promises";
 import { Sandbox } from "node-kvm/machine";
 
@@ -9,7 +10,7 @@ function live(stage) {
       const sandbox = new Sandbox(stage.kvm, { program, cpuid: stage.cpuid });
       sandbox.vcpu.runSync({ throughSignals: true });
       sandbox.close();
-      // Finalizers run on the event loop only; without a turn of it, memory grows.
+      // Finalizers run only on the event loop; without a turn of the event loop, memory grows.
       await setImmediate();
     }
     return n;

@@ -1,5 +1,5 @@
 // `npm run bench`: measures every question with this host's KVM, or with a lab kernel's if the host has none.
-// Each other file of this folder is a question.
+// Each other JavaScript file of this folder is a question.
 import { fork } from "node:child_process";
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { cpus, release, tmpdir } from "node:os";
@@ -29,7 +29,7 @@ const { values, positionals } = parsed({
     lab: { type: "boolean", default: false },
     kernel: { type: "string", default: "6.12" },
     cpu: { type: "string", default: "max" },
-    // Only a run inside the lab gets these two options.
+    // Only a run in the lab's guest gets the options `--yardstick` and `--emulated`.
     yardstick: { type: "string" },
     emulated: { type: "boolean", default: false },
   },
@@ -61,7 +61,7 @@ function refuse(why) {
 
 /** The CPUs that this process may use, in the kernel's notation: `0-1,4`. */
 const allowed = readFileSync("/proc/self/status", "utf8").match(/Cpus_allowed_list:\s*(\S+)/)?.[1];
-/** The last of them, because the first CPU handles most interrupts. */
+/** The last of these CPUs is used, because the first CPU handles most interrupts. */
 const LAST = allowed?.split(/[-,]/).at(-1);
 
 /** Measures one question in a separate process, on one CPU unless the question requires more. */

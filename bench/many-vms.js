@@ -16,7 +16,7 @@ const look = (pid) => ({
   fds: readdirSync(`/proc/${pid}/fd`).length,
 });
 
-/** Creates and closes VMs; measures before, between and after. */
+/** Creates and closes VMs; measures before the creation, between creation and close, and after the close. */
 async function lives(pid, make, end) {
   const before = look(pid);
   const made = await make();
@@ -27,7 +27,7 @@ async function lives(pid, make, end) {
 
 const a = (kB) => `${(kB / VMS).toFixed(1)} kB`;
 
-/** The figures by name. */
+/** The measured figures, by name. */
 const figures = {
   "memory of the process, a VM": ({ before, between }) => a(between.process - before.process),
   "memory of the host in all, a VM": ({ before, between }) => a(before.host - between.host),

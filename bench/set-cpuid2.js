@@ -1,9 +1,10 @@
-// What giving a vCPU its CPUID table costs: before its first run, and the same again after it. A CpuidTable never changes,
-// so its bytes are encoded once and kept; an array of entries is encoded for each call. Both are measured.
+// Measures KVM_SET_CPUID2 before a vCPU's first run, and with the same table after it.
+// The bytes of a CpuidTable are encoded once, because it never changes; an array of entries is encoded for each call.
+// Both forms are measured.
 import { ratio } from "./harness/limits.js";
 import { repeated } from "./harness/loops.js";
 
-/** The sandbox has already passed the same table, so its bytes are kept. */
+/** The sandbox has already passed the same table, so the encoded bytes are stored. */
 const before = (stage) => {
   const { vcpu } = stage.sandbox();
   return () => vcpu.setCpuid2(stage.cpuid);

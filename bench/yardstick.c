@@ -1,6 +1,6 @@
 /*
- * The yardstick: runs the same guest with the same calls as the JavaScript side, in C. It only
- * measures; the JavaScript files of this folder choose the commands and judge the results.
+ * The yardstick: runs the same guest with the same calls as the JavaScript side, in C. The program
+ * only measures; the JavaScript files of this folder choose the commands and evaluate the results.
  *
  * Reads lines `WORD ARGUMENT...` on stdin and answers each with `NANOSECONDS OPERATIONS`, or with
  * `error TEXT`. Needs only the kernel's headers:
@@ -47,7 +47,7 @@ struct piece {
 
 static int kvm = -1;
 static size_t run_size;
-/* The commands measure the last one. */
+/* The commands measure the last machine. */
 static struct machine machines[MOST_MACHINES];
 static size_t machine_count;
 /* The contents of every machine. */
@@ -57,7 +57,7 @@ static size_t piece_count;
 static struct kvm_cpuid2 *cpuid;
 static struct kvm_sregs *sregs;
 static struct kvm_regs *regs;
-/* The time that a command measured itself; if negative, the time of the whole command counts. */
+/* The time that a command has measured itself; if negative, the whole duration is the result. */
 static int64_t spent;
 /* Stores the values that were read, so that the compiler keeps the reads. */
 static volatile uint64_t sink;
@@ -119,7 +119,7 @@ static void unmake(struct machine *made) {
   munmap(made->memory, memory_size);
 }
 
-/* Does the least that any VMM does with an exit: checks its reason and reads the value. */
+/* Does the minimum that each VMM does for an exit: checks the exit reason and reads the value. */
 static uint64_t value_of_exit(const struct kvm_run *run) {
   switch (run->exit_reason) {
     case KVM_EXIT_IO:
@@ -166,7 +166,7 @@ static long do_run_sync_regs(long n) {
   return n;
 }
 
-/* Touches 32 pages between two exits; an emulated CPU must walk the page tables for each again. */
+/* Touches 32 pages between two exits; an emulated CPU walks the page tables for each page again. */
 static void look_around(struct machine *one) {
   static volatile uint8_t pages[32][PAGE];
   for (size_t i = 0; i < 32; i++) sink += pages[i][one->run->exit_reason];
@@ -211,7 +211,7 @@ static long drain(struct kvm_coalesced_mmio_ring *ring) {
   return count;
 }
 
-/* Counts writes: those in the ring, and the one that did not fit into it. */
+/* Counts writes: the writes in the ring, and the write that did not fit into the ring. */
 static long do_coalesced(long n) {
   struct machine *one = last();
   struct kvm_coalesced_mmio_ring *ring =

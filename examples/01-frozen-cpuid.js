@@ -1,4 +1,4 @@
-// A vCPU's CPUID table is frozen once it has run: from nothing to KVM's refusal, and its reason.
+// A vCPU's CPUID table is frozen once the vCPU has run: KVM rejects a changed table, and the error contains the reason.
 // Needs: CPU avx2
 import { CpuidTable, GuestMemory, Kvm } from "node-kvm";
 

@@ -1,12 +1,12 @@
-// Two vCPUs in long mode with their own page tables, which map a device: its registers are answered here.
+// Two vCPUs in long mode access a device that their page tables map; this program answers the accesses.
 import { fromSupported, GuestMemory, Kvm } from "node-kvm";
 import * as x86 from "node-kvm/guest";
 
 const [PML4, PDPT, PD, DEVICE_PD, CODE] = [0x1000, 0x2000, 0x3000, 0x4000, 0x8000];
 const [DEVICE_GVA, DEVICE_GPA] = [0x4000_0000n, 0xd000_0000n];
-const [TABLE, LARGE] = [0b11n, 0b1000_0011n]; // present and writable; and a page of 2 MiB
+const [TABLE, LARGE] = [0b11n, 0b1000_0011n]; // flags of a page table entry: present and writable; and a page of 2 MiB
 
-/** The guest writes RDI to the device, reads its answer into RAX, and halts. */
+/** The guest writes RDI to the device, reads the answer of the device into RAX, and halts. */
 const code = new x86.Assembler(64)
   .mov("rbx", DEVICE_GVA)
   .mov(x86.mem(32, "rbx"), "edi")
@@ -18,8 +18,8 @@ const memory = GuestMemory.allocate(0x20_0000);
 memory.write(CODE, code);
 memory.write(PML4, BigUint64Array.of(BigInt(PDPT) | TABLE));
 memory.write(PDPT, BigUint64Array.of(BigInt(PD) | TABLE, BigInt(DEVICE_PD) | TABLE));
-memory.write(PD, BigUint64Array.of(0n | LARGE)); // from 0: the memory
-memory.write(DEVICE_PD, BigUint64Array.of(DEVICE_GPA | LARGE)); // from 1 GiB: the device
+memory.write(PD, BigUint64Array.of(0n | LARGE)); // the first GiB maps the memory
+memory.write(DEVICE_PD, BigUint64Array.of(DEVICE_GPA | LARGE)); // the second GiB maps the device
 
 const kvm = Kvm.open();
 const vm = kvm.createVm();

@@ -1,10 +1,10 @@
-// The pages that a guest writes, from KVM's dirty log, and what is in them.
+// Finds the pages that a guest writes with KVM's dirty log, and reads their contents.
 import { fromSupported, Kvm } from "node-kvm";
 import { KVM_MEM_LOG_DIRTY_PAGES } from "node-kvm/abi";
 import { guest } from "node-kvm/guest";
 import { Sandbox } from "node-kvm/machine";
 
-/** Writes to three pages, reports, and writes to a fourth. */
+/** The guest writes to three pages, writes to a port, and then writes to a fourth page. */
 const program = guest("long", (g) =>
   g
     .write(0x10_0000, 0x11, 8)
@@ -18,12 +18,12 @@ const program = guest("long", (g) =>
 const kvm = Kvm.open();
 const box = new Sandbox(kvm, { program, cpuid: fromSupported(kvm.getSupportedCpuid()) });
 const { vm, vcpu, memory } = box;
-// The same slot again with another flag: KVM keeps the memory and begins to log.
+// The same slot is set again with another flag: KVM keeps the memory and starts the dirty log.
 vm.setUserMemoryRegion({ slot: 0, flags: KVM_MEM_LOG_DIRTY_PAGES, guestPhysAddr: 0n, memory });
 
 for (let round = 1; round <= 2; round += 1) {
   vcpu.runSync();
-  // Pages below 1 MiB hold the program, its stack and its tables.
+  // The pages below 1 MiB contain the program, its stack and its tables.
   const pages = Array.from(vm.dirtyPages(0)).filter((page) => page >= 0x100);
   console.log(`round ${round}:`, pages.map((page) => `0x${(page * 4096).toString(16)}`).join(" "));
 }

@@ -1,4 +1,4 @@
-// A device without exits: a guest's write signals an ioeventfd, and the host answers by an irqfd's interrupt.
+// A device without exits: a guest's write signals an ioeventfd, and the host injects an interrupt with an irqfd.
 // Needs: KVM_CAP_IRQCHIP, KVM_CAP_IOEVENTFD, KVM_CAP_IRQFD
 import { EventFd, Kvm } from "node-kvm";
 import { KVM_IOEVENTFD_FLAG_PIO } from "node-kvm/abi";
@@ -8,7 +8,9 @@ import { Sandbox } from "node-kvm/machine";
 const [DOORBELL, REPORT, IRQ, VECTOR] = [0x510, 0x80, 5, 0x20];
 const [PIC, PIC_DATA, END_OF_INTERRUPT] = [0x20, 0x21, 0x20];
 
-/** Installs an interrupt handler, writes to the doorbell's port, and halts until the interrupt comes. */
+/**
+ * The guest installs an interrupt handler, writes to the port of the doorbell, and halts until the interrupt arrives.
+ */
 const program = guest("real", (g) =>
   g.asm((a) => {
     /** @param {number} port @param {number} value */

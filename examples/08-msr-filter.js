@@ -1,4 +1,4 @@
-// An MSR that the host answers: KVM's filter denies it, and the access becomes an exit instead of #GP.
+// The host answers accesses to an MSR: KVM's filter denies the access, and the access becomes an exit instead of #GP.
 // Needs: KVM_CAP_X86_USER_SPACE_MSR, KVM_CAP_X86_MSR_FILTER
 import { fromSupported, Kvm } from "node-kvm";
 import * as abi from "node-kvm/abi";
@@ -21,7 +21,7 @@ const { vm, vcpu } = box;
 const reasons = BigInt(abi.KVM_MSR_EXIT_REASON_FILTER);
 vm.enableCap({ cap: "KVM_CAP_X86_USER_SPACE_MSR", args: [reasons] });
 const flags = abi.KVM_MSR_FILTER_READ | abi.KVM_MSR_FILTER_WRITE;
-// One bit for each MSR from `base` on; 0 denies: here both MSRs.
+// The bitmap has one bit for each MSR, starting at `base`; 0 denies the access, here to both MSRs.
 vm.x86SetMsrFilter({ ranges: [{ flags, base: REFUSED, bitmap: Uint8Array.of(0b1111_1100) }] });
 
 for (let isDone = false; !isDone; ) {

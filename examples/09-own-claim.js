@@ -1,4 +1,4 @@
-// Claims about KVM of your own, each with its own VM. Run: npx node-kvm test examples/09-own-claim.js
+// Four claims of a user about KVM, each with a separate VM. Run: npx node-kvm test examples/09-own-claim.js
 // Needs: CPU xsave
 import { CR4_OSXSAVE, guest } from "node-kvm/guest";
 import { claim, expect, tableOf } from "node-kvm/test";

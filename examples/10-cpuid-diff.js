@@ -1,4 +1,4 @@
-// CPUID tables compared field by field: what KVM changes when CR4.OSXSAVE is set, and what the program changes.
+// Compares CPUID tables field by field: KVM changes one when CR4.OSXSAVE is set, and the program changes another.
 // Needs: CPU xsave
 import { fromSupported, Kvm } from "node-kvm";
 import { CpuidTable, diff, formatChange } from "node-kvm/cpuid";
@@ -16,7 +16,7 @@ const after = CpuidTable.from(vcpu.getCpuid2());
 console.log("CR4.OSXSAVE was set:");
 for (const change of diff(before, after)) console.log(`  ${formatChange(change)}`);
 
-// A table is immutable: `with` and `without` make others.
+// A table is immutable: `with` and `without` return new tables.
 const stripped = after.with({ sse2: 0 }).without(0x4000_0001);
 console.log("SSE2 cleared, leaf 0x40000001 removed:");
 for (const change of diff(after, stripped)) {

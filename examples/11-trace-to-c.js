@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { GuestMemory, Kvm } from "node-kvm";
 import { exportC, record } from "node-kvm/trace";
 
-const recording = record(); // before the device is opened
+const recording = record(); // the recording starts before the device is opened
 const kvm = Kvm.open();
 const vm = kvm.createVm();
 const memory = GuestMemory.allocate(0x1000);
@@ -18,7 +18,7 @@ vcpu.runSync();
 console.log(vm.trace().join("\n"));
 for (const handle of [vcpu, vm, memory, kvm]) handle.close();
 
-// The C file needs only a compiler and the kernel's headers. Here it runs on the same kernel.
+// The C file needs only a compiler and the kernel's headers. In this example, the C program runs on the same kernel.
 const folder = mkdtempSync(join(tmpdir(), "trace-"));
 const [file, program] = [join(folder, "halt.c"), join(folder, "halt")];
 try {

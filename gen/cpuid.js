@@ -1,16 +1,15 @@
 /**
- * Turns the CPUID database into lib/cpuid/generated: fields.ts (names, positions and descriptions), bits.ts (names
- * of one-bit fields), aliases.ts
- * (names in other programs and in manuals) and values.ts (names of values)
- * and kvm.ts (what KVM does with a field). lib/cpuid/field.ts reads and writes the fields of a table.
+ * Turns the CPUID database into lib/cpuid/generated: fields.ts (names, positions and descriptions), bits.ts (names of
+ * one-bit fields), aliases.ts (names in other programs and in manuals), values.ts (names of values) and kvm.ts (KVM's
+ * treatment of fields). lib/cpuid/field.ts reads and writes the fields of a table.
  *
  * Sources: gen/facts/cpuid.csv (x86-cpuid-db v3.1, CC0-1.0, verbatim), gen/facts/cpuid-supplement.csv, and
  * the facts about fields in gen/facts/cpuid-{aliases,values,descriptors,kvm}.csv.
  * Usage: node gen/cpuid.js [--out DIR]     DIR gets the files; default lib/cpuid/generated
  *
- * Names. A field has its name of the database. Where the database uses one name in several leaves,
- * the field that sorts first by (native before hypervisor spaces, function, sub-leaf, register, bit) keeps the
- * plain name, and each later one gets its leaf in hexadecimal behind it: fsrs (0x7.1) and fsrs_80000021.
+ * Names: a field has its name in the database. If the database uses one name in several leaves, the first field in the
+ * sort order (native before hypervisor spaces, then function, sub-leaf, register, bit) keeps the plain name, and each
+ * later field gets its leaf in hexadecimal as a suffix: fsrs (0x7.1) and fsrs_80000021.
  */
 import { createHash } from "node:crypto";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
@@ -40,7 +39,7 @@ const SPACES = ["native", "kvm", "hyperv", "xen", "vmware"];
 const REGISTERS = ["eax", "ebx", "ecx", "edx"];
 
 /**
- * Reads one CSV: six columns, split at the first five commas only, no quoting.
+ * Reads one CSV file with six columns and without quoting; lines are split only at the first five commas.
  * @param {string} file
  * @param {string} text
  * @returns {Row[]}
@@ -154,7 +153,7 @@ const stamp = (file) =>
   ` *   gen/facts/${file} sha256 ${createHash("sha256").update(read(file)).digest("hex")}`;
 
 /**
- * Reads a CSV of facts: comments, a line of column names, and rows without quoting.
+ * Reads a CSV file of facts: comments, a line of column names, and rows without quoting.
  * @param {string} file
  * @param {Row[]} [rows] the fields; if given, the first column has names of fields, separated by spaces
  */
@@ -320,7 +319,7 @@ function load() {
 }
 
 /**
- * Makes the text of fields.ts from the committed sources; the same sources give the same bytes.
+ * Makes the text of fields.ts from the committed sources; the same sources always result in the same bytes.
  * @param {Row[]} rows
  * @param {number} suffixed the number of names with a leaf
  */

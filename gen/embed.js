@@ -1,11 +1,11 @@
 /**
- * Turns the C, CSS, JavaScript and shell files of lib/ into strings, one lib/ROOM/generated/texts.ts for
- * each room that has such files: tsc, vitest and rolldown import those. prelude.c becomes PRELUDE_C.
+ * Turns the C, CSS, JavaScript and shell files of lib/ into strings in lib/ROOM/generated/texts.ts, one file for each
+ * room that has such files. tsc, vitest and rolldown import the strings; prelude.c becomes PRELUDE_C.
  *
- * The comment at the beginning of a file is for its editors, and is omitted: a block comment,
- * in a script of sh the lines of comment after "#!", and in a script of another shell its first two lines.
+ * The comment at the beginning of a file is omitted, because it is only for editors of the file. It is a block comment,
+ * the lines of comment after "#!" in a script of sh, or the first two lines in a script of another shell.
  *
- * Usage: node gen/embed.js [--out DIR]     DIR gets lib/ROOM/generated/texts.ts; default the project
+ * Usage: node gen/embed.js [--out DIR]; with --out, the files are written below DIR instead of the project.
  */
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { basename, dirname, extname, join } from "node:path";
@@ -17,7 +17,7 @@ const EMBEDDED = /\.(c|css|js|sh|bash|zsh|fish)$/;
 /** @type {Record<string, RegExp>} */
 const HEADS = {
   ".sh": /(?<=^#!.*\n)(#.*\n)+/,
-  // The printed completion scripts keep the other comments, for their readers.
+  // The printed completion scripts keep all other comments, for users who read the scripts.
   ".bash": /^(#.*\n){2}/,
   ".zsh": /^(#.*\n){2}/,
   ".fish": /^(#.*\n){2}/,
@@ -55,7 +55,7 @@ function generate(files) {
 const at = process.argv.indexOf("--out");
 const out = at > 0 ? process.argv[at + 1] : PROJECT;
 if (!out) throw new Error("--out needs a directory");
-// The page of lib/page is put together by rolldown.config.ts.
+// The files of lib/page are skipped, because rolldown.config.ts bundles the page.
 const rooms = readdirSync(join(PROJECT, "lib"), { withFileTypes: true }).filter(
   ({ name }) => name !== "page",
 );

@@ -1,10 +1,13 @@
 /**
  * Compares the fields of lib/cpuid with Debian's `cpuid` program, on raw tables as `cpuid -r` prints them. For each
- * native field of a table it changes the field's lowest bit, lets the program decode both tables, and compares the
- * number in the one line that changes with the field's value before and after. It prints the fields whose line shows
- * other numbers, and those for which no single line changes. `npm run build` comes first.
+ * native field of a table, the script changes the lowest bit of the field and decodes both tables with the program.
+ * Then the script compares the number in the line that changed with the old and the new value of the field. The script
+ * prints the fields whose line shows other numbers, and the fields for which not exactly one line changes. `npm run
+ * build` comes first.
  *
- *   node scripts/cpuid-program.js [--all] FILE...     --all also lists the fields without a line of their own
+ *   node scripts/cpuid-program.js [--all] FILE...
+ *
+ * With --all, it also lists the fields for which the program prints no separate line.
  */
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -13,7 +16,7 @@ import { basename, join } from "node:path";
 import { parseArgs } from "node:util";
 import { fields, formatBits, readField, writeField } from "../dist/cpuid/index.js";
 
-/** The tables in one run of the program. */
+/** The number of tables that one run of the program decodes. */
 const CHUNK = 30;
 
 /** @typedef {{ function: number, index: number, eax: number, ebx: number, ecx: number, edx: number }} Row */
@@ -41,7 +44,7 @@ const line = (row) => {
 };
 
 /**
- * Lets the program decode tables.
+ * Decodes tables with the program.
  * @param {Row[][]} tables
  * @returns {string[][] | undefined} the lines of each; undefined if the program ends with a signal
  */
@@ -67,7 +70,7 @@ function decode(tables) {
 }
 
 /**
- * Reads the number of a decoded line: true and false are 1 and 0; of `0x10 (16)` it is the number in parentheses.
+ * Reads the number of a decoded line: true and false are 1 and 0; `0x10 (16)` is the number in parentheses.
  * @param {string} text
  */
 function numberIn(text) {
@@ -78,7 +81,7 @@ function numberIn(text) {
 }
 
 /**
- * Returns how the numbers of two lines follow from the field's two values.
+ * Returns the relation between the numbers of two lines and the two values of the field.
  * @param {readonly number[]} values
  * @param {readonly (number | undefined)[]} shown
  */
@@ -94,7 +97,7 @@ function relation(values, shown) {
 }
 
 /**
- * Compares one table.
+ * Compares the fields of one table.
  * @param {Row[]} rows
  */
 function compare(rows) {
@@ -129,7 +132,7 @@ function compare(rows) {
         continue;
       }
       const differ = base.flatMap((text, k) => (text === lines[k] ? [] : [k]));
-      // A line "(... synth)" is a conclusion from several fields.
+      // A line "(... synth)" is skipped, because the program derives it from several fields.
       const own = differ.filter((k) => !/synth/.test(base[k]));
       const isOne = lines.length === base.length && own.length === 1;
       const texts = isOne ? [base[own[0]], lines[own[0]]].map((text) => text.trim()) : [];

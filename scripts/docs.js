@@ -1,6 +1,6 @@
 /**
- * Makes the documentation site in site/: the reference of every public entry, the guides, and an index by ioctl and
- * by errno. A warning is an error. `--out DIR` selects another folder. The pages are made in scripts/site/.
+ * Makes the documentation site in site/: the reference of every public entry, the guides, and an index by ioctl and by
+ * errno. A warning of TypeDoc is an error. `--out DIR` selects another folder. scripts/site/ makes the index pages.
  */
 import { readdirSync, readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
@@ -17,7 +17,7 @@ process.chdir(fileURLToPath(new URL("..", import.meta.url)));
 const { values } = parseArgs({ options: { out: { type: "string", default: "site" } } });
 const manifest = JSON.parse(readFileSync("package.json", "utf8"));
 
-/** The source of each public entry, by the name that a program imports. */
+/** The source file of each public entry, by the name that a program imports. */
 const entries = Object.fromEntries(
   Object.entries(manifest.exports).flatMap(([name, target]) =>
     typeof target === "string"
@@ -31,20 +31,20 @@ const entries = Object.fromEntries(
   ),
 );
 
-/** The constants of the kernel's headers, which have C names and no description. */
+/** The constants of the kernel's headers, which have C names and need no description. */
 const constants = Array.from(
   readFileSync("lib/abi/generated/constants.ts", "utf8").matchAll(/(?<!\*\/)\nexport const (\w+)/g),
   ([, name]) => `${manifest.name}/abi.${name}`,
 );
 
-/** Types that are part of one other type, whose page shows them. */
+/** Types that are part of another type, whose page shows them. */
 const PARTS = [
   "Arguments",
   ...["VENDOR_MODULES", "CPUID_FIELDS", "PlainFormatName"],
   ...["UnionStruct", "OneOf", "PaddingName"],
 ];
 
-/** The documents of docs/ in the order of the navigation; all others come after them. */
+/** The documents of docs/ in the order of the navigation; all other documents follow. */
 const ORDER = [
   ...[
     "first-vm",
@@ -83,7 +83,7 @@ const application = await Application.bootstrap({
   html: resolve(values.out),
   cleanOutputDir: true,
   githubPages: false,
-  // `npm run check` checks the types.
+  // TypeDoc does not check the types, because `npm run check` does.
   skipErrorChecking: true,
   excludeInternal: true,
   excludePrivate: true,
@@ -110,7 +110,7 @@ const application = await Application.bootstrap({
   validation: { notDocumented: true, notExported: true, invalidLink: true, invalidPath: true },
   intentionallyNotDocumented: constants,
   intentionallyNotExported: PARTS,
-  // Properties may have no description: their name, type and interface explain most of them.
+  // Properties need no description, because the name, the type and the interface explain most of them.
   requiredToBeDocumented: [
     "Enum",
     "EnumMember",

@@ -4,20 +4,24 @@ import { existsSync, realpathSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
-// usage: node scripts/elf.js [--musl] FILE...    without a file: the files of prebuilds/
-//   Prints one line for each finding. Exit status 1 if there is one, or if there is no file.
-// Needs readelf (Debian package binutils).
+// usage: node scripts/elf.js [--musl] FILE...
+//
+// Without a file, the script checks the files of prebuilds/. It prints one line for each finding.
+// The exit status is 1 if there is a finding, or if there is no file.
+// The script needs readelf (Debian package binutils).
 
-/** The glibc that Node.js 20 itself needs. A file that needs a newer one would exclude systems that Node.js supports. */
+/**
+ * The glibc version that Node.js 20 needs. A file that needs a newer glibc would exclude systems that Node.js supports.
+ */
 const GLIBC = [2, 28];
 
-/** The functions by which Node.js loads an addon. */
+/** The functions that Node.js calls to load an addon. */
 const EXPORTS = ["napi_register_module_v1", "node_api_module_get_api_version_v1"];
 
-/** The names that Node.js defines. */
+/** The prefixes of symbols that Node.js defines. */
 const NODE = /^(napi|node_api|uv)_/;
 
-/** The rules of each C library: which libraries a file may need, and which versions of symbols. */
+/** The rules of each C library: the libraries and the versions of symbols that a file may need. */
 const LIBRARIES = {
   glibc: {
     needed: ["libc.so.6", "libpthread.so.0", "libm.so.6", "libdl.so.2", "ld-linux-x86-64.so.2"],
@@ -39,7 +43,7 @@ function readelf(option, file) {
   });
 }
 
-/** Returns the rows of readelf's table of dynamic symbols that match. */
+/** Returns the matching rows of readelf's table of dynamic symbols. */
 function symbolsOf(file) {
   return readelf("--dyn-syms", file)
     .split("\n")
@@ -101,7 +105,7 @@ export function findingsOf(file, library, known) {
 /** The C library of each folder of prebuilds/. */
 export const TARGETS = { "linux-x64": "glibc", "linuxmusl-x64": "musl" };
 
-/** Returns the file of one target: `prebuilds/linux-x64/node_kvm.node`. */
+/** Returns the path of the addon for one target: `prebuilds/linux-x64/node_kvm.node`. */
 export function prebuiltFile(root, target) {
   return join(root, "prebuilds", target, "node_kvm.node");
 }

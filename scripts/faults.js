@@ -1,4 +1,7 @@
-/** Makes each system call, libuv and Node-API call of the addon fail in life-cycle programs, here or in the lab. */
+/**
+ * Makes each system call, libuv call and Node-API call of the addon fail in life-cycle programs, on this host or in the
+ * lab.
+ */
 import { execFileSync, spawnSync } from "node:child_process";
 import { accessSync, constants, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -19,7 +22,7 @@ const USAGE = `usage: node scripts/faults.js [--lab KERNEL] [--only PART OF A PR
   first N errnos of each call. It needs cc, and dist/ and build/ built.
 `;
 
-/** Parses the arguments; for a wrong one it prints one line and exits with status 2. */
+/** Parses the arguments; for a wrong argument, it prints one line and exits with status 2. */
 function parsed(config) {
   try {
     return parseArgs(config);
@@ -73,7 +76,7 @@ function runHere(device, report) {
   );
 }
 
-/** Runs the programs that need no device on this host before the lab, because they are faster here. */
+/** Runs the programs in the lab; programs that need no device run on this host first, because this host is faster. */
 function runInLab() {
   const report = join(folder, "judged.json");
   const here = runHere("none", report);

@@ -1,4 +1,7 @@
-/** Ends lab commands in every way, at random moments, and checks that they leave nothing. */
+/**
+ * Ends lab commands at random moments, normally and by each signal, and checks that they leave no files, processes or
+ * locks.
+ */
 import { execFileSync, spawn } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readlinkSync, rmSync } from "node:fs";
 import { homedir, tmpdir } from "node:os";
@@ -9,8 +12,8 @@ import { parseArgs } from "node:util";
 
 // usage: node scripts/lab-ends.js [--kernel 6.12] [--only exec,run,SIGINT,SIGTERM,SIGHUP,SIGKILL]
 //          [--rounds 20] [--moments 5] [--seed N] [--pattern silent]
-// Needs dist/ built, QEMU, and the kernel in the cache; works on a copy of that cache. The exit status is 1
-// if a status or verdict differs, or if a folder, a socket, a process or a lock is left.
+// The script needs QEMU, a built dist/, and the kernel in the cache; it works on a copy of the cache.
+// The exit status is 1 if a status or verdict differs, or if a folder, a socket, a process or a lock is left.
 const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP", "SIGKILL"];
 const { values } = parseArgs({
   options: {
@@ -35,7 +38,7 @@ function say(what, problem) {
   );
 }
 
-/** Starts a lab command; `ended` gives its status, or the signal that ended it, and its output. */
+/** Starts a lab command; `ended` resolves to its status, or the signal that ended it, with its output. */
 function start(...args) {
   const child = spawn(process.execPath, [main, "lab", ...args], {
     env: { ...process.env, NODE_KVM_CACHE: cache },
@@ -55,14 +58,14 @@ function start(...args) {
 
 const execute = (...command) => start("exec", "--kernel", values.kernel, "--", ...command);
 
-/** The links of a process that lead into the cache: its folder, its open files. */
+/** Returns the links of a process that lead into the cache: its working directory and its open files. */
 function linksOf(pid) {
   const links = [`/proc/${pid}/cwd`, `/proc/${pid}/exe`];
   try {
     links.push(...readdirSync(`/proc/${pid}/fd`).map((fd) => `/proc/${pid}/fd/${fd}`));
     return links.map((path) => readlinkSync(path)).filter((path) => path.startsWith(cache));
   } catch {
-    return []; // it has ended
+    return []; // the process has ended
   }
 }
 
@@ -80,7 +83,10 @@ function leftovers() {
   return [...processes, ...files, ...sockets];
 }
 
-/** Returns the leftovers; waits up to 5 s, because a killed process needs a moment to disappear. */
+/**
+ * Returns the files, processes and locks that are left; waits up to 5 s, because a killed process takes some time to
+ * disappear.
+ */
 async function settled() {
   for (let left = 50; ; left -= 1) {
     const found = leftovers();
@@ -143,7 +149,7 @@ async function endBy(signal, duration) {
     child.kill(signal);
     const end = await ended;
     if (signal === "SIGKILL") {
-      // The next process that cleans the cache removes what a killed process left.
+      // The next process that cleans the cache removes the files of a killed process.
       await start("cache", "--prune", "1000000").ended;
     }
     // An early signal ends Node before the command runs; at a late signal the command has already ended.
@@ -161,7 +167,7 @@ try {
     if (existsSync(join(usual, name))) execFileSync("cp", ["-a", join(usual, name), cache]);
   }
   process.stdout.write(`seed ${values.seed}\n`);
-  // The first run may have to make the guest's archives.
+  // The first run may take longer, because it may have to make the guest's archives.
   await judge("exec, the first", await execute("true").ended, [0]);
   const before = performance.now();
   await judge("exec, the measured one", await execute("sleep", "1").ended, [0]);

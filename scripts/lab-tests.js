@@ -8,7 +8,8 @@ import { parseArgs } from "node:util";
 
 // usage: node scripts/lab-tests.js [--kernel 7.2] [--cpu max] [--smp 1] [--memory 2048]
 //          [--file HOST[:GUEST]...] [--env NAME=VALUE...] [-- ARGUMENT OF VITEST...]
-// Needs dist/ built and QEMU. Tests that need a compiler, git or headers are skipped there.
+//
+// The script needs QEMU and a built dist/. Tests that need a compiler, git or headers are skipped in the guest.
 const root = fileURLToPath(new URL("..", import.meta.url));
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -23,7 +24,9 @@ const { values, positionals } = parseArgs({
   },
 });
 
-/** The files that the guest's copy of this package lacks: sources, tests, and modules that only tests import. */
+/**
+ * The files that are missing in the guest's copy of this package: sources, tests, and modules that only tests import.
+ */
 const PARTS = ["lib", "native", "test", "bench", "gen/facts", "vitest.config.ts", "tsconfig.json"];
 const MODULES = ["fast-check", "pure-rand"].map((name) => `node_modules/${name}`);
 

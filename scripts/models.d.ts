@@ -1,6 +1,6 @@
 /** Types of models.js, for its test. */
 
-/** A difference between a model and QEMU's that is intended. */
+/** An intended difference between a model and QEMU's model. */
 export interface Intended {
   readonly only: "ours" | "qemu";
   readonly feature: string;
@@ -8,7 +8,7 @@ export interface Intended {
   readonly reason: string;
 }
 
-/** A difference; without a reason it is not intended. */
+/** A difference; it is intended if it has a reason. */
 export interface Difference {
   readonly only: "ours" | "qemu";
   readonly feature: string;

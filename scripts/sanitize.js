@@ -1,4 +1,4 @@
-/** Runs the native and life cycle tests on an addon that is built with sanitizers, here or in the lab. */
+/** Runs the native and life cycle tests on an addon that is built with sanitizers, on this host or in the lab. */
 import { execFileSync, spawnSync } from "node:child_process";
 import { existsSync, realpathSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -6,11 +6,14 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 
 // usage: node scripts/sanitize.js [--thread] [--lab KERNEL [--smp N]] [-- ARGUMENT OF VITEST...]
-//   AddressSanitizer and UBSan, or ThreadSanitizer; on this host, or in a kernel of the lab; the
-//   tests below, or those that the arguments name.
-// Needs g++ with its sanitizers, cmake, and dist/ built. Nothing is downloaded: the headers are those
-// beside the running node, or those that npm's `nodedir` names. libtsan of g++ 12 needs a host whose
-// vm.mmap_rnd_bits is 28 at most, or `setarch -R`.
+//
+// The sanitizers are AddressSanitizer and UBSan, or ThreadSanitizer with --thread.
+// The tests run on this host, or with --lab in a kernel of the lab.
+// Arguments after -- replace the list of tests below.
+//
+// The script needs g++ with its sanitizers, cmake, and a built dist/.
+// The script downloads nothing: the headers are those beside the running node, or those that npm's `nodedir` names.
+// libtsan of g++ 12 needs a host whose vm.mmap_rnd_bits is at most 28, or `setarch -R`.
 const root = fileURLToPath(new URL("..", import.meta.url));
 const prefix = dirname(dirname(process.execPath));
 const { values, positionals: chosen } = parseArgs({
@@ -25,8 +28,8 @@ const { values, positionals: chosen } = parseArgs({
 // Node itself leaks on exit. Tests that count bytes need an allocator that returns freed memory.
 const STRICT = "detect_leaks=0";
 const LEAN = `${STRICT}:quarantine_size_mb=0:thread_local_quarantine_size_kb=0:malloc_context_size=0`;
-// Node is not built with ThreadSanitizer, which therefore sees Node's locks but not its atomics: reports about
-// Node's own memory are ignored.
+// Node is not built with ThreadSanitizer, which therefore intercepts Node's locks but not its atomics.
+// Reports about Node's own memory are ignored.
 const OURS = "ignore_noninstrumented_modules=1";
 
 const ORDERS = ["--project", "lifecycle", "test/lifecycle/orders", "test/lifecycle/spins"];
@@ -86,7 +89,7 @@ const target = ["-d", "native", "-O", flavour.folder, "-B", "Release"];
 const sanitizers = `--CDNODE_KVM_SANITIZE=${flavour.sanitizers}`;
 run("npx", ["cmake-js", "build", ...target, sanitizers, "-l", "warn"], headers);
 
-// A build without sanitizers would pass every test.
+// The libraries are checked, because a build without sanitizers would pass every test.
 const symbols = output("nm", ["--dynamic", "--undefined-only", addon]);
 for (const symbol of flavour.symbols) {
   if (!symbols.includes(symbol)) {

@@ -1,11 +1,12 @@
 /**
  * Prints sentences of this project, for a reader who judges whether each is understood alone: comments, docstrings,
  * documents, messages and test titles, each with its file and line. A title is printed as in a list of failures,
- * "describe > test". A string in a test is not a message: it repeats one, or is a row of a table.
+ * "describe > test". A string in a test is not printed as a message, because it repeats a message or is a row of a
+ * table.
  *
- * `node scripts/sentences.js --seed 1 --count 50` draws 50 at random; the same seed draws the same sentences.
- * `--room test/unit` selects a file or a folder, and `--kind title` one kind (comment, document, message or title).
- * Without `--count`, it prints all in the order of the files.
+ * `node scripts/sentences.js --seed 1 --count 50` draws 50 at random; the same seed draws the same sentences. `--room
+ * test/unit` selects a file or a folder, and `--kind title` one kind (comment, document, message or title). Without
+ * `--count`, the script prints all sentences in the order of the files.
  */
 import { readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
@@ -41,7 +42,7 @@ function filesOf(room) {
     .sort();
 }
 
-/** Returns the text of a comment without its markers; an empty line of the comment stays one. */
+/** Returns the text of a comment without its markers; an empty line of the comment stays an empty line. */
 function withoutMarkers(comment) {
   return comment
     .replace(/^\/\*+|\*+\/$/g, "")

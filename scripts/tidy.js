@@ -28,7 +28,7 @@ function run(command, args, env = {}) {
   return spawnSync(command, args, options);
 }
 
-/** Returns the tool's name on this system: with or without its version. */
+/** Returns the name of the tool on this system, with or without its version. */
 function find(tool) {
   const name = [`${tool}-19`, tool].find((candidate) => run(candidate, ["--version"]).status === 0);
   if (name === undefined) {

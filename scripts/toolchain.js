@@ -1,4 +1,5 @@
-// Checks the tools for building the addon: prints one clear line if one is missing, before node-gyp prints many.
+// Checks the tools for building the addon, and prints one line if a tool is missing.
+// Without this check, node-gyp would print a long error.
 import { spawnSync } from "node:child_process";
 
 /** @param {string} command @param {string[]} args */

@@ -1,4 +1,4 @@
-// The process of one question: `node answer.js QUESTION YARDSTICK ROUNDS` measures it and sends the tables to its parent.
+// The process of one question: `node answer.js QUESTION YARDSTICK ROUNDS` measures and sends the tables to its parent.
 import { vendorModule } from "node-kvm";
 import { verdict } from "./limits.js";
 import { race } from "./rounds.js";
@@ -31,7 +31,7 @@ async function rowsOf(stage) {
 
 const operations = (row) => row.operations ?? question.operations;
 
-/** Compares each row with the first one, unless it names another. */
+/** Compares each row with the first row, or with the row that it names. */
 function report(row, found) {
   const { what, limit } = row;
   const side = row.command === undefined ? "JavaScript" : "C";

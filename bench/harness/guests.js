@@ -1,10 +1,10 @@
-// The measured guest programs, by name. The JavaScript side and the C side run the same bytes.
+// The measured guest programs, by name. The JavaScript side and the C side execute the same bytes.
 import { guest, mem } from "node-kvm/guest";
 
 /** A port without a device in KVM. */
 export const PORT = 0x80;
 
-/** A gpa outside of all memory slots. */
+/** A guest physical address outside of all memory slots. */
 export const HOLE = 0xd000_0000;
 
 /** The endless loop of each guest. */

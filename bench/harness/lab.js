@@ -5,7 +5,10 @@ import { fileURLToPath } from "node:url";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 
-/** A thousand VMs need a thousand MiB, and the emulated CPU is slow. */
+/**
+ * The machine needs much memory and a long timeout, because a thousand VMs need a thousand MiB, and the emulated CPU is
+ * slow.
+ */
 const MACHINE = ["--memory", "3072", "--timeout", "3600"];
 
 /** @param {readonly string[]} words */

@@ -1,4 +1,4 @@
-// The limits of figures. A figure above its limit is reported and does not make the benchmark fail.
+// The limits of measured figures. A figure above its limit is reported, but the benchmark does not fail.
 
 /** Limits the ratio to the compared row. @param {number} most */
 export const ratio = (most) => ({ kind: "ratio", most });

@@ -1,4 +1,5 @@
-// The JavaScript loops that several questions measure. Each checks the exit's kind and reads its value, as the C side does.
+// The JavaScript loops that several questions measure.
+// Like the C side, each loop checks the kind of an exit and reads its value.
 import { KVM_EXIT_HLT, KVM_EXIT_IO, KVM_EXIT_MMIO } from "node-kvm/abi";
 
 /** Stores the values that were read, so that V8 cannot remove the reads. */
@@ -35,7 +36,7 @@ export function runSyncLoop(vcpu, kind) {
 
 const reasons = { io: KVM_EXIT_IO, mmio: KVM_EXIT_MMIO, hlt: KVM_EXIT_HLT };
 
-/** Returns the value of an exit, read in kvm_run. */
+/** Reads the value of an exit from kvm_run. */
 const inPlace = {
   io: (page) => page.ioValue,
   mmio: (page) => page.mmioLow & 0xff,
@@ -60,7 +61,7 @@ export function lowLevelLoop(vcpu, kind) {
   };
 }
 
-/** Measures `run()`, awaited for each exit. @param {"io" | "mmio" | "hlt"} kind */
+/** Measures `await run()` for each exit. @param {"io" | "mmio" | "hlt"} kind */
 export const awaited = (kind) => (stage) => {
   const { vcpu } = stage.sandbox();
   const value = values[kind];

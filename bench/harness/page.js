@@ -1,10 +1,11 @@
-// The answers as one HTML page without scripts or external resources: each row's rounds beside those of C. Text is table.js.
+// Formats the answers as one HTML page without scripts, which draws the rounds of each row next to those of C.
+// table.js formats text.
 import { readFileSync } from "node:fs";
 import { limitText, time } from "./table.js";
 
 const CSS = readFileSync(new URL("page.css", import.meta.url), "utf8");
 
-/** The width of a row's drawing, in its own units. */
+/** The width of a row's drawing, in SVG units. */
 const WIDTH = 1000;
 const HEIGHT = 24;
 
@@ -13,13 +14,19 @@ const ENTITIES = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" };
 /** @param {unknown} value */
 const escaped = (value) => String(value).replaceAll(/[&<>"]/g, (one) => ENTITIES[one]);
 
-/** The place of a time. Rounds beyond the end of the scale are drawn at its end. @param {number} ns @param {number} end */
+/**
+ * Returns the x coordinate of a time. Rounds beyond the end of the scale are drawn at its end.
+ * @param {number} ns @param {number} end
+ */
 const place = (ns, end) => Math.round((Math.min(ns, end) / end) * WIDTH * 10) / 10;
 
-/** Vertical lines at these times, as a path. */
+/** Returns an SVG path with vertical lines at these times. */
 const lines = (times, end) => times.map((ns) => `M${place(ns, end)} 0V${HEIGHT}`).join("");
 
-/** Draws the rounds of a row, its median, and the median that it is compared with (dashed). */
+/**
+ * Draws the rounds of a row, the median of the row, and, as a dashed line, the median of the row that it is compared
+ * with.
+ */
 function drawing({ side, each, median, what }, base, end) {
   const kind = side === "C" ? "c" : "javascript";
   const compared = base === undefined ? "" : `<path class="base" d="${lines([base], end)}"/>`;

@@ -1,9 +1,10 @@
-// Interleaved rounds: each round measures every contender once, so that a disturbance affects all. stage.js makes them.
+// Measures in interleaved rounds: each round measures every contender once, so that a disturbance affects all of them.
+// stage.js makes the contenders.
 
 /** @typedef {{ ns: number, operations: number }} Span */
 
 /**
- * Measures the time of a sample, unless the sample returns its own.
+ * Measures the time of a sample, or returns the time that the sample itself has measured.
  *
  * @param {(n: number) => number | Span | Promise<number | Span>} sample does n operations; returns how many it did
  * @param {number} n
@@ -49,7 +50,7 @@ export async function race(contenders, rounds) {
   for (const i of contenders.keys()) await attempt(i, warmUp);
   for (let round = 0; round < rounds; round++) {
     for (let turn = 0; turn < contenders.length; turn++) {
-      // Each round begins with another contender, so that none always follows the same one.
+      // Each round begins with another contender, so that no contender always runs after the same one.
       const i = (turn + round) % contenders.length;
       await attempt(i, async ({ measure }) => {
         const { ns, operations } = await measure();

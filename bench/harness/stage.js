@@ -1,4 +1,4 @@
-// The VMs of a question's rows: each row has its own, in JavaScript or in C.
+// The VMs for the rows of a question: each row has separate VMs, in JavaScript or in C.
 import { CpuidTable, fromSupported, Kvm } from "node-kvm";
 import { Sandbox } from "node-kvm/machine";
 import { program } from "./guests.js";
@@ -8,7 +8,10 @@ import { Yardstick } from "./yardstick.js";
 /** The objects that one setting of a question opens. */
 export class Stage {
   kvm = Kvm.open();
-  /** The supported table as KVM stores it: kvm_pvm changes some bits, and after a run accepts only the changed table. */
+  /**
+   * The supported CPUID table as KVM stores it: kvm_pvm changes some bits, and after a run it accepts only the changed
+   * table.
+   */
   cpuid = this.#kept(fromSupported(this.kvm.getSupportedCpuid()));
   #opened = [];
   #guest;
@@ -21,7 +24,7 @@ export class Stage {
     this.#yardstick = yardstick;
   }
 
-  /** The guest of this question, in this ring. */
+  /** The guest program of this question, in the given ring. */
   get program() {
     return program(this.#guest, this.ring);
   }
@@ -46,7 +49,7 @@ export class Stage {
     return kept;
   }
 
-  /** Starts the C side and sends it the contents of its VMs, without creating one. */
+  /** Starts the C side and sends it the contents of its VMs, without creating a VM. */
   async yardstick() {
     const yardstick = this.keep(new Yardstick(this.#yardstick));
     const sandbox = new Sandbox(this.kvm, { program: this.program, cpuid: this.cpuid });

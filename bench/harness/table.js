@@ -27,7 +27,7 @@ export const limitText = ({ kind, most }) => limits[kind](most);
 
 const HEADINGS = ["", "min", "median", "p99", "ratio", "more", "limit", ""];
 
-/** Names the compared row, if it is not the first one. */
+/** Names the row with which a row is compared, if it is not the first row. */
 function remark({ what, against, verdict = "" }, first) {
   const other = against === first || against === what ? "" : `to "${against}"`;
   return [verdict, other].filter((word) => word !== "").join(", ");
@@ -54,7 +54,7 @@ function aligned(rows) {
   return rows.map((row) => `  ${line(row)}`.trimEnd()).join("\n");
 }
 
-/** Formats a row whose cells have their own names. */
+/** Formats a row whose cells have individual names. */
 function named({ what, ...figures }) {
   return [what, ...Object.entries(figures).map(([name, figure]) => `${name} ${figure}`)];
 }

@@ -1,4 +1,4 @@
-// The C side: compiles yardstick.c, and sends commands to a process of it.
+// The C side of the benchmark: compiles yardstick.c, and sends commands to a process that runs it.
 import { execFileSync, spawn } from "node:child_process";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";

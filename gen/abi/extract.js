@@ -1,6 +1,6 @@
 /**
- * Extracts facts from headers: macros and ioctl numbers with gcc, struct layouts with gdb. Only needed to renew
- * gen/facts/kvm-abi.json. The other files choose TypeScript names.
+ * Extracts facts from headers: macros and ioctl numbers with gcc, struct layouts with gdb. The extraction is only
+ * needed to renew gen/facts/kvm-abi.json. layouts.js chooses the TypeScript names.
  */
 
 import { execFileSync } from "node:child_process";
@@ -24,7 +24,10 @@ const includes = ["linux/kvm.h", "linux/kvm_para.h"].map((name) => `#include <${
 const interesting =
   /^(KVM|KVM_\w+|MSR_KVM_\w+|KVMIO|GUEST_MEMFD_\w+|SYNC_REGS_\w+|[A-Z]{2}_VECTOR)$/;
 
-/** Runs `work` in a temporary directory, and removes it. @template T @param {(dir: string) => T} work */
+/**
+ * Calls `work` with a temporary directory, and removes the directory afterwards.
+ * @template T @param {(dir: string) => T} work
+ */
 function inTemporaryDirectory(work) {
   const dir = mkdtempSync(join(tmpdir(), "kvm-abi-"));
   try {
@@ -58,8 +61,9 @@ function gcc(headers, text, options) {
 }
 
 /**
- * Selects the macros that are integer constants on x86: compiles one line for each; gcc reports the lines of the others.
- * The `| 0` makes a string an error, because gcc accepts its address as a constant.
+ * Selects the macros that are integer constants on x86: compiles one line for each macro; gcc reports the lines of all
+ * other macros. The `| 0` makes a string an error; without it, gcc would accept the address of the string as a
+ * constant.
  * @param {string} headers @param {string[]} names
  */
 function integers(headers, names) {
@@ -99,7 +103,7 @@ function requestArguments(headers, names) {
   const meaning = ["_IO", "_IOR", "_IOW", "_IOWR"]
     .map((macro) => `#undef ${macro}\n#define ${macro}(type, nr, ...) @IO __VA_ARGS__\n`)
     .join("");
-  // The left side is a string, which the preprocessor does not expand.
+  // The name is also printed as a string, because the preprocessor does not expand strings.
   const asked = names.map((name) => `"${name}" ${name}\n`).join("");
   const { out } = gcc(headers, `${includes}${meaning}${asked}`, ["-E", "-P"]);
   const found = out.matchAll(/^"(\w+)" @IO ?(.*)$/gm);

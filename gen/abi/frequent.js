@@ -1,7 +1,7 @@
 /**
- * Layouts in, lib/abi/generated/frequent.ts out: a plain reader, and for some a plain writer, of the structs whose
- * speed matters. V8 makes objects of one shape, and finds their members, fast only in code that names the members. All
- * other structs are read and written by lib/abi/codec.ts, and so is each value that a plain writer does not write.
+ * Generates lib/abi/generated/frequent.ts from layouts: a plain reader, and for some structs a plain writer, of the
+ * structs whose speed matters. V8 makes objects of one shape, and finds their members, fast only in code that names the
+ * members. lib/abi/codec.ts reads and writes all other structs, and the values that a plain writer does not accept.
  */
 
 /**
@@ -9,7 +9,7 @@
  * @typedef {import("./layouts.js").Field} Field
  */
 
-/** The structs that a program reads at each exit or migration, or many at once, and those that they contain. */
+/** The structs that a program reads at each exit, at a migration, or in large numbers, and the structs inside them. */
 const READ = [
   "kvm_regs",
   "kvm_segment",
@@ -29,7 +29,7 @@ const READ = [
   "kvm_msr_entry",
 ];
 
-/** Those that a program also writes at each exit, or many at once. */
+/** The structs that a program also writes at each exit or in large numbers. */
 const WRITTEN = new Set([
   "kvm_regs",
   "kvm_segment",
@@ -77,7 +77,10 @@ function get({ element, isLayout }, offset, dims) {
   return `[\n${all.map((one) => `    ${one},\n`).join("")}  ]`;
 }
 
-/** Prints an expression that writes a field and is false if it does not fit. @param {Field} field */
+/**
+ * Prints an expression that writes a field; its value is false if the value does not fit the field.
+ * @param {Field} field
+ */
 function put({ name, offset, element, isLayout, dims }) {
   const start = `(v, ${place(offset)}, x.${name}`;
   if (isLayout) return `write${element}${start})`;
@@ -118,7 +121,7 @@ import type { Layout } from "../layout.ts";
 `;
 
 /**
- * Makes frequent.ts, without its stamp.
+ * Returns the text of frequent.ts, without its stamp.
  * @param {Map<string, Layout>} layouts
  * @returns {string}
  */

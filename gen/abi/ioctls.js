@@ -23,7 +23,7 @@ const pascal = (snake, prefix = "") =>
     .map((word) => word.charAt(0).toUpperCase() + word.slice(1))
     .join("");
 
-/** Describes the argument of an ioctl and, if its struct does not show it, the reason. @param {Shape} shape */
+/** Describes the argument of an ioctl, with the reason of an exception if there is one. @param {Shape} shape */
 function docLines(shape) {
   const what = shape.struct ? `${shape.name}: ${shape.struct.cName}.` : `${shape.name}.`;
   const reason = exceptions.ioctls[shape.name]?.reason;
@@ -100,7 +100,7 @@ export function printIoctls(shapes) {
   );
 }
 
-/** Structs that native code fills in or reads itself, with their names there. */
+/** Structs that native code fills in or reads itself, with their names in native code. */
 const nativeStructs = {
   kvm_enable_cap: "EnableCap",
   kvm_userspace_memory_region: "UserMemoryRegion",
@@ -132,12 +132,12 @@ function printOffsets(layout, name) {
   return `inline constexpr size_t k${name}Size = ${layout.size};\n${offsets.join("")}`;
 }
 
-/** All links of all ioctls and commands in one array; each ioctl or command has a range of it. */
+/** The links of all ioctls and commands in one array; each ioctl or command has a range of this array. */
 class LinkTable {
   /** @type {string[]} */
   rows = [];
 
-  /** Adds links; returns their range. @param {import("./links.js").Link[]} links */
+  /** Adds links to the array; returns their range. @param {import("./links.js").Link[]} links */
   add(links) {
     const first = links.length === 0 ? 0 : this.rows.length;
     this.rows.push(...links.map((link) => this.#row(link)));

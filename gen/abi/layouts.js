@@ -1,6 +1,6 @@
 /**
- * Makes the layouts of structs from the facts: structs.js prints them, and ioctls.js refers to them. This
- * is the only file with rules that turn C names into TypeScript names.
+ * Makes the layouts of structs from the facts. structs.js prints the layouts, and ioctls.js refers to them. Only this
+ * file contains rules that turn C names into TypeScript names.
  */
 
 import { choices } from "./macros.js";
@@ -25,7 +25,9 @@ export function pascalCase(name) {
   return camel.charAt(0).toUpperCase() + camel.slice(1);
 }
 
-/** The C types whose names differ from those of a layout; a char becomes a byte, a pointer eight bytes. */
+/**
+ * The C types whose names differ from the types of a layout; a char becomes a byte, and a pointer becomes eight bytes.
+ */
 const scalars = new Map([
   ["char", "u8"],
   ["pointer", "u64"],
@@ -34,7 +36,10 @@ const scalars = new Map([
 /** @param {CField} field */
 const isInline = (field) => field.type === "struct" || field.type === "union";
 
-/** Lists the structs that x86 needs: those that are not foreign, and the structs inside them. @param {Facts} facts */
+/**
+ * Lists the structs that x86 needs: all structs that are not foreign, and the structs inside them.
+ * @param {Facts} facts
+ */
 function keptStructs(facts) {
   const kept = new Set(Object.keys(facts.structs).filter((n) => !(n in choices.foreignStructs)));
   /** @param {CField[]} fields */
@@ -50,7 +55,7 @@ function keptStructs(facts) {
 }
 
 /**
- * Makes every layout; the structs inside a struct come before it, otherwise the order is by name.
+ * Makes every layout; the structs inside a struct come before this struct; otherwise the layouts are ordered by name.
  * @param {Facts} facts
  * @returns {Map<string, Layout>} by TypeScript name
  */

@@ -1,6 +1,6 @@
 /**
- * The fields of ioctls' structs that hold an address or a descriptor, found by the paths that
- * ioctl-shapes.json gives: `ranges[].bitmap` is sixteen fields. Native code fills them in. ioctls.js prints them.
+ * Finds the fields of ioctls' structs that contain an address or a descriptor, by the paths in ioctl-shapes.json:
+ * `ranges[].bitmap` is sixteen fields. Native code fills these fields in. ioctls.js prints them.
  */
 
 import { camelCase } from "./layouts.js";
@@ -18,7 +18,7 @@ import { camelCase } from "./layouts.js";
 /** @type {Record<string, number>} */
 const widths = { u8: 1, u16: 2, u32: 4, s32: 4, u64: 8, pointer: 8 };
 
-/** Field names that hold addresses in the structs of SEV's and TDX's commands. */
+/** The names of fields that contain addresses in the structs of SEV's and TDX's commands. */
 const isAddress = /uaddr$|^source_addr$/;
 
 /**
@@ -67,7 +67,7 @@ export function makeLinks(facts, cName, stated) {
   const fields = facts.structs[cName ?? ""]?.fields ?? [];
   return stated.flatMap(({ field, kind, direction, when = [] }) =>
     resolve(facts, fields, field).map(({ offset, width, name }) => {
-      // A descriptor in a field of eight bytes is written into the lower four, because KVM reads only those.
+      // A descriptor in a field of eight bytes is written into the lower four bytes, because KVM reads only these.
       if (kind !== "fd" && width !== 8) throw new Error(`${cName}.${field}: ${width} bytes`);
       const conditions = when.map((text) => condition(facts, fields, text));
       return { field: name, kind, direction, offset, width, when: conditions, stated: when };
@@ -76,7 +76,7 @@ export function makeLinks(facts, cName, stated) {
 }
 
 /**
- * Makes the commands of KVM_MEMORY_ENCRYPT_OP whose structs hold addresses themselves.
+ * Makes the commands of KVM_MEMORY_ENCRYPT_OP whose own structs contain addresses.
  * @param {Facts} facts @param {Record<string, string>} named
  * @returns {Command[]}
  */

@@ -32,8 +32,8 @@ function literal(name, decimal) {
 }
 
 /**
- * Lists names and numbers by number; two names of one number are an error, because each list also maps
- * numbers to names.
+ * Lists names and numbers by number; two names for one number are an error, because each list also maps numbers to
+ * names.
  * @param {[string, string][]} entries
  */
 function byNumber(entries) {

@@ -1,6 +1,6 @@
 /**
- * Generates lib/kvm/generated/*-ioctls.ts from shapes and ioctl-methods.json: for each kind of descriptor a
- * class with the methods that only make their ioctl. The others are written by hand in lib/kvm.
+ * Generates lib/kvm/generated/*-ioctls.ts from shapes and ioctl-methods.json: for each kind of descriptor, a class with
+ * the methods that only make their ioctl. All other methods are written by hand in lib/kvm.
  */
 
 import { readFileSync } from "node:fs";
@@ -127,7 +127,7 @@ function structCode(method, shape) {
   const result = shape.direction === "inout" ? struct : "number";
   const line = `this.${call}(${ioctl}, ${struct}, ${value}${list});`;
   const broken = needs.map((one) => `      "${one}",\n`).join("");
-  // The formatter breaks lines of more than 100 columns; 4 of these are indentation.
+  // The formatter breaks lines of more than 100 columns, which include 4 columns of indentation.
   const send = line.length <= 96 ? line : line.replace(/\[.*\]/, `[\n${broken}    ]`);
   const each = (method.each ?? []).map((one) => `"${one}"`).join(", ");
   const check = method.each

@@ -1,6 +1,6 @@
 /**
- * The shapes of all x86 ioctls: their arguments and results, from the facts of the headers, the rows of
- * kvm-ioctls.tsv and the hand-written exceptions of ioctl-shapes.json. ioctls.js prints them.
+ * Makes the shapes of all x86 ioctls: their arguments and results, from the facts of the headers, the rows of
+ * kvm-ioctls.tsv and the hand-written exceptions of ioctl-shapes.json. ioctls.js prints the shapes.
  */
 
 import { readFileSync } from "node:fs";
@@ -47,7 +47,7 @@ function readRows() {
 }
 
 /**
- * Finds the capability that a row needs: the first one that it names, if its first word is not "basic".
+ * Finds the capability that a row needs: the first capability that the row names, if the first word is not "basic".
  * @param {Facts} facts @param {{ name: string, fd: string, needs: string }} row
  */
 function capabilityOf(facts, { name, fd, needs }) {

@@ -1,6 +1,6 @@
 /**
  * Bundles one file of claims and the modules that it imports into one module, which imports only `node:*` and
- * `node-kvm/*`. Vite, which vitest depends on, does the bundling: this package has no bundler of its own.
+ * `node-kvm/*`. Vite, on which vitest depends, makes the bundle, so this package needs no separate bundler.
  */
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -20,9 +20,9 @@ export interface ClaimBundle {
   readonly sourceMap: string;
 }
 
-/** The part of vite's API that is used; vite 6, 7 and 8 have it. */
+/** The part of vite's API that this file uses; it is the same in vite 6, 7 and 8. */
 interface Vite {
-  /** This member exists only in a vite that contains rolldown. */
+  /** The member `rolldownVersion` exists only in versions of vite that contain rolldown. */
   readonly rolldownVersion?: string;
   build(config: object): Promise<Output | readonly Output[]>;
 }
@@ -97,7 +97,7 @@ function sourceMapOf(map: Output["output"][number]["map"], folder: string): stri
 
 const VITEST = "\0vitest";
 
-/** Decides what a file of claims may import. */
+/** Decides which modules a file of claims may import. */
 const imports = {
   name: "node-kvm-claims",
   enforce: "pre",
@@ -122,7 +122,9 @@ function packageEntries(): readonly string[] {
 
 const ALLOWED = 'relative files, node:*, node-kvm and expect of "vitest"';
 
-/** An import that is not allowed. The bundler keeps only the message of an error, and adds a stack to it. */
+/**
+ * An import that is not allowed. The bundler keeps only the message of this error, and appends a stack to the message.
+ */
 class Refused extends CommandError {
   constructor(importer: string, id: string) {
     const lines = readFileSync(importer, "utf8").split("\n");
@@ -166,7 +168,7 @@ function describeFailure(name: string, error: unknown): string {
   return `${shown(place)}:${line ?? drawn?.[2] ?? 1}: ${sentence}`;
 }
 
-/** Makes a path below the current folder relative to it. */
+/** Makes a path below the current folder relative to the current folder. */
 function shown(path: string): string {
   const short = relative(process.cwd(), path);
   return short === "" || short.startsWith("..") ? path : short;

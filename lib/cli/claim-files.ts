@@ -1,6 +1,6 @@
 /**
- * The files of claims that a command line names: which words are paths, and which files of a folder are files of
- * claims.
+ * Finds the files of claims that a command line names: decides which words are paths, and which files of a folder
+ * contain claims.
  */
 import { readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
@@ -13,15 +13,15 @@ export interface ClaimWords {
   readonly paths: readonly string[];
 }
 
-/** The description of these words in a --help. */
+/** The description of the pattern and the paths, for --help. */
 export const CLAIM_WORDS: string =
   "a pattern: only claims whose name or sentence contains it; and files or folders of your own " +
   "claims, which replace the suite's: a path has a slash or ends in .ts, .mts, .js or .mjs";
 
-/** The end of the name of a file of claims. */
+/** Matches the end of the name of a file of claims. */
 const EXTENSION = /(?<!\.d)\.(ts|mts|js|mjs)$/;
 
-/** The files of a folder that contain claims. */
+/** Matches the paths of files of claims in a folder. */
 const IN_FOLDER = /\.(claims?|test)\.(ts|mts|js|mjs)$/;
 
 /** Returns whether a word is the path of claims: it has a slash, ends in an extension, or is `.` or `..`. */
@@ -46,8 +46,8 @@ export function splitWords(words: readonly string[]): ClaimWords {
 }
 
 /**
- * Lists the files of claims: of a path to a file, that file; of a folder, the files that end in `.claims.ts` or
- * `.test.ts` (or `.js`, `.mjs`, `.mts`), sorted by name, without hidden folders and `node_modules`.
+ * Lists the files of claims. A path of a file selects that file; the path of a folder selects the files whose names end
+ * in `.claims.ts` or `.test.ts` (or `.js`, `.mjs`, `.mts`), sorted by name, without hidden folders and `node_modules`.
  *
  * @throws {@link CommandError} for a path that does not exist, and for a folder without such files.
  */

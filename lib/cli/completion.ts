@@ -1,4 +1,7 @@
-/** `node-kvm completion`: scripts that complete the command line in a shell, made from commander's tree of commands. */
+/**
+ * `node-kvm completion`: scripts that complete the command line in a shell, generated from commander's tree of
+ * commands.
+ */
 import type { Command } from "commander";
 import { COMPLETION_BASH, COMPLETION_FISH, COMPLETION_ZSH } from "./generated/texts.ts";
 
@@ -21,8 +24,8 @@ export function completion(program: Command, shell: Shell): string {
 }
 
 /**
- * Lists the words after a command, `lab run|words`, and the values of its options, `lab run --start|words`, also for
- * its subcommands.
+ * Lists the words that may follow a command, as `lab run|words`, and the values of its options, as `lab run
+ * --start|words`, for the command and its subcommands.
  */
 function rowsOf(command: Command, path: string): readonly string[] {
   const help = command.createHelp();

@@ -1,4 +1,4 @@
-/** The commands below `node-kvm cpuid`, with their arguments and options. Their actions are cpuid.ts. */
+/** The subcommands of `node-kvm cpuid`, with their arguments and options. cpuid.ts implements them. */
 import { type Command, Option } from "commander";
 import type { CpuidLintProfile, PortableOptions } from "../cpuid/index.ts";
 import { LINT_PROFILES } from "../cpuid/lint/profiles.ts";

@@ -1,6 +1,6 @@
 /**
- * The tables that the words of `node-kvm cpuid` name: of this CPU, of this host's KVM, of a model, and of files of any
- * format, standard input and saved states. The commands are cpuid.ts.
+ * Loads the tables that the arguments of `node-kvm cpuid` name: those of this CPU, of this host's KVM, of a model, and
+ * of files of any format, standard input and saved states. cpuid.ts implements the commands.
  */
 import { closeSync, openSync, readSync } from "node:fs";
 import {
@@ -25,7 +25,7 @@ import { printable } from "../report/printable.ts";
 import { STATE_FORMAT, stateFromBytes, stateFromJson, type VmState } from "../state/index.ts";
 import { CommandError, reasonOf } from "./failure.ts";
 
-/** The tables that have a name. */
+/** The names of tables that are not read from a file. */
 const NAMED: Readonly<Record<string, () => CpuidTable>> = {
   host: hostCpuid,
   supported: () => ofKvm((kvm) => kvm.getSupportedCpuid()),
@@ -40,12 +40,12 @@ const STDIN = "-";
 /** The names of all formats, for --help and messages. */
 export const FORMAT_NAMES: string = CPUID_FORMATS.map(({ name }) => name).join(", ");
 
-/** The names of the formats that tables are written in. */
+/** The names of the formats that can contain written tables. */
 export const WRITTEN_NAMES: string = CPUID_FORMATS.filter(({ format }) => format !== undefined)
   .map(({ name }) => name)
   .join(", ");
 
-/** The words that name a table, for --help. */
+/** The description of the words that name a table, for --help. */
 export const TABLE_SOURCES: string =
   "host (this CPU), supported, emulated or hyperv (of this host's KVM), model:NAME, a file, " +
   "or - for standard input; a file is a CPUID dump of any format or a saved state; FILE#N is its CPU N";
@@ -55,23 +55,23 @@ function ofKvm(read: (kvm: Kvm) => Iterable<CpuidEntry2Input>): CpuidTable {
   return CpuidTable.from(read(kvm));
 }
 
-/** A table with its place in a file, and what its reader should know. */
+/** A table that the command line names, with its place in a file. */
 export interface LoadedTable extends CpuidFileTable {
-  /** The word that names it. */
+  /** The word of the command line that names the table. */
   readonly source: string;
-  /** The file; undefined if it is none. */
+  /** The file; undefined if the table is not from a file. */
   readonly file: string | undefined;
 }
 
-/** Whether a damaged file is used as far as it can be read. */
+/** Whether the readable part of a damaged file is used. */
 let isPartialAccepted = false;
 
-/** Sets whether a damaged file is used as far as it can be read; a command sets it before it loads tables. */
+/** Sets whether the readable part of a damaged file is used; a command calls it before it loads tables. */
 export function acceptPartial(isAccepted: boolean): void {
   isPartialAccepted = isAccepted;
 }
 
-/** Refuses what could only be used in part, unless the user accepts that. */
+/** Rejects an input that can only be used in part, except if the user has accepted this. */
 function refusePartial(what: string): void {
   if (!isPartialAccepted) throw new CommandError(`${what}; --partial uses the rest`);
 }
@@ -86,7 +86,7 @@ const plain = (source: string, table: CpuidTable): LoadedTable => ({
   ...{ isComplete: true, lines: [] },
 });
 
-/** Loads the tables that a word names: all CPUs of a dump, or the one after `#`. */
+/** Loads the tables that a word names: those of all CPUs of a dump, or that of the CPU whose number follows `#`. */
 export function loadTables(source: string): readonly LoadedTable[] {
   const named = Object.hasOwn(NAMED, source) ? NAMED[source] : undefined;
   if (named !== undefined) return [plain(source, named())];
@@ -100,7 +100,9 @@ export function loadTables(source: string): readonly LoadedTable[] {
   throw new CommandError(`${file} has no CPU ${wanted}; its CPUs are ${numbers}`);
 }
 
-/** Loads the one table that a word names; of several CPUs the first, which is reported on standard error. */
+/**
+ * Loads the table that a word names. If there are several CPUs, it uses the first and reports this on standard error.
+ */
 export function loadTable(source: string): LoadedTable {
   const [first, ...others] = loadTables(source);
   if (first === undefined) throw new CommandError(`${source} contains no CPUID table`);
@@ -113,8 +115,8 @@ export function loadTable(source: string): LoadedTable {
 }
 
 /**
- * Loads one table for each word. Files are read first, so that a missing one is reported also on a host without KVM.
- * @throws CommandError if standard input is more than one of the words.
+ * Loads one table for each word. Files are read first, so that a missing file is also reported on a host without KVM.
+ * @throws CommandError if more than one word names standard input.
  */
 export function loadEach(sources: readonly string[]): readonly LoadedTable[] {
   if (sources.filter((source) => source === STDIN).length > 1) {
@@ -126,7 +128,7 @@ export function loadEach(sources: readonly string[]): readonly LoadedTable[] {
   return sources.map((source, i) => read[i] ?? loadTable(source));
 }
 
-/** Loads the tables of two words, as {@link loadEach}. */
+/** Loads the tables of two words as {@link loadEach} does. */
 export function loadPair(first: string, second: string): readonly [CpuidTable, CpuidTable] {
   const [one, two] = loadEach([first, second]);
   if (one === undefined || two === undefined) throw new Error("two words have two tables");
@@ -141,7 +143,7 @@ function modelOf(name: string): CpuidTable {
   }
 }
 
-/** Returns the reason of a failed call in the words of the command line. */
+/** Returns the reason of a failed call, with the terms of the command line instead of those of the API. */
 export function plainReason(cause: unknown): string {
   return reasonOf(cause)
     .replace(/^\w+\(\): /, "")
@@ -173,7 +175,7 @@ export function readSource(source: string): SourceFile {
   }
 }
 
-/** Whether the beginning of a file is a saved state, which may be larger than any dump. */
+/** Whether a file begins as a saved state does; a saved state may be larger than any dump. */
 function isState(head: Uint8Array): boolean {
   const text = new TextDecoder("latin1").decode(head.subarray(0, STATE_HEAD));
   return text.startsWith(STATE_MAGIC) || text.includes(`"${STATE_FORMAT}"`);
@@ -182,7 +184,7 @@ function isState(head: Uint8Array): boolean {
 const STATE_MAGIC = "KVMSTATE";
 const STATE_HEAD = 512;
 
-/** Reads a file: all of a saved state; of a dump up to the limit; of anything else only the head. */
+/** Reads a file: a saved state completely, a dump up to the size limit, and only the beginning of any other file. */
 function readWhole(file: string): Uint8Array {
   const fd = file === STDIN ? 0 : openSync(file, "r");
   try {
@@ -199,13 +201,13 @@ function readWhole(file: string): Uint8Array {
 
 const CHUNK = 1 << 16;
 
-/** The largest program that is read: 1 GiB. */
+/** The maximum size of a program that is read: 1 GiB. */
 const PROGRAM_LIMIT = 1 << 30;
 
-/** The first bytes of an ELF file; of another file nothing more is read. */
+/** The first bytes of an ELF file; a file that begins otherwise is not read further. */
 const ELF_HEAD = 64;
 
-/** Reads a program for `cpuid needs`: all of an ELF file, of another file only the beginning. */
+/** Reads a program for `cpuid needs`: an ELF file completely, and only the beginning of any other file. */
 export function readProgram(program: string): Uint8Array {
   try {
     const fd = program === STDIN ? 0 : openSync(program, "r");
@@ -223,7 +225,7 @@ export function readProgram(program: string): Uint8Array {
   throw new CommandError(`${program} has more than 1 GiB`);
 }
 
-/** Reads until the end or a number of bytes. */
+/** Reads a file to its end, or up to a number of bytes. */
 function readUpTo(fd: number, most: number): Uint8Array {
   const parts: Uint8Array[] = [];
   for (let left = most; left > 0; ) {
@@ -264,7 +266,7 @@ function joined(parts: readonly Uint8Array[]): Uint8Array {
   return all;
 }
 
-/** The format of contents that no format fits. */
+/** The format name of contents that fit no format. */
 const UNKNOWN = "unknown";
 
 /** Reads the contents of a file about CPUID, and reports its faults and notes on standard error. */
@@ -315,7 +317,7 @@ function tablesOf(source: string, file: string, bytes: Uint8Array): readonly Loa
 const titleOf = ({ format }: CpuidDump): string =>
   CPUID_FORMATS.find(({ name }) => name === format)?.title ?? format;
 
-/** The source of the names of a list of features, by format. */
+/** The source of the feature names in each format with feature lists. */
 const NAME_SOURCES: Readonly<Record<string, "qemu" | "libvirt" | "linux">> = {
   "qemu-cpu": "qemu",
   "qemu-qmp": "qemu",
@@ -323,7 +325,7 @@ const NAME_SOURCES: Readonly<Record<string, "qemu" | "libvirt" | "linux">> = {
   cpuinfo: "linux",
 };
 
-/** Makes the table of a list of features: its model with the features on and off. */
+/** Makes a table from a list of features: the table of the model, with the features turned on and off. */
 function featureTable(file: string, dump: CpuidDump & { readonly kind: "features" }): CpuidTable {
   const { features } = dump;
   if (features.model === undefined) {
@@ -356,7 +358,7 @@ function stateTables(source: string, file: string, bytes: Uint8Array): readonly 
       ? stateFromBytes(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length))
       : stateFromJson(new TextDecoder().decode(bytes));
   } catch (cause) {
-    // A saved state may have many faults, one per line.
+    // The message for a saved state may have many lines, one per fault.
     const why = reasonOf(cause).split("\n", 2).join("");
     throw new CommandError(`${file} contains no CPUID table: ${why}`, { cause });
   }
@@ -369,7 +371,7 @@ function stateTables(source: string, file: string, bytes: Uint8Array): readonly 
   throw new CommandError(`${file} contains no CPUID table: its vCPUs were saved without one`);
 }
 
-/** Applies a mask of a file to a table. */
+/** Applies the mask of a file to a table. */
 export function masked(loaded: LoadedTable, file: string): LoadedTable {
   const { bytes } = readSource(file);
   const dump = readDump(file, bytes);

@@ -1,6 +1,6 @@
 /**
- * `node-kvm cpuid`: prints, compares, checks and converts CPUID tables. Where a table comes from is cpuid-source.ts; the
- * options of each command are cpuid-options.ts.
+ * `node-kvm cpuid`: prints, compares, checks and converts CPUID tables. cpuid-source.ts loads tables; cpuid-options.ts
+ * contains the options of each command.
  */
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -62,9 +62,9 @@ import { CommandError } from "./failure.ts";
 import { OutputFile } from "./output-file.ts";
 import { lineWidth } from "./terminal.ts";
 
-/** Where and how a result is printed. */
+/** The destination and the form of a result. */
 export interface PrintedAs {
-  /** As JSON instead of text. */
+  /** Whether the result is printed as JSON instead of text. */
   readonly json?: boolean;
 }
 
@@ -99,7 +99,7 @@ export function cpuidShow(source: string, { raw, json, mask }: ShowOptions): voi
   const { table } = mask === undefined ? loaded : masked(loaded, mask);
   if (json === true) printJson(table);
   else if (raw === true) process.stdout.write(`${printTable(table)}\n`);
-  // A register's continuation lines start below its fields.
+  // The continuation lines of a register start below its fields.
   else print([...summaryOf(table), printTable(table, { format: "fields" })].join("\n"), 18);
 }
 
@@ -137,7 +137,7 @@ export interface WriteOptions {
   readonly output?: string;
 }
 
-/** Refuses a file without a format, which would not be written. */
+/** Rejects an output file without a format, because the file would not be written. */
 function refuseOutputAlone(to: string | undefined, output: string | undefined): void {
   if (output !== undefined && to === undefined)
     throw new CommandError("--output needs --to FORMAT");
@@ -160,7 +160,7 @@ function writeTables(
   file.commit();
 }
 
-/** Reports the entries that a format cannot hold, by reading the written bytes. */
+/** Reads the written bytes again, and reports the entries that the format cannot represent. */
 function noteLosses(
   tables: readonly (CpuidTable | LoadedTable)[],
   format: CpuidFormatName,
@@ -176,7 +176,7 @@ function noteLosses(
   if (lost > 0) note(`the format ${format} does not contain ${lost} of ${given.length} entries`);
 }
 
-/** Reports an error of a call with the user's values in one line, after the name of the file that it is about. */
+/** Reports an error of a call with the user's values in one line, after the name of the user's file. */
 function attempt<Result>(call: () => Result, about?: string): Result {
   try {
     return call();
@@ -196,18 +196,18 @@ export function cpuidConvert(source: string, options: WriteOptions & { mask?: st
   writeTables(mask === undefined ? tables : tables.map((table) => masked(table, mask)), options);
 }
 
-/** The kinds of fields, which `--ignore` takes besides the names of fields and groups. */
+/** The kinds of fields, which `--ignore` accepts besides the names of fields and groups. */
 const KINDS: ReadonlySet<string> = new Set<CpuidFieldKind>([
   ...(["feature", "negated", "size", "topology", "id", "runtime-owned"] as const),
 ]);
 
 /** The options of {@link cpuidDiff}. */
 export interface DiffOptions extends PrintedAs {
-  /** Names, separated by commas. */
+  /** Names of fields, kinds or groups to ignore, separated by commas. */
   readonly ignore?: string;
 }
 
-/** Prints the fields in which two tables differ; returns 1 if they do. */
+/** Prints the fields in which two tables differ; returns 1 if there are any. */
 export function cpuidDiff(before: string, after: string, { ignore, json }: DiffOptions): number {
   const [first, second] = loadPair(before, after);
   const ignored = ignore?.split(",") ?? [];
@@ -239,7 +239,7 @@ export function cpuidCompare(first: string, second: string, { json }: PrintedAs)
   return isUsable ? STATUS.ok : STATUS.finding;
 }
 
-/** Prints whether a guest of one table can continue on another; returns 1 if not. */
+/** Prints whether a guest with one table can continue with another; returns 1 if it cannot. */
 export function cpuidPortable(
   from: string,
   to: string,
@@ -256,7 +256,7 @@ export function cpuidPortable(
   return result.isPortable ? STATUS.ok : STATUS.finding;
 }
 
-/** Prints the baseline of tables, and what each host loses; returns 1 without a baseline. */
+/** Prints the baseline of several tables, and the features that each host loses; returns 1 if there is no baseline. */
 export function cpuidBaseline(
   sources: readonly string[],
   { to, output, json }: PrintedAs & { readonly to?: string; readonly output?: string },
@@ -286,7 +286,7 @@ export interface LintOptions {
   readonly form: (typeof LINT_FORMS)[number];
   readonly mask?: string;
   readonly supported?: string;
-  /** Ids of rules, separated by commas. */
+  /** Ids of rules that are not judged, separated by commas. */
   readonly ignore?: string;
   readonly json?: boolean;
 }
@@ -355,7 +355,7 @@ export function cpuidQuery(
   else print(formatQuery(result), 4);
 }
 
-/** Lists the models, or prints one: its facts, or its table in a format. */
+/** Lists the models, or prints the facts or the table of one model. */
 export function cpuidModel(
   name: string | undefined,
   options: { readonly to?: string; readonly output?: string },

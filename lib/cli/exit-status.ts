@@ -1,10 +1,10 @@
-/** The exit statuses of the commands, and their list in --help. lab-exec.ts adds those of `lab exec`. */
+/** The exit statuses of the commands, and the list of them in --help. lab-exec.ts adds the statuses of `lab exec`. */
 
 /** The exit statuses that have the same meaning for every command. */
 export const STATUS = {
   /** The work was done, and all results are as expected. */
   ok: 0,
-  /** The work was done, with an unexpected result: a failed claim, a difference, a host without KVM. */
+  /** The work was done, but a result is unexpected, such as a failed claim, a difference, or a host without KVM. */
   finding: 1,
   /** A usage error, or the work could not be done. */
   trouble: 2,
@@ -16,8 +16,8 @@ export const STATUS = {
 export type StatusRow = readonly [status: number | string, meaning: string];
 
 /**
- * Returns the list of exit statuses for a command that has only the common ones; `ok` and `finding` are their meanings
- * for this command.
+ * Returns the list of exit statuses for a command that uses only the common ones; `ok` and `finding` describe the
+ * statuses 0 and 1 of this command.
  */
 export function commonStatuses(ok: string, finding?: string): readonly StatusRow[] {
   return [

@@ -6,7 +6,7 @@ import { LabError } from "../lab/error.ts";
 import { printableLines } from "../report/printable.ts";
 import { STATUS } from "./exit-status.ts";
 
-/** An expected failure that its message explains: invalid input, a missing program, a closed output. */
+/** An expected failure, such as invalid input, a missing program or a closed output; the message explains it. */
 export class CommandError extends Error {
   override readonly name: string = "CommandError";
 }
@@ -23,14 +23,14 @@ class UsageEnd extends Error {
 }
 
 /**
- * The exit status of a command's usage errors and other failures, if it is not 2.
+ * The exit status for usage errors and other failures of a command, if the status is not 2.
  *
  * `lab exec` returns the status of a command that may itself return 2, and `git bisect run` considers 2 to be a bad
  * commit.
  */
 const TROUBLE = new WeakMap<Command, () => number>();
 
-/** Sets a command's exit status for usage errors and other failures; called when one occurs. */
+/** Sets a command's exit status for usage errors and other failures; `status` is called when a failure occurs. */
 export function setTroubleStatus(command: Command, status: () => number): void {
   TROUBLE.set(command, status);
 }
@@ -41,7 +41,7 @@ function troubleStatus(command: Command | undefined): number {
 
 const HINTS = new WeakMap<Command, (line: string) => string | undefined>();
 
-/** Sets what is appended to a command's usage errors; `hint` gets commander's message. */
+/** Sets the text that is appended to a command's usage errors; `hint` is called with commander's message. */
 export function setUsageHint(command: Command, hint: (line: string) => string | undefined): void {
   HINTS.set(command, hint);
 }
@@ -65,7 +65,7 @@ export function wordUsageErrors(command: Command): void {
     },
   });
   command.exitOverride(({ exitCode, code }) => {
-    // For a command that only has subcommands, commander prints the help, without an error.
+    // If a command only has subcommands, commander prints the help and reports no error.
     if (code === "commander.help" && exitCode !== 0) command.error(`name a command: ${names()}`);
     throw new UsageEnd(exitCode === 0 ? STATUS.ok : troubleStatus(command));
   });
@@ -81,9 +81,9 @@ function pathOf(command: Command): string {
 /**
  * Prints the reason of a failure on standard error; returns the exit status.
  *
- * An unexpected error is a bug of this package, so its stack is printed too.
+ * An unexpected error is a bug of this package, so its stack is also printed.
  *
- * @param command - the command whose action ran; `undefined` before that.
+ * @param command - the command whose action was running; `undefined` if no action had started.
  */
 export function reportFailure(error: unknown, command: Command | undefined): number {
   if (error instanceof UsageEnd) return error.status;

@@ -9,7 +9,7 @@ interface Info {
   readonly kernel: string;
   readonly vendor: string;
   readonly device: string;
-  /** The reason why the device cannot be used, if it cannot. */
+  /** The reason why the device cannot be used; absent if it can be used. */
   readonly problem?: string;
   readonly apiVersion?: number;
   /** Every capability by name, with the result of KVM_CHECK_EXTENSION. */

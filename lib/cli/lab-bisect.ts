@@ -22,7 +22,7 @@ import { lineWidth } from "./terminal.ts";
 export interface LabBisectOptions {
   /** The short name of the claim. */
   readonly claim: string;
-  /** Files and folders of claims, which are judged instead of the suite's. */
+  /** Files and folders of claims, which are judged instead of the suite's claims. */
   readonly paths: readonly string[];
   readonly good: string;
   readonly bad: string;
@@ -31,13 +31,13 @@ export interface LabBisectOptions {
   readonly emulator: EmulatorName;
   /** The path of the user's own Bochs. */
   readonly bochs?: string | undefined;
-  /** How QEMU's machines start: booted, or restored. */
+  /** The way in which QEMU's machines start: booted or restored. */
   readonly start?: LaneStart | undefined;
 }
 
 /** The options for judging one kernel. */
 type Judge = Omit<LabBisectOptions, "good" | "bad" | "paths"> & {
-  /** The names of all claims of the program, or of the suite. */
+  /** The names of all claims of the user's program, or of the suite. */
   readonly claims: readonly string[];
   /** The program of the user's own claims; if omitted, the suite's claims are judged. */
   readonly program: string | undefined;
@@ -85,7 +85,7 @@ function mostJudged(releases: readonly string[], good: string, bad: string): num
   return 2 + Math.max(0, Math.ceil(Math.log2(between + 1)));
 }
 
-/** Judges one kernel of the user's own; returns the status that `git bisect run` expects. */
+/** Judges one kernel that the user has built; returns the status that `git bisect run` expects. */
 export async function labBisectStep(
   kernel: string,
   modules: string | undefined,
@@ -110,8 +110,8 @@ export async function labBisectStep(
 const IMAGE = join("arch", "x86", "boot", "bzImage");
 
 /**
- * Rejects a path that does not exist, unless it is the image of an existing tree: a commit that does not build leaves
- * no image and cannot be judged, whereas a misspelt path would be wrong for every commit.
+ * Rejects a path that does not exist, except for the image of an existing kernel tree. A commit that does not build
+ * leaves no image and is skipped, but a misspelt path would be wrong for every commit.
  */
 function refuseMissingPath(option: string, path: string): void {
   if (existsSync(path)) return;
@@ -153,7 +153,7 @@ async function judgeOn(
   });
   throwIfAborted(signal);
   const result = column?.report?.results.find(({ id }) => id === claim);
-  // A run with a problem was interrupted, or had failures besides the claim's, so it is not a judgement.
+  // A run with a problem was interrupted, or had failures outside of the claim, so its result is not used.
   if (column?.problem !== undefined || result === undefined || result.verdict === "skip") {
     return "skip";
   }

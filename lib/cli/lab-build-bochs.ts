@@ -3,9 +3,9 @@ import { buildBochs } from "../lab/bochs/build.ts";
 import { LabCache } from "../lab/cache/cache.ts";
 import { interruptible } from "./lab-kernel.ts";
 
-/** How Bochs is built. */
+/** The options of the build of Bochs. */
 export interface LabBuildBochsOptions {
-  /** The address of the package archive; by default that of this machine's apt. */
+  /** The address of the package archive; by default, the archive that apt uses on this machine. */
   readonly mirror?: string | undefined;
   /** Whether to rebuild an existing Bochs. */
   readonly rebuild?: boolean | undefined;

@@ -21,14 +21,14 @@ import { lineWidth } from "./terminal.ts";
 export interface LabCacheOptions {
   /** Whether to compare every file of the cache with its checksum. */
   readonly verify?: boolean | undefined;
-  /** The size in MB to which the entries are reduced; the least recently used are removed first. */
+  /** The size in MB to which the cache is reduced; the least recently used entries are removed first. */
   readonly prune?: number | undefined;
   /** Whether to remove all entries of the cache. */
   readonly empty?: boolean | undefined;
   readonly json?: boolean | undefined;
 }
 
-/** Removes entries if the options request it, then prints the remaining ones; returns the exit status. */
+/** Removes entries if the options request it, then prints the remaining entries; returns the exit status. */
 export function labCache(options: LabCacheOptions = {}): Promise<number> {
   return interruptible((signal) => execute(options, signal));
 }
@@ -55,7 +55,7 @@ async function execute(options: LabCacheOptions, signal: AbortSignal): Promise<n
   return usage.entries.some(({ damage }) => damage !== undefined) ? STATUS.finding : STATUS.ok;
 }
 
-/** The consequence of removing the last entry of a kind. */
+/** For each kind of entry, the consequence of removing the last entry of this kind. */
 const CONSEQUENCES: Readonly<Record<string, string>> = {
   [SNAPSHOTS]: "no saved machine is left: the next lab run boots and saves each kernel again",
   [KERNELS]: "no kernel is left: the next command that needs one downloads it again",
@@ -82,7 +82,7 @@ export function printUsage(
 ): string {
   const names = entries.map(({ kind, name }) => `${kind}/${printable(name)}`);
   const room = width - SIZE_AND_TIME;
-  // A longer name is printed on a line of its own.
+  // A longer name is printed on a separate line.
   const label = Math.max(
     "entry".length,
     ...names.map(({ length }) => (length > room ? 0 : length)),

@@ -1,4 +1,7 @@
-/** The names of the claims to judge, the suite's or the user's own, which are checked before a machine boots. */
+/**
+ * Finds the names of the claims to judge, of the suite or of the user's own files. The names are checked before a
+ * machine boots.
+ */
 import { suiteClaims } from "../lab/machine/installation.ts";
 import { quoted } from "../options.ts";
 import { containsPattern, splitName } from "../report/result.ts";
@@ -18,7 +21,7 @@ export async function loadOwnClaims(paths: readonly string[]): Promise<OwnClaims
   return paths.length === 0 ? undefined : await OwnClaims.load(paths);
 }
 
-/** Explains names, patterns and numbers, for the end of --help; at most 80 columns wide. */
+/** The text at the end of --help that explains names, patterns and numbers, at most 80 columns wide. */
 export const PATTERN_NOTES = `
 A claim is named "short-name: sentence". A pattern selects the claims whose name
 contains it as it is, in upper or lower case: "cpuid" selects many, "set-257:"

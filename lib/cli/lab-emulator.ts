@@ -18,7 +18,7 @@ export interface CpuModel {
 }
 
 /**
- * Parses CPU models: `bochs:ryzen` is a model of the emulator Bochs, `ryzen` one of the selected emulator.
+ * Parses CPU models: `bochs:ryzen` is a model of the emulator Bochs, and `ryzen` is a model of the selected emulator.
  *
  * @returns the emulator's default model if no model is named.
  */

@@ -33,9 +33,9 @@ export interface ExecOptions {
   readonly files?: readonly string[] | undefined;
   /** Files or folders to copy back: `GUEST:HOST`, or `GUEST` for the same path below the current folder. */
   readonly out?: readonly string[] | undefined;
-  /** Whether a machine that was saved after its boot is restored, if possible; by default, the machine is booted. */
+  /** Whether to restore a machine that was saved after its boot, if possible; by default, the machine is booted. */
   readonly start?: LaneStart | undefined;
-  /** The path of a host file for the kernel's log; the log is written whatever the command's status is. */
+  /** The path of a host file for the kernel's log; the log is written regardless of the command's status. */
   readonly log?: string | undefined;
   readonly command: readonly string[];
 }
@@ -60,7 +60,7 @@ export const EXEC_STATUS = {
   lab: 125,
 } as const;
 
-/** The list of these statuses in --help. */
+/** The list of the exit statuses of `lab exec` in --help. */
 export const EXEC_STATUSES: readonly StatusRow[] = [
   ["N", "the command's own exit status; 128 + the signal that killed it"],
   [EXEC_STATUS.warned, "the command ended with 0, but the kernel reports a WARN or BUG"],
@@ -129,7 +129,7 @@ async function execute(options: ExecOptions, places: Places, signal: AbortSignal
       },
     });
   } finally {
-    // A machine that was interrupted also has a log, which is written.
+    // The log of an interrupted machine is also written.
     log.end();
     stdout.close();
     stderr.close();
@@ -140,7 +140,7 @@ async function execute(options: ExecOptions, places: Places, signal: AbortSignal
   return status === 0 && (failed || log.hasFailed) ? EXEC_STATUS.lab : status;
 }
 
-/** Writes the kernel's log as it arrives; if a write fails, reports this, and the run continues. */
+/** Writes the kernel's log as it arrives; reports a failed write and continues the run. */
 class LogFile {
   hasFailed: boolean = false;
   readonly #file: OutputFile | undefined;
@@ -150,7 +150,7 @@ class LogFile {
   }
 
   write(line: string): void {
-    // The file may be a terminal, or be printed to one: the guest must not be able to control the terminal.
+    // The file may be a terminal or be printed on one later, and the guest must not be able to control the terminal.
     this.#try((file) => file.write(`${printableLog(line)}\n`));
   }
 

@@ -48,7 +48,7 @@ export function fileToFetch(text: string): Out {
       throw new Error("it is a pipe, and a write to it could block until it has a reader");
     }
     accessSync(existing, constants.W_OK);
-    // Only a folder can contain entries; nothing can be written below another file.
+    // An existing parent must be a folder, because no file can be written below another kind of file.
     if (existing !== place) accessSync(`${existing}/.`, constants.X_OK);
   } catch (error) {
     throw new CommandError(`--out ${text}: ${place} cannot be written: ${reasonOf(error)}`);
@@ -74,7 +74,7 @@ function naming<T>(option: string, text: string, read: () => T): T {
   }
 }
 
-/** Returns the path itself, or its nearest existing parent. */
+/** Returns the path if it exists, or its nearest existing parent. */
 function nearest(path: string): string {
   return lstatSync(path, { throwIfNoEntry: false }) === undefined && dirname(path) !== path
     ? nearest(dirname(path))

@@ -1,4 +1,4 @@
-/** The suite in the lab on a host without KVM: on the newest cached kernel. */
+/** Runs the suite in the lab on a host without KVM, with the newest cached kernel. */
 import { runCampaign } from "../lab/campaign.ts";
 import { LabError } from "../lab/error.ts";
 import { fetchKernel, type Kernel, listKernels } from "../lab/kernels/kernels.ts";
@@ -13,7 +13,7 @@ import type { OwnClaims } from "./own-claims.ts";
 /** The result of the suite in the lab. */
 export interface InsteadReport {
   readonly report: Report;
-  /** Problems besides the claims: warnings in the kernel's log. */
+  /** Problems other than failed claims, such as warnings in the kernel's log. */
   readonly problems: readonly string[];
 }
 
@@ -22,7 +22,7 @@ const HOW_TO_LAB: string =
   "the lab judges stock kernels in an emulated machine, on any x86-64 Linux: " +
   "apt-get install --no-install-recommends qemu-system-x86, then node-kvm lab run --kernel 6.12";
 
-/** Returns the advice for a host without KVM: the lab, or the variable that names another device. */
+/** Returns the advice for a host without KVM: use the lab, or set the variable that names another device. */
 export function adviceWithoutKvm(): string {
   const device = process.env["NODE_KVM_DEVICE"];
   if (device === undefined) return HOW_TO_LAB;
@@ -67,7 +67,7 @@ async function kernelAtHand(signal: AbortSignal): Promise<Kernel | undefined> {
     const newest = cached.at(-1);
     return newest === undefined ? undefined : await fetchKernel(newest.release, { signal });
   } catch (error) {
-    // The reason why the lab cannot be used is not reported here; the lab's own commands report it.
+    // This function does not report why the lab cannot be used; the lab's own commands report it.
     if (error instanceof LabError && error.code !== "ERR_LAB_INTERRUPTED") return undefined;
     throw error;
   }

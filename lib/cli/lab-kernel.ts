@@ -1,4 +1,7 @@
-/** Parts of every lab command: the kernel that a word means, and how a signal ends the command. */
+/**
+ * Functions that all lab commands use: find the kernel that an argument names, and end the command in order after a
+ * signal.
+ */
 import { existsSync } from "node:fs";
 import { LabError } from "../lab/error.ts";
 import { fetchKernel, type Kernel, ownKernel } from "../lab/kernels/kernels.ts";
@@ -8,10 +11,10 @@ import { STATUS } from "./exit-status.ts";
 import { CommandError, reasonOf } from "./failure.ts";
 import { CLEAR_LINE, canRedraw, tableWidth } from "./terminal.ts";
 
-/** Whether the argument of `--kernel` is the path of the user's own kernel, and not a name of the catalogue. */
+/** Whether the argument of `--kernel` is the path of a kernel instead of a name in the catalogue. */
 export const isPath = (word: string): boolean => word.includes("/");
 
-/** Rejects a folder of modules that none of the kernels uses. */
+/** Rejects a folder of modules if none of the kernels uses it. */
 export function refuseUnusedModules(words: readonly string[], modules: string | undefined): void {
   if (modules === undefined || words.some(isPath)) return;
   throw new CommandError("--modules is for a kernel of your own, whose path has a slash");
@@ -131,8 +134,8 @@ export async function interruptible<T>(work: (signal: AbortSignal) => Promise<T>
   const controller = new AbortController();
   const { signal } = controller;
   let first = 0;
-  // A second signal that arrives at once is a copy of the first one, which npm forwards. A later signal ends the
-  // process.
+  // A second signal that arrives at once is a copy of the first one, which npm forwards.
+  // A later signal ends the process.
   const abort = (): void => {
     if (first !== 0 && performance.now() - first > END_MS) process.exit(STATUS.interrupted);
     first ||= performance.now();

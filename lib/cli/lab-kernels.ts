@@ -14,7 +14,7 @@ import type { Paint } from "../report/text.ts";
 import { interruptible } from "./lab-kernel.ts";
 import { CLEAR_LINE, canRedraw, paintFor, tableWidth } from "./terminal.ts";
 
-/** The kernels that are downloaded first, and the format of the list. */
+/** The options of `lab kernels`: the kernels to download first, and the format of the list. */
 export interface LabKernelsOptions {
   readonly mirror?: string | undefined;
   /** The names of kernels to download into the cache. */
@@ -30,7 +30,7 @@ export async function labKernels(options: LabKernelsOptions = {}): Promise<numbe
     const { refetch } = options;
     const where: KernelOptions = { mirror: options.mirror, signal, update: refetch };
     for (const [i, name] of (options.fetch ?? []).entries()) {
-      // The archive is queried again only once, not for each name.
+      // If several kernels are named, the archive is queried again only once.
       const asking = i === 0 ? where : { ...where, update: false };
       const kernel = await fetchKernel(name, {
         ...asking,
@@ -51,8 +51,8 @@ export async function labKernels(options: LabKernelsOptions = {}): Promise<numbe
 /**
  * Formats the kernels as a table, then the totals and the state of the list.
  *
- * The table fits 80 columns: it omits the ending that all releases share, and shows the reason why a kernel is not
- * available as a note. The lines below the table are wrapped.
+ * The table fits 80 columns, because it omits the ending that all releases share, and shows the reason why a kernel is
+ * not available as a note. The lines below the table are wrapped.
  */
 export function printKernels(list: KernelList, p: Paint, width: number = DEFAULT_WIDTH): string {
   const notes = Array.from(new Set(list.rows.flatMap(({ why }) => why ?? [])));
@@ -79,7 +79,7 @@ export function printKernels(list: KernelList, p: Paint, width: number = DEFAULT
   return `${[p.dim(line(head)), ...rows.map(line), "", ...below].join("\n")}\n`;
 }
 
-/** The column of numbers. */
+/** The index of the column with numbers. */
 const DOWNLOAD = 3;
 
 function closing({ rows, asked, missing, trouble }: KernelList): readonly string[] {
@@ -98,7 +98,7 @@ function closing({ rows, asked, missing, trouble }: KernelList): readonly string
   if (asked !== undefined)
     lines.push(`the archive was queried ${asked.toISOString().slice(0, 16)}Z`);
   if (missing.length > 0) lines.push(`missing suites: ${missing.join("; ")}`);
-  // The problem of an archive that has answered is printed without an introduction.
+  // If the archive has answered, its problem is printed without an introduction.
   const isAnswer = trouble?.code === "ERR_LAB_ARCHIVE";
   if (trouble !== undefined) {
     lines.push(

@@ -56,14 +56,13 @@ function writeOne({ guest, host }: Out, path: string, bytes: Uint8Array): string
     else writeBelow(host ?? ".", (host === undefined ? path : below).split("/").slice(1), bytes);
     return undefined;
   } catch (error) {
-    // Only the part before the comma of "EACCES: permission denied, open '/proc/self/fd/…'", because the user does
-    // not know that path.
+    // The message is cut at its comma, because the user does not know the path `/proc/self/fd/…` that follows.
     const why = error instanceof Error ? error.message.split(",")[0] : String(error);
     return `${printable(place)} cannot be written: ${why}`;
   }
 }
 
-/** Writes to the user's path as the redirection of a shell does: also to a device, or through a link. */
+/** Writes to the user's path as a shell redirection does; the path may be a device or a link. */
 function writeOwn(place: string, bytes: Uint8Array): void {
   mkdirSync(dirname(place), { recursive: true });
   writeFileSync(place, bytes);
@@ -98,7 +97,10 @@ function openFolder(path: string): number {
   return openSync(path, FOLDER);
 }
 
-/** Writes a temporary file and renames it, so that neither a link nor another name of the old file is written. */
+/**
+ * Writes a temporary file and renames it, so that the bytes go neither through a link nor to another name of the old
+ * file.
+ */
 function replace(fd: number, name: string, bytes: Uint8Array): void {
   const path = within(fd, name);
   refuseLink(path);

@@ -1,4 +1,4 @@
-/** The progress of `lab run` and `lab bisect`: the state of each machine, and how much is done. */
+/** The progress of `lab run` and `lab bisect`: the state of each machine, and the completed part of the work. */
 import { type Lane, type LaneStep, laneName } from "../lab/campaign.ts";
 import type { Column } from "../report/matrix.ts";
 import { printable } from "../report/printable.ts";
@@ -7,13 +7,13 @@ import type { KernelNotices } from "./lab-kernel.ts";
 import { duration, Progress, timeLeft } from "./progress.ts";
 import type { TextStream } from "./terminal.ts";
 
-/** A machine that has started and has not ended. */
+/** A running machine. */
 interface Running {
   state: string;
   readonly since: number;
 }
 
-/** The amount of work that a campaign has. */
+/** The amount of work of a campaign. */
 export interface LabWork {
   /** The number of machines; the maximum number if `isMost`. */
   readonly machines: number;
@@ -46,7 +46,7 @@ export class LabProgress implements KernelNotices {
     return this.#progress.isLive;
   }
 
-  /** Shows the name of a preparation, before {@link begin}. */
+  /** Shows the name of a preparation step, before {@link begin}. */
   prepare(what: string): void {
     this.#preparing = what;
   }
@@ -56,14 +56,17 @@ export class LabProgress implements KernelNotices {
     this.#work = work;
   }
 
-  /** Takes a step of a campaign. */
+  /** Updates the progress after an event of a campaign. */
   step(lane: Lane, step: LaneStep): void {
     const name = laneName(lane);
     if (step.kind === "ended") this.ended(name, step.column);
     else this.started(name, this.#describe(step), step.kind === "starts");
   }
 
-  /** Records the state of a machine; `isEvent` if the state is also printed as a line where there is no live block. */
+  /**
+   * Records the state of a machine. If `isEvent` is true and there is no live block, the state is also printed as a
+   * line.
+   */
   started(name: string, state: string, isEvent: boolean = false): void {
     const known = this.#running.get(name);
     this.#running.set(name, { state, since: known?.since ?? performance.now() });
@@ -80,14 +83,14 @@ export class LabProgress implements KernelNotices {
     if (column.problem !== undefined || failed > 0 || column.warnings.length > 0) {
       this.#unexpected += 1;
     }
-    // A bisection reports the judgement of a machine itself.
+    // The result line is omitted in a bisection, which reports the result of each machine itself.
     if (this.#work?.isMost === true) return;
     const claims = counted(column.report?.results.length ?? 0, "claim");
     const result = column.problem ?? `${claims} judged, ${failed} fail`;
     this.event(`${name}: ${result}`);
   }
 
-  /** Writes a line about another event. */
+  /** Writes a line about any other event. */
   event(line: string): void {
     this.#progress.event(printable(line));
   }

@@ -28,15 +28,15 @@ export const MATRIX_REPORTERS = ["text", "json", "ktap", "junit", "html"] as con
 
 /** The options of `lab run`: kernels, CPU models, claims and the report. */
 export interface LabRunOptions {
-  /** Files and folders of claims, which are judged instead of the suite's. */
+  /** Files and folders of claims, which are judged instead of the suite's claims. */
   readonly paths: readonly string[];
   /** Names of kernels in the catalogue, or paths of the user's own kernels. */
   readonly kernels: readonly string[];
   /** The folder of the modules of the user's own kernel. */
   readonly modules: string | undefined;
   /**
-   * The names of CPU models; the prefix `bochs:` or `qemu:` names the emulator. The emulator's default model if
-   * omitted.
+   * The names of CPU models; the prefix `bochs:` or `qemu:` selects the emulator. If omitted, the emulator's default
+   * model is used.
    */
   readonly cpus: readonly string[];
   readonly emulator: EmulatorName;
@@ -44,7 +44,7 @@ export interface LabRunOptions {
   readonly bochs: string | undefined;
   readonly pattern: string | undefined;
   readonly parallel: number;
-  /** How QEMU's machines start: booted, or restored. */
+  /** The way in which QEMU's machines start: booted or restored. */
   readonly start: LaneStart;
   /** Whether the report has a column for this host's KVM. */
   readonly host: boolean;
@@ -54,9 +54,9 @@ export interface LabRunOptions {
 }
 
 /**
- * Runs the campaign and prints the matrix; returns the exit status, which is 0 if nothing unexpected happened.
+ * Runs the campaign and prints the matrix; returns the exit status, which is 0 if all results are as expected.
  *
- * The report of an interrupted campaign has the results so far.
+ * The report of an interrupted campaign contains the results so far.
  */
 export async function labRun(options: LabRunOptions): Promise<number> {
   const { output } = options;
@@ -80,8 +80,8 @@ async function runAndReport(
   progress: LabProgress,
   signal: AbortSignal,
 ): Promise<number> {
-  // The host and the machines are judged at the same time. An error about a pattern that selects no claim is reported
-  // first, and ends the search for kernels.
+  // The host and the machines are judged at the same time.
+  // If a pattern selects no claim, this error is reported first and ends the search for kernels.
   const refusal = new AbortController();
   const finding = findLanes(options, progress, AbortSignal.any([signal, refusal.signal]));
   finding.catch(() => undefined); // the error is reported below, unless the pattern is wrong
@@ -121,7 +121,7 @@ async function runAndReport(
   if (signal.aborted) return STATUS.interrupted;
   if (!isSaved) return STATUS.trouble;
   if (isGreenMatrix(matrix)) return STATUS.ok;
-  // If a column has no report, its kernel was not judged.
+  // If a column of the matrix has no report, the kernel of this column was not judged.
   return columns.some(({ report }) => report !== undefined) ? STATUS.finding : STATUS.trouble;
 }
 
@@ -131,7 +131,7 @@ interface NamedLane {
   readonly word: string;
 }
 
-/** Finds the kernels, and combines each with each CPU model. A machine that is named twice is run once. */
+/** Finds the kernels, and combines each kernel with each CPU model. A machine that is named twice is run once. */
 async function findLanes(
   options: LabRunOptions,
   progress: LabProgress,
@@ -142,7 +142,7 @@ async function findLanes(
   for (const name of options.kernels) {
     progress.prepare(`finding kernel ${name}`);
     const kernel = await findKernel(name, options.modules, signal, progress);
-    // A path of a kernel remains valid. A name in the catalogue may mean a newer kernel later.
+    // The path of a kernel stays valid, but a name in the catalogue may refer to a newer kernel later.
     const word = isPath(name) ? name : shortRelease(kernel.release);
     for (const model of models) {
       const key = JSON.stringify([kernel.name, kernel.vmlinuz, model.emulator, model.cpu]);
@@ -172,7 +172,7 @@ function commandFor(named: NamedLane | undefined, options: LabRunOptions): reado
 function print(matrix: Matrix, { reporter, output }: LabRunOptions): string {
   switch (reporter) {
     case "text":
-      // A report in a file has no colours, whatever the environment is.
+      // A report in a file has no colours, regardless of the environment.
       return output === undefined
         ? `${toTable(matrix, paintFor(process.stdout), tableWidth(process.stdout))}\n`
         : `${toTable(matrix, paint(false))}\n`;

@@ -1,19 +1,19 @@
-/** The standard input of `lab exec`, which the guest gets completely at boot. */
+/** Reads the standard input of `lab exec`, which is passed to the guest as a whole at boot. */
 import { fstatSync } from "node:fs";
 import type { Readable } from "node:stream";
 import { CommandError, reasonOf } from "./failure.ts";
 
-/** The maximum size in bytes of a guest's standard input, which is in the machine's memory twice at boot. */
+/** The maximum size in bytes of a guest's standard input; at boot, the machine's memory contains it twice. */
 export const MOST_STDIN: number = 64 * 2 ** 20;
 
-/** The time in milliseconds after which a read that has returned no byte is reported. */
+/** The time in milliseconds without input after which a notice is printed. */
 const NOTICE_MS = 1000;
 
 /** The standard input of the guest's command. */
 export interface GuestStdin {
   /** The bytes of standard input; `undefined` if it is empty. */
   readonly bytes: Uint8Array | undefined;
-  /** The reason why no standard input is passed, for the user. */
+  /** The reason why no standard input is passed, as a message for the user. */
   readonly notice?: string;
 }
 
@@ -55,7 +55,7 @@ export async function readGuestStdin(
       chunks.push(chunk as Buffer);
     }
   } catch (error) {
-    // If the read was interrupted, there is no separate error: the caller checks the signal.
+    // An interrupted read is not an error here, because the caller checks the signal.
     if (!signal.aborted) {
       throw new CommandError(`standard input cannot be read: ${reasonOf(error)}`, { cause: error });
     }

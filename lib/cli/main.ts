@@ -99,25 +99,25 @@ program.hook("preAction", (_, command) => {
   running = command;
 });
 
-/** The time in milliseconds in which output can be written after a command was ended early. */
+/** The time in milliseconds that remains for writing output after a command was ended early. */
 const FLUSH_MS = 1000;
 
-/** Ends the process after an error that no command has caught. */
+/** Ends the process after an uncaught error. */
 function end(error: unknown): never {
   process.exit(reportFailure(error, running));
 }
 
-// The reader of standard output may close it (`node-kvm info | head`). A command that has started machines then ends
-// them: interruptible() of lab-kernel.ts.
+// The reader of standard output may close it, as in `node-kvm info | head`.
+// If a command has started machines, interruptible() of lab-kernel.ts then ends the machines.
 process.stdout.on("error", (error: NodeJS.ErrnoException) => {
   if (error.code === "EPIPE" || isInterruptible()) return;
   end(new CommandError(`standard output cannot be written: ${reasonOf(error)}`));
 });
 process.stderr.on("error", () => {
-  // This error cannot be reported anywhere.
+  // The error is ignored, because standard error is closed.
 });
 process.on("uncaughtException", (error) => {
-  // Ctrl-C in a terminal also ends vitest's worker, and vitest reports this by an exception in an event.
+  // Ctrl-C in a terminal also ends vitest's worker, and vitest then throws an exception in an event handler.
   if (!isCutShort()) end(error);
 });
 
@@ -127,7 +127,7 @@ try {
   process.exitCode = reportFailure(error, running);
 }
 if (isCutShort()) {
-  // The process does not wait for a reader that has stopped reading, nor for vitest's timeouts.
+  // The process waits neither for a reader that has stopped reading nor for vitest's timers.
   process.stdout.write("", () => process.exit());
   setTimeout(() => process.exit(), FLUSH_MS);
 }

@@ -1,6 +1,6 @@
 /**
- * A file that a command writes: it is opened before the work, written under a temporary name, and renamed when it is
- * complete.
+ * Writes a file of a command: the file is opened before the work, written under a temporary name, and renamed when it
+ * is complete.
  */
 import { randomBytes } from "node:crypto";
 import {
@@ -22,7 +22,7 @@ import { dirname, join, resolve } from "node:path";
 import { CommandError, reasonOf } from "./failure.ts";
 
 /**
- * An open output. Until {@link commit}, an existing file at the path keeps its content.
+ * An open output file. Until {@link commit}, an existing file at the path keeps its content.
  *
  * A path that cannot be replaced by a rename is written in place: a device, a pipe, or a file in a folder that this
  * user cannot change.
@@ -30,7 +30,7 @@ import { CommandError, reasonOf } from "./failure.ts";
 export class OutputFile {
   readonly #option: string;
   readonly #path: string;
-  /** The temporary file beside the path; `undefined` if the path itself is open. */
+  /** The temporary file in the folder of the path; `undefined` if the path itself is open. */
   readonly #aside: string | undefined;
   #fd: number | undefined;
   #isBegun: boolean = false;
@@ -60,7 +60,7 @@ export class OutputFile {
       }
       const aside = join(dirname(path), `.node-kvm-${randomBytes(8).toString("hex")}.part`);
       const fd = openSync(aside, "wx", found?.mode ?? 0o666);
-      // The new file gets the permissions of the replaced one, whatever the umask is.
+      // The new file gets the permissions of the replaced file, regardless of the umask.
       if (found !== undefined) fchmodSync(fd, found.mode);
       return new OutputFile(option, path, aside, fd);
     } catch (error) {
@@ -115,7 +115,7 @@ export class OutputFile {
   }
 }
 
-/** The path is resolved, so that a link remains when its file is replaced. */
+/** The path is resolved, so that a link stays when the file that it refers to is replaced. */
 function realPath(path: string): string {
   try {
     return realpathSync(path);

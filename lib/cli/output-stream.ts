@@ -1,4 +1,4 @@
-/** A standard stream to which the bytes of a guest are passed as fast as the stream's reader takes them. */
+/** Passes the bytes of a guest to a standard stream, as fast as the reader of the stream accepts them. */
 import type { Writable } from "node:stream";
 
 /** Passes bytes to a stream until the stream fails, and drops all bytes after the failure. */

@@ -1,6 +1,6 @@
 /**
- * The user's own claims: their files as one program (claim-bundle.ts), which runs in a separate process on this host,
- * or in the lab's guests. suite/run.ts is the program that judges the claims.
+ * Runs the user's own claims: claim-bundle.ts makes one program of their files, which runs in a separate process on
+ * this host or in the lab's guests. suite/run.ts judges the claims in that process.
  */
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
@@ -16,7 +16,7 @@ import { CommandError } from "./failure.ts";
 
 const RUNNER = join(packageFolder(), "dist", "suite", "run.js");
 
-/** With source maps, errors name lines of the files that the user wrote, and not of the bundled module. */
+/** With source maps, errors name lines of the user's files instead of lines of the bundled module. */
 const NODE_OPTIONS = ["--enable-source-maps"];
 
 /** The time in milliseconds that a process of claims has to end after a signal. */
@@ -125,8 +125,8 @@ export class OwnClaims implements Disposable {
 }
 
 /**
- * Rejects machines that have judged their claims before they were saved: a user's own claims are passed to each run
- * instead.
+ * Rejects machines that had judged their claims before they were saved, because a user's own claims are passed to each
+ * run.
  *
  * @throws {@link CommandError}
  */
@@ -159,13 +159,13 @@ function listClaims(program: string): readonly string[] {
   throw new CommandError(line === undefined ? `the claims cannot be listed: ${reason}` : reason);
 }
 
-/** Whether a line is a result; a line of JSON that a claim has written to descriptor 1 is not. */
+/** Whether a line is a result, and not other JSON that a claim has written to descriptor 1. */
 function isResult(value: unknown): value is Result {
   const { id, title, verdict } = Object(value) as Readonly<Record<string, unknown>>;
   return [id, title, verdict].every((text) => typeof text === "string");
 }
 
-/** Parses JSON; `undefined` for any other text, such as text that a claim has written to descriptor 1. */
+/** Parses JSON; returns `undefined` for any other text, such as text that a claim has written to descriptor 1. */
 function parsed(text: string): unknown {
   try {
     return JSON.parse(text);

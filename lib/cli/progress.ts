@@ -1,10 +1,11 @@
 /**
- * The progress of long work on standard error: a live block on a terminal; elsewhere a line per event, and a line when
- * nothing happened for half a minute, so that a CI system does not consider the job dead.
+ * Shows the progress of long work on standard error. On a terminal it draws a live block. Without a terminal, it writes
+ * a line per event, and a line after half a minute without an event, so that a CI system does not treat the job as
+ * hung.
  */
 import { canRedraw, LiveBlock, type TextStream } from "./terminal.ts";
 
-/** The parts of the live block, which are requested each time the block is drawn. */
+/** The functions that return the parts of the live block; they are called each time the block is drawn. */
 export interface ProgressView {
   /** Returns a line for each machine or claim that is running now. */
   readonly running: () => readonly string[];
@@ -14,7 +15,7 @@ export interface ProgressView {
 
 /** The minimum interval in milliseconds between two drawings of the block. */
 const PERIOD_MS = 250;
-/** The maximum time in milliseconds without a line. */
+/** The time in milliseconds without output after which a line is written. */
 const HEARTBEAT_MS = 30_000;
 
 /** Shows progress from its construction until {@link end}. */
@@ -37,7 +38,7 @@ export class Progress {
     this.#draw();
   }
 
-  /** Whether there is a live block, which only a terminal has. */
+  /** Whether there is a live block, which is drawn only on a terminal. */
   get isLive(): boolean {
     return this.#block !== undefined;
   }
@@ -104,7 +105,7 @@ export function duration(milliseconds: number): string {
   return `${Math.floor(minutes / 60)} h ${two(minutes % 60)} min`;
 }
 
-/** Writes an estimated duration with the precision that it can have: `about 20 s left`, `about 4 min left`. */
+/** Formats an estimated duration, rounded to a plausible precision: `about 20 s left`, `about 4 min left`. */
 export function timeLeft(milliseconds: number): string {
   const seconds = Math.max(1, Math.round(milliseconds / 1000));
   if (seconds < 10) return `about ${seconds} s left`;

@@ -1,9 +1,9 @@
-/** The terminal behind a stream: its colours, its size, and the lines at its end that are replaced again and again. */
+/** The terminal behind a stream: its colours, its size, and the lines at its end that are redrawn. */
 import { WriteStream } from "node:tty";
 import { columnsOf, cut, DEFAULT_WIDTH } from "../report/lines.ts";
 import { type Paint, paint } from "../report/text.ts";
 
-/** The part of `process.stdout` and `process.stderr` that this file requires. */
+/** The part of `process.stdout` and `process.stderr` that this file uses. */
 export interface TextStream {
   readonly isTTY?: boolean;
   readonly columns?: number;
@@ -13,7 +13,7 @@ export interface TextStream {
   off(event: "resize", listener: () => void): unknown;
 }
 
-/** The minimum colour depth of a terminal for which colours are used: Node calls it a depth of 4 bits. */
+/** The minimum colour depth, in bits as Node reports it, of a terminal on which colours are used. */
 const DEPTH = 4;
 
 /**
@@ -33,7 +33,7 @@ export function paintFor(stream: Pick<TextStream, "isTTY">): Paint {
   return paint(hasColours(stream));
 }
 
-/** Returns the columns of a terminal; without a terminal, or if it does not report them, `undefined`. */
+/** Returns the number of columns of a terminal; `undefined` if the stream is not a terminal or does not report it. */
 function columnsReported({
   isTTY,
   columns,
@@ -41,7 +41,7 @@ function columnsReported({
   return isTTY === true && columns !== undefined && columns > 0 ? columns : undefined;
 }
 
-/** Returns the width to which lines are wrapped: a file or a pipe gets whole lines, which can be searched. */
+/** Returns the width at which lines are wrapped; a file or a pipe gets unwrapped lines, which can be searched. */
 export function lineWidth(stream: Pick<TextStream, "isTTY" | "columns">): number {
   if (stream.isTTY !== true) return Infinity;
   return columnsReported(stream) ?? DEFAULT_WIDTH;
@@ -52,7 +52,7 @@ export function tableWidth(stream: Pick<TextStream, "isTTY" | "columns">): numbe
   return columnsReported(stream) ?? DEFAULT_WIDTH;
 }
 
-/** Whether lines that were written to a stream can be drawn again. */
+/** Whether lines that were written to a stream can be redrawn. */
 export function canRedraw(
   { isTTY }: Pick<TextStream, "isTTY">,
   env: NodeJS.ProcessEnv = process.env,
@@ -84,10 +84,13 @@ export class LiveBlock {
     return Math.max(1, (rows !== undefined && rows > 0 ? rows : DEFAULT_ROWS) - 1);
   }
 
-  /** Replaces the lines. Each line is cut to the width; if there are too many lines, the last ones are drawn. */
+  /**
+   * Replaces the lines of the block. Each line is cut to the width; if there are too many lines, only the last lines
+   * are drawn.
+   */
   draw(lines: readonly string[]): void {
     const width = this.#columns;
-    // Some terminals wrap when the last column is written, others when the column after it is.
+    // The last column stays empty, because some terminals wrap the line when the last column is written.
     const drawn = lines.slice(-this.rows).map((line) => cut(line, width - 1));
     const isSame = drawn.every((line, i) => line === this.#drawn[i]);
     if (isSame && drawn.length === this.#drawn.length && width === this.#width) return;

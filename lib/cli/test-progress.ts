@@ -1,4 +1,4 @@
-/** The progress of `node-kvm test`: the claim that is being judged, and how much is done. */
+/** The progress of `node-kvm test`: the claim that is being judged, and the completed part of the work. */
 import { printable } from "../report/printable.ts";
 import type { Result } from "../report/result.ts";
 import { counted } from "../report/text.ts";
@@ -41,7 +41,7 @@ export class TestProgress {
     this.#current = name;
   }
 
-  /** Counts a result; the function `write` prints it. */
+  /** Counts a result, which the function `write` prints. */
   ended({ verdict }: Result, write: () => void): void {
     this.#current = undefined;
     this.#judged += 1;

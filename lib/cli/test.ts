@@ -37,18 +37,18 @@ export const REPORTERS = ["text", "ktap", "junit", "json"] as const;
 
 /** The options of `node-kvm test`: the claims and the report. */
 export interface SuiteOptions {
-  /** Files and folders of claims, which are judged instead of the suite's. */
+  /** Files and folders of claims, which are judged instead of the suite's claims. */
   readonly paths: readonly string[];
-  /** A pattern: only claims whose `id: sentence` contains it are judged; by default all. */
+  /** A pattern; only claims whose `id: sentence` contains it are judged. By default, all claims are judged. */
   readonly pattern: string | undefined;
   readonly reporter: (typeof REPORTERS)[number];
   /** Whether a host without a usable KVM is a failure. */
   readonly requireKvm: boolean;
   /** Whether to judge a kernel of the lab if the host has no usable KVM. */
   readonly orLab: boolean;
-  /** Whether to print a line for each claim on standard error, whatever the reporter is. */
+  /** Whether to print a line for each claim on standard error, for every reporter. */
   readonly progress: boolean;
-  /** The folder for C files of failed claims; by default none are written. */
+  /** The folder for C files of failed claims; if omitted, no C files are written. */
   readonly repro: string | undefined;
   /** Whether claims that hold also get a C file. */
   readonly reproAll: boolean;
@@ -61,8 +61,8 @@ const DOCUMENTS = {
 } as const;
 
 /**
- * The limit is long, because no claim measures time, and the clock of an emulated machine may run several times too
- * fast.
+ * The time limit is long, because no claim measures time, and the clock of an emulated machine may run several times
+ * too fast.
  */
 const TIMEOUT_MS = 300_000;
 
@@ -75,9 +75,9 @@ const PACKAGE = packageFolder();
 const REPEAT = ["node-kvm", "test", "--repro", "."];
 
 /**
- * Runs the suite; returns the exit status: 0 only if nothing unexpected happened.
+ * Runs the suite; returns the exit status, which is 0 only if all results are as expected.
  *
- * The report of an interrupted run has the claims that were judged before the interruption.
+ * The report of an interrupted run contains the claims that were judged before the interruption.
  */
 export async function runSuite(options: SuiteOptions): Promise<number> {
   if (options.repro === undefined && options.reproAll) {
@@ -220,7 +220,7 @@ export async function judgeHost(
     }
     return { ...column, report, ...(errors.length === 0 ? {} : { problem: errors.join("; ") }) };
   } catch (error) {
-    // The machines of a campaign are reported even if the host's column fails.
+    // The machines of a campaign are reported even if the column of the host fails.
     if (!(error instanceof AddonError || error instanceof CommandError)) throw error;
     return { ...column, problem: error.message };
   }
@@ -244,7 +244,7 @@ interface Run {
   readonly reproducers: number;
 }
 
-/** With explanations, the search for a reason could change the results of claims, so they are disabled. */
+/** Explanations of errors are disabled, because the search for a reason could change the results of claims. */
 const WITHOUT_REASONS = { NODE_KVM_EXPLAIN: "0" };
 
 /** Returns the environment variables of the claims' process for reasons and C files; see suite/reproducer.ts. */
@@ -307,7 +307,7 @@ async function collect(
   let cancel = (): void => undefined;
   const reporter = {
     onInit(vitest: Vitest): void {
-      // vitest ends the process on these signals. Here, only the run ends, and its results are kept.
+      // On these signals, vitest ends the process, but this command only ends the run and keeps the results.
       for (const name of INTERRUPTS) {
         const added = process.listeners(name).filter((listener) => !listeners.has(listener));
         for (const listener of added) process.off(name, listener);
@@ -388,7 +388,7 @@ async function afterAbort(signal: AbortSignal): Promise<void> {
     try {
       process.kill(pid, "SIGKILL");
     } catch {
-      // The child has ended in the meantime.
+      // The child process has already ended.
     }
   }
 }
@@ -419,7 +419,7 @@ const VERDICTS = { passed: "pass", failed: "fail", skipped: "skip" } as const;
 function toResult(test: TestCase): Result | undefined {
   const result = test.result();
   const note = result.state === "skipped" ? result.note : undefined;
-  // A test without a note was not skipped, but excluded by the pattern.
+  // If a test has no note, the pattern excluded it; a skipped test has a note.
   if (result.state === "pending" || (result.state === "skipped" && note === undefined)) {
     return undefined;
   }

@@ -1,6 +1,6 @@
 /**
- * Finding a field by any of its names: those of Linux, QEMU, libvirt, the manuals and the database. The comparison of
- * names is names.ts; the list of names is gen/facts/cpuid-aliases.csv.
+ * Finds a CPUID field by its name in Linux, QEMU, libvirt, the manuals or the database. names.ts compares names;
+ * gen/facts/cpuid-aliases.csv lists them.
  */
 import { describe, suggestion } from "../options.ts";
 import { type CpuidField, field, unknownField } from "./field.ts";
@@ -22,9 +22,9 @@ function toName(where: string, name: unknown): string {
 }
 
 /**
- * Finds a field by a name of any source; case, `-`, `_` and `.` do not matter. If two fields have one name, the order
- * is: the database's names, Linux, QEMU, libvirt, manuals, kernel constants. With a source, only its names count, and
- * the database's own name does not.
+ * Finds a field by its name in any source; case, `-`, `_` and `.` do not matter. If two fields share a name, the
+ * sources are searched in this order: the database, Linux, QEMU, libvirt, manuals, kernel constants. With the argument
+ * `source`, only names of that source are searched, and not the database's names.
  *
  * @returns undefined for an unknown name.
  * @throws TypeError for anything but a string, and for an unknown source.
@@ -59,7 +59,8 @@ export function resolveField(name: string): CpuidField {
 
 /**
  * Suggests up to five fields for an unknown name, the best first: names at most two letters away and names that contain
- * the word, or aliases at most two letters away. For a name that {@link findField} knows, its field alone.
+ * the word, or aliases at most two letters away. If {@link findField} finds the name, it returns only the name of that
+ * field.
  */
 export function suggestFields(name: string): readonly CpuidFieldName[] {
   return suggest(toName("suggestFields()", name));
@@ -67,8 +68,8 @@ export function suggestFields(name: string): readonly CpuidFieldName[] {
 
 /**
  * Returns a field's names by source: `linux` as /proc/cpuinfo shows it, `qemu` as a property of -cpu, `libvirt` as in
- * cpu_map, `manual` as Intel's or AMD's manuals have it, `kernel` without X86_FEATURE_. A source that does not have the
- * field has an empty list.
+ * cpu_map, `manual` as Intel's or AMD's manuals have it, `kernel` without X86_FEATURE_. The list is empty for a source
+ * that does not name the field.
  *
  * @throws TypeError for an unknown field.
  *

@@ -1,9 +1,9 @@
-/** The places of the vCPU's APIC id in a CPUID table. builder.ts writes it, check.ts checks it. */
+/** The places of the vCPU's APIC id in a CPUID table. builder.ts writes the id, and check.ts checks it. */
 import { describe } from "../options.ts";
 import type { CpuidEntry2, CpuidRegister } from "./entry.ts";
 import { readField } from "./field.ts";
 
-/** A place of the APIC id: inclusive bits of one register, in each sub-leaf of a function. */
+/** A place of the APIC id: an inclusive bit range of one register, in each sub-leaf of a function. */
 interface ApicIdPlace {
   /** The leaf. */
   readonly function: number;
@@ -11,13 +11,13 @@ interface ApicIdPlace {
   readonly register: CpuidRegister;
   /** The lowest bit. */
   readonly low: number;
-  /** The highest bit; a place of fewer than 32 bits has the low bits of the id. */
+  /** The highest bit; a range of fewer than 32 bits contains the low bits of the id. */
   readonly high: number;
-  /** An entry of zeros means that the CPU does not have the leaf. */
+  /** If all registers of the entry are 0, the CPU does not have the leaf. */
   readonly isOptional: boolean;
 }
 
-/** Every place of the APIC id. Source: SDM volume 2A, CPUID; AMD APM volume 3, appendix E. */
+/** Lists all places of the APIC id. Source: SDM volume 2A, CPUID; AMD APM volume 3, appendix E. */
 const APIC_ID_PLACES: readonly ApicIdPlace[] = [
   { function: 0x1, register: "ebx", low: 24, high: 31, isOptional: false },
   { function: 0xb, register: "edx", low: 0, high: 31, isOptional: false },
@@ -26,7 +26,7 @@ const APIC_ID_PLACES: readonly ApicIdPlace[] = [
   { function: 0x80000026, register: "edx", low: 0, high: 31, isOptional: true },
 ];
 
-/** Returns the place of the APIC id in an entry's function; undefined if it has none. */
+/** Returns the place of the APIC id in an entry's function; undefined if the function has no APIC id. */
 export function apicIdPlace({
   function: fn,
 }: Pick<CpuidEntry2, "function">): ApicIdPlace | undefined {
@@ -38,7 +38,7 @@ export function apicIdBits({ low, high }: ApicIdPlace, id: number): number {
   return readField(id, 0, high - low);
 }
 
-/** Throws a RangeError unless the id is an unsigned 32-bit integer. */
+/** Throws a RangeError if the id is not an unsigned 32-bit integer. */
 export function checkApicId(name: string, id: number): void {
   if (Number.isInteger(id) && id >= 0 && id <= 0xffffffff) return;
   throw new RangeError(`${name} ${describe(id)} is not an unsigned 32-bit integer`);

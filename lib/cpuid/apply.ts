@@ -1,4 +1,4 @@
-/** Applies the differences of two tables to the first, which gives the second. diff.ts finds them. */
+/** Applies the differences of two tables to the first table, which results in the second. diff.ts finds differences. */
 import { describe, refuseMissing, toList } from "../options.ts";
 import { type CpuidChange, type CpuidFieldChange, formatChange } from "./diff.ts";
 import type { CpuidEntry2 } from "./entry.ts";
@@ -19,7 +19,7 @@ function applyField(entry: CpuidEntry2, change: CpuidFieldChange): CpuidEntry2 {
   return { ...entry, [register]: writeField(entry[register], low, high, after) };
 }
 
-/** Returns an entry after a change of it; other changes do not concern its content. */
+/** Returns an entry with a change of a field, its index or its flags applied; other changes leave it as it is. */
 function applyTo(entry: CpuidEntry2, change: CpuidChange): CpuidEntry2 {
   if (change.kind === "field") return applyField(entry, change);
   if (change.kind !== "flags" && change.kind !== "index") return entry;
@@ -30,11 +30,11 @@ function applyTo(entry: CpuidEntry2, change: CpuidChange): CpuidEntry2 {
 }
 
 /**
- * Applies differences to the table that they were found in: `applyDiff(a, diff(a, b))` equals `b` in everything that KVM
- * compares, including order, flags and duplicates. With differences that were found with `ignore`, the ignored fields
- * stay as in `a`.
+ * Applies differences to the table that they were found in: `applyDiff(a, diff(a, b))` equals `b` in everything that
+ * KVM compares, including order, flags and duplicates. If diff() was called with `ignore`, the ignored fields
+ * keep the values of `a`.
  *
- * @throws RangeError for a change whose entry or old value the table does not have; TypeError for another value.
+ * @throws RangeError if the table lacks the entry or the old value of a change; TypeError for anything but a change.
  */
 export function applyDiff(
   table: Iterable<CpuidEntry2>,
@@ -69,7 +69,7 @@ export function applyDiff(
   return arrange(made, added, moved);
 }
 
-/** Puts added and moved entries at their positions, and the others, in their order, into the gaps. */
+/** Places added and moved entries at their positions, and fills the gaps with the other entries in their order. */
 function arrange(
   made: readonly (CpuidEntry2 | undefined)[],
   added: ReadonlyMap<number, CpuidEntry2>,

@@ -1,5 +1,6 @@
 /**
- * The richest table that every one of several hosts can run. Whether one table is a subset of another is compare.ts.
+ * Computes the table with the most features that each of several hosts can run. compare.ts decides whether one table is
+ * a subset of another.
  */
 import { refuseMissing, toList } from "../options.ts";
 import {
@@ -34,14 +35,16 @@ import { type CpuidFieldOrder, natureAt } from "./kinds.ts";
 import { CpuidTable } from "./table.ts";
 import { XSAVE_COMPONENTS, xsaveOf, xsaveSize } from "./xsave.ts";
 
-/** The result of {@link baseline}: a table, or the vendors that have none in common. */
+/** The result of {@link baseline}: a table, or the vendors if they differ. */
 export type CpuidBaseline =
   | {
       readonly kind: "table";
       readonly table: CpuidTable;
-      /** For each given table, what it has and the baseline lacks; `first` is the baseline's value. */
+      /** For each given table, the values that the baseline reduces; `first` is the baseline's value. */
       readonly losses: readonly (readonly CpuidDifference[])[];
-      /** Facts about the table, one sentence each: whose topology it has, which leaves were left out and why. */
+      /**
+       * Facts about the table, one sentence each: the source of its topology, and the omitted leaves with the reason.
+       */
       readonly notes: readonly string[];
     }
   | {
@@ -57,7 +60,7 @@ const XSAVE_LEAF = 0xd;
 const PMU_LEAF = 0xa;
 const SIGNATURE_LEAVES: readonly number[] = [0x1, 0x8000_0001];
 
-/** Combines the values of one part. `undefined`: no value fits all, and 0 would report something. */
+/** Combines the values of one part. Returns undefined if no value fits all tables and 0 has a meaning of its own. */
 function combine(
   order: CpuidFieldOrder,
   part: Part,
@@ -82,7 +85,7 @@ function combine(
   }
 }
 
-/** One leaf of the baseline, before the parts that depend on other leaves. */
+/** One leaf of the baseline, before values that depend on other leaves are computed. */
 interface Combined {
   readonly place: LeafPlace;
   readonly registers: Readonly<Record<"eax" | "ebx" | "ecx" | "edx", number>>;
@@ -118,7 +121,7 @@ function combineLeaf(tables: readonly Entries[], place: LeafPlace): Combined {
       const values = found.map((entry) => (entry[register] & part.mask) >>> part.low);
       const { name } = part;
       const { order } = natureAt({ space, function: relative, index, register, name });
-      // Without the entry in all tables, only bits that report the lack of a function remain.
+      // If a table lacks the entry, only the bits that report the lack of a function are kept.
       if (isLacking && (order !== "inverted-bits" || fn === PMU_LEAF)) continue;
       const value = combine(order, part, values);
       const isComponent = fn === XSAVE_LEAF && index >= 2 && order === "equal";
@@ -145,7 +148,7 @@ function signatureOrder(eax: number): number {
   return wholeFamily * 0x10000 + wholeModel * 0x100 + stepping;
 }
 
-/** Returns the table with the lowest signature; the first of equals. */
+/** Returns the table with the lowest signature; if several have it, the first of them. */
 function oldest(tables: readonly Entries[]): Entries {
   const signature = (entries: Entries): number =>
     signatureOrder(entries[locate(entries, 1)]?.eax ?? 0);
@@ -155,7 +158,7 @@ function oldest(tables: readonly Entries[]): Entries {
 const isAt = (entry: CpuidEntry2, { function: fn, index }: LeafPlace): boolean =>
   entry.function === fn && entry.index === index;
 
-/** Changes registers of the entry of a leaf, if it exists. */
+/** Changes registers of the entry of a leaf, if the entry exists. */
 function patch(
   entries: Entries,
   place: LeafPlace,
@@ -164,7 +167,7 @@ function patch(
   return entries.map((entry) => (isAt(entry, place) ? { ...entry, ...change(entry) } : entry));
 }
 
-/** The masks of XSAVE components: where they are, and the component of their bit 0. */
+/** The masks of XSAVE components: their places, and the number of the component at bit 0. */
 const COMPONENT_MASKS = [
   { index: 0, register: "eax", first: 0 },
   { index: 0, register: "edx", first: 32 },
@@ -172,7 +175,10 @@ const COMPONENT_MASKS = [
   { index: 1, register: "edx", first: 32 },
 ] as const;
 
-/** Returns the components that are left out: those whose sub-leaf some tables have, and those of the same features. */
+/**
+ * Returns the XSAVE components to remove: a component whose sub-leaf only some tables have, and each component of the
+ * same features.
+ */
 function lostComponents(table: CpuidTable, places: readonly LeafPlace[]): ReadonlySet<number> {
   const parts = new Set([...table].filter((e) => e.function === XSAVE_LEAF).map((e) => e.index));
   const lost = places
@@ -183,7 +189,7 @@ function lostComponents(table: CpuidTable, places: readonly LeafPlace[]): Readon
   return new Set([...lost, ...siblings.map(({ number }) => number)]);
 }
 
-/** Lists the features that are unusable without one of these components. */
+/** Lists the features that need at least one of the given components. */
 function featuresOf(components: readonly number[]): readonly CpuidFieldName[] {
   return XSAVE_COMPONENTS.filter(
     ({ number, kind }) => kind === "user" && components.includes(number),
@@ -191,8 +197,8 @@ function featuresOf(components: readonly number[]): readonly CpuidFieldName[] {
 }
 
 /**
- * Removes components whose sub-leaf was left out, with the features that need them, and recomputes the largest size if
- * the sub-leaves of all components are known.
+ * Removes the components without a sub-leaf, with the features that need them. The largest size of the XSAVE area is
+ * recomputed if the sub-leaves of all components are known.
  */
 function settleXsave(table: CpuidTable, places: readonly LeafPlace[]): CpuidTable {
   const lost = lostComponents(table, places);
@@ -221,10 +227,10 @@ function settleXsave(table: CpuidTable, places: readonly LeafPlace[]): CpuidTabl
   );
 }
 
-/** The leaf of the address sizes: eax has the physical bits, the linear ones, and the guest's physical ones. */
+/** The leaf of the address sizes: EAX contains the physical bits, the linear bits and the guest's physical bits. */
 const ADDRESS_LEAF = { function: 0x8000_0008, index: 0 } as const;
 
-/** Sets the guest's physical bits to the fewest of all tables; 0 if those are the physical bits. */
+/** Sets the guest's physical bits to the smallest value of all tables; to 0 if that equals the physical bits. */
 function settleAddresses(entries: Entries, tables: readonly Entries[]): Entries {
   const all = tables.flatMap((table) => table[locate(table, ADDRESS_LEAF.function)]?.eax ?? []);
   const usable = all.map((eax) => readField(eax, 16, 23) || readField(eax, 0, 7));
@@ -234,13 +240,13 @@ function settleAddresses(entries: Entries, tables: readonly Entries[]): Entries 
   }));
 }
 
-/** The ranges of leaves whose first leaf has the highest one in EAX. */
+/** The ranges of leaves; EAX of a range's first leaf is the highest leaf of the range. */
 const RANGES = [
   { first: 0, last: 0x3fff_ffff },
   { first: 0x8000_0000, last: 0x8000_ffff },
 ] as const;
 
-/** Lowers each maximum whose leaf only some tables have to the highest leaf that the baseline has. */
+/** Lowers a maximum to the highest leaf of the baseline, if only some tables have the leaf at the maximum. */
 function settleMaxima(entries: Entries, tables: readonly Entries[]): Entries {
   return RANGES.reduce((settled, { first, last }) => {
     const place = { function: first, index: 0 };
@@ -267,14 +273,16 @@ const vendorOf = (table: CpuidTable): string | undefined => {
 };
 
 /**
- * Makes the richest table that every host of a list can run: features and masks that all have, the lowest numbers and
- * address sizes, bits that report the lack of a function if any host has them, and XSAVE components whose layout is the
- * same. Numbers that exclude each other become 0 ("not reported"). The highest leaves are leaves that the table has. The signature is the lowest; topology, caches, brand
- * and ids are those of the first table. {@link compare} calls it a subset of each, or identical.
+ * Makes the table with the most features that every host of a list can run. The table has the features and mask bits
+ * that all hosts have, the lowest numbers and address sizes, a bit that reports the lack of a function if any host has
+ * the bit, and the XSAVE components that have the same layout on all hosts. Numbers that exclude each other become 0
+ * ("not reported"). Each maximum is a leaf that the table has. The signature is the lowest; topology, caches, brand and
+ * ids are those of the first table. {@link compare} returns `subset` or `identical` for the result and each table.
  *
- * @param tables - one table for each host, at least one: what KVM_GET_SUPPORTED_CPUID returns, or a dump.
- * @returns the table with what each host loses; or the vendors, if they differ, because no guest runs on both unchanged.
- * @throws RangeError without a table.
+ * @param tables - one table for each host, and at least one table: the entries of KVM_GET_SUPPORTED_CPUID, or a dump.
+ * @returns the table with the losses of each host; or the vendors if they differ, because no guest runs unchanged on
+ *   both.
+ * @throws RangeError for an empty list.
  */
 export function baseline(tables: Iterable<Iterable<CpuidEntry2>>): CpuidBaseline {
   const given = toList("baseline()", tables).map((table, i) =>
@@ -301,8 +309,8 @@ export function baseline(tables: Iterable<Iterable<CpuidEntry2>>): CpuidBaseline
       const eax = signature ?? registers.eax;
       return { ...EMPTY, ...registers, eax, function: fn, index, flags: flags & INDEXED };
     });
-  // A leaf that some tables lack has only bits that report the lack of a function: a guest does not read them above the
-  // maximum.
+  // If only some tables have a leaf, only its bits that report the lack of a function are kept.
+  // A guest does not read these bits above the maximum.
   const partial = combined.filter(({ isInAll }) => !isInAll).map(({ place }) => place);
   const read = kept.filter(
     (e) => !isAboveMaximum(kept, e.function) || !partial.some((place) => isAt(e, place)),
@@ -325,7 +333,7 @@ const EMPTY: CpuidEntry2 = Object.freeze({
   padding: [0, 0, 0],
 });
 
-/** Formats what a host loses; in a loss the baseline is the first table. */
+/** Formats one loss of a host; `first` is the baseline's value and `second` the host's. */
 function formatLoss({ where, name, low, high, first, second, order }: CpuidDifference): string {
   const [own, host] = [first, second].map((value) => formatValue(value, low, high));
   const remark = order === "inverted-bits" ? " (1 reports that the CPU lacks a function)" : "";

@@ -1,4 +1,4 @@
-/** The changes of one step of the builder, field by field, with their reasons. The steps are build.ts. */
+/** Lists the changes of one step of the builder, field by field, with their reasons. build.ts contains the steps. */
 import { refuseMissing } from "../options.ts";
 import { diff } from "./diff.ts";
 import { CPUID_REGISTERS, type CpuidEntry2, entry, formatLeaf } from "./entry.ts";
@@ -6,7 +6,7 @@ import type { CpuidFieldName } from "./field.ts";
 
 /** One change of a step. */
 export interface CpuidBuildChange {
-  /** The method of the builder, as `features`. */
+  /** The name of the builder's method, such as `features`. */
   readonly step: string;
   /** The place: bits as `0x7.0:ebx[5]`, an entry without set bits as `0x7.1`, flags as `0x7.1:flags`. */
   readonly where: string;
@@ -16,11 +16,11 @@ export interface CpuidBuildChange {
   readonly before: number | undefined;
   /** The value after the step; undefined if the entry is absent. */
   readonly after: number | undefined;
-  /** Why the step changed it, without a full stop. */
+  /** The reason for the change, without a full stop. */
   readonly reason: string;
 }
 
-/** A change without its step and reason. */
+/** A change before its step and its reason are added. */
 export type CpuidBuildDifference = Omit<CpuidBuildChange, "step" | "reason">;
 
 const keyOf = ({ function: fn, index }: CpuidEntry2): string => formatLeaf(fn, index);
@@ -30,12 +30,12 @@ const cleared = (e: CpuidEntry2): CpuidEntry2 =>
 
 const isClear = (e: CpuidEntry2): boolean => CPUID_REGISTERS.every((register) => e[register] === 0);
 
-/** Returns the place of a change in an entry. */
+/** Formats the place of a change in an entry. */
 const leafOf = (where: string): string => where.split(":")[0] ?? where;
 
 /**
- * Lists what differs between two tables in the order of the second one, then what only the first one has. An entry that
- * one of them lacks is a change of each of its set fields.
+ * Lists the differences of two tables in the order of the second table; fields that only the first table has come last.
+ * If one table lacks an entry, each field of the entry that is not 0 is a change.
  */
 export function differences(
   before: Iterable<CpuidEntry2>,

@@ -1,6 +1,6 @@
 /**
- * Building a table in steps from a model, another table or nothing. Each step is immutable and lists what it changed;
- * what it does is the file of its subject: feature-edits.ts, topology.ts, caches.ts, xsave.ts, hypervisor.ts, within.ts.
+ * Builds a table in steps from a model, another table or nothing. Each step is immutable and lists its changes.
+ * feature-edits.ts, topology.ts, caches.ts, xsave.ts, hypervisor.ts and within.ts contain the code of the steps.
  */
 import { inspectAs } from "../inspect.ts";
 import { describe, nearestName, quoted, refuseMissing, refuseUnknown, toList } from "../options.ts";
@@ -26,23 +26,24 @@ export type CpuidFeatureEdit = `${"+" | "-"}${CpuidFieldName}`;
 /** The last argument of {@link CpuidBuilder.features}. */
 export interface CpuidFeaturesOptions {
   /**
-   * The treatment of features that depend on each other. "close", the default: turning one on turns on what it needs,
-   * and turning one off turns off what needs it. "refuse": both are a RangeError.
+   * The treatment of features that depend on each other. With "close", the default, turning a feature on also turns on
+   * the features that it needs, and turning it off also turns off the features that need it. With "refuse", a call that
+   * would change further features throws a RangeError.
    */
   readonly dependencies?: "close" | "refuse";
 }
 
-/** The signature of a CPU, as software displays it. Members that are left out stay. */
+/** The signature of a CPU, as software displays it. Omitted members keep their values. */
 export interface CpuidSignatureInput {
   /** Base plus extended family, 0 to 270. */
   readonly family?: number;
-  /** Extended and base model, 0 to 255; above 15 only for family 6 and from 15 on. */
+  /** Extended and base model, 0 to 255; values above 15 need family 6, or family 15 or later. */
   readonly model?: number;
   /** 0 to 15. */
   readonly stepping?: number;
 }
 
-/** The vendors whose string is in leaf 0 of a table that KVM treats in a known way. */
+/** The vendor strings of leaf 0 for which KVM's behaviour is known. */
 export type CpuidBuildVendor = "GenuineIntel" | "AuthenticAMD" | "HygonGenuine" | "CentaurHauls";
 
 const VENDORS: readonly CpuidBuildVendor[] = [
@@ -93,12 +94,14 @@ function featureOf(word: string): CpuidFieldName {
   throw new RangeError(`features(): ${name} (${place}) is a number, not a feature; use set()`);
 }
 
-/** A set of features to change, each with the reason. */
+/** The features to change, each with the reason. */
 type Reasons = ReadonlyMap<CpuidFieldName, string>;
 
 const ASKED = "it was asked for";
 
-/** Adds to the asked features those that follow from them, with the asked one as the reason. */
+/**
+ * Adds the features that the requested features need or that depend on them; the reason names the requested feature.
+ */
 function following(
   asked: readonly CpuidFieldName[],
   reach: (names: readonly CpuidFieldName[]) => readonly CpuidFieldName[],
@@ -137,7 +140,7 @@ function refuseUnclosed(table: CpuidTable, add: Reasons, remove: Reasons): void 
   }
 }
 
-/** Why a field other than a named feature changes with features. */
+/** The reasons for changes of fields that features() was not called with. */
 function consequence({ name, where }: CpuidBuildDifference): string {
   if (name === "virt_addr_bits") return "it follows from la57";
   if (where.startsWith("0x80000001.0:edx")) return "AMD repeats 0x1:edx there";
@@ -179,15 +182,15 @@ const LONGEST_BRAND = 47;
 
 /**
  * A table that is built in steps. Each method returns a new builder and leaves this one unchanged. The order of entries
- * stays; a new entry goes after the last lower one.
+ * stays; a new entry is placed after the last lower entry.
  */
 export class CpuidBuilder {
   readonly #table: CpuidTable;
   #changes: readonly CpuidBuildChange[] = [];
-  /** The APIC ids of the topology that was set. */
+  /** The APIC ids of the topology, if it was set. */
   #ids: readonly number[] | undefined;
 
-  /** Starts with entries as they are; {@link cpuid} has the usual ways to start. */
+  /** Starts with unchanged entries; {@link cpuid} has the usual ways to start. */
   constructor(entries: Iterable<CpuidEntry2Input>) {
     this.#table =
       entries instanceof CpuidTable
@@ -221,9 +224,10 @@ export class CpuidBuilder {
   }
 
   /**
-   * Turns features on ("+avx2") and off ("-rtm"). Any name that findField() knows is accepted at run time. What belongs
-   * to a feature changes with it: its leaf, the maxima, AMD's repeated bits in 0x80000001:edx, the width of virtual
-   * addresses with la57. Leaf 0xD does not; {@link xsave} recomputes it.
+   * Turns features on ("+avx2") and off ("-rtm"). Any name that findField() knows is accepted at run time. Turning a
+   * feature on or off also changes the parts that depend on it: its leaf, the maxima, AMD's repeated bits in
+   * 0x80000001:edx, and, for la57, the width of virtual addresses. Leaf 0xD does not change; {@link xsave} recomputes
+   * it.
    *
    * @param edits - the features; the last argument may be options.
    * @throws RangeError for an unknown name, with suggestions; for a field of several bits; for a feature that is both
@@ -253,9 +257,9 @@ export class CpuidBuilder {
   }
 
   /**
-   * Sets fields to values. An entry that the table lacks is added, and the maxima are raised to it.
+   * Sets fields to values. If the table lacks the entry, it is added, and the maxima are raised to include it.
    *
-   * @param index - selects the sub-leaf of fields that are in several; that sub-leaf has to exist.
+   * @param index - selects the sub-leaf for fields that several sub-leaves have; the sub-leaf must exist.
    * @throws RangeError for a value that does not fit; TypeError for an unknown field, with suggestions.
    */
   set(values: CpuidFieldValuesInput, index?: number): CpuidBuilder {
@@ -281,7 +285,10 @@ export class CpuidBuilder {
     return next;
   }
 
-  /** Writes the caches, after the topology that shares them; see {@link withCaches} for the leaves and the errors. */
+  /**
+   * Writes the caches. Set the topology first, because it determines which CPUs share a cache; see {@link withCaches}
+   * for the leaves and the errors.
+   */
   caches(caches: Iterable<CpuidCacheInput>): CpuidBuilder {
     const made = withCaches(this.#table, caches);
     return this.#next("caches", made, () => "it describes the caches");
@@ -314,7 +321,8 @@ export class CpuidBuilder {
   }
 
   /**
-   * Sets the width of physical addresses, 0x80000008:eax[7:0]. A wider one of nested guests becomes the same.
+   * Sets the width of physical addresses, 0x80000008:eax[7:0]. If the width for nested guests is larger, it is reduced
+   * to the same number.
    *
    * @param bits - 32 to 52.
    * @throws RangeError for any other number.
@@ -326,7 +334,7 @@ export class CpuidBuilder {
       );
     }
     const narrow = withField(this.#table, "phys_addr_bits", bits);
-    // A new leaf needs both widths; without la57, virtual addresses have 48 bits.
+    // A new leaf 0x80000008 needs both widths; without la57, virtual addresses have 48 bits.
     const sized = narrow.has("virt_addr_bits")
       ? narrow
       : narrow.with({ virt_addr_bits: narrow.has("la57") ? 57 : 48 });
@@ -338,7 +346,8 @@ export class CpuidBuilder {
   }
 
   /**
-   * Sets the width of virtual addresses, 0x80000008:eax[15:8], and la57, which means 57. KVM rejects other widths.
+   * Sets the width of virtual addresses, 0x80000008:eax[15:8], and sets la57 if the width is 57. KVM rejects other
+   * widths.
    *
    * @throws RangeError for anything but 48 and 57.
    */
@@ -357,9 +366,9 @@ export class CpuidBuilder {
   }
 
   /**
-   * Sets family, model and stepping in 0x1:eax, and on AMD in 0x80000001:eax. Members that are left out stay.
+   * Sets family, model and stepping in 0x1:eax, and on AMD in 0x80000001:eax. Omitted members keep their values.
    *
-   * @throws RangeError for a number that the fields cannot have; TypeError for an unknown member.
+   * @throws RangeError for a number that does not fit the fields; TypeError for an unknown member.
    */
   signature(signature: CpuidSignatureInput): CpuidBuilder {
     refuseUnknown("signature()", signature, ["family", "model", "stepping"], "member");
@@ -406,10 +415,11 @@ export class CpuidBuilder {
   }
 
   /**
-   * Drops what KVM does not support on a host: features that are not among the entries of KVM_GET_SUPPORTED_CPUID, and
-   * those that need them. The widths of addresses become at most the host's, and leaf 0xD gets the host's sizes and
-   * offsets. {@link changes} lists each dropped bit. Hyper-V's and Xen's leaves are not checked, because the supported
-   * entries do not have them; nor are osxsave, ospke, ht and tsc_deadline_timer, which they may lack.
+   * Removes the features that KVM does not support on a host, because the entries of KVM_GET_SUPPORTED_CPUID lack them,
+   * and the features that need them. The widths of addresses become at most the host's, and leaf 0xD gets the host's
+   * sizes and offsets. {@link changes} lists each removed bit. Hyper-V's and Xen's leaves are not checked, because
+   * KVM_GET_SUPPORTED_CPUID does not report them. osxsave, ospke, ht and tsc_deadline_timer are not checked, because
+   * this ioctl may omit them.
    */
   within(supported: Iterable<CpuidEntry2Input>): CpuidBuilder {
     const host = CpuidTable.from(toList("within()", supported));
@@ -425,10 +435,10 @@ export class CpuidBuilder {
   }
 
   /**
-   * Returns the table of one vCPU; see {@link forVcpu} for what is particular to it.
+   * Returns the table of one vCPU; see {@link forVcpu} for the fields that differ between vCPUs.
    *
    * @param apicId - one of the ids of the topology, if it was set; {@link apicIds} lists them.
-   * @throws RangeError for any other id, and for one that is not a u32.
+   * @throws RangeError for an id outside of the topology, and for a number that is not a u32.
    */
   forVcpu(apicId: number): CpuidTable {
     const made = forVcpu(this.#table, apicId);
@@ -448,19 +458,19 @@ export class CpuidBuilder {
   }
 }
 
-/** The ways to start a table. */
+/** The ways to start a builder. */
 export interface CpuidStart {
   /**
-   * Starts with a model or one of its variants, by any of its names; models() lists them. The table has one CPU with
-   * one thread, the model's caches, and no hypervisor leaves.
+   * Starts with a model or a variant, by any of its names; models() lists the models. The table has one CPU with one
+   * thread, the model's caches, and no hypervisor leaves.
    *
    * @throws TypeError for an unknown name, with suggestions.
    */
   readonly model: (name: string) => CpuidBuilder;
-  /** Starts with a table or any entries as they are: those that KVM supports, or a dump. */
+  /** Starts with the unchanged entries of a table, such as those of KVM_GET_SUPPORTED_CPUID or of a dump. */
   readonly from: (entries: Iterable<CpuidEntry2Input>) => CpuidBuilder;
   /**
-   * Starts with nothing but a vendor, "GenuineIntel" by default: leaves 0, 1 and 0x80000000.
+   * Starts with leaves 0, 1 and 0x80000000, which contain only a vendor, "GenuineIntel" by default.
    *
    * @throws TypeError for an unknown vendor.
    */

@@ -1,4 +1,7 @@
-/** Builds one vCPU's table from the entries that KVM supports. Fields are table.ts; the bits that KVM overwrites are lib/oracle. */
+/**
+ * Builds one vCPU's table from the entries that KVM supports. table.ts reads and writes fields; lib/oracle lists the
+ * bits that KVM overwrites.
+ */
 import { refuseUnknown, toList } from "../options.ts";
 import { apicIdBits, apicIdPlace, checkApicId } from "./apic-id.ts";
 import type { CpuidEntry2Input } from "./entry.ts";
@@ -7,14 +10,15 @@ import { CpuidTable } from "./table.ts";
 
 /** The options of {@link fromSupported}. */
 export interface FromSupportedOptions {
-  /** The vCPU's APIC id, which is its KVM_CREATE_VCPU number; 0 by default. */
+  /** The vCPU's APIC id, which is the argument of KVM_CREATE_VCPU; 0 by default. */
   readonly apicId?: number;
 }
 
 /**
- * Makes one vCPU's table from the entries of KVM_GET_SUPPORTED_CPUID. These have the APIC id of the CPU that made the
- * ioctl, so two calls may differ. This sets `apicId` in 0x1:ebx[31:24] (its low eight bits), in edx of every 0xb, 0x1f
- * and 0x80000026, and in eax of 0x8000001e, where they exist. Everything else is unchanged, including order and flags.
+ * Makes one vCPU's table from the entries of KVM_GET_SUPPORTED_CPUID. The entries of KVM_GET_SUPPORTED_CPUID contain
+ * the APIC id of the CPU that executed the ioctl, so two calls may return different entries. The function writes
+ * `apicId` into 0x1:ebx[31:24] (the low eight bits), into EDX of each sub-leaf of 0xb, 0x1f and 0x80000026, and into
+ * EAX of 0x8000001e, if these leaves exist. All other fields, the order and the flags of the entries stay unchanged.
  *
  * @throws TypeError for an unknown option; RangeError for an `apicId` that is not a u32.
  */

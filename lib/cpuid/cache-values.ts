@@ -1,4 +1,4 @@
-/** The caches that a CPUID table describes, as values. caches.ts writes caches into a table. */
+/** Reads the caches that a CPUID table describes. caches.ts writes caches into a table. */
 import { type CpuidEntry2, locate, toEntries } from "./entry.ts";
 import { describeValue } from "./enumerations.ts";
 import type { CpuidFieldName } from "./generated/fields.ts";
@@ -7,24 +7,26 @@ import { isAmdLike, valueIn, walk } from "./values.ts";
 
 /** One cache. */
 export interface CpuidCache {
-  /** The level: 1 for the cache next to the core. */
+  /** The level; level 1 is next to the core. */
   readonly level: number;
   readonly type: "data" | "instruction" | "unified";
   /** The size, in bytes. */
   readonly size: number;
-  /** The associativity: a number of ways, or "full". Undefined if the table does not give it. */
+  /** The associativity: a number of ways, or "full"; undefined if the table does not report the associativity. */
   readonly ways: number | "full" | undefined;
   /** The size of a line, in bytes. */
   readonly lineSize: number;
-  /** The most logical processors that share the cache, by APIC ID; undefined if the leaf does not give it. */
+  /** The maximum number of APIC ids that share the cache; undefined if the leaf does not report it. */
   readonly sharedBy: number | undefined;
-  /** Whether it contains the contents of all lower levels; undefined if the leaf does not give it. */
+  /** Whether the cache includes the contents of all lower levels; undefined if the leaf does not report it. */
   readonly isInclusive: boolean | undefined;
-  /** The leaf that describes it. */
+  /** The leaf that describes the cache. */
   readonly source: "0x4" | "0x8000001d" | "0x80000005" | "0x80000006" | "0x2";
 }
 
-/** The sub-leaves of leaf 4 and 0x8000001D that are read: the database has 32, and real CPUs have at most six. */
+/**
+ * The number of sub-leaves of leaf 4 and 0x8000001D that are read: the database has 32, and real CPUs have at most six.
+ */
 const MOST_CACHES = 32;
 
 const TYPES: readonly (CpuidCache["type"] | undefined)[] = [
@@ -34,7 +36,7 @@ const TYPES: readonly (CpuidCache["type"] | undefined)[] = [
   "unified",
 ];
 
-/** A sub-leaf that ends the list, or whose type the manuals reserve. */
+/** Type 0 ends the list, and the manuals reserve the types above 3. */
 const isTerminator = (e: CpuidEntry2): boolean => TYPES[valueIn(e, "cache_type")] === undefined;
 
 /** Reads the sub-leaves of leaf 4 or 0x8000001D, which have one layout. */
@@ -60,7 +62,7 @@ function described(
   });
 }
 
-/** The caches of leaves 0x80000005 and 0x80000006: level, type, and the fields of size, associativity and line. */
+/** The caches of leaves 0x80000005 and 0x80000006, each with the fields of its size, associativity and line size. */
 const AMD_CACHES = [
   {
     fn: 0x8000_0005,
@@ -97,7 +99,10 @@ const AMD_CACHES = [
   },
 ] as const;
 
-/** Reads an associativity by its name: `8-way`, `direct mapped`, `fully associative`; a plain number in 0x80000005. */
+/**
+ * Parses the name of an associativity: `8-way`, `direct mapped` or `fully associative`; leaf 0x80000005 has a plain
+ * number.
+ */
 function waysOf(name: CpuidFieldName, value: number, isPlain: boolean): CpuidCache["ways"] {
   const text = describeValue(name, value);
   if (text === "fully associative") return "full";
@@ -127,7 +132,7 @@ const KINDS = {
   L3: [3, "unified"],
 } as const;
 
-/** Returns the descriptors of leaf 2: the bytes but AL of each register whose bit 31 is clear. */
+/** Returns the descriptors of leaf 2: all bytes of each register with bit 31 clear, except AL. */
 function descriptorsOf(found: CpuidEntry2): readonly number[] {
   const registers = [found.eax & ~0xff, found.ebx, found.ecx, found.edx];
   return registers
@@ -155,7 +160,7 @@ type Reader = (entries: readonly CpuidEntry2[]) => readonly CpuidCache[];
 const leaf4: Reader = (entries) => described(entries, 4, "0x4");
 const leaf8000001d: Reader = (entries) => described(entries, 0x8000_001d, "0x8000001d");
 
-/** The readers, in order: the first that finds a cache is used. */
+/** The functions that read caches, in the order in which they are tried; the first that finds a cache is used. */
 const READERS: { readonly [vendor in "amd" | "other"]: readonly Reader[] } = {
   amd: [leaf8000001d, amdLegacy, leaf4],
   other: [leaf4, byDescriptors, leaf8000001d, amdLegacy],
@@ -163,9 +168,9 @@ const READERS: { readonly [vendor in "amd" | "other"]: readonly Reader[] } = {
 
 /**
  * Returns the caches of leaf 4, 0x8000001D, 2, or 0x80000005 and 0x80000006: for AMD and Hygon the first of 0x8000001D,
- * 0x80000005/6 and 4 that has caches, for others the first of 4, 2, 0x8000001D and 0x80000005/6. They are in the order
- * of the leaf. At most 32 sub-leaves are read. Leaf 0x80000006 gives the size of the L3 cache in steps of 512 KiB, rounded
- * down.
+ * 0x80000005/6 and 4 that has caches, for others the first of 4, 2, 0x8000001D and 0x80000005/6. The caches are in the
+ * order of the leaf. At most 32 sub-leaves are read. Leaf 0x80000006 gives the size of the L3 cache in steps of 512
+ * KiB, rounded down.
  *
  * @returns an empty list if no leaf describes caches.
  * @throws TypeError for anything but an iterable of entries.

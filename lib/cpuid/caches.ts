@@ -1,4 +1,4 @@
-/** Writing the caches of a table: leaves 2 and 4 for Intel, 0x8000001d, 0x80000005 and 0x80000006 for AMD. */
+/** Writes the caches of a table: leaves 2 and 4 for Intel; 0x8000001d, 0x80000005 and 0x80000006 for AMD. */
 import { describe, refuseMisfit, toList } from "../options.ts";
 import { readField } from "./field.ts";
 import { layoutOf, packed, reaches, withLeaf, withMaximum } from "./leaf.ts";
@@ -10,24 +10,24 @@ export interface CpuidCacheInput {
   /** 1 to 4. */
   readonly level: number;
   readonly type: "data" | "instruction" | "unified";
-  /** The size in bytes of one such cache: ways × line × partitions × a number of sets. */
+  /** The size of one cache in bytes: ways × line × partitions × a number of sets. */
   readonly size: number;
   /** The associativity, 1 to 1,024; "full" for a fully associative cache. */
   readonly ways: number | "full";
-  /** The line size in bytes, 1 to 4,096; 64 by default, as in every CPU with these leaves. */
+  /** The line size in bytes, 1 to 4,096; 64 by default, as on every CPU with these leaves. */
   readonly line?: number;
   /** The line partitions, 1 to 1,024; 1 by default. */
   readonly partitions?: number;
   /**
-   * Which logical CPUs share one such cache: those of a core, a die or a package of the table's topology, or their
-   * number. By default a core for levels 1 and 2, a die for levels 3 and 4.
+   * The logical CPUs that share one cache: those of a core, a die or a package of the table's topology, or their
+   * number. The default is "core" for levels 1 and 2, and "die" for levels 3 and 4.
    */
   readonly sharedBy?: "core" | "die" | "package" | number;
-  /** Whether it includes the lower levels; false by default. */
+  /** Whether the cache includes the lower levels; false by default. */
   readonly isInclusive?: boolean;
 }
 
-/** A checked cache, in the numbers of leaf 4. */
+/** A checked cache, with the numbers that leaf 4 encodes. */
 interface Cache {
   readonly level: number;
   readonly type: number;
@@ -37,7 +37,7 @@ interface Cache {
   readonly line: number;
   readonly partitions: number;
   readonly sets: number;
-  /** The logical CPUs that share it. */
+  /** The number of logical CPUs that share the cache. */
   readonly sharing: number;
   readonly isInclusive: boolean;
 }
@@ -58,7 +58,7 @@ function refuseOutside(where: string, value: unknown, most: number): void {
   throw new RangeError(`${where}: expected an integer from 1 to ${most}, got ${describe(value)}`);
 }
 
-/** Returns how many logical CPUs share a cache, in the vendor's way of counting. */
+/** Returns the number of logical CPUs that share a cache, as the vendor counts them. */
 function sharingOf(
   where: string,
   table: CpuidTable,
@@ -90,7 +90,7 @@ function toCache(where: string, table: CpuidTable, input: CpuidCacheInput): Cach
   refuseOutside(`${where}: line`, line, 4096);
   refuseOutside(`${where}: partitions`, partitions, 1024);
   const isFull = ways === "full";
-  // A fully associative cache has one set, which has all lines.
+  // A fully associative cache has one set, which contains all lines.
   const count = isFull ? size / (line * partitions) : ways;
   refuseOutside(`${where}: ways`, count, 1024);
   const sets = size / (count * line * partitions);
@@ -145,7 +145,7 @@ function cacheEntries(
   return [...entries, { index: entries.length, eax: 0, ebx: 0, ecx: 0, edx: 0 }];
 }
 
-/** The ways that 0x80000006 has a code for (APM volume 3, appendix E; SDM volume 2 has the same ones). */
+/** The numbers of ways that 0x80000006 can encode (APM volume 3, appendix E; SDM volume 2 has the same codes). */
 const WAY_CODES: ReadonlyMap<number, number> = new Map([
   ...([
     [1, 1],
@@ -165,7 +165,7 @@ const WAY_CODES: ReadonlyMap<number, number> = new Map([
   ] as const),
 ]);
 const FULL_CODE = 0xf;
-/** The code for ways that have no code of their own: the leaf of caches has them. */
+/** The code for all other numbers of ways, which refers to the leaf of caches. */
 const OTHER_CODE = { intel: 7, amd: 9 } as const;
 
 function wayCode({ isFull, ways }: Cache, vendor: "intel" | "amd"): number {
@@ -178,7 +178,7 @@ interface OldPlace {
   readonly types: readonly Cache["type"][];
   readonly fn: number;
   readonly register: "ecx" | "edx";
-  /** The bytes that 1 in its size field stands for. */
+  /** The unit of the size field, in bytes. */
   readonly unit: number;
   /** The lowest bit of the size field, which ends at bit 31. */
   readonly low: number;
@@ -213,7 +213,7 @@ function oldRegister(
   vendor: "intel" | "amd",
 ): number {
   if (cache === undefined) return 0;
-  // Level 3 is given for the whole package, and rounded down.
+  // The size of level 3 is that of the whole package, rounded down.
   const units = cache.level === 3 ? Math.floor((cache.size * instances) / unit) : cache.size / unit;
   const most = 2 ** (32 - low) - 1;
   if (!Number.isInteger(units) || units < 1 || units > most) {
@@ -266,15 +266,16 @@ function refersToLeaf4(table: CpuidTable): boolean {
 }
 
 /**
- * Writes the caches of a table, and no others, in the order of level and type.
+ * Replaces the caches of a table with the given caches, ordered by level and type.
  *
- * Intel: leaf 4, for which the maximum is raised; leaf 2 as the one descriptor 0xff ("see leaf 4"), unless it has it;
- * and the second level in 0x80000006. AMD and Hygon: 0x8000001d if the extended maximum reaches it and topoext is on,
- * and 0x80000005 and 0x80000006 where it reaches them. The entries for TLBs in these stay. `sharedBy` uses the table's
- * topology, so the topology is written first.
+ * For Intel, it writes leaf 4 and raises the maximum to it, sets leaf 2 to the descriptor 0xff ("see leaf 4") if leaf 2
+ * does not contain this descriptor, and writes the second level to 0x80000006. For AMD and Hygon, it writes 0x80000005,
+ * 0x80000006 and, if topoext is 1, 0x8000001d, as far as the extended maximum includes these leaves. TLB fields in
+ * these leaves keep their values. `sharedBy` depends on the table's topology, so write the topology first.
  *
- * @throws RangeError for a number that its field cannot have, a size that is not ways × line × partitions × sets, two
- *   caches of one level and type, or a level that fewer CPUs share than a lower one; TypeError for an unknown member.
+ * @throws RangeError for a number that does not fit its field, a size that is not ways × line × partitions × sets, two
+ *   caches of the same level and type, or a cache that fewer CPUs share than a cache of a lower level; TypeError for an
+ *   unknown member.
  */
 export function withCaches(table: CpuidTable, caches: Iterable<CpuidCacheInput>): CpuidTable {
   const where = "withCaches()";

@@ -1,6 +1,6 @@
 /**
- * Finds probable faults of a CPUID table that KVM accepts. Each rule is one row of CPUID_RULES. Tables that KVM rejects
- * are lib/explain; differences of two tables are diff.ts.
+ * Finds probable faults of a CPUID table that KVM accepts. Each rule is one row of CPUID_RULES. lib/explain handles
+ * tables that KVM rejects; diff.ts compares two tables.
  */
 import { refuseUnknown, toList } from "../options.ts";
 import { apicIdBits, apicIdPlace, checkApicId } from "./apic-id.ts";
@@ -28,9 +28,9 @@ import {
 
 /** The values that a table is checked against. */
 export interface CheckCpuidOptions {
-  /** The vCPU's number, which is its APIC id after reset. If omitted, no APIC id is checked. */
+  /** The argument of KVM_CREATE_VCPU, which is the vCPU's APIC id after reset; if omitted, no APIC id is checked. */
   readonly id?: number;
-  /** The entries of KVM_GET_SUPPORTED_CPUID. If omitted, no feature is checked. */
+  /** The entries of KVM_GET_SUPPORTED_CPUID; if omitted, no feature is checked. */
   readonly supported?: Iterable<CpuidEntry2Input>;
 }
 
@@ -55,7 +55,7 @@ export interface CpuidFinding {
   readonly message: string;
 }
 
-/** The arguments of a rule: all entries, and one of them. */
+/** The arguments of a rule: all entries of the table, and the entry to check. */
 interface Checked {
   readonly entries: readonly CpuidEntry2[];
   readonly entry: CpuidEntry2;
@@ -64,7 +64,7 @@ interface Checked {
   readonly supported: readonly CpuidEntry2[] | undefined;
 }
 
-/** The result of a rule for an entry: the message after the place, and the field if it concerns one. */
+/** The result of a rule for an entry: the message that follows the place, and the field if the fault is in a field. */
 interface Wrong {
   readonly bits?: {
     readonly register: CpuidRegister;
@@ -85,7 +85,7 @@ interface CpuidRule {
 /**
  * The registers in which a bit is a feature, so that the guest cannot use a bit which KVM_GET_SUPPORTED_CPUID lacks.
  * Source: reverse_cpuid[] of arch/x86/kvm/reverse_cpuid.h (7.2), KVM's own leaf, and leaf 0xD.0. All other registers
- * contain numbers, topology or names.
+ * contain numbers, topology or names instead of features.
  */
 export const FEATURE_REGISTERS: ReadonlySet<string> = new Set([
   ...["0x1.0:ecx", "0x1.0:edx", "0x6.0:eax"],
@@ -134,7 +134,7 @@ function unsupportedIn(
   return [...wrong, ...reserved].sort((a, b) => (a.bits?.low ?? 0) - (b.bits?.low ?? 0));
 }
 
-/** All rules; each has a table in test/unit/cpuid/check.test.ts that breaks it and only it. */
+/** All rules; for each rule, test/unit/cpuid/check.test.ts has a table that breaks only this rule. */
 export const CPUID_RULES: readonly CpuidRule[] = [
   {
     name: "duplicate",

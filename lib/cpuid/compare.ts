@@ -1,6 +1,6 @@
 /**
- * Compares two tables by what a guest can use: which has more, or why they exclude each other. A list of all differences
- * is diff.ts; the common table of several is baseline.ts.
+ * Compares the features that two tables offer a guest: which table has more, or why neither can replace the other.
+ * diff.ts lists all differences; baseline.ts computes a table that several hosts can run.
  */
 
 import { describe, refuseMissing } from "../options.ts";
@@ -26,9 +26,7 @@ import {
 } from "./field.ts";
 import { type CpuidFieldKind, type CpuidFieldOrder, natureAt } from "./kinds.ts";
 
-/**
- * Reports a field, or a run of bits without a name, in which two tables differ, and which table has more.
- */
+/** One difference: a field, or a run of unnamed bits, and the table that has more. */
 export interface CpuidDifference {
   /** The place, as `0x7.0:ebx[5]`. */
   readonly where: string;
@@ -50,28 +48,29 @@ export interface CpuidDifference {
   /** The value in the second table; 0 if it has no such entry. */
   readonly second: number;
   /**
-   * The table that has more. `both`: they exclude each other. `neither`: a guest runs with either value, as with ids,
-   * topology, and bits that KVM computes.
+   * The table that has more. `both`: the values exclude each other. `neither`: a guest runs with either value; examples
+   * are ids, topology, and bits that KVM computes.
    */
   readonly more: "first" | "second" | "both" | "neither";
 }
 
 /**
- * The relation of the first table to the second. `identical`: a guest can use the same with both. `subset`: a guest that
- * starts with the first can continue with the second. `superset`: the reverse. `incompatible`: neither.
+ * The relation of the first table to the second. `identical`: a guest can use the same features with both tables.
+ * `subset`: a guest that starts with the first table can continue with the second. `superset`: the reverse.
+ * `incompatible`: neither.
  */
 export type CpuidRelation = "identical" | "subset" | "superset" | "incompatible";
 
 /** The result of {@link compare}. */
 export interface CpuidComparison {
   readonly relation: CpuidRelation;
-  /** The differences that decide, in the order of the leaves; empty if the relation is `identical`. */
+  /** The differences that determine the relation, in the order of the leaves; empty if the relation is `identical`. */
   readonly reasons: readonly CpuidDifference[];
   /** The differences that do not matter to a guest: ids, topology, frequencies, bits that KVM computes. */
   readonly notes: readonly CpuidDifference[];
   /**
-   * Those of `reasons` whose 1 reports that the CPU lacks something: a function, where the table without the bit has
-   * more, or a flaw, where the table with it has more.
+   * The elements of `reasons` for bits whose 1 reports that the CPU lacks a function or a flaw. If the CPU lacks a
+   * function, the table with 0 has more; if it lacks a flaw, the table with 1 has more.
    */
   readonly negated: readonly CpuidDifference[];
 }
@@ -81,7 +80,7 @@ const NO_ENTRY: CpuidEntry2 = Object.freeze({
   padding: [0, 0, 0],
 });
 
-/** Returns the entry that a guest reads, or one of zeros. */
+/** Returns the entry that a guest reads, or an entry of zeros if the leaf is absent. */
 export function entryOrZeros(
   entries: readonly CpuidEntry2[],
   fn: number,
@@ -110,7 +109,7 @@ export function placesOf(tables: readonly (readonly CpuidEntry2[])[]): readonly 
   return [...places.values()].sort((a, b) => a.function - b.function || a.index - b.index);
 }
 
-/** Bits of one register that are judged together: a field, or all bits without a name. */
+/** Bits of one register that are compared as one value: a field, or all bits without a name. */
 export interface Part {
   readonly name: CpuidFieldName | undefined;
   readonly low: number;
@@ -119,7 +118,7 @@ export interface Part {
   readonly mask: number;
 }
 
-/** Splits a register into its fields and the rest. */
+/** Splits a register into its fields and its unnamed bits. */
 export function partsOf(
   space: CpuidSpace,
   fn: number,
@@ -141,10 +140,10 @@ export function isNumber({ name, low, high }: Part): boolean {
   return name === undefined || low !== high;
 }
 
-/** The PMU's leaf: in a table without a PMU its ebx does not report that every event exists. */
+/** The leaf of the PMU; if the table has no PMU, 0 in its EBX does not report that every event exists. */
 const PMU = 0xa;
 
-/** Decides which of two different values has more. */
+/** Decides which table has more, from two different values. */
 export function moreOf(
   order: CpuidFieldOrder,
   part: Part,
@@ -164,7 +163,7 @@ export function moreOf(
       if (isPmu && (isEmpty(first) || isEmpty(second))) return "neither";
       return subset(a, b) ? "first" : subset(b, a) ? "second" : "both";
     case "equal": {
-      // 0 in a number, and an entry of zeros, means that the CPU does not report it.
+      // A number of 0, or an entry of zeros, means that the CPU does not report the value.
       if (isEmpty(second) || (isNumber(part) && b === 0)) return "first";
       if (isEmpty(first) || (isNumber(part) && a === 0)) return "second";
       return "both";
@@ -177,13 +176,16 @@ export function moreOf(
 const BASIC_MAXIMUM = 0;
 const EXTENDED_MAXIMUM = 0x8000_0000;
 
-/** Returns the leaf whose EAX is the highest leaf of a leaf's range; undefined outside of the basic and extended ones. */
+/**
+ * Returns the first leaf of a leaf's range, whose EAX is the highest leaf of the range; undefined outside of the basic
+ * and extended ranges.
+ */
 function maximumOf(fn: number): number | undefined {
   if (fn < 0x4000_0000) return BASIC_MAXIMUM;
   return fn >= EXTENDED_MAXIMUM && fn <= 0x8000_ffff ? EXTENDED_MAXIMUM : undefined;
 }
 
-/** Whether a leaf is above the highest one that a table names for its range: software does not read it. */
+/** Whether a leaf is above the maximum of its range in a table, so that software does not read the leaf. */
 export function isAboveMaximum(entries: readonly CpuidEntry2[], fn: number): boolean {
   const leaf = maximumOf(fn);
   const max = leaf === undefined ? undefined : entries[locate(entries, leaf)]?.eax;
@@ -191,8 +193,9 @@ export function isAboveMaximum(entries: readonly CpuidEntry2[], fn: number): boo
 }
 
 /**
- * Whether one table reports nothing about a leaf: it lacks the entry, and the leaf is above its highest one. A bit of the
- * other table that reports the lack of a function then proves nothing about the first CPU, which may only be older.
+ * Whether one table reports nothing about a leaf: it lacks the entry, and the leaf is above the maximum of the range.
+ * If one table reports nothing about a leaf, a bit of the other table that reports the lack of a function proves
+ * nothing about the first CPU, which may be older.
  */
 function isUnreported(
   fn: number,
@@ -213,7 +216,7 @@ export function differences(
     const [first, second] = [entryOrZeros(a, fn, index), entryOrZeros(b, fn, index)];
     const differing = CPUID_REGISTERS.filter((register) => first[register] !== second[register]);
     if (differing.length === 0) continue;
-    // The second table names a hypervisor leaf only if the first has no signature for it.
+    // The signatures of the second table name a hypervisor leaf only if the first table has no signature for it.
     const judge = spaceOf(a, fn) === "native" ? b : a;
     const space = spaceOf(judge, fn);
     const relative = fn - (baseOf(judge, space) ?? 0);
@@ -234,7 +237,7 @@ export function differences(
           const bits = { function: fn, index, register, low, high };
           const values = [first, second].map((e) => readField(e[register], low, high));
           const [before = 0, after = 0] = values;
-          // Bits of features are independent; any other unnamed bits of a register are one value.
+          // Unnamed bits in a register of features are compared separately; in any other register they are one value.
           const more = areBits ? judgeValues([before, after]) : whole;
           const where = formatBits(bits);
           const nature = { fieldKind: kind, order, space };
@@ -247,7 +250,7 @@ export function differences(
   return found;
 }
 
-/** Decides the relation from the differences. */
+/** Derives the relation of the tables from their differences. */
 function relationOf(reasons: readonly CpuidDifference[]): CpuidRelation {
   const has = (more: CpuidDifference["more"]): boolean => reasons.some((it) => it.more === more);
   if (has("both") || (has("first") && has("second"))) return "incompatible";
@@ -255,10 +258,10 @@ function relationOf(reasons: readonly CpuidDifference[]): CpuidRelation {
 }
 
 /**
- * Compares two tables by what a guest can use. Each leaf is read as a guest reads it, so order, flags and entries that
- * KVM never uses do not matter; an absent leaf is zeros. A bit without a name in a register of features is a feature;
- * other unknown values that differ exclude each other. An absent leaf above the highest one of its table does not report
- * that a function exists.
+ * Compares the features that two tables offer a guest. Each leaf is read as a guest reads it, so order, flags and
+ * entries that KVM never uses do not matter; an absent leaf reads as zeros. An unnamed bit in a register of features is
+ * a feature; different values of other unnamed bits exclude each other. If a leaf is absent and above the maximum of
+ * its table, its zeros do not report that a function exists.
  *
  * @param first - a table, or any entries.
  * @param second - the other table.
@@ -286,8 +289,8 @@ const CONSEQUENCES: Readonly<Record<CpuidDifference["more"], string>> = {
 };
 
 /**
- * Formats a difference as `0x7.0:ebx[5] avx2: 1 and 0, the first has more`. A bit that reports the lack of a function has
- * that as a remark.
+ * Formats a difference as `0x7.0:ebx[5] avx2: 1 and 0, the first has more`. A remark is added for a bit that reports
+ * the lack of a function.
  */
 export function formatDifference(difference: CpuidDifference): string {
   refuseMissing("formatDifference()", difference, ["where", "more", "low", "high", "order"]);

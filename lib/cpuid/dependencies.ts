@@ -1,31 +1,32 @@
 /**
- * Which features of CPUID need which others, as pairs with their source; closing a set of features over them; the pairs
- * that a table breaks. Rules that are not pairs of features are lint/.
+ * Dependencies between CPUID features, as pairs with their source: computes the closure of a set of features, and finds
+ * the pairs that a table breaks. lint/ contains rules about other faults than missing features.
  */
 import { refuseMissing, toList } from "../options.ts";
 import { type CpuidFieldName, field, fieldsOf } from "./field.ts";
 import type { CpuidTable } from "./table.ts";
 
 /**
- * How serious a feature without the one that it needs is. "error": an operating system drops or misuses the feature.
- * "warning": no manual allows it, but nothing is known to fail. "info": real CPUs have the pair, so it is legal.
+ * The severity of a feature whose needed feature is missing. "error": an operating system drops or misuses the feature.
+ * "warning": no manual allows the missing feature, but no failure is known. "info": real CPUs have the feature without
+ * the needed feature, so such a table is legal.
  */
 export type CpuidDependencySeverity = "error" | "warning" | "info";
 
-/** A feature that needs another one. */
+/** A pair of a feature and another feature that it needs. */
 export interface CpuidDependency {
-  /** The feature that needs the other. */
+  /** The feature that depends on `needs`. */
   readonly feature: CpuidFieldName;
-  /** The feature that is needed. A feature with several needs has a pair for each. */
+  /** The feature that is needed. A feature that needs several others has one pair for each. */
   readonly needs: CpuidFieldName;
   readonly severity: CpuidDependencySeverity;
   /** The group of the pair: the id of the lint rule that reports it. */
   readonly rule: "D01" | "D02" | "D03" | "D04" | "X23" | "K03" | "H02";
-  /** Where the pair is written down. */
+  /** The document or source file that states the dependency. */
   readonly source: string;
 }
 
-/** Pairs with the same needed features, severity, rule and source. */
+/** Pairs that share their needed features, severity, rule and source. */
 interface Group {
   readonly rule: CpuidDependency["rule"];
   readonly severity: CpuidDependencySeverity;
@@ -38,7 +39,8 @@ interface Group {
 
 const GROUPS: readonly Group[] = [
   {
-    // 73 rows there; F16C is there twice, so 72 pairs. Each has CPUID bits on both sides, so none is left out.
+    // cpuid_deps[] has 73 rows; the row of F16C occurs twice, so there are 72 pairs.
+    // Both features of each row are CPUID bits, so no row is omitted.
     rule: "D01",
     severity: "error",
     source: "Linux 7.2, arch/x86/kernel/cpu/cpuid-deps.c, cpuid_deps[]",
@@ -161,7 +163,7 @@ interface Graph {
   readonly all: readonly CpuidDependency[];
   /** The needs of each feature, without pairs of severity "info". */
   readonly needs: ReadonlyMap<CpuidFieldName, readonly CpuidFieldName[]>;
-  /** The features that need each one, likewise. */
+  /** The features that need each feature, without pairs of severity "info". */
   readonly neededBy: ReadonlyMap<CpuidFieldName, readonly CpuidFieldName[]>;
 }
 
@@ -196,29 +198,33 @@ function open(): Graph {
 }
 
 /**
- * Lists every pair: the 72 different ones of Linux 7.2's cpuid_deps[] (D01), further ones of the manuals (D02, D04, X23),
- * pairs that CPUs and guests may break (D03), and those of KVM's and Hyper-V's interfaces (K03, H02).
+ * Lists every pair: the 72 different pairs of Linux 7.2's cpuid_deps[] (D01), further pairs of the manuals (D02, D04,
+ * X23), pairs that CPUs and guests may break (D03), and pairs of KVM's and Hyper-V's interfaces (K03, H02).
  */
 export function cpuidDependencies(): readonly CpuidDependency[] {
   return open().all;
 }
 
-/** Appends all names that can be reached, each once. The graph has at most one node a field, so the walk ends. */
+/**
+ * Appends all names that can be reached, each once. The graph has at most one node for each field, so the walk ends.
+ */
 function reach(
   where: string,
   from: Iterable<CpuidFieldName>,
   edges: Graph["needs"],
 ): readonly CpuidFieldName[] {
   const found = new Set<CpuidFieldName>(toList(where, from).map((name) => field(name).name));
-  // A Set iterates also over what is added during the iteration.
+  // The iteration of a Set includes elements that are added during the iteration.
   for (const name of found) for (const next of edges.get(name) ?? []) found.add(next);
   return [...found];
 }
 
 /**
- * Adds every feature that the given ones need, directly or through others. Pairs of severity "info" are not followed.
+ * Adds every feature that the given features need, directly or through others. Pairs of severity "info" are not
+ * followed.
  *
- * @returns the given names in their order, each once, then the added ones. Closing the result again returns the same.
+ * @returns the given names in their order, each once, then the added names. Closing the result again returns the same
+ *   names.
  * @throws TypeError for an unknown name, with suggestions.
  */
 export function closeFeatures(on: Iterable<CpuidFieldName>): readonly CpuidFieldName[] {
@@ -226,8 +232,8 @@ export function closeFeatures(on: Iterable<CpuidFieldName>): readonly CpuidField
 }
 
 /**
- * Adds every feature that needs one of the given ones, directly or through others: without the given ones, none of the
- * result is usable. Pairs of severity "info" are not followed.
+ * Adds every feature that needs one of the given features, directly or through others. If the given features are turned
+ * off, none of the returned features is usable. Pairs of severity "info" are not followed.
  *
  * @returns the given names in their order, each once, then their dependents.
  * @throws TypeError for an unknown name, with suggestions.
@@ -237,8 +243,8 @@ export function dependentFeatures(off: Iterable<CpuidFieldName>): readonly Cpuid
 }
 
 /**
- * Lists the pairs of which a table has the feature but not the needed one. A field in several sub-leaves is read in its
- * first one. Pairs of every severity are listed, in the order of {@link cpuidDependencies}.
+ * Lists each pair for which a table has the feature but lacks the needed feature. A field that several sub-leaves have
+ * is read in the first of them. Pairs of every severity are listed, in the order of {@link cpuidDependencies}.
  */
 export function missingDependencies(table: CpuidTable): readonly CpuidDependency[] {
   refuseMissing("missingDependencies(): table", table, ["has"]);

@@ -1,6 +1,6 @@
 /**
- * Compares two tables field by field, and formats the differences. It does not judge whether they are allowed; that is
- * compare.ts. apply.ts applies differences to a table.
+ * Compares two tables field by field, and formats the differences. compare.ts decides which table has more features;
+ * apply.ts applies differences to a table.
  */
 import { describe, refuseMisfit, refuseMissing, refuseUnknown, toList } from "../options.ts";
 import {
@@ -27,11 +27,13 @@ import { type CpuidFieldKind, natureAt, PER_CPU_FIELDS } from "./kinds.ts";
 export interface CpuidFieldChange {
   /** The kind of change. */
   readonly kind: "field";
-  /** The kind of the field; for bits that are not in the database, that of their register. */
+  /** The kind of the field; for bits that are not in the database, the kind of their register. */
   readonly fieldKind: CpuidFieldKind;
   /** The field's name; undefined for bits that are not in the database. */
   readonly name: CpuidFieldName | undefined;
-  /** The place, as `0x7.0:ebx[5]`; in a duplicate it has its number, as `0x7.0#2:ebx[5]`. */
+  /**
+   * The place, such as `0x7.0:ebx[5]`; for a duplicate entry it includes the entry's number, such as `0x7.0#2:ebx[5]`.
+   */
   readonly where: string;
   /** The space of the leaf. */
   readonly space: CpuidSpace;
@@ -52,9 +54,9 @@ export interface CpuidFieldChange {
 
 /** Reports an entry that only one table has. */
 export interface CpuidEntryChange {
-  /** Which table has it: "added" is the second. */
+  /** The table that has the entry: "added" for the second, "removed" for the first. */
   readonly kind: "added" | "removed";
-  /** The leaf and index, as `0x7.0`; a duplicate has its number appended, as `0x7.0#2`. */
+  /** The leaf and index, such as `0x7.0`; for a duplicate, its number follows, as in `0x7.0#2`. */
   readonly where: string;
   /** The leaf. */
   readonly function: number;
@@ -74,7 +76,7 @@ export interface CpuidEntryChange {
 export interface CpuidShapeChange {
   /** The kind of number. */
   readonly kind: "flags" | "index" | "order" | "count";
-  /** The leaf and index in the first table, as `0x7.0` or, for a duplicate, `0x7.0#2`; or `table`. */
+  /** The leaf and index in the first table, such as `0x7.0` or, for a duplicate, `0x7.0#2`; `table` for the count. */
   readonly where: string;
   /** The leaf. */
   readonly function: number | undefined;
@@ -98,7 +100,7 @@ interface Pair {
   readonly to: number;
 }
 
-/** Returns a key for each entry: function, index, and the number of earlier equal ones. */
+/** Returns a key for each entry: function, index, and the number of earlier entries with both. */
 function keyed(entries: readonly CpuidEntry2[], withIndex: boolean): Map<string, number> {
   const seen = new Map<string, number>();
   const keys = new Map<string, number>();
@@ -111,7 +113,7 @@ function keyed(entries: readonly CpuidEntry2[], withIndex: boolean): Map<string,
   return keys;
 }
 
-/** Counts for each entry the earlier ones with its function and index. */
+/** Counts for each entry the earlier entries with the same function and index. */
 function copiesIn(entries: readonly CpuidEntry2[]): readonly number[] {
   const seen = new Map<string, number>();
   return entries.map((e) => {
@@ -122,12 +124,12 @@ function copiesIn(entries: readonly CpuidEntry2[]): readonly number[] {
   });
 }
 
-/** Formats a function and index as `0x7.0`, the second entry of both as `0x7.0#2`. */
+/** Formats a function and index as `0x7.0`; the second entry with the same function and index is `0x7.0#2`. */
 function formatCopy({ function: fn, index }: CpuidEntry2, copy: number): string {
   return copy === 0 ? formatLeaf(fn, index) : `${formatLeaf(fn, index)}#${copy + 1}`;
 }
 
-/** Pairs the remaining positions of both lists by key, and removes them from the lists. */
+/** Pairs the positions of both lists that have the same key, and removes them from the lists. */
 function match(
   a: readonly CpuidEntry2[],
   b: readonly CpuidEntry2[],
@@ -153,9 +155,10 @@ function match(
   };
 }
 
-/** Returns the pairs that must move: all but a longest run whose positions rise in both tables. */
+/** Returns the pairs that must move: all except a longest run of pairs whose positions rise in both tables. */
 function moved(pairs: readonly Pair[]): readonly Pair[] {
-  // For each pair, the length of the longest run that ends with it, and the pair before it; of equals, the first.
+  // For each pair, the length of the longest run that ends with this pair, and the previous pair of that run.
+  // If several runs are equally long, the first run is used.
   const lengths: number[] = [];
   const previous: number[] = [];
   let last = -1;
@@ -220,21 +223,21 @@ function registerChanges(
 }
 
 /**
- * A group of differences to leave out. `apic-id`: the ids that differ between the CPUs of a machine
- * ({@link PER_CPU_FIELDS}). `runtime-owned`: fields that KVM computes. `order`: positions of entries. A field's name:
- * that field.
+ * A group of differences that {@link diff} omits. `apic-id`: the ids that differ between the CPUs of a machine
+ * ({@link PER_CPU_FIELDS}). `runtime-owned`: fields that KVM computes. `order`: positions of entries. The name of a
+ * field omits this field.
  */
 export type CpuidIgnore = "apic-id" | "runtime-owned" | "order" | CpuidFieldName;
 
 /** The options of {@link diff}. */
 export interface DiffOptions {
-  /** The differences that are left out; none by default. */
+  /** The differences to omit; none by default. */
   readonly ignore?: Iterable<CpuidIgnore>;
 }
 
 const IGNORED_GROUPS = ["apic-id", "runtime-owned", "order"];
 
-/** Returns whether a change is to be left out. */
+/** Returns whether a change is ignored. */
 function ignores(names: ReadonlySet<string>): (change: CpuidChange) => boolean {
   return (change) => {
     if (change.kind === "order") return names.has("order");
@@ -248,7 +251,7 @@ function ignores(names: ReadonlySet<string>): (change: CpuidChange) => boolean {
   };
 }
 
-/** Returns the names of a list of differences to leave out. */
+/** Returns the checked names of a list of differences to omit. */
 function toIgnored(where: string, options: DiffOptions): ReadonlySet<string> {
   refuseUnknown(where, options, ["ignore"]);
   const names = options.ignore === undefined ? [] : toList(`${where}: ignore`, options.ignore);
@@ -267,11 +270,11 @@ function toIgnored(where: string, options: DiffOptions): ReadonlySet<string> {
 }
 
 /**
- * Compares two tables and names the differences; without `ignore`, empty exactly if KVM would treat them as equal after
- * KVM_RUN. Entries are paired by function and index, duplicates in their order and named with their number (`0x7.0#2`);
- * the remaining entries of one function are paired as a change of index.
+ * Compares two tables and names the differences. Without `ignore`, the list is empty exactly if KVM treats the tables
+ * as equal after KVM_RUN. Entries are paired by function and index; duplicates are paired in their order and named with
+ * their number (`0x7.0#2`). The remaining entries of one function are paired as a change of index.
  *
- * @throws TypeError for an unknown option, and for a name to ignore that is neither a group nor a field.
+ * @throws TypeError for an unknown option, and for an ignored name that is not a group or a field.
  */
 export function diff(
   before: Iterable<CpuidEntry2>,
@@ -320,7 +323,7 @@ function allChanges(a: readonly CpuidEntry2[], b: readonly CpuidEntry2[]): reado
     if (x.flags !== y.flags) shape("flags", pair, x.flags, y.flags);
     const differing = CPUID_REGISTERS.filter((register) => x[register] !== y[register]);
     if (differing.length === 0) continue;
-    // The second table names a hypervisor leaf only if the first has no signature for it.
+    // The signatures of the second table name a hypervisor leaf only if the first table has no signature for it.
     const judge = spaceOf(a, x.function) === "native" ? b : a;
     const space = spaceOf(judge, x.function);
     const base = baseOf(judge, space) ?? 0;
@@ -347,14 +350,14 @@ export function checkPhrase(where: string, phrase: CpuidPhrase): void {
 
 const WORDS = { flags: "flags", index: "index", order: "position", count: "entries" } as const;
 
-/** Marks a duplicate: KVM uses the first entry that matches, and never the others. */
+/** Marks a duplicate entry: KVM uses only the first entry that matches. */
 const entryWords = ({ copy }: CpuidEntryChange): string =>
   copy === 0 ? "entry" : "duplicate entry";
 
-/** The most fields of an entry that a change names. */
+/** The maximum number of an entry's fields that a change names. */
 const MOST_NAMES = 12;
 
-/** Lists the fields of an entry that are not 0 as ` (avx2, bmi1)`; nothing if there is none. */
+/** Lists the fields of an entry that are not 0 as ` (avx2, bmi1)`; returns an empty text if all are 0. */
 function fieldWords(e: CpuidEntry2): string {
   const space = spaceOf([e], e.function);
   const relative = e.function - (baseOf([e], space) ?? 0);
@@ -399,8 +402,8 @@ function parts(change: CpuidChange): readonly [subject: string, before: string, 
 
 /**
  * Formats a change as `0x7.0:ebx[5] avx2: 1 -> 0`, or with a phrase as `0x7.0:ebx[5] avx2: ran with 1, got 0`. Unnamed
- * bits are called reserved; values of 16 bits and wider are hexadecimal. An entry that one table lacks names its first 12
- * fields that are not 0: `0x7.1 entry: absent -> present (avx512_bf16)`.
+ * bits are called reserved; values of 16 or more bits are hexadecimal. For an entry that one table lacks, the text
+ * names the first 12 fields that are not 0: `0x7.1 entry: absent -> present (avx512_bf16)`.
  */
 export function formatChange(change: CpuidChange, phrase?: CpuidPhrase): string {
   refuseMissing("formatChange()", change, ["kind"]);

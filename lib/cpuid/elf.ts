@@ -1,4 +1,7 @@
-/** The code of an ELF file: executable sections, or segments if the file has no sections. needs.ts decodes it. */
+/**
+ * Finds the code of an ELF file: executable sections, or segments if the file has no sections. needs.ts decodes the
+ * code.
+ */
 import { toBytes } from "../options.ts";
 
 /** Executable bytes of a file. */
@@ -7,7 +10,7 @@ export interface ElfCode {
   readonly name: string;
   /** The address in the process, without the load bias of a position-independent file. */
   readonly address: bigint;
-  /** A view of the file. */
+  /** The bytes, as a view of the file. */
   readonly bytes: Uint8Array;
 }
 
@@ -19,10 +22,10 @@ const [CLASS_64, LITTLE_ENDIAN, X86_64] = [2, 1, 62];
 const [NOBITS, EXECINSTR] = [8, 4n];
 const [PT_LOAD, PF_X] = [1, 1];
 
-/** A longer name is cut. */
+/** The maximum length of a section's name; a longer name is cut. */
 const MOST_NAME = 256;
 
-/** A file with its bounds. */
+/** An ELF file: its bytes, and a view that reads its numbers. */
 interface File {
   readonly bytes: Uint8Array;
   readonly view: DataView;
@@ -30,7 +33,7 @@ interface File {
 
 const fault = (why: string): RangeError => new RangeError(`elfCode(): ${why}`);
 
-/** Returns a part of the file, or throws if it ends outside. */
+/** Returns a part of the file, or throws if the part ends outside of the file. */
 function slice({ bytes }: File, what: string, offset: bigint, size: bigint): Uint8Array {
   if (offset + size > BigInt(bytes.length)) {
     throw fault(
@@ -61,7 +64,7 @@ function rows(
   });
 }
 
-/** Reads a text that ends with a NUL. */
+/** Reads a NUL-terminated text. */
 function textAt(strings: Uint8Array, at: number): string {
   const end = strings.indexOf(0, at);
   const whole = strings.subarray(at, end < 0 ? strings.length : end);
@@ -74,7 +77,7 @@ function sectionsOf(file: File): readonly ElfCode[] {
   const size = view.getUint16(58, true);
   const head = { offset, size, least: SECTION_SIZE };
   if (offset === 0n) return [];
-  // With 0xff00 sections or more, the first one has the count and the index of the names.
+  // With 0xff00 or more sections, the header of section 0 contains their count and the index of the section names.
   const [zeroth] = rows(file, "section", { ...head, count: 1 });
   const count = view.getUint16(60, true) || Number(zeroth?.getBigUint64(32, true) ?? 0n);
   const headers = rows(file, "section", { ...head, count });
@@ -121,7 +124,7 @@ function segmentsOf(file: File): readonly ElfCode[] {
  * Lists the executable sections of an ELF file for x86-64 (64 bits, little endian); if it has no section headers, its
  * executable segments. The bytes are views of the file.
  *
- * @throws TypeError for anything but bytes; RangeError for another kind of file, and for a header, a section or a name
+ * @throws TypeError for anything but bytes; RangeError for another kind of file, for a header, a section or a name
  *   table that ends outside of the file, and for executable parts that overlap.
  */
 export function elfCode(file: Uint8Array): readonly ElfCode[] {
@@ -138,7 +141,7 @@ export function elfCode(file: Uint8Array): readonly ElfCode[] {
   const sections = sectionsOf(parts);
   const code = sections.length > 0 ? sections : segmentsOf(parts);
   const total = code.reduce((sum, part) => sum + part.bytes.length, 0);
-  // Sections that share bytes could make a small file have any amount of code.
+  // Overlapping sections are rejected, because they could give a small file an unlimited amount of code.
   if (total > bytes.length) {
     throw fault(`the executable parts overlap: ${total} bytes in a file of ${bytes.length}`);
   }

@@ -1,5 +1,6 @@
 /**
- * One entry of a CPUID table, and KVM's rule for finding one. The meaning of its bits is field.ts; tables are table.ts.
+ * One entry of a CPUID table, and KVM's rule for finding an entry. field.ts names the bits of an entry; table.ts
+ * contains tables.
  */
 
 import type { CpuidEntry2Input } from "../abi/cpuid2.ts";
@@ -15,7 +16,7 @@ export type CpuidRegister = "eax" | "ebx" | "ecx" | "edx";
 /** Lists the four registers in the order of `struct kvm_cpuid_entry2`. */
 export const CPUID_REGISTERS: readonly CpuidRegister[] = ["eax", "ebx", "ecx", "edx"];
 
-/** The cases of KVM 7.2's cpuid_function_is_indexed (arch/x86/kvm/cpuid.c). Leaf 0x23 is not one of them. */
+/** The cases of KVM 7.2's cpuid_function_is_indexed (arch/x86/kvm/cpuid.c). KVM does not list leaf 0x23. */
 const INDEXED: ReadonlySet<number> = new Set([
   0x4, 0x7, 0xb, 0xd, 0xf, 0x10, 0x12, 0x14, 0x17, 0x18, 0x1d, 0x1e, 0x1f, 0x24, 0x8000001d,
 ]);
@@ -30,22 +31,22 @@ export function formatLeaf(fn: number, index = 0): string {
   return `0x${fn.toString(16)}.${index}`;
 }
 
-/** Returns the fault of a u32, or undefined. */
+/** Returns the reason why a value is not a u32, or undefined for a valid u32. */
 function complaint(value: unknown): string | undefined {
   if (!Number.isInteger(value)) return "is not an integer";
   const number = Number(value);
   return number < 0 || number > 0xffffffff ? "does not fit 32 bits" : undefined;
 }
 
-/** The padding of most entries. */
+/** The padding of an entry without given padding: zeros. */
 const NO_PADDING: readonly number[] = Object.freeze([0, 0, 0]);
 
 const MEMBERS: readonly string[] = ["function", "index", "flags", ...CPUID_REGISTERS, "padding"];
 
 /**
  * Creates a frozen entry. Each number must be an unsigned 32-bit integer, else `RangeError: cpuid entry 0x7.0: ebx
- * 4294967296 does not fit 32 bits`. `flags` are unchanged: no flag is added for functions that {@link isIndexed} names.
- * `padding`, if present, has three words. An unknown member is a TypeError.
+ * 4294967296 does not fit 32 bits`. `flags` stay unchanged: no flag is added, even if {@link isIndexed} returns true
+ * for the function. `padding`, if present, must have three words. An unknown member is a TypeError.
  */
 export function entry(input: CpuidEntry2Input): CpuidEntry2 {
   refuseUnknown("cpuid entry", input, MEMBERS, "member");
@@ -68,11 +69,11 @@ export function entry(input: CpuidEntry2Input): CpuidEntry2 {
     const reason = complaint(value);
     if (reason) throw wrong(`padding ${describe(value)} ${reason}`);
   }
-  // A literal, not a spread: V8 gives each object that is spread and extended its own hidden class.
+  // The object is a literal, because V8 gives each object that is made by a spread its own hidden class.
   return Object.freeze({ function: fn, index, flags, eax, ebx, ecx, edx, padding });
 }
 
-/** Whether a value has all members of an entry, so that it needs no check. */
+/** Whether a value has all members of an entry, with valid numbers, so that it needs no further check. */
 function isEntry(value: unknown): value is CpuidEntry2 {
   if (typeof value !== "object" || value === null) return false;
   const { function: fn, index, flags, eax, ebx, ecx, edx, padding } = value as CpuidEntry2;
@@ -81,8 +82,8 @@ function isEntry(value: unknown): value is CpuidEntry2 {
 }
 
 /**
- * Returns the entries of a table or of another iterable. An entry with all members is returned as it is; any other is
- * checked and completed by {@link entry}.
+ * Returns the entries of a table or of another iterable. An entry with all members is returned unchanged; {@link entry}
+ * checks and completes any other entry.
  *
  * @param where - the start of the message for anything but an iterable.
  * @throws TypeError for anything but an iterable of entries; RangeError for a number that is not a u32.
@@ -107,10 +108,11 @@ export function sameEntry(a: CpuidEntry2, b: CpuidEntry2): boolean {
 /**
  * Finds the position of the entry that KVM's cpuid_entry2_find returns, or -1: the first match.
  *
- * With an index it is the lookup of a guest's CPUID and of kvm_find_cpuid_entry_index: an entry without
- * KVM_CPUID_FLAG_SIGNIFCANT_INDEX matches any index, one with it matches its own. Without an index it is
- * kvm_find_cpuid_entry, which KVM uses for itself: index 0 of a function that {@link isIndexed} names; for any other
- * function the index is ignored even if the entry is flagged.
+ * With an index, the lookup is that of the guest's CPUID instruction and of kvm_find_cpuid_entry_index: an entry
+ * without KVM_CPUID_FLAG_SIGNIFCANT_INDEX matches any index, and an entry with this flag matches only its own index.
+ * Without an index, the lookup is that of kvm_find_cpuid_entry, which KVM uses internally: it finds index 0 of a
+ * function for which {@link isIndexed} is true; for any other function it ignores the index even if the entry has the
+ * flag.
  */
 export function locate(entries: readonly CpuidEntry2[], fn: number, index?: number): number {
   const wanted = index ?? (isIndexed(fn) ? 0 : undefined);

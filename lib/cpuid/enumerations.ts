@@ -4,7 +4,7 @@ import { field } from "./field.ts";
 import type { CpuidFieldName } from "./generated/fields.ts";
 import { CPUID_DESCRIPTORS, CPUID_VALUES } from "./generated/values.ts";
 
-/** The fields of leaf 2 that hold a descriptor (SDM volume 2, CPUID leaf 2): the bytes but the lowest of EAX. */
+/** The fields of leaf 2 that contain a descriptor (SDM volume 2, CPUID leaf 2): all bytes except the lowest of EAX. */
 const DESCRIPTOR_FIELDS: readonly CpuidFieldName[] = [
   "desc1",
   "desc2",

@@ -1,6 +1,7 @@
 /**
- * Turning features of a table on and off, with what belongs to them: their leaf and its maximum, AMD's repeated bits,
- * the width of virtual addresses, leaves that describe a feature. Which feature needs which is dependencies.ts.
+ * Turns features of a table on and off, with the parts that depend on them: their leaf and its maximum, AMD's repeated
+ * bits, the width of virtual addresses, and leaves that describe a feature. dependencies.ts lists the dependencies
+ * between features.
  */
 import { type CpuidFieldName, field } from "./field.ts";
 import { layoutOf, withLeaf, withMaximum, withSubleaf } from "./leaf.ts";
@@ -9,11 +10,11 @@ import type { CpuidFieldValuesInput, CpuidTable } from "./table.ts";
 /** A leaf that describes features. */
 interface FeatureLeaf {
   readonly function: number;
-  /** The leaf has data only if one of these is on. */
+  /** The leaf contains data only if one of these features is 1. */
   readonly features: readonly CpuidFieldName[];
   /** The values that these fields of the leaf get if the feature is turned on and they are 0. */
   readonly values?: CpuidFieldValuesInput;
-  /** Whether the leaf also describes other things, so that it stays when the features are turned off. */
+  /** Whether the leaf also contains other data, so that it stays when the features are turned off. */
   readonly isShared?: true;
 }
 
@@ -44,7 +45,7 @@ const FEATURE_LEAVES: readonly FeatureLeaf[] = [
   { function: 0x1e, features: ["amx_tile"], values: { tmul_maxk: 16, tmul_maxn: 64 } },
   { function: 0x20, features: ["hreset"] },
   { function: 0x23, features: ["arch_perfmon_ext"] },
-  // Version 1 with vectors of 128, 256 and 512 bits.
+  // AVX10 version 1 with vectors of 128, 256 and 512 bits.
   {
     function: 0x24,
     features: ["avx10"],
@@ -61,7 +62,7 @@ const FEATURE_LEAVES: readonly FeatureLeaf[] = [
   { function: 0x80000022, features: ["perfmon_v2"] },
 ];
 
-/** Leaves whose sub-leaf 0 has the highest sub-leaf in eax (SDM volume 2). */
+/** Leaves whose highest sub-leaf is EAX of sub-leaf 0 (SDM volume 2). */
 const COUNTED: ReadonlySet<number> = new Set([0x7, 0x14, 0x1d, 0x1e, 0x24]);
 
 /** The bits of 1.edx that AMD repeats in 0x80000001.edx (APM volume 3, appendix E). */
@@ -99,7 +100,7 @@ export function withField(table: CpuidTable, name: CpuidFieldName, value: number
   return table.with({ [name]: value });
 }
 
-/** Raises the maximum of a hypervisor's block; for the CPU's own leaves (base 0) does nothing. */
+/** Raises the maximum of a hypervisor's block; has no effect for the CPU's own leaves (base 0). */
 function withHypervisorMaximum(table: CpuidTable, base: number, fn: number): CpuidTable {
   const first = base === 0 ? undefined : table.find(base, 0);
   return first === undefined || first.eax >= fn ? table : withLeaf(table, base, [{ eax: fn }]);
@@ -108,13 +109,16 @@ function withHypervisorMaximum(table: CpuidTable, base: number, fn: number): Cpu
 const on = (table: CpuidTable, names: readonly CpuidFieldName[]): boolean =>
   names.some((name) => table.has(name));
 
-/** Sets those of the fields that are 0. */
+/** Sets each given field that is 0. */
 function filled(table: CpuidTable, values: CpuidFieldValuesInput): CpuidTable {
   const names = (Object.keys(values) as CpuidFieldName[]).filter((name) => !table.get(name));
   return names.reduce((made, name) => withField(made, name, values[name] ?? 0), table);
 }
 
-/** Adds the leaves of features that `made` has and `before` lacks; clears those of features that it lost. */
+/**
+ * Adds the leaves of features that `made` has and `before` lacks, and clears the leaves of features that only `before`
+ * has.
+ */
 function withFeatureLeaves(before: CpuidTable, made: CpuidTable): CpuidTable {
   return FEATURE_LEAVES.reduce((table, { function: fn, features, values = {}, isShared }) => {
     const [was, is] = [on(before, features), on(table, features)];
@@ -127,7 +131,7 @@ function withFeatureLeaves(before: CpuidTable, made: CpuidTable): CpuidTable {
   }, made);
 }
 
-/** Repeats on AMD the bits of 1.edx that changed. */
+/** Copies the changed bits of 1.edx to 0x80000001.edx, if the vendor is AMD or Hygon. */
 function withRepeats(before: CpuidTable, made: CpuidTable): CpuidTable {
   const [old, now] = [before.find(1, 0)?.edx ?? 0, made.find(1, 0)?.edx ?? 0];
   const changed = ((old ^ now) & AMD_REPEATS) >>> 0;
@@ -137,7 +141,7 @@ function withRepeats(before: CpuidTable, made: CpuidTable): CpuidTable {
   return withLeaf(made, 0x80000001, [{ edx }]);
 }
 
-/** Sets the width of virtual addresses if la57 changed: 57 with it, 48 without. */
+/** Sets the width of virtual addresses if la57 changed: 57 with la57, 48 without it. */
 function withVirtualBits(before: CpuidTable, made: CpuidTable): CpuidTable {
   const isSame = before.has("la57") === made.has("la57");
   if (isSame || made.get("virt_addr_bits") === undefined) return made;
@@ -145,8 +149,8 @@ function withVirtualBits(before: CpuidTable, made: CpuidTable): CpuidTable {
 }
 
 /**
- * Sets one-bit fields to 1 and others to 0, and what follows from them: the leaves that describe a feature and the
- * maxima, AMD's repeated bits, the width of virtual addresses.
+ * Sets one-bit fields to 1 or 0, and updates the parts that depend on them: the leaves that describe a feature, the
+ * maxima, AMD's repeated bits, and the width of virtual addresses.
  */
 export function withFeatures(
   table: CpuidTable,

@@ -1,11 +1,14 @@
-/** The fields that the names of a feature list mean. The lists are those of formats/; aliases.ts finds a name. */
+/** Finds the fields for the names of a feature list. formats/ reads the lists; aliases.ts finds one name. */
 import { describe, refuseMissing, toList } from "../options.ts";
 import { type CpuidNameSource, findField, suggestFields } from "./aliases.ts";
 import type { CpuidField } from "./field.ts";
 import type { CpuidFeatureList } from "./formats/dump.ts";
 import type { CpuidFieldName } from "./generated/fields.ts";
 
-/** A name of a feature list without a field: no CPUID bit, a synthetic flag of Linux, or a misspelling. */
+/**
+ * A name in a feature list that has no field: a feature without a CPUID bit, a synthetic flag of Linux, or a
+ * misspelling.
+ */
 export interface UnknownFeature {
   /** The name, as the list spells it. */
   readonly name: string;
@@ -17,24 +20,27 @@ export interface UnknownFeature {
 
 /** The result of {@link resolveFeatures}. */
 export interface ResolvedFeatures {
-  /** The fields that are on, each once, in the order of the list. */
+  /** The fields that the list turns on, each once, in the order of the list. */
   readonly on: readonly CpuidField[];
-  /** The fields that are off, each once, in the order of the list. */
+  /** The fields that the list turns off, each once, in the order of the list. */
   readonly off: readonly CpuidField[];
-  /** The fields that are in both, because the list has two names of one field. */
+  /** The fields that are in both `on` and `off`, because the list has two names of the field. */
   readonly both: readonly CpuidField[];
-  /** The names without a field, in the order of the list, those that are on first. */
+  /**
+   * The names without a field: first the names that are turned on, then those that are turned off, in the order of the
+   * list.
+   */
   readonly unknown: readonly UnknownFeature[];
 }
 
-/** The number of unknown names with suggestions: each is compared with every known name. */
+/** The maximum number of unknown names with suggestions, because each is compared with every known name. */
 const MOST_SUGGESTED = 50;
-/** The longest name that is looked up. */
+/** The maximum length of a name that is looked up. */
 const LONGEST_NAME = 64;
 
 /**
- * Finds the fields that the names of a feature list mean. With a source, its names come first: `qemu` for the formats
- * qemu-cpu and qemu-qmp, `libvirt` for libvirt-cpu, and `linux` for cpuinfo.
+ * Finds the fields for the names of a feature list. If a source is given, its names are searched first: `qemu` for the
+ * formats qemu-cpu and qemu-qmp, `libvirt` for libvirt-cpu, and `linux` for cpuinfo.
  *
  * @throws TypeError for anything but a feature list with strings, and for an unknown source.
  *

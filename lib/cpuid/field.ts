@@ -1,6 +1,6 @@
 /**
- * Fields of CPUID by name: their places, and reading and writing their bits in a register. table.ts finds a
- * field's entry.
+ * The fields of CPUID by name: their places, and functions that read and write their bits in a register. table.ts finds
+ * a field's entry.
  */
 import { describe, quoted, suggestion } from "../options.ts";
 import { type CpuidEntry2, type CpuidRegister, formatLeaf, isIndexed, locate } from "./entry.ts";
@@ -16,13 +16,13 @@ export type CpuidWideName = Exclude<CpuidFieldName, CpuidBitName>;
 /** A space of leaf numbers: the CPU's own, or a hypervisor interface whose leaves are relative to its base. */
 export type CpuidSpace = keyof typeof CPUID_FIELDS;
 
-/** Describes one field of the database. */
+/** One field of the database. */
 export interface CpuidField {
   /** The database's name, with the leaf appended if an earlier leaf has the same name. */
   readonly name: CpuidFieldName;
   /** The leaf; relative to the interface's base unless `space` is "native". */
   readonly function: number;
-  /** The sub-leaf, or the first and last one of a family whose members all have the field. */
+  /** The sub-leaf, or the first and last sub-leaf of a range in which each sub-leaf has the field. */
   readonly index: number | { readonly first: number; readonly last: number };
   readonly register: CpuidRegister;
   /** The lowest bit, 0 to 31. */
@@ -35,7 +35,7 @@ export interface CpuidField {
   readonly space: CpuidSpace;
 }
 
-/** A place of bits: one entry, one register, an inclusive bit range. */
+/** The place of a bit range: the entry, the register, and the inclusive bits. */
 export interface CpuidBits {
   /** The leaf, absolute. */
   readonly function: number;
@@ -48,7 +48,7 @@ export interface CpuidBits {
   readonly high: number;
 }
 
-/** Formats a place as `0x7.0:ebx[5]`, or `0x1.0:ebx[31:24]` if it is wide. */
+/** Formats a place as `0x7.0:ebx[5]`, or as `0x1.0:ebx[31:24]` if it has several bits. */
 export function formatBits(bits: CpuidBits): string {
   const range = bits.low === bits.high ? `${bits.low}` : `${bits.high}:${bits.low}`;
   return `${formatLeaf(bits.function, bits.index)}:${bits.register}[${range}]`;
@@ -80,7 +80,7 @@ interface Registry {
 
 let registry: Registry | undefined;
 
-/** Reads a line of the generated text, which gen/cpuid.js has checked. */
+/** Parses a line of the generated text, which gen/cpuid.js has checked. */
 function fromLine(space: CpuidSpace, line: string): CpuidField {
   const [name, fn, first, last, register, low, high, ...words] = line.split(" ");
   const range = { first: Number(first), last: Number(last) };
@@ -119,12 +119,12 @@ function open(): Registry {
   return registry;
 }
 
-/** Lists every field of the database: native ones first, ordered by function, sub-leaf, register and bit. */
+/** Lists every field of the database: native fields first, ordered by function, sub-leaf, register and bit. */
 export function fields(): readonly CpuidField[] {
   return open().all;
 }
 
-/** Fails for a name that no field has. @throws TypeError with suggestions. */
+/** Throws a TypeError with suggestions for an unknown field name. */
 export function unknownField(name: string): never {
   const near = suggest(name);
   const hint = near.length > 0 ? `; did you mean ${near.join(", ")}?` : "";
@@ -150,14 +150,14 @@ export function isFieldName(name: string): name is CpuidFieldName {
 }
 
 /**
- * Leaves with sub-leaves of which the database has only the first (SDM volume 2A, CPUID): hardware history, the
- * asymmetric kinds of resource monitoring and allocation, and APX.
+ * Leaves with several sub-leaves of which the database contains only the first (SDM volume 2A, CPUID): hardware
+ * history, asymmetric resource monitoring and allocation, and APX.
  */
 const MORE_WITH_SUBLEAVES: ReadonlySet<number> = new Set([0x20, 0x27, 0x28, 0x29]);
 
 /**
  * Whether the index selects between entries of this function, according to KVM, the database's sub-leaves, or the
- * manual. KVM's own list (`isIndexed`) is shorter: it has the leaves that KVM gives to guests.
+ * manual. KVM's own list (`isIndexed`) is shorter: it contains only leaves that KVM supports for guests.
  */
 export function hasSubleaves(space: CpuidSpace, fn: number): boolean {
   const isNative = space === "native" && (isIndexed(fn) || MORE_WITH_SUBLEAVES.has(fn));
@@ -178,7 +178,7 @@ export function fieldsOf(
   );
 }
 
-/** Lists the name spaces; if two have one base, the earlier is used. */
+/** Lists the name spaces; if two have the same base, the earlier one is used. */
 export const CPUID_SPACES: readonly CpuidSpace[] = ["native", "kvm", "xen", "vmware", "hyperv"];
 
 const SIGNATURES = {
@@ -201,7 +201,7 @@ function signature(e: CpuidEntry2): string {
 /**
  * Finds the base of a space in a table: 0 for "native"; for kvm, xen and vmware the lowest of 0x40000000, 0x40000100,
  * ... 0x4000ff00 with their signature (KVM's for_each_possible_cpuid_base_hypervisor); for hyperv 0x40000000 if leaf
- * 0x40000001 has "Hv#1". Undefined if the interface is absent.
+ * 0x40000001 has "Hv#1". Returns undefined if the interface is absent.
  */
 export function baseOf(entries: readonly CpuidEntry2[], space: CpuidSpace): number | undefined {
   if (space === "native") return 0;
@@ -221,7 +221,7 @@ export function baseOf(entries: readonly CpuidEntry2[], space: CpuidSpace): numb
   return undefined;
 }
 
-/** Returns the space of a leaf of a table. A hypervisor leaf whose base has no signature is "native". */
+/** Returns the space of a leaf of a table. The space of a hypervisor leaf whose base has no signature is "native". */
 export function spaceOf(entries: readonly CpuidEntry2[], fn: number): CpuidSpace {
   const base = (fn & 0xffffff00) >>> 0;
   if (base < HYPERVISOR_FIRST || base > HYPERVISOR_LAST) return "native";

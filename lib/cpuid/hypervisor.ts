@@ -1,4 +1,7 @@
-/** The hypervisor interfaces of a table: their signatures and bases at 0x40000000 + n * 0x100, and the hypervisor bit. */
+/**
+ * Sets the hypervisor interfaces of a table: their signatures, their bases at 0x40000000 + n * 0x100, and the
+ * hypervisor bit.
+ */
 import { describe, suggestion, toList } from "../options.ts";
 import type { CpuidEntry2Input } from "./entry.ts";
 import { packed, withLeaf } from "./leaf.ts";
@@ -7,20 +10,20 @@ import { CpuidTable, refuseNonTable } from "./table.ts";
 /** The name of a hypervisor interface. */
 export type CpuidHypervisor = "kvm" | "hyperv" | "xen";
 
-/** The leaves that a new interface gets, relative to its base. */
+/** The leaves of a new interface, relative to its base. */
 type Block = readonly Omit<CpuidEntry2Input, "index" | "flags">[];
 
-/** The bits of names in order, as a register. */
+/** Returns a register with the bits of the named fields set. */
 const bits = (...set: readonly number[]): number =>
   packed(set.map((bit) => [bit, bit, 1] as const));
 
 /**
- * The blocks of new interfaces, without the base in eax of the first leaf, which is the highest leaf.
+ * The leaves of new interfaces. The base is added to EAX of the first leaf, which is the highest leaf of the interface.
  *
- * Sources: KVM: arch/x86/include/uapi/asm/kvm_para.h, with the features that KVM_GET_SUPPORTED_CPUID of 7.2 has.
- * Hyper-V: TLFS, feature discovery, with what KVM has without a further capability: counters, hypercalls, VP index, APIC
- * access; the version is the one of KVM_GET_SUPPORTED_HV_CPUID. Xen: public/arch-x86/cpuid.h, with the hypercall page at
- * the MSR that KVM's documentation uses.
+ * Sources: for KVM, arch/x86/include/uapi/asm/kvm_para.h, with the features that KVM_GET_SUPPORTED_CPUID of 7.2
+ * reports. For Hyper-V, the TLFS, section "Feature discovery", with the features that KVM supports without a further
+ * capability (counters, hypercalls, VP index, APIC access) and the version of KVM_GET_SUPPORTED_HV_CPUID. The source
+ * for Xen is public/arch-x86/cpuid.h, with the hypercall page at the MSR that KVM's documentation uses.
  */
 const BLOCKS: Readonly<Record<CpuidHypervisor, Block>> = {
   kvm: [
@@ -32,7 +35,7 @@ const BLOCKS: Readonly<Record<CpuidHypervisor, Block>> = {
     { function: 1, eax: 0x31237648 },
     { function: 2, eax: 14393, ebx: 10 << 16 },
     { function: 3, eax: bits(1, 4, 5, 6, 9) },
-    // Relaxed timing; never a notification about long spinning.
+    // Leaf 4 recommends relaxed timing, and never to notify the hypervisor about long spinning.
     { function: 4, eax: bits(5), ebx: 0xffffffff },
     { function: 5, eax: 64 },
   ],
@@ -43,7 +46,9 @@ const BLOCKS: Readonly<Record<CpuidHypervisor, Block>> = {
   ],
 };
 
-/** Hyper-V's base has Xen's default MSR, so with it Xen has another one (KVM_XEN_HVM_CONFIG, api.rst 4.98). */
+/**
+ * Hyper-V uses Xen's default MSR, so Xen uses another MSR in a table with Hyper-V (KVM_XEN_HVM_CONFIG, api.rst 4.98).
+ */
 const XEN_MSR_BESIDE_HYPERV = 0x40000200;
 
 const HYPERVISORS = ["kvm", "hyperv", "xen"] as const;
@@ -69,7 +74,9 @@ function toKinds(where: string, given: Iterable<CpuidHypervisor>): readonly Cpui
   return kinds;
 }
 
-/** Returns the entries of an interface at its new base: those that the table has, else the default ones. */
+/**
+ * Returns the entries of an interface at its new base: the entries of the table, or the default entries if it has none.
+ */
 function blockOf(
   table: CpuidTable,
   kind: CpuidHypervisor,
@@ -82,7 +89,7 @@ function blockOf(
       .filter((e) => e.function >= old && e.function < old + STEP)
       .map((e) => {
         const fn = e.function - old + base;
-        // KVM's eax may be 0, which means base + 1.
+        // EAX of KVM's first leaf may be 0, which means base + 1.
         const isMaximum = e.function === old && e.eax >= old && e.eax < old + STEP;
         return { ...e, function: fn, eax: isMaximum ? e.eax - old + base : e.eax };
       });
@@ -96,15 +103,15 @@ function blockOf(
 }
 
 /**
- * Makes the given interfaces the only ones of a table, the first at 0x40000000 and each further one 0x100 later, as KVM
- * finds them. An interface that the table has keeps its values and moves; a new one has the features that KVM offers
- * for it, which can be changed by the names of its fields. Sets the hypervisor bit, 0x1:ecx[31]; without an interface
- * clears it.
+ * Makes the given interfaces the only ones of a table. The first interface is at 0x40000000, and each further interface
+ * is 0x100 higher, as KVM expects. An existing interface keeps its values and moves to its new base. A new interface
+ * has the features that KVM supports for it; change them by the names of their fields. The hypervisor bit, 0x1:ecx[31],
+ * is set if there is an interface and cleared otherwise.
  *
- * @param kinds - the interfaces in their order; "hyperv" only as the first. Empty removes all leaves from 0x40000000 to
- *   0x4000ffff, and so hides the hypervisor.
- * @throws TypeError for an unknown interface; RangeError for one that is there twice, for "hyperv" after another one,
- *   and for a table without leaf 1.
+ * @param kinds - the interfaces in their order; "hyperv" must be the first. An empty list removes all leaves from
+ *   0x40000000 to 0x4000ffff, which hides the hypervisor.
+ * @throws TypeError for an unknown interface; RangeError for an interface that occurs twice, for "hyperv" after another
+ *   interface, and for a table without leaf 1.
  */
 export function withHypervisors(table: CpuidTable, kinds: Iterable<CpuidHypervisor>): CpuidTable {
   const where = "withHypervisors()";
@@ -118,7 +125,10 @@ export function withHypervisors(table: CpuidTable, kinds: Iterable<CpuidHypervis
   return replaceBlocks(withLeaf(table, 1, [{ ecx }]), blocks);
 }
 
-/** Replaces all hypervisor leaves, in the place of the first one, else at the end. */
+/**
+ * Replaces all hypervisor leaves. The new leaves are placed where the first old leaf was, or at the end if there was
+ * none.
+ */
 function replaceBlocks(table: CpuidTable, blocks: readonly CpuidEntry2Input[]): CpuidTable {
   const entries = [...table];
   const first = entries.findIndex((e) => isHypervisorLeaf(e.function));

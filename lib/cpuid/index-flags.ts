@@ -1,4 +1,4 @@
-/** Which entries need KVM_CPUID_FLAG_SIGNIFCANT_INDEX in a table that was read from a CPU or from a dump. */
+/** Decides which entries need KVM_CPUID_FLAG_SIGNIFCANT_INDEX in a table that was read from a CPU or from a dump. */
 import {
   type CpuidEntry2,
   type CpuidEntry2Input,
@@ -17,7 +17,7 @@ function spacesOf(entries: readonly CpuidEntry2[]): ReadonlyMap<number, CpuidSpa
   return spaces;
 }
 
-/** The leaves with sub-leaves ({@link hasSubleaves}) that have one other than 0. */
+/** Returns the leaves with sub-leaves ({@link hasSubleaves}) of which the table has a sub-leaf other than 0. */
 function leavesWithMore(entries: readonly CpuidEntry2[]): ReadonlySet<number> {
   const fns = new Set(entries.flatMap((e) => (e.index === 0 ? [] : [e.function])));
   const spaces = fns.size === 0 ? undefined : spacesOf(entries);
@@ -30,17 +30,19 @@ function leavesWithMore(entries: readonly CpuidEntry2[]): ReadonlySet<number> {
 }
 
 /**
- * Flags entries without flags, as those of a dump or of a walk, as KVM needs them to answer as the CPU did:
+ * Adds the flags that KVM needs to return the CPU's answers, to entries without flags, such as those of a dump or of a
+ * walk. The following entries get the flag KVM_CPUID_FLAG_SIGNIFCANT_INDEX:
  *
- * - Each entry of a function that KVM treats as indexed (cpuid_function_is_indexed), as KVM_GET_SUPPORTED_CPUID does.
- * - Each entry of a sub-leaf other than 0. KVM ignores the index of an entry without the flag.
- * - Sub-leaf 0 of any other leaf with sub-leaves ({@link hasSubleaves}), if there are more of them, as leaves 0x1b,
- *   0x20, 0x23, 0x80000026, or Xen's 0x40000003. KVM_SET_CPUID2 takes any flags, and cpuid_entry2_find returns the
- *   first match: without the flag, sub-leaf 0 would hide the others.
+ * - Each entry of a function that KVM treats as indexed (cpuid_function_is_indexed); KVM_GET_SUPPORTED_CPUID sets the
+ *   same flags.
+ * - Each entry of a sub-leaf other than 0, because KVM ignores the index of an entry without the flag.
+ * - Sub-leaf 0 of any other leaf with sub-leaves ({@link hasSubleaves}), if the table has further sub-leaves of it.
+ *   Examples are leaves 0x1b, 0x20, 0x23, 0x80000026, and Xen's 0x40000003. KVM_SET_CPUID2 accepts any flags, and
+ *   cpuid_entry2_find returns the first match: without the flag, sub-leaf 0 would hide the others.
  *
- * Sub-leaf 0 alone stays without the flag: with it, a guest with another value in ECX would read zeros. So does
- * sub-leaf 0 of a leaf that has no sub-leaves, even if a log has answers for several values of ECX. Rule S09 of the
- * lint accepts each of these entries.
+ * A single sub-leaf 0 stays without the flag, because with the flag a guest with another value in ECX would read zeros.
+ * Sub-leaf 0 of a leaf that has no sub-leaves also stays without the flag, even if a log contains answers for several
+ * values of ECX. Rule S09 of the lint accepts each of these entries.
  */
 export function withIndexFlags(entries: readonly CpuidEntry2[]): readonly CpuidEntry2Input[] {
   const several = leavesWithMore(entries);

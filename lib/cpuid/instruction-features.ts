@@ -1,6 +1,6 @@
 /**
- * The CPUID bits of instruction sets, by the names that a decoder gives them; the names are those of iced-x86's
- * CpuidFeature. needs.ts searches code for instructions that a table lacks.
+ * The CPUID bits of instruction sets, by the names of iced-x86's CpuidFeature. needs.ts searches code for instructions
+ * that a table lacks.
  */
 import type { CpuidRegister } from "./entry.ts";
 import type { CpuidFieldName } from "./field.ts";
@@ -17,8 +17,9 @@ export interface UnnamedBit {
 }
 
 /**
- * How CPUID reports an instruction set. `any`: by any of these fields. `bit`: by a bit that the database lacks. `none`:
- * not at all, with the reason.
+ * The way in which CPUID reports an instruction set. `any`: each of these fields reports the instruction set. `bit`: a
+ * bit that is not in the database reports the instruction set. `none`: CPUID does not report it; the value is the
+ * reason.
  */
 export type InstructionFeature =
   | { readonly kind: "any"; readonly fields: readonly CpuidFieldName[] }
@@ -228,17 +229,17 @@ export const INSTRUCTION_FEATURES: Readonly<Record<string, InstructionFeature>> 
 
 /** The effect of an instruction on a CPU that lacks it. */
 export interface WithoutSupport {
-  /** The instruction that the CPU executes instead: its encoding is an older one with an ignored prefix. */
+  /** The instruction that the CPU executes instead, because it ignores the prefix of the encoding. */
   readonly runsAs: string;
-  /** Whether a program notices: a hint does not change results. */
+  /** Whether the replacement changes the results of a program; a hint does not. */
   readonly isHarmless: boolean;
 }
 
 const NOP: WithoutSupport = { runsAs: "NOP", isHarmless: true };
 
 /**
- * Instructions that do not cause #UD on a CPU without them, by iced-x86's mnemonics in lower case. Source: SDM volume
- * 2, the pages of these instructions.
+ * Instructions that do not cause #UD on a CPU that does not support them, by iced-x86's mnemonics in lower case.
+ * Source: SDM volume 2, the pages of these instructions.
  */
 export const WITHOUT_SUPPORT: Readonly<Record<string, WithoutSupport>> = {
   endbr32: NOP,

@@ -1,6 +1,6 @@
 /**
- * The kind of each CPUID field, and how two of its values are ordered: whether a guest that starts with one may
- * continue with the other. Differences are diff.ts, comparisons compare.ts, the common table of several baseline.ts.
+ * The kind of each CPUID field, and the order of its values, which decides whether a guest that starts with one value
+ * may continue with another. diff.ts, compare.ts and baseline.ts use the kinds and the orders.
  */
 import { refuseMissing } from "../options.ts";
 import type { CpuidRegister } from "./entry.ts";
@@ -8,10 +8,10 @@ import type { CpuidField, CpuidFieldName, CpuidSpace } from "./field.ts";
 import { RUNTIME_OWNED } from "./runtime-owned.ts";
 
 /**
- * The kind of a field. `feature`: a bit, or a mask of bits, that the guest may use. `negated`: a bit whose 1 reports that
- * the CPU lacks something. `size`: a number, such as a width, a limit, a byte size, a count or a frequency. `topology`:
- * CPUs, caches and TLBs. `id`: names, signatures and per-CPU ids. `runtime-owned`: KVM computes the value, so the stored
- * one does not matter.
+ * The kind of a field. `feature`: a bit, or a mask of bits, that the guest may use. `negated`: a bit whose 1 reports
+ * that the CPU lacks something. `size`: a number, such as a width, a limit, a byte size, a count or a frequency.
+ * `topology`: a value that describes CPUs, caches or TLBs. `id`: a name, a signature or a per-CPU id. `runtime-owned`:
+ * KVM computes the value, so the stored value does not matter.
  */
 export type CpuidFieldKind = "feature" | "negated" | "size" | "topology" | "id" | "runtime-owned";
 
@@ -28,17 +28,17 @@ export interface CpuidFieldNature {
   readonly order: CpuidFieldOrder;
 }
 
-/** The nature of all fields of some registers, unless a later table names the field. */
+/** The kind and order of all fields of some registers, except for fields that a later table of this file names. */
 interface Row extends CpuidFieldNature {
   readonly space?: CpuidSpace;
   readonly first: number;
-  /** The last leaf; `first` if omitted. */
+  /** The last leaf; the same as `first` if omitted. */
   readonly last?: number;
-  /** The first sub-leaf; all if omitted. */
+  /** The first sub-leaf; all sub-leaves if omitted. */
   readonly index?: number;
-  /** The last sub-leaf; `index` if omitted. */
+  /** The last sub-leaf; the same as `index` if omitted. */
   readonly lastIndex?: number;
-  /** All if omitted. */
+  /** The registers; all four if omitted. */
   readonly registers?: readonly CpuidRegister[];
 }
 
@@ -52,8 +52,9 @@ const FREE_ID = { kind: "id", order: "none" } as const;
 const OWNED = { kind: "runtime-owned", order: "none" } as const;
 
 /**
- * The first row that has a register applies to its fields and to its bits without a name. Source: SDM volume 2A, CPUID;
- * APM volume 3, appendix E; TLFS, section 2.4; arch/x86/include/uapi/asm/kvm_para.h; Xen's public/arch-x86/cpuid.h.
+ * The first row that includes a register applies to the fields and the unnamed bits of the register. Source: SDM volume
+ * 2A, CPUID; APM volume 3, appendix E; TLFS, section 2.4; arch/x86/include/uapi/asm/kvm_para.h; Xen's
+ * public/arch-x86/cpuid.h.
  */
 const ROWS: readonly Row[] = [
   { first: 0x0, registers: ["eax"], ...NUMBER },
@@ -182,12 +183,12 @@ const ROWS: readonly Row[] = [
   { first: 0xc0000001, registers: ["edx"], ...FEATURE },
 ];
 
-/** Bits of no known meaning: a difference excludes. */
+/** The kind and order of bits without a known meaning: different values exclude each other. */
 const UNKNOWN: CpuidFieldNature = FIXED;
 
 /**
- * The ids that differ between the CPUs of one machine: the APIC id, and numbers that are derived from it. Seen in 310
- * dumps of machines with several CPUs.
+ * The ids that differ between the CPUs of one machine: the APIC id, and numbers that are derived from it. The list was
+ * derived from 310 dumps of machines with several CPUs.
  */
 export const PER_CPU_FIELDS: readonly CpuidFieldName[] = [
   "local_apic_id",
@@ -201,8 +202,9 @@ export const PER_CPU_FIELDS: readonly CpuidFieldName[] = [
 ];
 
 /**
- * Bits that report a flaw which the CPU does not have. The guest omits the mitigation, so a table must not have the bit
- * on a CPU that has the flaw; without the bit the guest runs, slower. Source: api.rst and the vendors' guidance.
+ * Bits that report a flaw which the CPU does not have. A guest that reads 1 omits the mitigation, so a table must not
+ * have the bit on a CPU that has the flaw. Without the bit the guest runs, but slower. Source: api.rst and the vendors'
+ * guidance.
  */
 const WITHOUT_FLAW: readonly CpuidFieldName[] = [
   "mcdt_no",
@@ -217,9 +219,9 @@ const WITHOUT_FLAW: readonly CpuidFieldName[] = [
 ];
 
 /**
- * Bits that report a function which the CPU does not have: the absence of the bit is the feature, so that a guest which
- * started without it needs a host without it. Source: Documentation/virt/kvm/x86/errata.rst for the first two; SDM and
- * APM for the others. All of leaf 0xA's ebx is a row above.
+ * Bits that report that the CPU lacks a function. The function exists if the bit is 0, so a guest that started with 0
+ * needs a host with 0. Source: Documentation/virt/kvm/x86/errata.rst for the first two bits; SDM and APM for all other
+ * bits. A row above covers all bits of leaf 0xA's EBX.
  */
 const WITHOUT_FUNCTION: readonly CpuidFieldName[] = [
   "fdp_excptn_only",
@@ -232,7 +234,7 @@ const WITHOUT_FUNCTION: readonly CpuidFieldName[] = [
   "hv_hint_no_auto_eoi",
 ];
 
-/** The fields that differ from their row, by their natures. */
+/** The fields that differ from the row of their register, by kind and order. */
 const EXCEPTIONS: readonly (readonly [
   nature: CpuidFieldNature,
   names: readonly CpuidFieldName[],
@@ -261,7 +263,9 @@ const EXCEPTIONS: readonly (readonly [
   [TOPOLOGY, ["n_logical_cpu", "ht", "cmp_legacy", "hybrid_cpu"]],
 ] as const;
 
-/** Whether KVM writes the bits on every VM: not only with a quirk, without HLT exits, or on one old kernel. */
+/**
+ * Whether KVM writes the bits on every VM, and not only with a quirk, with HLT exits disabled, or on one old kernel.
+ */
 function isAlwaysOwned({ when }: (typeof RUNTIME_OWNED)[number]): boolean {
   return when === "leaf" || when === "compacted" || when === "xen";
 }
@@ -270,7 +274,7 @@ const BY_NAME: ReadonlyMap<string, CpuidFieldNature> = new Map(
   EXCEPTIONS.flatMap(([nature, names]) => names.map((name) => [name, nature] as const)),
 );
 
-/** The place of bits whose nature is asked for. `function` is relative to the base of `space`. */
+/** The place of bits whose kind and order are looked up. `function` is relative to the base of `space`. */
 export interface NaturePlace {
   readonly space: CpuidSpace;
   readonly function: number;
@@ -293,14 +297,17 @@ function isRowOf(row: Row, { space, function: fn, index, register }: NaturePlace
   );
 }
 
-/** Returns the kind and the order of bits. Bits without a row in the tables of this file have the kind "size", and two different values of them exclude each other. */
+/**
+ * Returns the kind and the order of bits. Bits without a row in the tables of this file have the kind "size", and
+ * different values of these bits exclude each other.
+ */
 export function natureAt(place: NaturePlace): CpuidFieldNature {
   const exception = place.name === undefined ? undefined : BY_NAME.get(place.name);
   const { kind, order } = exception ?? ROWS.find((row) => isRowOf(row, place)) ?? UNKNOWN;
   return { kind, order };
 }
 
-/** Returns the kind and the order of a field; for a family of sub-leaves, that of its first. */
+/** Returns the kind and the order of a field; for a field of several sub-leaves, those of the first sub-leaf. */
 export function natureOf(field: CpuidField): CpuidFieldNature {
   refuseMissing("natureOf()", field, ["space", "function", "index", "register", "name"]);
   const { space, function: fn, index, register, name } = field;

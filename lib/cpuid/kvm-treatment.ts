@@ -1,13 +1,13 @@
 /**
- * How KVM treats a CPUID field: whether it reports the field, and whether it writes it. The data is
- * gen/facts/cpuid-kvm.csv.
+ * The treatment of a CPUID field by KVM: whether KVM reports the field, and whether KVM writes it.
+ * gen/facts/cpuid-kvm.csv contains the data.
  */
 import { field } from "./field.ts";
 import type { CpuidFieldName } from "./generated/fields.ts";
 import { CPUID_KVM } from "./generated/kvm.ts";
 import { RUNTIME_OWNED, type RuntimeOwnedBits } from "./runtime-owned.ts";
 
-/** How KVM decides whether KVM_GET_SUPPORTED_CPUID reports a feature. */
+/** The rule by which KVM decides whether KVM_GET_SUPPORTED_CPUID reports a feature. */
 export type CpuidKvmTreatmentName =
   | "host"
   | "vendor"
@@ -19,9 +19,9 @@ export type CpuidKvmTreatmentName =
   | "aliased"
   | "runtime";
 
-/** How KVM treats a field. */
+/** The treatment of one field by KVM. */
 export interface CpuidKvmTreatment {
-  /** The macro of kvm_initialize_cpu_caps() that declares it; "runtime" for the sizes of the XSAVE area too. */
+  /** The macro of kvm_initialize_cpu_caps() that declares the field; "runtime" also for the sizes of the XSAVE area. */
   readonly treatment: CpuidKvmTreatmentName;
   /** The treatment as a sentence. */
   readonly sentence: string;
@@ -44,7 +44,7 @@ const SENTENCES: { readonly [name in CpuidKvmTreatmentName]: string } = {
   runtime: "KVM sets it from the vCPU's state and never reports it as supported (RUNTIME_F).",
 };
 
-/** The conditions of bits that KVM owns on all kernels and for all guests. */
+/** The conditions under which KVM owns bits on all kernels and for all guests. */
 const OWNED_ON_ALL: ReadonlySet<RuntimeOwnedBits["when"]> = new Set(["leaf", "quirk", "compacted"]);
 
 let rows: ReadonlyMap<CpuidFieldName, CpuidKvmTreatment> | undefined;
@@ -68,10 +68,10 @@ function open(): ReadonlyMap<CpuidFieldName, CpuidKvmTreatment> {
 }
 
 /**
- * Returns how KVM of Linux 7.2 treats a field.
+ * Returns the treatment of a field by KVM of Linux 7.2.
  *
- * @returns undefined if KVM does not know the field as a feature: KVM_GET_SUPPORTED_CPUID then reports 0, or a value
- *   that KVM computes for the whole register, such as a size or a count. Hypervisor leaves are not included.
+ * @returns undefined if the field is not a feature in KVM. KVM_GET_SUPPORTED_CPUID then reports 0, or a value that KVM
+ *   computes for the whole register, such as a size or a count. Hypervisor leaves are not included.
  * @throws TypeError for an unknown field.
  *
  * @example

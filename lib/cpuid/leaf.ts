@@ -1,4 +1,7 @@
-/** Replacing whole leaves of a table: which entries stay, and where new ones go. Fields of an entry are table.ts. */
+/**
+ * Replaces whole leaves of a table: decides which entries stay, and where new entries are placed. table.ts changes
+ * fields of an entry.
+ */
 import { type CpuidEntry2Input, isIndexed, KVM_CPUID_FLAG_SIGNIFCANT_INDEX } from "./entry.ts";
 import { readField, writeField } from "./field.ts";
 import { CpuidTable } from "./table.ts";
@@ -11,7 +14,7 @@ type Placed = Pick<CpuidEntry2Input, "function" | "index">;
 const isBefore = (a: Placed, b: Placed): boolean =>
   a.function < b.function || (a.function === b.function && (a.index ?? 0) < (b.index ?? 0));
 
-/** Returns the position for a new entry: after the last lower one of its range, else at the start of its range. */
+/** Returns the position for a new entry: after the last lower entry of its range, or at the start of its range. */
 function positionFor(entries: readonly Placed[], made: Placed): number {
   const isPeer = (e: Placed): boolean => rangeOf(e.function) === rangeOf(made.function);
   const lower = entries.findLastIndex((e) => isPeer(e) && isBefore(e, made));
@@ -21,10 +24,10 @@ function positionFor(entries: readonly Placed[], made: Placed): number {
 }
 
 /**
- * Makes the wanted entries the only ones of a leaf. An entry with a wanted index keeps its position, and its registers
- * that are not given; later ones with the same index and those with other indexes are removed. New ones go after the
- * last lower entry of their range. All other entries keep their order. Entries of a leaf with sub-leaves get
- * KVM_CPUID_FLAG_SIGNIFCANT_INDEX.
+ * Makes the wanted entries the only entries of a leaf. An existing entry with a wanted index keeps its position, and
+ * the registers that are not given. Its duplicates and the entries with other indexes are removed. New entries are
+ * placed after the last lower entry of their range. All other entries keep their order. Entries of a leaf with
+ * sub-leaves get KVM_CPUID_FLAG_SIGNIFCANT_INDEX.
  */
 export function withLeaf(
   table: CpuidTable,
@@ -48,7 +51,7 @@ export function withLeaf(
   return CpuidTable.from(entries);
 }
 
-/** Lists the entries of a leaf in the order of the table, the first of each index. */
+/** Lists the entries of a leaf in the order of the table; of entries with the same index, only the first. */
 export function leafEntries(table: CpuidTable, fn: number): readonly CpuidEntry2Input[] {
   const first = new Map<number, CpuidEntry2Input>();
   for (const e of table) if (e.function === fn && !first.has(e.index)) first.set(e.index, e);
@@ -77,7 +80,7 @@ export function withSubleaf(table: CpuidTable, fn: number, index: number): Cpuid
   return withLeaf(table, fn, [...own, { index }]);
 }
 
-/** Which vendor's rules a table follows: those of AMD for AMD and Hygon, those of Intel for all others. */
+/** Returns the vendor whose rules a table follows: AMD for AMD and Hygon, Intel for all others. */
 export function layoutOf(table: CpuidTable): "intel" | "amd" {
   const first = table.find(0, 0);
   const words = first ? [first.ebx, first.edx, first.ecx] : [];
@@ -86,7 +89,9 @@ export function layoutOf(table: CpuidTable): "intel" | "amd" {
   return isAmd ? "amd" : "intel";
 }
 
-/** Returns a register with several bit ranges written: `[high, low, value]`; values are cut to their range. */
+/**
+ * Returns a register with the values of several bit ranges, `[high, low, value]`; values are truncated to their range.
+ */
 export function packed(
   fields: readonly (readonly [high: number, low: number, value: number])[],
   register = 0,

@@ -1,4 +1,4 @@
-/** Applying a mask to a table, as Firecracker, Cloud Hypervisor and Xen do. Reading masks is formats/. */
+/** Applies a mask to a table, as Firecracker, Cloud Hypervisor and Xen do. formats/ reads masks. */
 import { describe, refuseMissing, refuseUnknown, toList, toU32 } from "../options.ts";
 import { CPUID_REGISTERS, type CpuidEntry2, type CpuidRegister } from "./entry.ts";
 import type { CpuidMask, CpuidMaskEntry } from "./formats/dump.ts";
@@ -7,25 +7,26 @@ import { CpuidTable } from "./table.ts";
 /** Options of {@link applyMask}. */
 export interface ApplyMaskOptions {
   /**
-   * The host's own CPUID, for the bits that a mask copies from it (Xen's `k` and `s`). Without it, a mask with such
-   * bits is refused.
+   * The CPUID table of the host, from which a mask copies bits (`k` and `s` of Xen). If `host` is omitted, a mask with
+   * bits of the host is rejected.
    */
   readonly host?: CpuidTable;
 }
 
 /** The result of {@link applyMask}. */
 export interface AppliedMask {
-  /** The table after all changes that have an entry. */
+  /** The table after all changes whose entry exists. */
   readonly table: CpuidTable;
   /**
-   * The changes without an entry in the table, in their order. Firecracker refuses a template with one; Cloud
-   * Hypervisor refuses a profile only if the change sets bits, so for "clear" only those are here.
+   * The changes without an entry in the table, in their order. Firecracker rejects a template with such a change. Cloud
+   * Hypervisor rejects a profile only if the change sets bits, so with "clear" the list contains only changes that set
+   * bits.
    */
   readonly absent: readonly CpuidMaskEntry[];
 }
 
 /**
- * Returns the changes of a mask of the caller.
+ * Checks the mask of a caller and returns its changes.
  *
  * @throws TypeError for anything but a mask, and RangeError for a number that is not a u32, or a value that has a bit
  *   outside of its mask; the message begins with `where` and names the change.
@@ -54,14 +55,14 @@ export function toChanges(where: string, mask: CpuidMask): readonly CpuidMaskEnt
   return changes;
 }
 
-/** Registers while they are changed. */
+/** The registers of an entry while they are changed. */
 type Registers = { -readonly [name in CpuidRegister]: number };
 
 /** Whether a change applies to an entry of its leaf. */
 const appliesTo = ({ indexes }: CpuidMaskEntry, { index }: CpuidEntry2): boolean =>
   indexes === undefined || (indexes.first <= index && index <= indexes.last);
 
-/** Returns a register's new value: `(old & ~mask) | value`, and the bits that are the host's. */
+/** Returns a register's new value, `(old & ~mask) | value`, with the bits that are copied from the host. */
 function changed(
   old: number,
   change: CpuidMaskEntry,
@@ -77,8 +78,8 @@ function changed(
 
 /**
  * Changes the registers of a table: `new = (old & ~mask) | value` for each change, in order, and the entry's flags
- * become those of the change. A change applies to the entries with its leaf and sub-leaf; it does not add any. With
- * `unlisted: "clear"`, the first change that names a register applies, and registers that none names become 0.
+ * become those of the change. A change applies to the entries with its leaf and sub-leaf; it adds no entries. With
+ * `unlisted: "clear"`, only the first change of a register applies, and registers that no change names become 0.
  *
  * @throws TypeError for anything but a table and a mask, and RangeError for bits of the host without `options.host`.
  *

@@ -1,6 +1,6 @@
 /**
- * The names of CPUID fields: how two spellings are compared, which field a name of another program means, and which
- * names are near an unknown one. The fields themselves are field.ts.
+ * Compares the spellings of field names, finds the field for a name of another program, and suggests names that are
+ * similar to an unknown name. field.ts contains the fields.
  */
 import { CPUID_ALIASES } from "./generated/aliases.ts";
 import { CPUID_FIELDS, type CpuidFieldName } from "./generated/fields.ts";
@@ -18,7 +18,7 @@ export type CpuidNameSource = (typeof CPUID_NAME_SOURCES)[number];
 /** The names of one field by source; an empty list if the source has none. The main name is first. */
 export type CpuidFieldAliases = { readonly [source in CpuidNameSource]: readonly string[] };
 
-/** Longer names are unknown: no field has one, and comparing them takes time. */
+/** The maximum length of a name that is compared. No field has a longer name, and comparing long names takes time. */
 const LONGEST = 64;
 
 /** Turns a name into the form in which spellings are compared: lower case, without `-`, `_`, `.` and spaces. */
@@ -35,7 +35,7 @@ interface Names {
 
 let names: Names | undefined;
 
-/** Adds a name; the first field with a name keeps it. */
+/** Adds a name; if two fields have the same name, the first keeps it. */
 function add(to: Map<string, CpuidFieldName>, alias: string, name: CpuidFieldName): void {
   const key = normalize(alias);
   if (!to.has(key)) to.set(key, name);
@@ -85,7 +85,7 @@ export function namesOf(name: CpuidFieldName): CpuidFieldAliases {
   return open().aliases.get(name) ?? NO_ALIASES;
 }
 
-/** Finds the field that a name means, in one source or in all: the database's names first, then each source. */
+/** Finds the field for a name, in one source or in all: first among the database's names, then in each source. */
 export function lookUp(name: string, source?: CpuidNameSource): CpuidFieldName | undefined {
   if (name.length > LONGEST) return undefined;
   const key = normalize(name);
@@ -111,13 +111,13 @@ function distance(a: string, b: string): number {
   return row[b.length] ?? 0;
 }
 
-/** The most edits of a suggested name. */
+/** The maximum number of edits between a name and a suggestion. */
 const MOST_EDITS = 2;
 
-/** The most names that are suggested. */
+/** The maximum number of suggestions. */
 const MOST_NAMES = 5;
 
-/** Finds the fields of the known words with the fewest edits, at most {@link MOST_EDITS}. */
+/** Finds the fields whose names are the fewest edits away, at most {@link MOST_EDITS}. */
 function nearest(
   word: string,
   known: Iterable<readonly [string, CpuidFieldName]>,
@@ -134,10 +134,10 @@ function nearest(
   return [...near];
 }
 
-/** Shorter words are part of too many names. */
+/** Shorter words are not searched, because too many names contain them. */
 const SHORTEST_PART = 3;
 
-/** Lists the fields whose name contains a word: first those with it between underscores. */
+/** Lists the fields whose name contains a word; names in which underscores delimit the word come first. */
 function containing(word: string, own: readonly CpuidFieldName[]): readonly CpuidFieldName[] {
   if (word.length < SHORTEST_PART) return [];
   const found = own.filter((each) => each.includes(word));
@@ -146,8 +146,9 @@ function containing(word: string, own: readonly CpuidFieldName[]): readonly Cpui
 }
 
 /**
- * Suggests up to five fields for an unknown name: the field that it means as an alias; else the names one edit away, those
- * that contain the word, and the names two edits away, or the nearest aliases if no name is near.
+ * Suggests up to five fields for an unknown name. If the name is an alias, it suggests the field of this alias.
+ * Otherwise it suggests the names one edit away, the names that contain the word, and the names two edits away, or the
+ * nearest aliases if no name is near.
  */
 export function suggest(name: string): readonly CpuidFieldName[] {
   if (name === "" || name.length > LONGEST) return [];
@@ -164,7 +165,7 @@ export function suggest(name: string): readonly CpuidFieldName[] {
   const found = isOneAway ? [...near, ...parts] : [...parts, ...near];
   if (found.length > 0) return [...new Set(found)].slice(0, MOST_NAMES);
   const key = normalize(name);
-  // Two edits turn a short alias into too many others.
+  // Short aliases allow fewer edits, because two edits turn a short alias into too many other names.
   const aliases = key.length > 2 * MOST_EDITS ? CPUID_NAME_SOURCES : [];
   const known = aliases.flatMap((source) => [...(bySource.get(source) ?? [])]);
   return nearest(key, known).slice(0, MOST_NAMES);

@@ -1,6 +1,6 @@
 /**
- * The instruction sets that code needs, and those that a table lacks. The CPUID bits of each are
- * instruction-features.ts; sections of an ELF file are elf.ts; a decoder is guest/decode.ts.
+ * Finds the instruction sets that code needs, and those that a table lacks. instruction-features.ts lists their CPUID
+ * bits, elf.ts finds the code of an ELF file, and guest/decode.ts contains a decoder.
  */
 import {
   describe,
@@ -20,13 +20,13 @@ import { CpuidTable } from "./table.ts";
 export interface DecodedInstruction {
   /** The address. */
   readonly ip: bigint;
-  /** The mnemonic in lower case, as `vpaddd`; undefined for bytes that are no instruction. */
+  /** The mnemonic in lower case, such as `vpaddd`; undefined for bytes that are not an instruction. */
   readonly mnemonic: string | undefined;
-  /** The instruction sets that it needs, all of them, by iced-x86's names, as `AVX512VL`. */
+  /** All instruction sets that the instruction needs, by iced-x86's names, such as `AVX512VL`. */
   readonly features: readonly string[];
 }
 
-/** A decoder of x86 code; `instructionDecoder()` of `node-kvm/guest` is one. */
+/** A decoder of x86 code, such as `instructionDecoder()` of `node-kvm/guest`. */
 export interface CodeDecoder {
   /** Decodes code from its first byte to its last, in order. */
   decode(
@@ -53,24 +53,24 @@ export interface NeedsOptions {
 
 /** An instruction set that code needs. */
 export interface CodeNeed {
-  /** The decoder's name of the instruction set, as `AVX2`. */
+  /** The decoder's name of the instruction set, such as `AVX2`. */
   readonly feature: string;
-  /** The fields that report it, of which one is enough; empty for a bit without a name. */
+  /** The fields that report the instruction set; one of them is enough. The list is empty for a bit without a name. */
   readonly fields: readonly CpuidFieldName[];
-  /** The place of the first of them, as `0x7.0:ebx[5]`. */
+  /** The place of the first field, such as `0x7.0:ebx[5]`. */
   readonly where: string;
-  /** Whether the table has it. */
+  /** Whether the table has the instruction set. */
   readonly isMet: boolean;
   /**
-   * The effect on a CPU without it. `invalid-opcode`: #UD, which ends a process with SIGILL. `other-instruction`: the CPU
-   * executes `runsAs`, with other results.
+   * The effect of the instruction on a CPU without the instruction set. `invalid-opcode`: #UD, which ends a process
+   * with SIGILL. `other-instruction`: the CPU executes the instruction in `runsAs`, which has other results.
    */
   readonly effect: "invalid-opcode" | "other-instruction";
-  /** The instruction that the CPU executes instead, as `BSF`; undefined if the effect is #UD. */
+  /** The instruction that the CPU executes instead, such as `BSF`; undefined if the effect is #UD. */
   readonly runsAs: string | undefined;
-  /** The number of instructions that need it. */
+  /** The number of instructions in the code that need the instruction set. */
   readonly count: number;
-  /** The first of them. */
+  /** The first instruction that needs the instruction set. */
   readonly first: { readonly ip: bigint; readonly mnemonic: string };
 }
 
@@ -78,17 +78,17 @@ export interface CodeNeed {
 export interface CodeNeeds {
   /** The number of decoded instructions. */
   readonly instructions: number;
-  /** The number of places that are no instruction, as data between functions. */
+  /** The number of places that are not an instruction, such as data between functions. */
   readonly invalid: number;
   /** Every instruction set that CPUID reports, in the order of its first instruction. */
   readonly needs: readonly CodeNeed[];
-  /** Those that the table lacks. */
+  /** The instruction sets that the table lacks. */
   readonly missing: readonly CodeNeed[];
-  /** Names of the decoder that this package does not know. */
+  /** The decoder's names of instruction sets that this package does not know. */
   readonly unknown: readonly string[];
 }
 
-/** One instruction set in the code, while it is counted. */
+/** The count of one instruction set. */
 interface Counted {
   readonly feature: string;
   readonly runsAs: string | undefined;
@@ -96,7 +96,7 @@ interface Counted {
   count: number;
 }
 
-/** How CPUID reports an instruction set, with the answer of a table. */
+/** The fields that report an instruction set, and whether a table has it. */
 interface Report {
   readonly fields: readonly CpuidFieldName[];
   readonly where: string;
@@ -142,11 +142,11 @@ function toParts(code: Uint8Array | Iterable<CodePart>, ip: WideInteger): readon
 }
 
 /**
- * Decodes code and reports which instruction sets it uses and which of them a table lacks. It decodes every byte in
- * order, so it also reports code that a program would not execute on this CPU, because it checks CPUID first, and data
- * between functions may be decoded as instructions.
+ * Decodes code, and reports the instruction sets that it uses and those that a table lacks. The function decodes all
+ * bytes in order. It may therefore report code that a program does not execute on this CPU because the program checks
+ * CPUID first, and may decode data between functions as instructions.
  *
- * Hints that a CPU without them executes as NOP, such as ENDBR64, are not needs.
+ * Instructions that a CPU without support executes as NOP, such as ENDBR64, are not reported.
  *
  * @param code - the bytes, or parts with their addresses, such as `elfCode()` returns.
  * @throws TypeError for a missing decoder or an unknown option.

@@ -1,6 +1,6 @@
 /**
- * Whether a guest that started on one host can continue on another, by its CPUID table and the destination's. The same
- * question for a whole saved state is `vm.checkState()`.
+ * Decides from two CPUID tables whether a guest that started on one host can continue on another. `vm.checkState()`
+ * checks a whole saved state.
  */
 import { describe, refuseUnknown } from "../options.ts";
 import { type CpuidDifference, differences } from "./compare.ts";
@@ -10,8 +10,9 @@ import { baseOf, type CpuidFieldName, formatValue, readField } from "./field.ts"
 /** The options of {@link portable}. */
 export interface PortableOptions {
   /**
-   * The guest's TSC on the destination. `same`: the destination's CPU has the same frequency. `scaled`: KVM scales it
-   * (KVM_CAP_TSC_CONTROL). `unknown`, the default: it may change, so an invariant TSC blocks.
+   * The guest's TSC on the destination. `same`: the TSC of the destination's CPU has the same frequency. `scaled`: KVM
+   * scales the TSC (KVM_CAP_TSC_CONTROL). `unknown`, the default: the frequency may change, so a table with an
+   * invariant TSC is not portable.
    */
   readonly tsc?: "same" | "scaled" | "unknown";
 }
@@ -19,7 +20,7 @@ export interface PortableOptions {
 /**
  * The kind of a reason. `feature`: the destination lacks a bit. `negated`: the destination lacks a function that the
  * guest's table does not report as missing. `size`: a number of the destination is smaller. `xsave`: the destination
- * lacks a component of the XSAVE area, or has another layout. `layout`: a fixed value is another. `vendor`: the vendors
+ * lacks a component of the XSAVE area, or has another layout. `layout`: a fixed value differs. `vendor`: the vendors
  * are different. `tsc`: the invariant TSC may change its frequency.
  */
 export type PortabilityReasonKind =
@@ -34,18 +35,18 @@ export type PortabilityReasonKind =
 /** A reason why a guest cannot continue. */
 export interface PortabilityReason {
   readonly kind: PortabilityReasonKind;
-  /** The differing bits; undefined for the TSC. */
+  /** The bits that differ; undefined for the TSC. */
   readonly difference: CpuidDifference | undefined;
-  /** One sentence, on one line. */
+  /** The reason in one sentence, on one line. */
   readonly message: string;
 }
 
 /** The result of {@link portable}. */
 export interface CpuidPortability {
   readonly isPortable: boolean;
-  /** Every reason that blocks, in the order of the leaves. */
+  /** Every reason that prevents the guest from continuing, in the order of the leaves. */
   readonly reasons: readonly PortabilityReason[];
-  /** Differences that do not block, and facts that the tables do not have, one sentence each. */
+  /** Differences that do not matter, and facts that the tables do not contain, one sentence each. */
   readonly notes: readonly string[];
 }
 
@@ -64,7 +65,7 @@ const PROVIDED: ReadonlySet<CpuidFieldName | undefined> = new Set<CpuidFieldName
   "kvm_hint_realtime",
 ]);
 
-/** Limits of the table's own leaves: the guest keeps its table, so the destination's do not matter. */
+/** The maxima of a table. Differences of maxima do not matter, because the guest keeps its own table. */
 const OWN_LIMITS: ReadonlySet<CpuidFieldName | undefined> = new Set<CpuidFieldName>([
   "max_std_leaf",
   "leaf7_n_subleaves",
@@ -86,7 +87,7 @@ const OWN_LIMITS: ReadonlySet<CpuidFieldName | undefined> = new Set<CpuidFieldNa
 const XSAVE_LEAF = 0xd;
 const INVARIANT_TSC = { function: 0x8000_0007, bit: 8 };
 
-/** The registers of the vendor's name; one of leaf 0 stands for all. */
+/** The leaves that contain the vendor's name. */
 const VENDOR_LEAVES: readonly number[] = [0, 0x8000_0000];
 
 /** Whether a table enables an XSAVE component. */
@@ -97,7 +98,7 @@ function hasComponent(entries: readonly CpuidEntry2[], i: number): boolean {
   return readField((i < 32 ? low : high) >>> 0, i % 32, i % 32) === 1;
 }
 
-/** Returns the kind of a blocking difference; undefined if it does not block. */
+/** Returns the kind of a difference that prevents the guest from continuing; undefined for any other difference. */
 function kindOf(
   difference: CpuidDifference,
   from: readonly CpuidEntry2[],
@@ -106,7 +107,7 @@ function kindOf(
   const { name, more, function: fn, index, space, order, fieldKind } = difference;
   if (more !== "first" && more !== "both") return undefined;
   if (PROVIDED.has(name) || OWN_LIMITS.has(name) || name === "constant_tsc") return undefined;
-  // Leaves of Hyper-V, Xen and VMware are the program's; the destination's KVM does not report them here.
+  // The VMM decides about the leaves of Hyper-V, Xen and VMware; KVM_GET_SUPPORTED_CPUID does not report them.
   if (space !== "native" && (space !== "kvm" || order === "equal")) return undefined;
   if (space === "native" && fn >= 0x4000_0000 && fn <= 0x4fff_ffff) return undefined;
   if (VENDOR_LEAVES.includes(fn) && fieldKind === "id") return "vendor";
@@ -121,7 +122,7 @@ function kindOf(
   return order === "equal" ? "layout" : "size";
 }
 
-/** The sentence of each kind, after the place and the name. */
+/** For each kind, the rest of the sentence after the place and the name. */
 const SENTENCES: Readonly<
   Record<Exclude<PortabilityReasonKind, "tsc">, (first: string, second: string) => string>
 > = {
@@ -142,7 +143,7 @@ function reasonOf(
   return { kind, difference, message: `${where} ${name ?? "reserved"}: ${words}` };
 }
 
-/** The reason of a guest whose TSC may change its frequency. */
+/** The reason for a guest whose TSC frequency may change. */
 const TSC_REASON: PortabilityReason = {
   kind: "tsc",
   difference: undefined,
@@ -150,7 +151,7 @@ const TSC_REASON: PortabilityReason = {
     "0x80000007.0:edx[8] constant_tsc: the guest relies on a constant frequency, and the destination's is unknown",
 };
 
-/** Whether a difference is before the bit of the invariant TSC, in the order of the leaves. */
+/** Whether a difference precedes the bit of the invariant TSC in the order of the leaves. */
 function isBeforeTsc({ function: fn, index, register, low }: CpuidDifference): boolean {
   if (fn !== INVARIANT_TSC.function) return fn < INVARIANT_TSC.function;
   if (index > 0) return false;
@@ -159,7 +160,7 @@ function isBeforeTsc({ function: fn, index, register, low }: CpuidDifference): b
 
 const TSC: readonly unknown[] = ["same", "scaled", "unknown"];
 
-/** Moves the KVM leaves of a table to the base that KVM reports in another. */
+/** Moves the KVM leaves of a table to the base that they have in another table. */
 function atBaseOf(
   entries: readonly CpuidEntry2[],
   other: readonly CpuidEntry2[],
@@ -176,10 +177,10 @@ function atBaseOf(
 }
 
 /**
- * Decides whether a guest that started with a table can continue on another host. It is directed: the destination may
- * have more, not less. A guest keeps its own table, so ids, topology, caches, brand, the highest leaves and bits that KVM
- * computes do not matter. KVM itself accepts a table with features that the host lacks; the guest then fails at their
- * first use, or its registers cannot be restored.
+ * Decides whether a guest that started with a table can continue on another host. The destination may have more
+ * features than the guest's table, but not fewer. A guest keeps its own table, so ids, topology, caches, the brand, the
+ * maxima and bits that KVM computes do not matter. KVM accepts a table with features that the host lacks; the guest
+ * then fails when it first uses such a feature, or KVM rejects its registers.
  *
  * @param from - the guest's table (KVM_GET_CPUID2, or a saved state).
  * @param to - the entries of KVM_GET_SUPPORTED_CPUID on the destination, or a table of a guest that runs there.
@@ -204,7 +205,7 @@ export function portable(
   const found = differences(guest, target);
   const add = (difference: CpuidDifference): void => {
     const kind = kindOf(difference, guest, target);
-    // The vendor's name has three registers in two leaves, and is one reason.
+    // The vendor's name is in three registers of two leaves, but is reported as one reason.
     const isRepeated = kind === "vendor" && reasons.some((reason) => reason.kind === kind);
     if (kind !== undefined && kind !== "tsc" && !isRepeated) {
       reasons.push(reasonOf(kind, difference));

@@ -13,7 +13,7 @@ import { baseOf, fieldsOf, formatValue, readField, spaceOf, writeField } from ".
 
 /** The options of {@link printTable}. */
 export interface PrintOptions {
-  /** "raw" for a line of hexadecimal per entry, the default, or "fields" for names and values. */
+  /** "raw", the default, for one line of hexadecimal numbers per entry, or "fields" for names and values. */
   readonly format?: "raw" | "fields";
 }
 
@@ -31,7 +31,7 @@ function printRaw(entries: readonly CpuidEntry2[]): string {
   return entries.map(line).join("\n");
 }
 
-/** Describes one register: set features, then wide fields, then set bits without a name. */
+/** Describes one register: features that are 1, then fields of several bits, then unnamed bits that are 1. */
 function describe(
   entries: readonly CpuidEntry2[],
   e: CpuidEntry2,
@@ -71,9 +71,9 @@ function printFields(entries: readonly CpuidEntry2[]): string {
 }
 
 /**
- * Formats a table: "raw" is one aligned line per entry, in order; "fields" is each register that is not 0 with its
- * features by name, its wide fields as `name = value` (hexadecimal from 16 bits), with the name of a value that is not
- * 0 if it has one, and its set reserved bits.
+ * Formats a table. "raw" prints one aligned line per entry, in order. "fields" prints each register that is not 0: the
+ * names of its features, its fields of several bits as `name = value` (hexadecimal from 16 bits) with the name of the
+ * value if it is not 0 and has one, and its reserved bits that are 1.
  *
  * @throws TypeError for an unknown option or format.
  */
@@ -85,7 +85,7 @@ export function printTable(table: Iterable<CpuidEntry2>, options: PrintOptions =
   throw new TypeError(`printTable(): format is "raw" or "fields", not ${shown(format)}`);
 }
 
-/** Formats changes, one line each, as formatChange does. */
+/** Formats changes with formatChange(), one line each. */
 export function printDiff(changes: Iterable<CpuidChange>, phrase?: CpuidPhrase): string {
   if (phrase) checkPhrase("printDiff()", phrase);
   return toList("printDiff()", changes)

@@ -22,7 +22,7 @@ import {
 import { baseOf, formatBits, formatValue, readField, writeField } from "./field.ts";
 import { RUNTIME_OWNED, type RuntimeOwnedBits } from "./runtime-owned.ts";
 
-/** The values of KVM's Xen TSC leaf, which it computes from the guest's clock. */
+/** The values of KVM's Xen TSC leaf, which KVM computes from the guest's clock. */
 export interface XenTscInput {
   /** The multiplier from TSC to nanoseconds, a u32. */
   readonly multiplier: number;
@@ -33,36 +33,37 @@ export interface XenTscInput {
 }
 
 /**
- * The vCPU's state that changes a guest's CPUID. A bit whose state is omitted is as stored in the table, which is right
- * for a table of KVM_GET_CPUID2.
+ * The state of a vCPU that affects the results of its guest's CPUID instruction. If the state of a bit is omitted, the
+ * result has the value of the table, which is right for a table of KVM_GET_CPUID2.
  */
 export interface CpuidQueryOptions {
   /**
-   * The vendor's 12 characters, as `GenuineIntel`; by default those of leaf 0. They decide what an absent leaf reads.
+   * The vendor's 12 characters, such as `GenuineIntel`; by default those of leaf 0. The vendor determines the result
+   * for an absent leaf.
    */
   readonly vendor?: string;
   /** CR4: OSXSAVE (bit 18) sets `osxsave`, PKE (bit 22) sets `ospke`. */
   readonly cr4?: WideInteger;
   /** XCR0, which sets `xsave_sz_xcr0` and, if the table has XSAVEC or XSAVES, `xsave_sz_xcr0_xss`. */
   readonly xcr0?: WideInteger;
-  /** IA32_XSS, which counts for `xsave_sz_xcr0_xss`; 0 by default, which is also what 6.1 and 6.12 use. */
+  /** IA32_XSS, which affects `xsave_sz_xcr0_xss`; 0 by default, which Linux 6.1 and 6.12 always use. */
   readonly xss?: WideInteger;
   /** IA32_APIC_BASE, whose bit 11 sets `apic`. */
   readonly apicBase?: WideInteger;
-  /** IA32_MISC_ENABLE, whose bit 18 sets `monitor`. Omit it unless KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT is disabled. */
+  /** IA32_MISC_ENABLE, whose bit 18 sets `monitor`. Give it only if KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT is disabled. */
   readonly miscEnable?: WideInteger;
   /** IA32_TSX_CTRL; with bit 1 (RTM_CPUID_CLEAR) the guest reads 0 for `rtm` and `hle`. */
   readonly tsxCtrl?: WideInteger;
   /**
-   * HV_X64_MSR_TSC_INVARIANT_CONTROL; without bit 0, a table that has `hv_tsc_invariant` hides `constant_tsc`. Omit it
-   * for kernels before 6.2.
+   * HV_X64_MSR_TSC_INVARIANT_CONTROL; if bit 0 is clear and the table has `hv_tsc_invariant`, the guest reads 0 for
+   * `constant_tsc`. Omit it for kernels before 6.2.
    */
   readonly hvTscInvariantControl?: WideInteger;
-  /** The values of the Xen TSC leaf. Omit them unless the VM uses KVM_XEN_HVM_CONFIG, on 6.17 or later. */
+  /** The values of the Xen TSC leaf. Give them only if the VM uses KVM_XEN_HVM_CONFIG on Linux 6.17 or later. */
   readonly xenTsc?: XenTscInput;
   /**
-   * The entries of KVM_GET_SUPPORTED_CPUID, in whose leaf 0xD KVM finds the sizes of XSAVE components; by default the
-   * table itself.
+   * The entries of KVM_GET_SUPPORTED_CPUID, whose leaf 0xD contains the sizes of XSAVE components that KVM uses; by
+   * default the table itself.
    */
   readonly host?: Iterable<CpuidEntry2>;
 }
@@ -75,23 +76,23 @@ export interface CpuidQueryOptions {
 export type CpuidQuerySource =
   | {
       readonly kind: "entry" | "max-basic-leaf" | "topology";
-      /** The position of the entry that has the result. */
+      /** The position of the entry that contains the result. */
       readonly position: number;
-      /** The reason in a sentence, as `entry 4 (0x7.0)`. */
+      /** The reason as text, such as `entry 4 (0x7.0)`. */
       readonly why: string;
     }
   | { readonly kind: "zeros"; readonly position: undefined; readonly why: string };
 
 /** Reports bits that KVM computes instead of reading them from the table. */
 export interface CpuidQueryWrite {
-  /** The place, as `0x1.0:ecx[27]`. */
+  /** The place, such as `0x1.0:ecx[27]`. */
   readonly where: string;
   readonly register: CpuidRegister;
   readonly low: number;
   readonly high: number;
   /** The value that the guest reads. */
   readonly value: number;
-  /** The reason, as `CR4.OSXSAVE`. */
+  /** The reason, such as `CR4.OSXSAVE`. */
   readonly why: string;
 }
 
@@ -103,23 +104,26 @@ export interface CpuidQueryResult {
   readonly edx: number;
   /** The origin of the registers. */
   readonly from: CpuidQuerySource;
-  /** The bits that KVM computes from the vCPU's state, also those that are equal to the table's. */
+  /** The bits that KVM computes from the vCPU's state, including bits that equal those of the table. */
   readonly written: readonly CpuidQueryWrite[];
-  /** Facts that the result lacks, one sentence each: a size of an XSAVE component that no entry has. */
+  /** Missing facts, one sentence each: the size of an XSAVE component that no entry contains. */
   readonly notes: readonly string[];
 }
 
 /**
- * The vendors whose absent leaves read zeros (is_guest_vendor_amd, is_guest_vendor_hygon). All others get the highest
- * basic leaf.
+ * The vendors for which absent leaves read as zeros (is_guest_vendor_amd, is_guest_vendor_hygon). For all other
+ * vendors, KVM returns the highest basic leaf.
  */
 const ZEROS_VENDORS: readonly string[] = ["AuthenticAMD", "AMDisbetter!", "HygonGenuine"];
 
-/** The classes of leaves by their numbers; the first whose range has the leaf (get_out_of_range_cpuid_entry). */
+/**
+ * The classes of leaves by number; a leaf belongs to the first class with a range that contains it
+ * (get_out_of_range_cpuid_entry).
+ */
 const CLASSES: readonly {
   readonly first: number;
   readonly last: number;
-  /** Returns the leaf whose eax is the highest leaf of the class. */
+  /** Returns the leaf whose EAX is the highest leaf of the class. */
   readonly base: (fn: number) => number;
 }[] = [
   { first: 0x4000_0000, last: 0x4fff_ffff, base: (fn) => (fn & 0xffff_ff00) >>> 0 },
@@ -127,7 +131,7 @@ const CLASSES: readonly {
   { first: 0, last: 0xbfff_ffff, base: (fn) => (fn & 0x8000_0000) >>> 0 },
 ];
 
-/** The leaves of which an undefined sub-leaf has its number and the x2APIC id (kvm_cpuid). */
+/** The leaves whose undefined sub-leaves contain their number and the x2APIC id (kvm_cpuid). */
 const TOPOLOGY_LEAVES: readonly number[] = [0xb, 0x1f];
 
 function vendorOf(leaf0: CpuidEntry2): string {
@@ -149,7 +153,7 @@ function at(entries: readonly CpuidEntry2[], position: number): Found | undefine
 const named = ({ entry: { function: fn, index }, position }: Found): string =>
   `entry ${position} (${formatLeaf(fn, index)})`;
 
-/** The entry of a lookup, and the leaf that KVM ended with. */
+/** The result of a lookup: the entry, and the leaf that KVM finally used. */
 interface Lookup {
   readonly found: Found | undefined;
   readonly function: number;
@@ -227,7 +231,8 @@ function areaSize(
   const unknown: number[] = [];
   for (let i = 2; i < 63; i += 1) {
     if (((components >> BigInt(i)) & 1n) === 0n) continue;
-    // Not KVM's lookup: in a table without flags, leaf 0xD.0 matches every index and has no size.
+    // Unlike KVM's lookup, the search compares the index even if the entries have no flags.
+    // Without flags, leaf 0xD.0 would match every index.
     const leaf = host.find((e) => e.function === 0xd && e.index === i && e.eax !== 0);
     if (leaf === undefined) {
       unknown.push(i);
@@ -253,7 +258,7 @@ interface State {
   readonly host: readonly CpuidEntry2[];
 }
 
-/** The arguments of a rule: the table, the entry that was found, and the leaf and sub-leaf that KVM ended with. */
+/** The arguments of a rule: the table, the entry that was found, and the leaf and sub-leaf that KVM finally used. */
 interface Asked {
   readonly entries: readonly CpuidEntry2[];
   readonly found: Found;
@@ -276,10 +281,13 @@ const sizeOf = (
 
 const XSAVEC_OR_XSAVES = 0b1010;
 
-/** Returns the value that a rule writes; undefined if the bits are as stored; a list of components without a size. */
+/**
+ * Returns the value that a rule writes; undefined if the stored bits stay; a list of components if their sizes are
+ * missing.
+ */
 type Value = (asked: Asked) => number | undefined | readonly number[];
 
-/** The values of the bits in RUNTIME_OWNED that the vCPU's state decides, by their fields. */
+/** The rules for the bits in RUNTIME_OWNED that depend on the vCPU's state, by field. */
 const VALUES: ReadonlyMap<string | undefined, Value> = new Map<string, Value>([
   ["osxsave", ({ state }) => bitOf(state.cr4, 18)],
   ["apic", ({ state }) => bitOf(state.apicBase, 11)],
@@ -305,7 +313,7 @@ const VALUES: ReadonlyMap<string | undefined, Value> = new Map<string, Value>([
   ["xen_host_tsc_khz", ({ state }) => state.xenTsc?.khz],
 ]);
 
-/** Whether the leaf is that of Xen's TSC, and the sub-leaf the wanted one (kvm_xen_is_tsc_leaf). */
+/** Whether the leaf is that of Xen's TSC, and the sub-leaf is the given one (kvm_xen_is_tsc_leaf). */
 function isXenTsc({ entries, function: fn, index }: Asked, leaf: number, wanted: number): boolean {
   const base = baseOf(entries, "xen");
   if (base === undefined || fn !== base + leaf || index !== wanted) return false;
@@ -313,8 +321,8 @@ function isXenTsc({ entries, function: fn, index }: Asked, leaf: number, wanted:
 }
 
 /**
- * Whether KVM writes bits into the found entry. It writes into the entry that its own lookup finds, which is not the
- * guest's lookup: for a leaf without sub-leaves it ignores the index.
+ * Whether KVM writes bits into the found entry. KVM writes into the entry that its internal lookup finds. KVM's
+ * internal lookup differs from the guest's, because it ignores the index for a leaf without sub-leaves.
  */
 function concerns(owned: RuntimeOwnedBits, asked: Asked): boolean {
   const { function: fn, index } = owned;
@@ -334,7 +342,7 @@ function hidesInvariantTsc({ entries, state }: Asked): boolean {
   return readField(features, HV_ACCESS_TSC_INVARIANT, HV_ACCESS_TSC_INVARIANT) === 1;
 }
 
-/** Bits of a result that KVM clears; the table keeps them (kvm_cpuid). */
+/** Bits that KVM clears in the result but not in the table (kvm_cpuid). */
 const CLEARED: readonly {
   readonly register: CpuidRegister;
   readonly bit: number;
@@ -356,7 +364,7 @@ const CLEARED: readonly {
   },
 ];
 
-/** A value for bits of the result, as yet without its place. */
+/** A value for bits of the result, before its place is added. */
 interface Written {
   readonly register: CpuidRegister;
   readonly low: number;
@@ -365,7 +373,10 @@ interface Written {
   readonly value: number | readonly number[];
 }
 
-/** Lists what KVM writes, in its order: first into the table (kvm_update_cpuid_runtime), then into the result. */
+/**
+ * Lists the values that KVM writes, in KVM's order: first those of the table (kvm_update_cpuid_runtime), then those of
+ * the result.
+ */
 function writes(asked: Asked): readonly Written[] {
   const computed = RUNTIME_OWNED.flatMap((owned) => {
     const value = concerns(owned, asked) ? VALUES.get(owned.field)?.(asked) : undefined;
@@ -421,7 +432,7 @@ function toState(entries: readonly CpuidEntry2[], options: CpuidQueryOptions): S
   };
 }
 
-/** Returns the result for an undefined sub-leaf of 0xB or 0x1F; undefined if it reads zeros. */
+/** Returns the result for an undefined sub-leaf of 0xB or 0x1F; undefined if the sub-leaf reads as zeros. */
 function topology(
   entries: readonly CpuidEntry2[],
   fn: number,
@@ -436,15 +447,16 @@ function topology(
 }
 
 /**
- * Returns what a guest's CPUID instruction with `fn` in EAX and `index` in ECX returns on a vCPU with this table:
+ * Returns the result of a guest's CPUID instruction with `fn` in EAX and `index` in ECX, on a vCPU with this table. The
+ * result is:
  *
- * - the first entry that matches: an entry without KVM_CPUID_FLAG_SIGNIFCANT_INDEX matches every index;
+ * - the first entry that matches; an entry without KVM_CPUID_FLAG_SIGNIFCANT_INDEX matches every index;
  * - for an absent leaf, zeros if the vendor is AMD or Hygon, if leaf 0 is absent, or if the leaf is in the range of its
- *   class; else the highest basic leaf with the same index;
- * - for an undefined sub-leaf of 0xB or 0x1F that would be zeros, its number and the x2APIC id;
- * - the bits that KVM computes, as far as their state is given.
+ *   class; otherwise the highest basic leaf with the same index;
+ * - for an undefined sub-leaf of 0xB or 0x1F, the sub-leaf's number and the x2APIC id instead of zeros;
+ * - in all cases with the bits that KVM computes, if their state is given.
  *
- * @param table - the table that was set (KVM_SET_CPUID2) or read (KVM_GET_CPUID2).
+ * @param table - the table of KVM_SET_CPUID2 or KVM_GET_CPUID2.
  * @param fn - EAX, a u32.
  * @param index - ECX, a u32; 0 by default.
  * @throws RangeError for a number that does not fit; TypeError for an unknown option.
@@ -485,7 +497,7 @@ export function query(
 
 /**
  * Formats a result as lines: the registers, the origin, and each bit that KVM computes as `0x1.0:ecx[27]: 1
- * (CR4.OSXSAVE)`. Without an entry the origin is `the guest reads zeros: `, and why.
+ * (CR4.OSXSAVE)`. If there is no entry, the origin is `the guest reads zeros: ` with the reason.
  */
 export function formatQuery(result: CpuidQueryResult): string {
   refuseMisfit("formatQuery()", result, [...CPUID_REGISTERS, "from", "written", "notes"]);

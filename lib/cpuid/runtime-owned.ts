@@ -1,13 +1,14 @@
 /**
  * The bits of a CPUID table that KVM sets itself (arch/x86/kvm/cpuid.c, Linux 6.1 to 7.2; observed). All other bits are
- * stored unchanged. The differences between kernels are lib/oracle; a guest's CPUID is query.ts.
+ * stored unchanged. lib/oracle lists the differences between kernels; query.ts computes the result of a guest's CPUID
+ * instruction.
  */
 import type { CpuidRegister } from "./entry.ts";
 import type { CpuidFieldName, CpuidSpace } from "./field.ts";
 
 /**
- * Describes bits that KVM writes into a stored table itself, so that a vCPU's table may differ from the one that was
- * set.
+ * Describes bits that KVM writes into a stored table, so that the table of KVM_GET_CPUID2 may differ from that of
+ * KVM_SET_CPUID2.
  */
 export interface RuntimeOwnedBits {
   /** The space of `function`. */
@@ -21,7 +22,7 @@ export interface RuntimeOwnedBits {
   readonly high: number;
   /** The value that KVM writes. */
   readonly becomes: string;
-  /** The field; undefined if the database has none for all of the bits. */
+  /** The field; undefined if no field of the database covers all of the bits. */
   readonly field?: CpuidFieldName;
   /**
    * The kind of the condition. `leaf`: the leaf exists. `quirk`: KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT is disabled.
@@ -29,7 +30,7 @@ export interface RuntimeOwnedBits {
    * leaves, on some kernels.
    */
   readonly when: "leaf" | "quirk" | "compacted" | "hlt" | "sgx" | "xen";
-  /** The condition in full, and the kernels. */
+  /** The condition as text, with the kernels. */
   readonly condition: string;
 }
 
@@ -38,7 +39,10 @@ const XEN_CONDITION =
   "a Xen signature whose limit reaches base + 3; written at entry to the guest on 6.12 and 6.14, " +
   "only into the guest's CPUID result from 6.17";
 
-/** Lists the bits that KVM sets, with the condition. A suite that knows its VM filters this list by its conditions. */
+/**
+ * Lists the bits that KVM sets, each with its condition. A test suite filters this list by the conditions that its VM
+ * fulfils.
+ */
 export const RUNTIME_OWNED: readonly RuntimeOwnedBits[] = [
   {
     space: "native",

@@ -1,6 +1,6 @@
 /**
- * A vCPU's CPUID table: ordered, immutable, with access by entry and by field name. builder.ts makes
- * the table of a vCPU.
+ * The CPUID table of a vCPU: an ordered, immutable list with access by entry and by field name. builder.ts makes the
+ * table of a vCPU from the entries that KVM supports.
  */
 import { registerUnchanging } from "../abi/unchanging.ts";
 import { inspectAs } from "../inspect.ts";
@@ -31,15 +31,19 @@ import { type CpuidQueryOptions, type CpuidQueryResult, query } from "./query.ts
 import { brandOf, vendorOf } from "./values.ts";
 
 /**
- * Maps field names to values to set. The compiler checks the names, and that the value of a one-bit field is 0 or 1.
+ * Maps field names to the values that are written. The compiler rejects unknown names, and any value other than 0 and 1
+ * for a one-bit field.
  */
 export type CpuidFieldValuesInput = { readonly [name in CpuidBitName]?: 0 | 1 } & {
   readonly [name in CpuidWideName]?: number;
 };
 
-/** One entry as JSON: numbers as hexadecimal text, index and flags as numbers, padding only if it is not zero. */
+/**
+ * One entry as JSON: the leaf and the registers are hexadecimal text, index and flags are numbers, and padding is
+ * present only if it is not 0.
+ */
 export interface CpuidEntryJson {
-  /** The leaf, as `0x7`. */
+  /** The leaf, such as `0x7`. */
   readonly function: string;
   /** The sub-leaf. */
   readonly index: number;
@@ -59,7 +63,7 @@ export interface CpuidTableJson {
   readonly entries: readonly CpuidEntryJson[];
 }
 
-/** A field's place in one table: its index, its absolute function, and the position of its entry or -1. */
+/** The place of a field in one table: the index, the absolute function, and the position of the entry, or -1. */
 interface Place {
   readonly function: number | undefined;
   readonly index: number;
@@ -81,7 +85,7 @@ function refuseNonFunction(where: string, given: unknown): void {
   throw new TypeError(`${where}: expected a function, got ${describe(given)}`);
 }
 
-/** Selects the index at which a field is read; for a range without an index, its first. */
+/** Selects the index at which a field is read; if a field has a range of indexes and none is given, the first. */
 function indexOf(wanted: CpuidField, index: number | undefined): number {
   const own = wanted.index;
   const { first, last } = typeof own === "number" ? { first: own, last: own } : own;
@@ -99,7 +103,7 @@ export function refuseNonTable(where: string, given: unknown): void {
   throw new TypeError(`${where}: expected a CpuidTable, got ${describe(given)}`);
 }
 
-/** Parses one JSON number, which may be text in hexadecimal; an invalid one becomes NaN, which entry() rejects. */
+/** Parses a number, or decimal or hexadecimal text, of the JSON; anything else becomes NaN, which entry() rejects. */
 function numberFrom(value: unknown): number {
   if (typeof value === "string" && /^(0x[0-9a-f]+|\d+)$/i.test(value)) return Number(value);
   return typeof value === "number" ? value : Number.NaN;
@@ -111,7 +115,7 @@ function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
 
 const ENTRY_MEMBERS = ["function", "index", "flags", "eax", "ebx", "ecx", "edx", "padding"];
 
-/** The members of a JSON file of one table (docs/cpuid-table.schema.json). */
+/** The members of a JSON document of one table (docs/cpuid-table.schema.json). */
 const TABLE_MEMBERS = ["entries", "cpu", "complete", "source", "$schema"];
 
 function entryFrom(value: unknown, i: number): CpuidEntry2 {
@@ -131,7 +135,7 @@ function entryFrom(value: unknown, i: number): CpuidEntry2 {
 
 /**
  * An immutable list of CPUID entries with their order, duplicates and flags: each method that changes something returns
- * a new table. It iterates over `CpuidEntry2`, so any function that takes entries takes a table.
+ * a new table. A table iterates over `CpuidEntry2`, so any function that accepts entries also accepts a table.
  *
  * @example
  * ```ts run
@@ -155,18 +159,18 @@ export class CpuidTable implements Iterable<CpuidEntry2> {
     }
     this.#entries = Object.freeze(entries);
     Object.freeze(this);
-    // A subclass may have an iterator of its own.
+    // A subclass may override the iterator.
     if (new.target === CpuidTable) registerUnchanging(this);
   }
 
-  /** Makes a table of any entries, in their order. A number that is not a u32 is a RangeError naming the register. */
+  /** Makes a table from entries, in their order. A number that is not a u32 is a RangeError naming the register. */
   static from(entries: Iterable<CpuidEntry2Input>): CpuidTable {
     return new CpuidTable(toList("CpuidTable.from()", entries).map(entry));
   }
 
   /**
-   * Makes a table from the result of {@link toJSON}, or from a JSON file of one table, whose other members (cpu,
-   * complete, source) are not read; numbers may also be plain. Anything else is a TypeError.
+   * Makes a table from the result of {@link toJSON}, or from a JSON document of one table, whose other members (cpu,
+   * complete, source) are ignored. Numbers may be JSON numbers or hexadecimal text. Anything else is a TypeError.
    */
   static fromJSON(value: unknown): CpuidTable {
     const { entries } = isRecord(value) ? value : { entries: undefined };
@@ -185,22 +189,26 @@ export class CpuidTable implements Iterable<CpuidEntry2> {
     return this.#entries[Symbol.iterator]();
   }
 
-  /** Returns the entry at a position, from the end if negative; undefined if there is none. */
+  /**
+   * Returns the entry at a position; a negative position counts from the end. Returns undefined if the position is
+   * outside of the table.
+   */
   at(position: number): CpuidEntry2 | undefined {
     return this.#entries.at(toPosition("at()", position));
   }
 
   /**
-   * Finds an entry as KVM's cpuid_entry2_find does: the first match. With an index, as for a guest's CPUID: an entry
-   * without SIGNIFICANT_INDEX matches any index, one with it only its own. Without an index, as in KVM's own lookups:
-   * index 0 of a function that KVM treats as indexed; for any other function the index is ignored.
+   * Finds an entry as KVM's cpuid_entry2_find does: the first match. With an index, the lookup is that of the guest's
+   * CPUID instruction: an entry without SIGNIFICANT_INDEX matches any index, and an entry with this flag only its own
+   * index. Without an index, the lookup is that of KVM itself: it finds index 0 of a function that KVM treats as
+   * indexed, and ignores the index for any other function.
    */
   find(fn: number, index?: number): CpuidEntry2 | undefined {
     return this.#entries[locate(this.#entries, fn, index)];
   }
 
   /**
-   * Returns what a guest's CPUID instruction returns on a vCPU with this table: see {@link query}.
+   * Returns the result of a guest's CPUID instruction on a vCPU with this table; see {@link query}.
    *
    * @throws RangeError for a number that does not fit; TypeError for an unknown option.
    */
@@ -208,7 +216,10 @@ export class CpuidTable implements Iterable<CpuidEntry2> {
     return query(this.#entries, fn, index, options);
   }
 
-  /** Returns the base of a space: 0 for "native", else the leaf with its signature; undefined if it is absent. */
+  /**
+   * Returns the base of a space: 0 for "native", otherwise the leaf with the hypervisor's signature; undefined if the
+   * signature is absent.
+   */
   base(space: CpuidSpace): number | undefined {
     if (!this.#bases.has(space)) this.#bases.set(space, baseOf(this.#entries, space));
     return this.#bases.get(space);
@@ -224,8 +235,8 @@ export class CpuidTable implements Iterable<CpuidEntry2> {
   }
 
   /**
-   * Reads a field as an unsigned number; undefined if its leaf, or its hypervisor, is absent. For a field of a family
-   * of sub-leaves, index selects one and defaults to the first; an index outside of it is a RangeError.
+   * Reads a field as an unsigned number; undefined if its leaf, or its hypervisor, is absent. If several sub-leaves
+   * have the field, the index selects one and defaults to the first; an index outside of their range is a RangeError.
    */
   get(name: CpuidFieldName, index?: number): number | undefined {
     const wanted = field(name);
@@ -240,8 +251,8 @@ export class CpuidTable implements Iterable<CpuidEntry2> {
 
   /**
    * Sets fields by name, each in the entry that {@link get} reads, and returns the new table. A value that is not an
-   * integer or does not fit its field, and a field whose leaf is absent, are RangeErrors naming field and place. The
-   * index selects the sub-leaf for fields that are in several.
+   * integer or does not fit its field, and a field whose leaf is absent, is a RangeError that names the field and the
+   * place. The index selects the sub-leaf for fields that several sub-leaves have.
    */
   with(values: CpuidFieldValuesInput, index?: number): CpuidTable {
     refuseMissing("with(): values", values, []);
@@ -269,7 +280,7 @@ export class CpuidTable implements Iterable<CpuidEntry2> {
     return new CpuidTable(entries);
   }
 
-  /** Replaces the first entry with the same function and index, or appends. */
+  /** Replaces the first entry with the same function and index, or appends the entry if there is none. */
   withEntry(input: CpuidEntry2Input): CpuidTable {
     const made = entry(input);
     const i = this.#entries.findIndex(
@@ -289,7 +300,9 @@ export class CpuidTable implements Iterable<CpuidEntry2> {
     return new CpuidTable(this.#entries.with(position, entry({ ...old, ...patch })));
   }
 
-  /** Removes every entry of a function, or those with that index; removing none is not an error. */
+  /**
+   * Removes every entry of a function, or only the entries with the given index; it is not an error if there are none.
+   */
   without(fn: number, index?: number): CpuidTable {
     return this.filter((e) => e.function !== fn || (index !== undefined && e.index !== index));
   }
@@ -311,7 +324,10 @@ export class CpuidTable implements Iterable<CpuidEntry2> {
     return CpuidTable.from(this.#entries.map(change));
   }
 
-  /** Compares as KVM does after KVM_RUN: the count, and all but the padding, position by position. */
+  /**
+   * Compares two tables as KVM does after KVM_RUN: the number of entries, and all members of each entry except the
+   * padding, position by position.
+   */
   equals(other: Iterable<CpuidEntry2>): boolean {
     const others = toList("equals()", other);
     for (const [i, e] of others.entries()) refuseMissing(`equals(): [${i}]`, e, ["function"]);
@@ -336,7 +352,7 @@ export class CpuidTable implements Iterable<CpuidEntry2> {
     return { entries };
   }
 
-  /** Returns the table as text, one line an entry. */
+  /** Returns the table as text, with one line per entry. */
   toString(): string {
     return printTable(this);
   }

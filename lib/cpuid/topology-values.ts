@@ -1,8 +1,8 @@
-/** The topology that a CPUID table describes, as a value. topology.ts writes a topology into a table. */
+/** Reads the topology that a CPUID table describes. topology.ts writes a topology into a table. */
 import { type CpuidEntry2, locate, toEntries } from "./entry.ts";
 import { isAmdLike, valueIn, walk } from "./values.ts";
 
-/** A part of a package, or the package. A complex is AMD's group of cores with one L3 cache. */
+/** A part of a package, or the whole package. A complex is a group of cores of an AMD CPU with a common L3 cache. */
 export type CpuidDomain =
   | "core"
   | "module"
@@ -13,39 +13,42 @@ export type CpuidDomain =
   | "package"
   | "unknown";
 
-/** One level of the topology: equal parts of the next level. */
+/** One level of the topology, which divides the next higher level into parts of equal size. */
 export interface CpuidTopologyLevel {
   /** The kind of the parts. */
   readonly domain: CpuidDomain;
-  /** `apicId >>> shift` is equal for all logical processors of one part, and different for other parts. */
+  /**
+   * The shift of the level: `apicId >>> shift` is equal for all logical processors of one part, and differs between
+   * parts.
+   */
   readonly shift: number;
-  /** The logical processors of one part. Numbers that some hypervisors leave at 0 are as they are. */
+  /** The number of logical processors of one part; it may be 0, because some hypervisors do not set it. */
   readonly processors: number;
 }
 
 /** A topology. */
 export interface CpuidTopology {
-  /** The leaf that describes it; "legacy" for the leaves 1, 4 and 0x80000008 of CPUs without the others. */
+  /** The leaf that describes the topology; "legacy" for the leaves 1, 4 and 0x80000008 of CPUs without newer leaves. */
   readonly source: "0xb" | "0x1f" | "0x80000026" | "legacy";
-  /** The APIC ID of the logical processor whose table it is. */
+  /** The APIC ID of the logical processor that the table belongs to. */
   readonly apicId: number;
   /** The levels from the core to the package. */
   readonly levels: readonly CpuidTopologyLevel[];
-  /** The logical processors of one core. */
+  /** The number of logical processors of one core. */
   readonly threadsPerCore: number;
-  /** The cores of one package: its logical processors divided by those of a core, rounded up. */
+  /** The number of cores of one package: its logical processors divided by those of a core, rounded up. */
   readonly coresPerPackage: number;
-  /** The logical processors of one package. */
+  /** The number of logical processors of one package. */
   readonly processorsPerPackage: number;
 }
 
-/** The most levels that are read: the manuals define six types, and a type does not occur twice. */
+/** The maximum number of levels that are read: the manuals define six types, and a type does not occur twice. */
 const MOST_LEVELS = 8;
 
 /**
- * The part to which a level's shift leads, by its type. Intel's types name the members: the shift of "core" leads to
- * the next larger part, which is the type of the next level (SDM volume 2, CPUID leaf 0x1F). The shift of type 1
- * (logical processor) leads to the core.
+ * The part that a level's shift identifies, by the type of the level. Intel's types name the members of the part: the
+ * shift of "core" gives the number of the next larger part, whose type is that of the next level (SDM volume 2, CPUID
+ * leaf 0x1F). The shift of type 1 (logical processor) gives the number of the core.
  */
 const INTEL_TYPES: readonly CpuidDomain[] = [
   "unknown",
@@ -84,7 +87,7 @@ function intelLevels(walked: readonly Walked[]): readonly CpuidTopologyLevel[] {
     return { domain: type === 1 ? "core" : domain, shift, processors } as const;
   });
   const last = levels.at(-1);
-  // A single level of threads: the package has one core.
+  // A single level of type thread means that the package has one core.
   return last?.domain === "core" ? [...levels, { ...last, domain: "package" }] : levels;
 }
 
@@ -98,12 +101,14 @@ function amdLevels(walked: readonly Walked[]): readonly CpuidTopologyLevel[] {
     : levels;
 }
 
-/** Returns the bits that numbers below `count` need. */
+/** Returns the number of bits that numbers below `count` need. */
 function widthOf(count: number): number {
   return count <= 1 ? 0 : 32 - Math.clz32(count - 1);
 }
 
-/** Computes the topology of CPUs without the extended leaves, as Linux's parse_legacy and AMD's parse_8000_0008 do. */
+/**
+ * Computes the topology of CPUs without the extended leaves, as Linux's parse_legacy and, for AMD, parse_8000_0008 do.
+ */
 function legacyLevels(entries: readonly CpuidEntry2[]): readonly CpuidTopologyLevel[] {
   const find = (fn: number, index?: number): CpuidEntry2 | undefined =>
     entries[locate(entries, fn, index)];
@@ -131,7 +136,10 @@ function legacyLevels(entries: readonly CpuidEntry2[]): readonly CpuidTopologyLe
   ];
 }
 
-/** The leaves with levels, in the order in which Linux tries them, for AMD and Hygon and for all others. */
+/**
+ * The leaves with levels, in the order in which Linux tries them: one list for AMD and Hygon, and one for all other
+ * vendors.
+ */
 const LEAVES = {
   amd: [
     [0x8000_0026, "0x80000026", amdLevels],
@@ -161,10 +169,10 @@ function topology(
 }
 
 /**
- * Returns the topology of leaf 0x1F, 0xB or, for AMD and Hygon, 0x80000026; if no such leaf has levels, that of leaves
- * 1, 4, 0x80000008 and 0x8000001E. At most eight levels are read.
+ * Returns the topology of leaf 0x1F, 0xB or, for AMD and Hygon, 0x80000026; if none of these leaves has levels, it
+ * returns the topology of leaves 1, 4, 0x80000008 and 0x8000001E. At most eight levels are read.
  *
- * @returns undefined if leaf 1 is absent too.
+ * @returns undefined if leaf 1 is also absent.
  * @throws TypeError for anything but an iterable of entries.
  *
  * @example

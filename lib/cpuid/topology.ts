@@ -1,6 +1,6 @@
 /**
- * The topology of a table: which bits of an APIC id number the thread, the core, the die and the package, and the
- * leaves that describe them for Intel and AMD. What is particular to one vCPU is written by forVcpu().
+ * Writes the topology of a table: the bits of an APIC id that number the thread, the core, the die and the package, and
+ * the leaves that describe these bits for Intel and AMD. forVcpu() writes the fields that differ between vCPUs.
  */
 import { describe, refuseUnknown } from "../options.ts";
 import { checkApicId } from "./apic-id.ts";
@@ -9,15 +9,18 @@ import { readField } from "./field.ts";
 import { layoutOf, leafEntries, packed, reaches, withLeaf, withMaximum } from "./leaf.ts";
 import { type CpuidTable, refuseNonTable } from "./table.ts";
 
-/** How many of each there are; each is 1 by default. The product of all four is at most 4,096. */
+/**
+ * The numbers of packages, dies, cores and threads; each is 1 by default. The product of all four numbers is at most
+ * 4,096.
+ */
 export interface CpuidTopologyInput {
   /** The number of packages (sockets). */
   readonly packages?: number;
-  /** The dies in each package. */
+  /** The number of dies in each package. */
   readonly dies?: number;
-  /** The cores in each die. */
+  /** The number of cores in each die. */
   readonly cores?: number;
-  /** The threads in each core, at most 256. */
+  /** The number of threads in each core, at most 256. */
   readonly threads?: number;
 }
 
@@ -46,10 +49,13 @@ function toTopology(where: string, input: CpuidTopologyInput): Topology {
   throw new RangeError(`${where}: ${vcpus} logical CPUs, but KVM has at most ${MOST_VCPUS}`);
 }
 
-/** Returns the number of bits that number `count` things. */
+/** Returns the number of bits that are needed to number `count` items. */
 const bitsFor = (count: number): number => Math.ceil(Math.log2(count));
 
-/** Returns the lowest bit of the core's, the die's and the package's number in an APIC id. */
+/**
+ * Returns the positions of the core number, the die number and the package number in an APIC id, as the lowest bit of
+ * each.
+ */
 function shiftsOf({ dies, cores, threads }: Topology): {
   readonly core: number;
   readonly die: number;
@@ -62,7 +68,7 @@ function shiftsOf({ dies, cores, threads }: Topology): {
 
 /**
  * Lists the APIC id of each vCPU: the threads of the first core, then those of the next core, die and package. Each of
- * the four numbers has as many bits as its count needs, so ids have gaps where a count is no power of two.
+ * the four numbers has as many bits as its count needs, so the ids have gaps if a count is not a power of two.
  *
  * @throws RangeError for a count that is not a positive integer, and for more than 4,096 vCPUs; TypeError for an
  *   unknown member.
@@ -94,9 +100,9 @@ export function apicIds(topology: CpuidTopologyInput): readonly number[] {
 interface Level {
   /** The kind of the level: ecx bits 15 to 8. */
   readonly type: number;
-  /** The bits of the APIC id that number the logical CPUs of the level: eax bits 4 to 0. */
+  /** The number of bits of the APIC id that number the logical CPUs of the level: eax bits 4 to 0. */
   readonly shift: number;
-  /** The logical CPUs in one instance of the level: ebx bits 15 to 0. */
+  /** The number of logical CPUs in one instance of the level: ebx bits 15 to 0. */
   readonly count: number;
 }
 
@@ -115,11 +121,11 @@ function levelEntries(levels: readonly Level[]): Parameters<typeof withLeaf>[2] 
     ]),
     edx: 0,
   }));
-  // The terminator: type 0. Its ecx still has the sub-leaf.
+  // The terminator of a leaf, with type 0; its ECX contains the sub-leaf number as in other levels.
   return [...rows, { index: rows.length, eax: 0, ebx: 0, ecx: rows.length, edx: 0 }];
 }
 
-/** The leaves of levels, for a table of each vendor. */
+/** The leaves with topology levels, by vendor. */
 function levelLeaves(
   topology: Topology,
   vendor: "intel" | "amd",
@@ -159,7 +165,7 @@ function withLeaf1(table: CpuidTable, topology: Topology, vendor: "intel" | "amd
   const first = table.find(1, 0);
   if (first === undefined) throw new RangeError("withTopology(): the table has no leaf 0x1");
   const inPackage = topology.dies * topology.cores * topology.threads;
-  // Intel counts the addressable ids of a package, AMD its logical CPUs. The field has 8 bits.
+  // Intel counts the addressable ids of a package, and AMD counts its logical CPUs. The field has 8 bits.
   const ids = Math.min(255, vendor === "intel" ? 2 ** shiftsOf(topology).package : inPackage);
   return withLeaf(table, 1, [
     {
@@ -169,7 +175,10 @@ function withLeaf1(table: CpuidTable, topology: Topology, vendor: "intel" | "amd
   ]);
 }
 
-/** Sets who shares each cache of leaf 4 (Intel) or 0x8000001d (AMD): levels 1 and 2 a core, higher ones a die. */
+/**
+ * Sets the number of CPUs that share each cache of leaf 4 (Intel) or 0x8000001d (AMD): those of a core for levels 1 and
+ * 2, and those of a die for higher levels.
+ */
 function withShares(table: CpuidTable, topology: Topology, vendor: "intel" | "amd"): CpuidTable {
   const fn = vendor === "intel" ? 4 : 0x8000001d;
   const shifts = shiftsOf(topology);
@@ -190,7 +199,7 @@ function withShares(table: CpuidTable, topology: Topology, vendor: "intel" | "am
 /** The numbers of nodes that 0x8000001e:ecx[10:8] can have (APM volume 3, appendix E). */
 const NODE_COUNTS: readonly number[] = [1, 2, 4];
 
-/** Writes AMD's own leaves: CmpLegacy, 0x80000008:ecx, 0x8000001e. */
+/** Writes the topology to AMD's leaves: CmpLegacy, 0x80000008:ecx and 0x8000001e. */
 function withAmdLeaves(table: CpuidTable, topology: Topology): CpuidTable {
   const { dies, cores, threads } = topology;
   const inPackage = dies * cores * threads;
@@ -226,24 +235,25 @@ function highestId(topology: Topology): number {
   );
 }
 
-/** Whether leaf 4 has a cache: without one, its number of cores does not count (Linux: parse_num_cores_legacy). */
+/** Whether leaf 4 describes a cache; if it does not, Linux ignores its number of cores (parse_num_cores_legacy). */
 function hasCaches4(table: CpuidTable): boolean {
   return reaches(table, 4) && readField(table.find(4, 0)?.eax ?? 0, 0, 4) !== 0;
 }
 
-/** The lowest APIC id that the 8 bits of an xAPIC cannot address; 255 is its broadcast. */
+/** The lowest APIC id that the 8 bits of an xAPIC cannot address; id 255 is the broadcast address. */
 const FIRST_X2APIC_ID = 255;
 
 /**
  * Writes a topology into the leaves that a guest reads it from, for the vCPU with APIC id 0; {@link forVcpu} makes the
- * table of another one.
+ * table of another vCPU.
  *
- * Leaf 1: HTT and ebx[23:16]. Leaf 0xB, if the maximum reaches it. Intel: the shares of leaf 4, where levels 1 and 2
- * belong to a core and higher ones to a die, and leaf 0x1F, if the maximum reaches it or there are several dies, for
- * which the maximum is raised. It is raised to 0xB for several cores if leaf 4 has no cache, because all logical CPUs
- * of a package are threads of one core without both leaves. AMD and Hygon: CmpLegacy, 0x80000008:ecx, and, where the extended maximum reaches them,
- * 0x8000001d and 0x8000001e (with topoext) and 0x80000026. Dies are visible on AMD only in 0x80000026, and as 2 or 4
- * nodes in 0x8000001e. Nothing else changes.
+ * For all vendors, it writes HTT and ebx[23:16] of leaf 1, and leaf 0xB if the maximum includes it. For Intel, it
+ * writes the sharing of the caches in leaf 4 (levels 1 and 2 belong to a core, higher levels to a die). For Intel, it
+ * also writes leaf 0x1F if the maximum includes this leaf, and raises the maximum to 0x1F if there are several dies.
+ * For Intel, the maximum is raised to 0xB if there are several cores and leaf 4 has no cache, because software
+ * otherwise treats all logical CPUs of a package as threads of one core. For AMD and Hygon, it writes CmpLegacy,
+ * 0x80000008:ecx and, if the extended maximum includes them, 0x8000001d and 0x8000001e (with topoext) and 0x80000026.
+ * On AMD, only 0x80000026 shows dies, and 0x8000001e shows 2 or 4 dies as nodes. All other fields stay unchanged.
  *
  * @throws RangeError for a count that is not a positive integer, for more than 4,096 vCPUs, for APIC ids from 255 on
  *   without x2apic, and for a table without leaf 1; TypeError for an unknown member.
@@ -269,22 +279,25 @@ export function withTopology(table: CpuidTable, topology: CpuidTopologyInput): C
   return forVcpu(made, 0);
 }
 
-/** A set of logical CPUs: how many bits of an APIC id number them, and how many there are. */
+/**
+ * A group of logical CPUs, such as a core or a die: the number of APIC id bits that number its CPUs, and the number of
+ * CPUs.
+ */
 export interface CpuidDomain {
-  /** The bits of an APIC id below this domain's number. */
+  /** The number of APIC id bits below the number of this domain. */
   readonly shift: number;
-  /** The logical CPUs in it. */
+  /** The number of logical CPUs in the domain. */
   readonly count: number;
 }
 
-/** The domains of a table. */
+/** The domains of a table: the core, the die and the package. */
 interface Domains {
   readonly core: CpuidDomain;
   readonly die: CpuidDomain;
   readonly package: CpuidDomain;
 }
 
-/** A leaf of levels ends after at most 8 of them. */
+/** At most 8 levels of a leaf are read. */
 const MOST_LEVELS = 8;
 
 function levelsIn(table: CpuidTable, fn: number): readonly Level[] {
@@ -307,7 +320,7 @@ function domainsFromLevels(table: CpuidTable, vendor: "intel" | "amd"): Domains 
     const levels = levelsIn(table, fn);
     const [core, whole] = [levels[0], levels.at(-1)];
     if (core === undefined || whole === undefined) continue;
-    // Intel's die level has the number of CPUs in a package: the level below it has the die's.
+    // Intel's die level contains the number of CPUs in a package; the level below it contains that of a die.
     const above = levels.findIndex(({ type }) => fn === 0x1f && type === INTEL.die);
     const amd = levels.find(({ type }) => fn === 0x80000026 && type === AMD.die);
     return { core, die: amd ?? levels[above - 1] ?? whole, package: whole };
@@ -333,17 +346,17 @@ function domainsFromCounts(table: CpuidTable, vendor: "intel" | "amd"): Domains 
   return { core: { shift: bitsFor(threads), count: threads }, die: whole, package: whole };
 }
 
-/** Reads how many logical CPUs a core, a die and a package of a table have. */
+/** Reads the number of logical CPUs in a core, a die and a package of a table. */
 export function domainsOf(table: CpuidTable): Domains {
   const vendor = layoutOf(table);
   return domainsFromLevels(table, vendor) ?? domainsFromCounts(table, vendor);
 }
 
 /**
- * Sets what is particular to one vCPU: its APIC id, as {@link fromSupported} does, and on AMD and Hygon the core and
- * the node in 0x8000001e, which follow from the id and from the table's topology. Everything else is unchanged.
+ * Sets the fields that differ between vCPUs: the APIC id, as {@link fromSupported} does, and on AMD and Hygon the core
+ * and the node in 0x8000001e, which are computed from the id and the table's topology. All other fields stay unchanged.
  *
- * @param apicId - the vCPU's APIC id, which is its KVM_CREATE_VCPU number.
+ * @param apicId - the vCPU's APIC id, which is the argument of KVM_CREATE_VCPU.
  * @throws RangeError for an `apicId` that is not a u32.
  */
 export function forVcpu(table: CpuidTable, apicId: number): CpuidTable {

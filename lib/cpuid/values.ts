@@ -1,6 +1,6 @@
 /**
- * The vendor, brand string, signature and address sizes of a CPUID table as values. Caches are cache-values.ts, the
- * topology is topology-values.ts.
+ * Reads the vendor, the brand string, the signature and the address sizes of a CPUID table. cache-values.ts reads the
+ * caches, and topology-values.ts reads the topology.
  */
 import {
   CPUID_REGISTERS,
@@ -11,7 +11,7 @@ import {
 } from "./entry.ts";
 import { type CpuidFieldName, field, readField } from "./field.ts";
 
-/** Where a text is: the registers that hold it, in order. */
+/** The place of a text: the registers that contain it, in order. */
 type TextPlace = readonly (readonly [fn: number, registers: readonly CpuidRegister[]])[];
 
 /** The vendor's name (SDM volume 2, CPUID leaf 0). */
@@ -36,14 +36,14 @@ function textIn(entries: readonly CpuidEntry2[], place: TextPlace): string | und
   return text.trim() === "" ? undefined : text;
 }
 
-/** Reads a native field from an entry that has it. */
+/** Reads a native field from the entry that contains it. */
 export function valueIn(found: CpuidEntry2, name: CpuidFieldName): number {
   const { register, low, high } = field(name);
   return readField(found[register], low, high);
 }
 
 /**
- * Returns the vendor of leaf 0 as it is, such as `GenuineIntel` or `  Shanghai  `, up to the first NUL.
+ * Returns the unchanged vendor string of leaf 0, such as `GenuineIntel` or `  Shanghai  `, up to the first NUL.
  *
  * @returns undefined if leaf 0 is absent or the name is empty.
  * @throws TypeError for anything but an iterable of entries.
@@ -62,7 +62,7 @@ export function brandOf(table: Iterable<CpuidEntry2>): string | undefined {
   return textIn(toEntries("brandOf()", table), BRAND)?.trim();
 }
 
-/** Family, model and stepping as manuals and /proc/cpuinfo give them. */
+/** Family, model and stepping, as in the manuals and in /proc/cpuinfo. */
 export interface CpuidSignature {
   /** The base family, plus the extended family if the base is 15: 0 to 270. */
   readonly family: number;
@@ -95,9 +95,9 @@ export function signatureOf(table: Iterable<CpuidEntry2>): CpuidSignature | unde
 export interface CpuidAddressSizes {
   /** The width of a physical address. */
   readonly physical: number;
-  /** The width of a linear address; 0 if the table does not give it. */
+  /** The width of a linear address; 0 if the table does not report it. */
   readonly virtual: number;
-  /** The width of a guest's physical address with nested paging; undefined if it is that of a physical address. */
+  /** The width of a guest's physical address with nested paging; undefined if it equals that of a physical address. */
   readonly guestPhysical: number | undefined;
 }
 
@@ -129,10 +129,11 @@ export function isAmdLike(entries: readonly CpuidEntry2[]): boolean {
 }
 
 /**
- * Finds the entries of a leaf's sub-leaves 0, 1, ..., as a guest's CPUID would, up to the first that is absent or that
- * ends the list. An entry without SIGNIFICANT_INDEX, which answers for each index, is taken once.
+ * Finds the entries of a leaf's sub-leaves 0, 1 and so on, as a guest's CPUID instruction does, up to the first
+ * sub-leaf that is absent or that ends the list. An entry without SIGNIFICANT_INDEX, which matches every index, is
+ * returned once.
  *
- * @param most - the number of sub-leaves after which the walk ends in any case.
+ * @param most - the maximum number of sub-leaves that are read.
  */
 export function walk(
   entries: readonly CpuidEntry2[],

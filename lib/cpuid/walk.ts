@@ -1,6 +1,6 @@
 /**
- * Reads a whole table from a function that executes CPUID, as on a CPU, in a guest, or on a recorded table. Every walk
- * has a bound, whatever the function returns.
+ * Reads a whole table through a function that executes CPUID: on a CPU, in a guest, or on a recorded table. Each walk
+ * ends after a limited number of calls, regardless of the returned values.
  */
 import { describe, refuseMissing } from "../options.ts";
 import {
@@ -16,10 +16,10 @@ import { CpuidTable } from "./table.ts";
 /** The four result registers of CPUID. */
 export type CpuidRegisters = { readonly [register in CpuidRegister]: number };
 
-/** Executes CPUID with eax = `fn` and ecx = `index`. */
+/** A function that executes CPUID with eax = `fn` and ecx = `index`. */
 export type CpuidReader = (fn: number, index: number) => CpuidRegisters;
 
-/** The first leaf of each range, and the number of leaves that may follow it. */
+/** The first leaf of each range, and the maximum number of leaves that follow it. */
 const RANGES: readonly { readonly first: number; readonly most: number }[] = [
   { first: 0, most: 0x100 },
   { first: 0x4000_0000, most: 0x100 },
@@ -28,33 +28,35 @@ const RANGES: readonly { readonly first: number; readonly most: number }[] = [
   { first: 0xc000_0000, most: 0x10 },
 ];
 
-/** The most hypervisor interfaces that a walk reads, at 0x40000000, 0x40000100 and so on. */
+/** The maximum number of hypervisor interfaces that a walk reads, at 0x40000000, 0x40000100 and so on. */
 const MOST_INTERFACES = 4;
 
-/** The most sub-leaves of a leaf; leaf 0xD has 64. */
+/** The maximum number of sub-leaves of a leaf; leaf 0xD has 64. */
 const MOST_INDEXES = 64;
 
-/** How a leaf shows which sub-leaves it has. */
+/** The rule that determines the sub-leaves of a leaf. */
 type Extent =
-  /** A register of sub-leaf 0 is the highest sub-leaf. */
+  /** A register of sub-leaf 0 contains the number of the highest sub-leaf. */
   | { readonly by: "count"; readonly register: CpuidRegister }
   /** A register of sub-leaf 0 has a bit for each sub-leaf. */
   | { readonly by: "bitmap"; readonly register: CpuidRegister }
-  /** A sub-leaf whose masked register is 0 is the last one; the sub-leaves below `from` always exist. */
+  /**
+   * The first sub-leaf with 0 in the masked register is the last sub-leaf; the sub-leaves below `from` always exist.
+   */
   | {
       readonly by: "type";
       readonly register: CpuidRegister;
       readonly mask: number;
       readonly from: number;
     }
-  /** The last sub-leaf is fixed. */
+  /** The number of the last sub-leaf is fixed. */
   | { readonly by: "number"; readonly last: number };
 
 const CACHES: Extent = { by: "type", register: "eax", mask: 0x1f, from: 0 };
 const DOMAINS: Extent = { by: "type", register: "ecx", mask: 0xff00, from: 0 };
 const COUNT: Extent = { by: "count", register: "eax" };
 
-/** The leaves with sub-leaves. Source: SDM volume 2, CPUID; APM volume 3, appendix E. */
+/** The leaves with sub-leaves, each with its rule. Source: SDM volume 2, CPUID; APM volume 3, appendix E. */
 const EXTENTS: ReadonlyMap<number, Extent> = new Map<number, Extent>([
   [0x4, CACHES],
   [0x7, COUNT],
@@ -77,7 +79,7 @@ const EXTENTS: ReadonlyMap<number, Extent> = new Map<number, Extent>([
   [0x80000026, DOMAINS],
 ]);
 
-/** Whether a leaf has a sub-leaf after `index`, by its first sub-leaf and the latest. */
+/** Whether a leaf has a sub-leaf after `index`, according to its first and its latest sub-leaf. */
 function hasNext(
   extent: Extent,
   index: number,
@@ -98,7 +100,7 @@ function hasNext(
   }
 }
 
-/** A sub-leaf of 0xD without a component is left out, because its terminator is the 64th. */
+/** Sub-leaves of 0xD without a component are omitted; the walk of 0xD ends after the 64th sub-leaf. */
 const SPARSE = 0xd;
 
 const isZero = ({ eax, ebx, ecx, edx }: CpuidRegisters): boolean =>
@@ -126,7 +128,7 @@ function range(
   { first, most }: (typeof RANGES)[number],
 ): readonly CpuidEntry2[] {
   const last = read(first, 0).eax;
-  // Outside of the ranges of a CPU, CPUID returns the data of its highest basic leaf, or zeros.
+  // For a leaf outside of the CPU's ranges, CPUID returns the data of the highest basic leaf, or zeros.
   if (first !== 0 && (last < first || last - first >= most)) return [];
   const made: CpuidEntry2[] = [];
   for (let fn = first; fn <= last && fn - first < most; fn += 1) made.push(...leaf(read, fn));
@@ -134,12 +136,12 @@ function range(
 }
 
 /**
- * Reads all leaves that a CPU has: the basic, hypervisor, extended, Transmeta and Centaur ranges, each up to the limit
- * that its first leaf names, with all sub-leaves up to and including the terminator. Sub-leaves of 0xD without a
- * component are left out. KVM_CPUID_FLAG_SIGNIFCANT_INDEX is set for the leaves for which KVM's index is significant, and
- * for all entries of a leaf of which several sub-leaves were read.
+ * Reads all leaves that a CPU has: the basic, hypervisor, extended, Transmeta and Centaur ranges, each up to the
+ * maximum in its first leaf, with all sub-leaves up to and including the terminator. Sub-leaves of 0xD without a
+ * component are omitted. KVM_CPUID_FLAG_SIGNIFCANT_INDEX is set for the entries of a leaf whose index is significant in
+ * KVM, and of a leaf of which several sub-leaves were read.
  *
- * @throws TypeError if `read` is not a function; whatever `read` throws.
+ * @throws TypeError if `read` is not a function; errors of `read` are passed on.
  */
 export function walkCpuid(read: CpuidReader): CpuidTable {
   if (typeof read !== "function") {

@@ -1,4 +1,4 @@
-/** Reducing a table to what KVM supports on a host. Which bits are features is check.ts. */
+/** Reduces a table to the features that KVM supports on a host. check.ts lists the registers with feature bits. */
 import { FEATURE_REGISTERS, UNREPORTED } from "./check.ts";
 import { dependentFeatures } from "./dependencies.ts";
 import { CPUID_REGISTERS, type CpuidEntry2, formatLeaf, isIndexed, locate } from "./entry.ts";
@@ -8,28 +8,28 @@ import { leafEntries, withLeaf } from "./leaf.ts";
 import { CpuidTable } from "./table.ts";
 import { withXsave, XSAVE_COMPONENTS, xsaveOf } from "./xsave.ts";
 
-/** A table within another one, and why each feature was dropped. */
+/** The reduced table, and the features that were removed. */
 export interface WithinResult {
   readonly table: CpuidTable;
-  /** The features that were dropped, each with the reason. */
+  /** The features that were removed, each with the reason. */
   readonly dropped: ReadonlyMap<CpuidFieldName, string>;
 }
 
-/** Leaf 0xD.0 has the components of XCR0, which follow from the features. */
+/** Leaf 0xD.0 contains the components of XCR0, which are computed from the features. */
 const isComponentRegister = (key: string): boolean => key.startsWith("0xd.0:");
 
 interface Register {
   readonly position: number;
   readonly entry: CpuidEntry2;
   readonly register: (typeof CPUID_REGISTERS)[number];
-  /** The bits that the host has there. */
+  /** The bits of the host in this register. */
   readonly there: number;
   readonly space: CpuidSpace;
   readonly relative: number;
   readonly index: number;
 }
 
-/** Lists the registers of features of a table with the host's bits. */
+/** Lists the feature registers of a table with the host's bits. */
 function featureRegisters(
   entries: readonly CpuidEntry2[],
   supported: readonly CpuidEntry2[],
@@ -42,7 +42,7 @@ function featureRegisters(
     return CPUID_REGISTERS.flatMap((register): readonly Register[] => {
       const prefix = space === "native" ? "" : `${space}:`;
       const key = `${prefix}${formatLeaf(relative, index)}:${register}`;
-      // KVM_GET_SUPPORTED_CPUID has no leaves of other hypervisors, so they are not checked.
+      // KVM_GET_SUPPORTED_CPUID reports no leaves of other hypervisors, so these leaves are not checked.
       if (!FEATURE_REGISTERS.has(key) || isComponentRegister(key)) return [];
       const at = theirs === undefined ? -1 : locate(supported, theirs + relative, index);
       const there = supported[at]?.[register] ?? 0;
@@ -68,7 +68,7 @@ function namesIn({ space, relative, index, register }: Register, bits: number): 
     .map(({ name }) => name);
 }
 
-/** Clears every bit of a feature that the host lacks; returns the names of those that have one. */
+/** Clears every feature bit that the host lacks; returns the names of the cleared bits that have a name. */
 function withoutUnsupported(
   table: CpuidTable,
   supported: readonly CpuidEntry2[],
@@ -94,7 +94,10 @@ function withoutState(table: CpuidTable, supported: CpuidTable): readonly CpuidF
   ).flatMap(({ features }) => features.filter((name) => table.has(name)));
 }
 
-/** Bits whose absence is the feature: the guest's must be those of the CPU (errata.rst of KVM's documentation). */
+/**
+ * Bits that report a missing function: their values in the guest must equal those of the CPU (errata.rst of KVM's
+ * documentation).
+ */
 const OF_THE_CPU: readonly CpuidFieldName[] = ["fdp_excptn_only", "zero_fcs_fds"];
 
 function withCpuBits(table: CpuidTable, supported: CpuidTable): CpuidTable {
@@ -121,7 +124,7 @@ function withWidths(table: CpuidTable, supported: CpuidTable): CpuidTable {
   }, table);
 }
 
-/** Gives the XSAVE components the host's sizes and offsets, which its XSAVE instruction uses. */
+/** Sets the sizes and offsets of the XSAVE components to those that the host's XSAVE instruction uses. */
 function withHostLayout(table: CpuidTable, supported: CpuidTable): CpuidTable {
   const own = leafEntries(table, 0xd);
   if (own.length === 0) return table;
@@ -136,9 +139,9 @@ function withHostLayout(table: CpuidTable, supported: CpuidTable): CpuidTable {
 }
 
 /**
- * Removes from a table what the entries of KVM_GET_SUPPORTED_CPUID do not have: bits in registers of features, and what
- * needs them. The widths of addresses become at most the host's, XSAVE components get the host's sizes and offsets, and
- * bits whose absence is the feature become the host's. Everything else stays.
+ * Removes the features that the entries of KVM_GET_SUPPORTED_CPUID lack, and the features that need them, from a table.
+ * The widths of addresses become at most the host's, XSAVE components get the host's sizes and offsets, and bits that
+ * report a missing function become the host's. All other fields stay unchanged.
  */
 export function withinSupported(table: CpuidTable, supported: CpuidTable): WithinResult {
   const host = [...supported];
@@ -154,7 +157,7 @@ export function withinSupported(table: CpuidTable, supported: CpuidTable): Withi
     }
   }
   const off = withFeatures(table, [], dropped.keys());
-  // What remains are bits without a name.
+  // Only bits without a name remain at this point.
   const made = withoutUnsupported(off, host).table;
   const sized = withWidths(withCpuBits(made, supported), supported);
   return { table: withHostLayout(sized, supported), dropped };

@@ -1,6 +1,6 @@
 /**
- * The components of the XSAVE area and leaf 0xD, which describes them: reading it, and recomputing it from the features
- * of a table. The rules that KVM has for XCR0 are lib/oracle.
+ * The components of the XSAVE area. This file reads leaf 0xD, which describes the components, and recomputes it from
+ * the features of a table. lib/oracle contains KVM's rules for XCR0.
  */
 import { describe, refuseMissing, refuseUnknown, toList } from "../options.ts";
 import type { CpuidEntry2Input } from "./entry.ts";
@@ -12,23 +12,29 @@ import { type CpuidTable, refuseNonTable } from "./table.ts";
 export interface XsaveComponent {
   /** The bit in XCR0 or IA32_XSS, and the sub-leaf of leaf 0xD. */
   readonly number: number;
-  /** The name in the manuals and in Linux, as `ZMM_Hi256`. */
+  /** The name in the manuals and in Linux, such as `ZMM_Hi256`. */
   readonly name: string;
-  /** The register that enables it: XCR0 for "user", IA32_XSS for "supervisor". */
+  /** The register that enables the component: XCR0 for "user", IA32_XSS for "supervisor". */
   readonly kind: "user" | "supervisor";
   /** The size in bytes. */
   readonly size: number;
-  /** Whether it starts at a multiple of 64 in the compacted format. */
+  /** Whether the component starts at a multiple of 64 bytes in the compacted format. */
   readonly isAligned: boolean;
-  /** The offset in the standard format; undefined for a supervisor component, which that format does not have. */
+  /**
+   * The offset in the standard format; undefined for a supervisor component, which the standard format does not
+   * contain.
+   */
   readonly offset: { readonly intel: number; readonly amd: number } | undefined;
-  /** The features that use it: at least one of them is on if the component is. Empty for x87 and SSE. */
+  /**
+   * The features that use the component; if the component is enabled, at least one of them is 1. The list is empty for
+   * x87 and SSE.
+   */
   readonly features: readonly CpuidFieldName[];
-  /** Whether IA32_XFD can disable it. */
+  /** Whether IA32_XFD can disable the component. */
   readonly hasXfd: boolean;
   /**
-   * Whether a feature alone enables it. If not, it is enabled only where the table has it before: the CPU has the
-   * component, but KVM 7.2 does not let a guest enable it in IA32_XSS.
+   * Whether a feature alone enables the component. A component that no feature alone enables stays enabled only if the
+   * table already enables it: the CPU has the component, but KVM 7.2 does not allow a guest to enable it in IA32_XSS.
    */
   readonly isGiven: boolean;
 }
@@ -44,7 +50,7 @@ type Row = readonly [
 
 /**
  * Source: SDM volume 1, chapter 13, and volume 2, CPUID leaf 0xD; APM volume 2, chapter 11.5; the sizes and offsets of
- * AMD's CPUs with AVX-512, MPX, LWP or PKRU as their leaf 0xD reports them. MPX, AMX and APX are Intel's only.
+ * AMD's CPUs with AVX-512, MPX, LWP or PKRU as their leaf 0xD reports them. Only Intel CPUs have MPX, AMX and APX.
  */
 const ROWS: readonly Row[] = [
   [0, "x87", 160, [0, 0], []],
@@ -70,7 +76,7 @@ const ROWS: readonly Row[] = [
   [62, "LWP", 128, [832, 832], ["lwp"]],
 ];
 
-/** Lists every component that the manuals define, by number: 0 to 19, and AMD's 62. */
+/** Lists every component that the manuals define, by number: 0 to 19, and 62 of AMD. */
 export const XSAVE_COMPONENTS: readonly XsaveComponent[] = Object.freeze(
   ROWS.map(([number, name, size, offset, features, marks = []]) =>
     Object.freeze({
@@ -87,7 +93,7 @@ export const XSAVE_COMPONENTS: readonly XsaveComponent[] = Object.freeze(
   ),
 );
 
-/** The legacy region and the header of an XSAVE area (SDM volume 1, 13.4). */
+/** The size of the legacy region and the header of an XSAVE area (SDM volume 1, 13.4). */
 const FIRST_OFFSET = 576;
 /** The first component that has a sub-leaf. */
 const FIRST_EXTENDED = 2;
@@ -98,37 +104,37 @@ export interface XsavePart {
   readonly number: number;
   /** The manuals' name; undefined for a component that they do not define. */
   readonly name: string | undefined;
-  /** The size in bytes: eax of its sub-leaf. */
+  /** The size in bytes: eax of the component's sub-leaf. */
   readonly size: number;
-  /** The offset in the standard format: ebx. 0 for a supervisor component. */
+  /** The offset in the standard format: ebx of the sub-leaf; 0 for a supervisor component. */
   readonly offset: number;
-  /** Bit 0 of ecx. */
+  /** The register that enables the component: IA32_XSS ("supervisor") if bit 0 of ecx is 1, otherwise XCR0 ("user"). */
   readonly kind: "user" | "supervisor";
-  /** Bit 1 of ecx. */
+  /** Whether the component is aligned in the compacted format: bit 1 of ecx. */
   readonly isAligned: boolean;
-  /** Bit 2 of ecx. */
+  /** Whether IA32_XFD can disable the component: bit 2 of ecx. */
   readonly hasXfd: boolean;
 }
 
 /** The decoded leaf 0xD: the masks of XCR0 and IA32_XSS, the sizes, and the components. */
 export interface XsaveLayout {
-  /** The bits that XCR0 can have: edx and eax of sub-leaf 0. */
+  /** The bits that can be set in XCR0: edx and eax of sub-leaf 0. */
   readonly xcr0: bigint;
-  /** The bits that IA32_XSS can have: edx and ecx of sub-leaf 1. */
+  /** The bits that can be set in IA32_XSS: edx and ecx of sub-leaf 1. */
   readonly xss: bigint;
-  /** The size in bytes for the current XCR0: ebx of sub-leaf 0. KVM writes it. */
+  /** The size in bytes for the current XCR0, which KVM writes: ebx of sub-leaf 0. */
   readonly currentSize: number;
-  /** The size in bytes if XCR0 has all its bits: ecx of sub-leaf 0. KVM does not write it. */
+  /** The size in bytes if all possible bits of XCR0 are set, which KVM does not write: ecx of sub-leaf 0. */
   readonly size: number;
-  /** The compacted size in bytes for the current XCR0 and IA32_XSS: ebx of sub-leaf 1. KVM writes it. */
+  /** The compacted size in bytes for the current XCR0 and IA32_XSS, which KVM writes: ebx of sub-leaf 1. */
   readonly currentCompactedSize: number;
-  /** Components 2 to 62 whose sub-leaf has a size, by number, whether enabled or not. */
+  /** The components 2 to 62 whose sub-leaf contains a size, by number; they may be disabled. */
   readonly parts: readonly XsavePart[];
 }
 
 const isIn = (mask: bigint, number: number): boolean => ((mask >> BigInt(number)) & 1n) === 1n;
 
-/** Returns components with all their numbers. @throws TypeError for anything else. */
+/** Checks a list of components and returns it. @throws TypeError for anything else. */
 function partsIn<Part extends object>(
   where: string,
   parts: Iterable<Part>,
@@ -142,7 +148,8 @@ function partsIn<Part extends object>(
 }
 
 /**
- * Computes the size of an area in the standard format: the end of the last user component of the mask, at least 576.
+ * Computes the size of an XSAVE area in the standard format: the end of the last user component of the mask, at least
+ * 576.
  *
  * @param mask - the bits of XCR0.
  */
@@ -158,8 +165,8 @@ export function xsaveSize(
 }
 
 /**
- * Computes the size of an area in the compacted format: 576, then each component of the mask by number, where an
- * aligned one starts at a multiple of 64 (SDM volume 1, 13.4.3).
+ * Computes the size of an XSAVE area in the compacted format: 576, plus each component of the mask in the order of
+ * their numbers; an aligned component starts at a multiple of 64 (SDM volume 1, 13.4.3).
  *
  * @param mask - the bits of XCR0 and IA32_XSS.
  */
@@ -192,7 +199,7 @@ function partOf({ index = 0, eax = 0, ebx = 0, ecx = 0 }: CpuidEntry2Input): Xsa
 
 const wide = (high = 0, low = 0): bigint => (BigInt(high) << 32n) | BigInt(low);
 
-/** Reads leaf 0xD of a table; undefined if the table has no sub-leaf 0 of it. */
+/** Reads leaf 0xD of a table; undefined if the table has no sub-leaf 0 of leaf 0xD. */
 export function xsaveOf(table: CpuidTable): XsaveLayout | undefined {
   refuseNonTable("xsaveOf(): table", table);
   const main = table.find(0xd, 0);
@@ -217,8 +224,9 @@ export function xsaveOf(table: CpuidTable): XsaveLayout | undefined {
 /** The options of {@link withXsave}. */
 export interface WithXsaveOptions {
   /**
-   * The vendor whose offsets all components get. By default, a component keeps the size and offset that its sub-leaf
-   * has, because the CPU's XSAVE instruction uses them; one without a sub-leaf gets those of the table's vendor.
+   * The vendor that determines the offsets of all components. By default, a component keeps the size and offset that
+   * its sub-leaf has, because the CPU's XSAVE instruction uses them; a component without a sub-leaf gets those of the
+   * table's vendor.
    */
   readonly vendor?: "intel" | "amd";
 }
@@ -272,13 +280,14 @@ function refuseOverlap(parts: readonly XsavePart[]): void {
 
 /**
  * Recomputes leaf 0xD from the features of a table: the bits of XCR0 and IA32_XSS, a sub-leaf for each enabled
- * component and for no other, and every size. The features themselves, which include those in 0xD.1.eax, stay.
+ * component and for no other, and every size. The features, including those in 0xD.1.eax, stay unchanged.
  *
- * The sizes that KVM writes, 0xD.0:ebx and 0xD.1:ebx, are those after reset, when XCR0 is 1 and IA32_XSS is 0: 576.
- * Supervisor components need XSAVES. Those other than CET stay only if the table enables them before. Without XSAVE,
- * sub-leaves 0 and 1 are zero, and there are no others. With XSAVE, the table's maximum is at least 0xD.
+ * The sizes that KVM writes, 0xD.0:ebx and 0xD.1:ebx, become 576, the size after reset, when XCR0 is 1 and IA32_XSS is
+ * 0. Supervisor components need XSAVES. Supervisor components other than CET stay only if the table already enables
+ * them. Without XSAVE, sub-leaves 0 and 1 are zeros, and there are no other sub-leaves. With XSAVE, the table's maximum
+ * is at least 0xD.
  *
- * @throws RangeError if two components overlap, as those of MPX and APX do; TypeError for an unknown option.
+ * @throws RangeError if two components overlap, such as those of MPX and APX; TypeError for an unknown option.
  */
 export function withXsave(table: CpuidTable, options: WithXsaveOptions = {}): CpuidTable {
   refuseNonTable("withXsave(): table", table);

@@ -5,16 +5,22 @@ export type Judgement = "good" | "bad" | "skip";
 
 /** The place where the claim's verdict changes. */
 export interface Turn<K> {
-  /** The kernels next to the change: the last one with the verdict of `good`, and the first one with that of `bad`. */
+  /**
+   * The kernels next to the change: the last kernel with the verdict of `good`, and the first kernel with the verdict
+   * of `bad`.
+   */
   readonly good: K;
   readonly bad: K;
-  /** Kernels between those two that could not be judged. */
+  /** The kernels between `good` and `bad` that could not be judged. */
   readonly skipped: readonly K[];
-  /** The number of judged kernels, including the two given ones. */
+  /** The number of judged kernels, including the two given kernels. */
   readonly asked: number;
 }
 
-/** Reports that one of the two given kernels has another judgement than stated, so that no search is possible. */
+/**
+ * Reports that the judgement of one of the two given kernels differs from the stated one, so that no search is
+ * possible.
+ */
 export class NotAnEnd<K> extends Error {
   override readonly name: string = "NotAnEnd";
   readonly kernel: K;
@@ -53,7 +59,7 @@ export async function bisect<K>(
     const judgement = await ask(kernel);
     if (judgement !== expected) throw new NotAnEnd(kernel, expected, judgement);
   }
-  // The positions of the good and the bad kernel that are nearest to each other so far, in either order.
+  // The positions of the nearest good and bad kernels found so far, in either order.
   let [g, b] = [kernels.indexOf(good), kernels.indexOf(bad)];
   for (;;) {
     const between = kernels

@@ -1,7 +1,8 @@
 /**
- * The suite on many kernels and CPU models: several machines at a time, each of which makes a column of
- * report/matrix.ts. archive/ has the package archive, cache/ the files on disk, kernels/ the kernels, machine/ one
- * machine, bochs/ the second emulator, process/ the system's programs; bisect.ts finds a change between kernels.
+ * Runs the suite on many kernels and CPU models. Several machines run at a time, and each makes a column of
+ * report/matrix.ts. archive/ queries the package archive, cache/ stores files on disk, kernels/ provides kernels,
+ * machine/ runs one machine, bochs/ is the second emulator, process/ runs the system's programs, and bisect.ts finds a
+ * change between kernels.
  */
 import { availableParallelism, totalmem } from "node:os";
 import { type Column, isGreenMatrix, toMatrix } from "../report/matrix.ts";
@@ -35,14 +36,14 @@ export interface Lane {
 /** The options of a campaign. */
 export interface CampaignOptions {
   readonly lanes: readonly Lane[];
-  /** Only claims whose `id: sentence` contains this, ignoring case. */
+  /** A pattern: only claims whose `id: sentence` contains it, ignoring case, are judged. */
   readonly pattern?: string;
   /**
-   * The user's own claims as a program: the text of a JSON document of suite/program.ts. If it is omitted, the suite's
-   * own claims are judged.
+   * The user's own claims as a program: the text of a JSON document of suite/program.ts. If `program` is omitted, the
+   * suite's own claims are judged.
    */
   readonly program?: string;
-  /** The names of the claims of the suite that are run; a report must contain each of them and no other. */
+  /** The names of the claims of the suite that are run; a report must contain exactly these claims. */
   readonly claims?: readonly string[];
   /** The path of the user's own Bochs. */
   readonly bochs?: string;
@@ -52,25 +53,25 @@ export interface CampaignOptions {
   /** A function that is called for each step of a lane. */
   readonly onProgress?: (lane: Lane, step: LaneStep) => void;
   /**
-   * How a QEMU machine starts; by default `boot`. `boot`: always booted. `saved`: a machine is restored from one that
-   * was saved before any VM was created in it. If a claim fails there, the claims are judged again after a boot.
-   * `warm`: a machine is restored from one that has judged all claims before. This is faster, but not a valid
-   * judgement.
+   * The way in which a QEMU machine starts; by default `boot`. `boot`: always booted. `saved`: a machine is restored
+   * from a machine that was saved before any VM was created in it. If a claim fails there, the claims are judged again
+   * after a boot. `warm`: a machine is restored from a saved machine that has judged all claims before. A warm start is
+   * faster, but its result is not a valid judgement.
    */
   readonly start?: LaneStart;
-  /** The function that runs a machine; the default is the lab's. @internal */
+  /** The function that runs a machine; by default runInLab(). @internal */
   readonly run?: (options: LabOptions) => Promise<LabResult>;
 }
 
-/** How a campaign's machines start. */
+/** The way in which a campaign's machines start. */
 export type LaneStart = "saved" | "boot" | "warm";
 
 /** The default way in which a campaign's machines start. */
 export const DEFAULT_START: LaneStart = "boot";
 
 /**
- * Returns the default number of machines at a time: one more than the CPUs of this process, because a machine also
- * waits; fewer if the host's memory is too small for them.
+ * Returns the default number of machines that run at a time: one more than the CPUs of this process, because a machine
+ * is idle at times; fewer if the host's memory is too small.
  */
 export function defaultParallel(): number {
   const room = Math.floor(totalmem() / (2 * MEMORY * 2 ** 20));
@@ -92,7 +93,8 @@ export function laneName({ kernel, cpu }: Lane): string {
 /**
  * Runs all lanes; the columns are in the order of the lanes.
  *
- * After the signal was aborted, each unfinished lane gets a column with that problem, and the caller checks the signal.
+ * After the signal was aborted, each unfinished lane gets a column whose problem is the interruption, and the caller
+ * checks the signal.
  */
 export async function runCampaign(options: CampaignOptions): Promise<readonly Column[]> {
   const columns = new Array<Column>(options.lanes.length);
@@ -142,7 +144,7 @@ function noticed(column: Column, notice: string): Column {
   return { ...column, notice: `${before}${notice}` };
 }
 
-/** Judges the claims on a kernel once; the second value is whether the machine was restored. */
+/** Judges the claims on a kernel once; the second value states whether the machine was restored. */
 async function judgeLane(
   lane: Lane,
   options: CampaignOptions,
@@ -218,8 +220,8 @@ function heldRunner(isWarm: boolean, { pattern, program }: CampaignOptions): Res
 }
 
 /**
- * The maximum size of a report in bytes. A usual report has 30 kB; a report that is larger than the one with the
- * longest reasons is not the suite's.
+ * The maximum size of a report in bytes. A usual report has 30 kB, and the suite never makes a larger report than this
+ * limit.
  */
 const MOST_OUTPUT = 16 * 2 ** 20;
 
@@ -229,7 +231,7 @@ function unjudged(name: string, problem: string): Column {
 
 /** Parses the lines of the suite's --progress, `fail ID`. */
 class SuiteProgress {
-  /** The number of judged claims. */
+  /** The number of claims that were judged so far. */
   claims: number = 0;
   #failed: string[] = [];
   #rest = "";
@@ -260,9 +262,9 @@ class SuiteProgress {
   }
 }
 
-/** The longest line of the suite. */
+/** The maximum length of a line of the suite. */
 const LONGEST_LINE = 200;
-/** The most failed claims that an interrupted machine's column lists. */
+/** The maximum number of failed claims that the column of an interrupted machine lists. */
 const MOST_NAMED = 100;
 
 /**
@@ -290,7 +292,8 @@ export function toColumn(name: string, result: LabResult, claims?: readonly stri
 }
 
 /**
- * Describes a problem of a run that no claim of its report shows: claims that were not judged cannot count as holding.
+ * Describes a problem of a run that its report does not show, such as claims that were not judged, which must not count
+ * as passed.
  */
 function describeFailure(report: Report, result: Exited): string | undefined {
   const { pass, fail, skip, deviation } = count(report.results);
@@ -299,8 +302,8 @@ function describeFailure(report: Report, result: Exited): string | undefined {
     const skipped = skip === 0 ? "" : `, ${skip} were skipped`;
     return `no claim was judged${skipped} (status ${result.status})${lastWords(result)}`;
   }
-  // A report with failed claims and the status for failed claims is complete; a file of claims that could not be loaded
-  // is an additional problem.
+  // A report with failed claims and the status for failed claims is complete.
+  // A file of claims that could not be loaded is an additional problem.
   if (fail > 0 && result.status === 1 && !hasTrouble(result)) return undefined;
   if (fail === 0 && result.status === 0) return undefined;
   const ended = `the suite ended with status ${result.status}`;
@@ -309,7 +312,7 @@ function describeFailure(report: Report, result: Exited): string | undefined {
 
 const nameOf = ({ id, title }: Result): string => `${id}: ${title}`;
 
-/** Rejects a report with an unknown claim, which would be a row that every other machine lacks. */
+/** Rejects a report with an unknown claim, because no other machine would have a result in its row. */
 function refuseUnknownClaims({ results }: Report, claims: readonly string[] | undefined): void {
   const unknown = results.find((result) => claims?.includes(nameOf(result)) === false);
   if (unknown === undefined) return;
@@ -331,7 +334,7 @@ function describeMissing(
 
 type Exited = Extract<LabResult, { readonly kind: "exited" }>;
 
-/** The suite's line on stderr for each claim, with `--progress`. */
+/** The line that the suite writes to stderr for each claim with `--progress`. */
 const PROGRESS = /^(pass|fail|skip|deviation) /;
 /** The lines of Node's stack trace below the message of an exception. */
 const STACK = /^\s+at |^Node\.js v/;

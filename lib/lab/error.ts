@@ -21,15 +21,15 @@ export const LAB_ERRORS = {
 export type LabErrorCode = keyof typeof LAB_ERRORS;
 
 /**
- * Reports that a file, program or space that the lab needs is missing, damaged or full; the message has the cause and
- * the remedy.
+ * Reports that the lab cannot work, for example because a file is damaged, a program is missing or the disk is full;
+ * the message contains the cause and the remedy.
  */
 export class LabError extends Error {
   override readonly name: string = "LabError";
   /** The kind of the error; see {@link LAB_ERRORS}. */
   readonly code: LabErrorCode;
 
-  /** Makes the error; `sentence` is the message, which includes the remedy. */
+  /** Creates the error; `sentence` is the message, which includes the remedy. */
   constructor(code: LabErrorCode, sentence: string, cause?: unknown) {
     super(sentence, cause === undefined ? undefined : { cause });
     this.code = code;

@@ -1,4 +1,4 @@
-/** The page's results about the faults of a table, and about two and more tables, as lines. */
+/** Makes the lines of the page's results: the faults of one table, and the comparisons of several tables. */
 
 import type { CpuidFileTable } from "../cpuid/formats/dump.ts";
 import {
@@ -23,10 +23,10 @@ const TONES: Readonly<Record<CpuidLintFinding["severity"], ResultLine["tone"]>> 
   info: "quiet",
 };
 
-/** The kinds of tables that {@link lintLines} knows. */
+/** The profiles that {@link lintLines} accepts. */
 export const PROFILES: Offer["profiles"] = Object.entries(LINT_PROFILES)
   .map(([name, { title }]) => ({ name, title }))
-  // As at the command line, a table is for a guest unless the user chooses otherwise.
+  // The default profile is that of a guest's table, as in the command line.
   .toSorted((a, b) => Number(b.name === "guest") - Number(a.name === "guest"));
 
 function toProfile(name: string): CpuidLintProfile {
@@ -37,7 +37,7 @@ function toProfile(name: string): CpuidLintProfile {
 
 const counted = (count: number, one: string): string => `${count} ${one}${count === 1 ? "" : "s"}`;
 
-/** Splits a sentence that begins with its place. */
+/** Splits a sentence that begins with a place into the place and the remaining words. */
 function afterPlace(where: string, message: string): string {
   return message.startsWith(`${where}: `) ? message.slice(where.length + 2) : message;
 }
@@ -120,7 +120,7 @@ function noteLine(text: string): ResultLine {
   return { kind: "note", tone: "quiet", where: "", text, more: "", line: 0 };
 }
 
-/** Lists what each host loses in the baseline; with the baseline itself, if there is one. */
+/** Lists the features that each host loses in the baseline, and returns the baseline if there is one. */
 export function baselineLines(
   hosts: readonly { readonly label: string; readonly table: CpuidTable }[],
 ): Lines & { readonly table: CpuidTable | undefined } {

@@ -1,6 +1,7 @@
 /**
- * The engine of the page: keeps the documents and answers requests about their tables. It has no access to the page,
- * which calls it in a worker. The messages are protocol.ts; faults and results of several tables are comparisons.ts.
+ * The engine of the page: keeps the documents and answers requests about their tables. The engine runs in a worker and
+ * has no access to the page. protocol.ts defines the messages; comparisons.ts makes the results about faults and about
+ * several tables.
  */
 
 import { aliasesOf } from "../cpuid/aliases.ts";
@@ -37,17 +38,17 @@ import type {
   TableRef,
 } from "./protocol.ts";
 
-/** A document: its contents, and its bytes for the excerpts of its text. */
+/** A document: its parsed contents, and its bytes, from which excerpts are made. */
 interface Kept {
   readonly name: string;
   readonly bytes: Uint8Array;
   readonly dump: CpuidDump;
 }
 
-/** Answers one request. A failure becomes a reply with one sentence. */
+/** Answers one request. The reply to a failed request contains one sentence. */
 export type PageEngine = (id: number, ask: Ask) => Reply;
 
-/** Lists what the page may offer. */
+/** Lists the formats and profiles that the page offers. */
 export function offer(): Offer {
   return {
     reads: CPUID_FORMATS.map(({ title }) => title),
@@ -58,7 +59,7 @@ export function offer(): Offer {
   };
 }
 
-/** Makes an engine without documents. */
+/** Creates an engine without documents. */
 export function createEngine(): PageEngine {
   const documents = new Map<number, Kept>();
   let last = 0;
@@ -134,7 +135,7 @@ function viewOf(document: number, { name, dump }: Kept): DocumentView {
   };
 }
 
-/** Returns a mask or a list of features as lines. */
+/** Formats a mask or a list of features as lines. */
 function textOf(dump: CpuidDump): readonly string[] {
   if (dump.kind === "features") {
     const { model, on, off } = dump.features;
@@ -176,10 +177,10 @@ function labelOf(
 
 const LINES_BEFORE = 20;
 const LINES_AFTER = 20;
-/** A longer line is cut. */
+/** The maximum length of a line; a longer line is cut. */
 const LONGEST_LINE = 400;
 
-/** Returns the lines around a line. A binary document is shown as bytes in hexadecimal, 16 in a line. */
+/** Returns the lines around a line. A binary document is shown as hexadecimal bytes, 16 per line. */
 function excerpt(bytes: Uint8Array, line: number): Excerpt {
   const lines = linesOf(bytes);
   const first = Math.max(1, Math.min(line, lines.length) - LINES_BEFORE);

@@ -1,10 +1,13 @@
-/** Describes how KVM treats a table: the faults that it refuses, the bits that it sets itself, and the fixed rules. */
+/**
+ * Describes KVM's treatment of a table: the faults for which KVM rejects it, the bits that KVM sets, and KVM's fixed
+ * rules.
+ */
 import { baseOf, formatBits } from "../cpuid/field.ts";
 import type { CpuidFileTable } from "../cpuid/formats/dump.ts";
 import { apply, KVM_OWNED, SET_CPUID_RULES } from "../oracle/index.ts";
 import type { Lines, ResultLine } from "./protocol.ts";
 
-/** Predicts what KVM_SET_CPUID2 and the guest's run do with a table. */
+/** Predicts the result of KVM_SET_CPUID2, and the changes that KVM makes to the table while the guest runs. */
 export function underKvm({ table, lines: fileLines }: CpuidFileTable): Lines {
   const entries = [...table];
   const asked = {
@@ -19,7 +22,7 @@ export function underKvm({ table, lines: fileLines }: CpuidFileTable): Lines {
       const verdict = apply(rule, asked);
       if (verdict === undefined) return [];
       const { finding } = verdict;
-      // The rule of E2BIG assumes that KVM refused the count.
+      // The rule about E2BIG assumes that KVM rejected the count, so it is omitted for a count that KVM accepts.
       if (finding.kind === "too-many-entries" && finding.nent <= finding.most) return [];
       const isPermission = finding.kind === "no-amx-permission";
       return [

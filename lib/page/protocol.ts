@@ -1,6 +1,6 @@
-/** The messages between the page and its engine, which runs in a worker. The engine is engine.ts. */
+/** The messages between the page and its engine, which runs in a worker. engine.ts implements the engine. */
 
-/** A table of a document: its position in the document. */
+/** The reference to a table: its document and its position. */
 export interface TableRef {
   /** The document's number. */
   readonly document: number;
@@ -22,12 +22,12 @@ export type Ask =
   | { readonly op: "kvm"; readonly table: TableRef }
   | { readonly op: "link"; readonly table: TableRef };
 
-/** One table of a document, as the lists show it. */
+/** One table of a document, with the data that the lists of the page show. */
 export interface TableLabel {
   readonly ref: TableRef;
   /** The name of the document with the CPU's number, if the document has several tables. */
   readonly label: string;
-  /** The vendor, family, model, stepping and brand, as far as the table has them. */
+  /** The vendor, family, model, stepping and brand, if the table contains them. */
   readonly summary: string;
   readonly entries: number;
 }
@@ -39,7 +39,7 @@ export interface DocumentProblem {
   readonly message: string;
 }
 
-/** A document that was added. */
+/** The description of a document that was added. */
 export interface DocumentView {
   readonly document: number;
   readonly name: string;
@@ -50,25 +50,25 @@ export interface DocumentView {
   readonly tables: readonly TableLabel[];
   readonly problems: readonly DocumentProblem[];
   readonly notes: readonly string[];
-  /** Text of a mask or a list of features, one line each. */
+  /** The lines of a mask or of a list of features. */
   readonly text: readonly string[];
 }
 
-/** A field of a register, decoded. */
+/** A decoded field of a register. */
 export interface FieldView {
   readonly name: string;
-  /** Other names, for the search. */
+  /** Other names of the field, for the search. */
   readonly aliases: readonly string[];
   readonly bits: string;
   readonly value: string;
-  /** The name of the value, or an empty text. */
+  /** The name of the value; an empty text if it has none. */
   readonly meaning: string;
   readonly description: string;
   /** Whether the field is not 0. */
   readonly isSet: boolean;
 }
 
-/** An entry, decoded. */
+/** A decoded entry. */
 export interface EntryView {
   readonly leaf: string;
   readonly flags: number;
@@ -77,15 +77,15 @@ export interface EntryView {
     readonly name: string;
     readonly value: string;
     readonly fields: readonly FieldView[];
-    /** The set bits without a name, as `[5] [9:8]`. */
+    /** The unnamed bits that are 1, as `[5] [9:8]`. */
     readonly unnamed: string;
   }[];
 }
 
-/** A line of a result: a word for its kind, the place, and a sentence. */
+/** A line of a result: a word for the kind of line, the place, and a sentence. */
 export interface ResultLine {
   readonly kind: string;
-  /** "bad", "known", "good" or "quiet". */
+  /** The style of the line: "bad", "known", "good" or "quiet". */
   readonly tone: "bad" | "known" | "good" | "quiet";
   readonly where: string;
   readonly text: string;
@@ -99,18 +99,18 @@ export interface ResultLine {
 export interface Lines {
   readonly title: string;
   readonly lines: readonly ResultLine[];
-  /** Lines that are shown on request, under a title. */
+  /** Lines under a title that are shown on request. */
   readonly folded?: { readonly title: string; readonly lines: readonly ResultLine[] };
 }
 
-/** The lines of a document around a line. */
+/** An excerpt of a document: the lines around a given line. */
 export interface Excerpt {
   readonly first: number;
   readonly lines: readonly string[];
   readonly total: number;
 }
 
-/** The answer to each request. */
+/** The type of the answer to each kind of request. */
 export interface Answers {
   readonly add: DocumentView;
   readonly remove: undefined;
@@ -119,7 +119,7 @@ export interface Answers {
   readonly lint: Lines;
   readonly diff: Lines;
   readonly portable: Lines;
-  /** The baseline is added as a document of its own. */
+  /** The baseline is added as a separate document. */
   readonly baseline: Lines & { readonly added: DocumentView | undefined };
   readonly convert: {
     readonly text: string;
@@ -127,17 +127,17 @@ export interface Answers {
     readonly notes: readonly string[];
   };
   readonly kvm: Lines;
-  /** The table as base64url, for the page's fragment. */
+  /** The table as base64url text, for the fragment of the page's address. */
   readonly link: string;
 }
 
-/** A request with its number. */
+/** A request with a number that identifies its reply. */
 export interface Message {
   readonly id: number;
   readonly ask: Ask;
 }
 
-/** The reply to a request: an answer, or a sentence why there is none. */
+/** The reply to a request: an answer, or a sentence with the reason of the failure. */
 export type Reply =
   | { readonly id: number; readonly answer: Answers[Ask["op"]] }
   | { readonly id: number; readonly error: string };

@@ -1,4 +1,4 @@
-/** Exports a recording as one C file that makes the same calls. The folder c/ has the parts of the file. */
+/** Exports a recording as one C file that makes the same calls. The folder c/ generates the parts of the C file. */
 import { refuseMissing } from "../options.ts";
 import { CFile } from "./c/c-file.ts";
 import { addIoctl } from "./c/calls.ts";
@@ -31,13 +31,13 @@ const HEADERS = [
 /**
  * Exports a recording as one C file, which needs only a C compiler and Linux's headers (6.1 or later).
  *
- * The program makes the same calls in the same order, with the same guest memory, and compares every result. It exits
- * with 0 if all results are as recorded, with 1 if one differs (each is printed), with 2 without KVM; its last line
- * states what follows for the claim. Differences in results that vary (clocks, the APIC id of the current CPU) are
- * printed and not counted, and so are differences in results that describe the host, if the host is not the recorded
- * one.
+ * The program makes the same calls in the same order, with the same guest memory, and compares every result. The
+ * program exits with 0 if all results equal the recording, with 1 if a result differs (each difference is printed), and
+ * with 2 if there is no KVM. The last line of the output states whether the claim's result was reproduced. Differences
+ * in results that vary (clocks, the APIC id of the current CPU) are printed and not counted. Differences in results
+ * that describe the host are also not counted, if the host is not the recorded host.
  *
- * @throws Error if the recording uses a handle that was created before it began.
+ * @throws Error if the recording uses a handle that was created before the recording began.
  */
 export function exportC(trace: Trace): string {
   refuseMissing("exportC()", trace, ["steps", "about"]);
@@ -76,7 +76,7 @@ export function exportC(trace: Trace): string {
 /** Processes the steps in order, and keeps the state of earlier steps that a later step needs. */
 class Steps {
   readonly #file: CFile;
-  /** The vCPUs with immediate_exit set. */
+  /** The vCPUs whose immediate_exit is set. */
   readonly #immediate = new Set<number>();
 
   constructor(file: CFile) {
@@ -158,9 +158,9 @@ function titleOf(about: About): string {
   return name === "" ? "a recording" : name;
 }
 
-/** The last line of output of a run: what its results mean for the claim. */
+/** Returns the last line of the program's output, which states the consequence of its results for the claim. */
 function verdictLines(about: About): { readonly same: string; readonly other: string } {
-  // This line is a format of printf: it contains no "%" and no trigraph.
+  // The line is a format string of printf, so it must not contain "%" or a trigraph.
   const title = titleOf(about).replaceAll(/[^\w .-]/g, "_");
   const count = "%d values are not as recorded";
   if (about.verdict === "fails") {

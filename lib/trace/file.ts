@@ -1,15 +1,15 @@
-/** Writes all steps to a file: `NODE_KVM_TRACE=file.ndjson`. ndjson.ts has the format of a line. */
+/** Writes all steps to a file: `NODE_KVM_TRACE=file.ndjson`. ndjson.ts formats a line. */
 import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import { closeSync, constants, openSync, writeSync } from "node:fs";
 import { toNdjson } from "./ndjson.ts";
 import type { Step } from "./record.ts";
 import { TRACE_CHANNEL } from "./sink.ts";
 
-/** The number of retries on a full pipe, and the delay between them. */
+/** The number of retries of a write to a full pipe, and the delay between the retries. */
 const [TRIES, WAIT_MS] = [100, 10];
 
 /**
- * Appends every later step to a file or a pipe, before the call returns to its caller.
+ * Appends every following step to a file or a pipe, before the traced call returns to its caller.
  *
  * If a line cannot be written (the disk is full, a pipe's reader has exited or has read nothing for a second), the
  * trace ends with a process warning `NODE_KVM_TRACE`, and the program continues.

@@ -1,4 +1,4 @@
-/** Lists the integers of a struct in order, each with its C name. The folder abi/ has the layouts. */
+/** Lists the integers of a struct in order, each with its C name. The folder abi/ defines the layouts. */
 import type { Field, FieldType, Layout, Scalar } from "../abi/layout.ts";
 import { scalars } from "../abi/layout.ts";
 
@@ -10,7 +10,7 @@ export interface Leaf {
   readonly type: Scalar;
   /** The number of elements; `undefined` if the leaf is not an array. */
   readonly count: number | undefined;
-  /** For a bit field, its lowest bit within `type`, and its width. */
+  /** The lowest bit of a bit field within `type`, and the width of the bit field. */
   readonly bits: readonly [shift: number, width: number] | undefined;
 }
 
@@ -53,7 +53,7 @@ export function leavesOf(layout: Layout): readonly Leaf[] {
   return leaves;
 }
 
-/** Lists the integers of one element of a struct's tail. */
+/** Lists the integers of one element in the tail of a struct. */
 export function leavesOfElement(element: Scalar | Layout): readonly Leaf[] {
   return typeof element === "string"
     ? [{ path: "", offset: 0, type: element, count: undefined, bits: undefined }]
@@ -82,7 +82,7 @@ export function leafValue(leaf: Leaf, view: DataView, base = 0, index = 0): bigi
   return (value >> BigInt(shift)) & ((1n << BigInt(width)) - 1n);
 }
 
-/** Returns the size of the integer in bytes, with all elements if it is an array. */
+/** Returns the size in bytes of an integer, or of all elements of an array. */
 export function leafBytes(leaf: Leaf): number {
   return scalars[leaf.type].size * (leaf.count ?? 1);
 }

@@ -12,16 +12,16 @@ import type { IoctlStep, ObjectRef, RunStep, Step } from "./record.ts";
 const MOST_FIELDS = 12;
 
 /**
- * Returns the C name of a constant's number. The tables are searched one by one, because a Map of each would slow down
- * the import of the package.
+ * Returns the C name of a constant's number. The tables are searched linearly, because building a Map of each table
+ * would slow down the import of the package.
  */
 function nameOf(table: Readonly<Record<string, number>>, number: number): string | undefined {
   return Object.entries(table).find(([, value]) => value === number)?.[0];
 }
 
 /**
- * Finds an ioctl by its whole request number and the kind of its descriptor; if that kind does not have it, the ioctl
- * of another kind.
+ * Finds an ioctl by its whole request number and the kind of its descriptor; if this kind has no such ioctl, the ioctl
+ * of another kind with the same number.
  */
 export function ioctlOf(request: number, fd: ObjectRef): Ioctl | undefined {
   const all = IOCTLS.filter((ioctl) => ioctl.request === request);
@@ -93,7 +93,7 @@ function argumentText(step: IoctlStep, ioctl: Ioctl | undefined): readonly strin
     const isCapability = ioctl?.name === "KVM_CHECK_EXTENSION";
     return [isCapability ? capabilityName(Number(before)) : numberText(before)];
   }
-  // Of a struct that the kernel only writes, no field but the count is printed.
+  // If the kernel only writes a struct, only its count is printed.
   const shown = ioctl?.direction === "out" ? [] : fieldsText(ioctl, before);
   return shown.length === 0 ? [] : [shown.join(", ")];
 }
@@ -105,7 +105,7 @@ function answerText(step: IoctlStep, ioctl: Ioctl | undefined): readonly string[
   return shown.length === 0 ? [] : [`{${shown.join(", ")}}`];
 }
 
-/** Writes the fields of a struct that are not zero, as `name=value`. */
+/** Writes the nonzero fields of a struct as `name=value`. */
 function fieldsText(ioctl: Ioctl | undefined, bytes: Uint8Array): readonly string[] {
   const layout = ioctl?.struct;
   if (layout === undefined) return [`${bytes.length} bytes`];
@@ -143,7 +143,7 @@ function numberText(value: bigint): string {
 
 function runLine(step: RunStep): string {
   const call = `KVM_RUN(${step.fd.label}) = ${resultText(step.result)}`;
-  // If KVM_RUN returns an errno, kvm_run has an old exit; KVM_EXIT_MEMORY_FAULT is the exception (api.rst 5).
+  // If KVM_RUN returns an errno, kvm_run contains an old exit, except for KVM_EXIT_MEMORY_FAULT (api.rst 5).
   if (step.result < 0 && exitName(step.exitReason) !== "KVM_EXIT_MEMORY_FAULT") return call;
   const names = exitRow(step.exitReason)?.fields ?? [];
   const leaves = leavesOf(Run).filter(({ path }) => names.includes(path));

@@ -64,7 +64,7 @@ function replace(_: string, value: unknown): unknown {
   return isObjectRef(value) ? { id: value.id, kind: value.kind, label: value.label } : value;
 }
 
-/** Removes the ring from a descriptor, because the ring does not belong in a line. */
+/** Removes the ring from a descriptor, because a line must not contain the ring. */
 function isObjectRef(value: unknown): value is ObjectRef {
   return typeof value === "object" && value !== null && "ring" in value && "label" in value;
 }

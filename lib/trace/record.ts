@@ -2,13 +2,14 @@
 import type { FdKind } from "../abi/ioctl.ts";
 
 /**
- * The kind of a traced descriptor: one with KVM ioctls, one that only a call returns, or a file that is passed to KVM.
+ * The kind of a traced descriptor: a descriptor with KVM ioctls, a descriptor that a call returns, or a file that is
+ * passed to KVM.
  */
 export type ObjectKind = FdKind | "stats" | "memfd" | "eventfd" | "file" | "other";
 
 /**
- * A descriptor in a trace. The object does not contain the descriptor's number in this process, which is meaningless
- * elsewhere.
+ * A descriptor in a trace. The object does not contain the number of the descriptor, which is meaningful only in this
+ * process.
  */
 export interface ObjectRef {
   /** The descriptor's id in traces: unique in this thread, starting with 1, never reused. */
@@ -39,7 +40,7 @@ export type LinkRecord =
       readonly kind: "bytes";
       readonly field: string;
       readonly before: Uint8Array;
-      /** The bytes at the address after the call, if the kernel changed them. */
+      /** The bytes at the address after the call; `undefined` if the kernel did not change them. */
       readonly after: Uint8Array | undefined;
     }
   | {
@@ -75,9 +76,9 @@ export interface IoctlStep {
   readonly links: readonly LinkRecord[];
   /** The result: zero or more, or `-errno`; 0 if the call created an object. */
   readonly result: number;
-  /** The argument's bytes after the call, if the kernel changed them. */
+  /** The argument's bytes after the call; absent if the kernel did not change them. */
   readonly after: Uint8Array | undefined;
-  /** The object that the call created. */
+  /** The object that the call created, if any. */
   readonly made: ObjectRef | undefined;
 }
 
@@ -93,9 +94,9 @@ export interface RunStep {
   readonly exitReason: number;
   /** The bytes of kvm_run after the exit reason: the union, or its first bytes. */
   readonly exit: Uint8Array;
-  /** For KVM_EXIT_IO, the bytes at its data_offset. */
+  /** The bytes at the data_offset of a KVM_EXIT_IO. */
   readonly io: Uint8Array | undefined;
-  /** The guest's changes of guest memory, which only a recording contains. */
+  /** The changes of guest memory by the guest; only a recording contains them. */
   readonly guest: readonly MemoryRange[];
 }
 
@@ -191,9 +192,9 @@ export type Step =
   | PermissionStep
   | CloseStep;
 
-/** The description of a recording for its readers: claim, result and host. */
+/** The description of a recording: claim, result and host. */
 export interface About {
-  /** The recorded claim or test: its number if it has one, a short name, a sentence. */
+  /** The recorded claim or test: a number (optional), a short name, and a sentence. */
   readonly number?: number | undefined;
   readonly name?: string | undefined;
   readonly sentence?: string | undefined;

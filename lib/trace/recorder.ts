@@ -7,9 +7,9 @@ import type { Traced } from "./traced.ts";
 
 /** A recording in progress. */
 export interface Recording {
-  /** The steps that were recorded so far. */
+  /** The number of steps that were recorded so far. */
   readonly steps: readonly Step[];
-  /** Ends the recording; another call returns the same steps. */
+  /** Ends the recording and returns its steps; further calls return the same steps. */
   stop(about?: About): Trace;
   /** Ends the recording at the end of a `using` block. */
   [Symbol.dispose](): void;
@@ -48,7 +48,7 @@ class Tape implements Recorder, Recording {
   }
 
   recordChanges(on: Traced): void {
-    // Guest memory is not compared, because calls on /dev/kvm concern no guest.
+    // Guest memory is not compared before calls on /dev/kvm, because such a call belongs to no guest.
     if (on.kind !== "sys") this.#recordWrites();
   }
 

@@ -1,6 +1,6 @@
 /**
- * The last calls of one VM, always kept, at low cost: each call is copied into arrays that are allocated once.
- * line.ts formats the calls; recorder.ts records all calls with all bytes.
+ * Keeps the last calls of one VM at low cost: each call is copied into arrays that are allocated once. line.ts formats
+ * the calls; recorder.ts records all calls with all bytes.
  */
 import { EXIT_REASON_OFFSET, EXIT_UNION_OFFSET } from "../abi/exits.ts";
 import type { Ioctl } from "../abi/ioctl.ts";
@@ -18,23 +18,23 @@ export const RING_LENGTH = 256;
 /** The offsets of fields in `kvm_run`, in 32-bit words. */
 const EXIT_REASON = EXIT_REASON_OFFSET / 4;
 const UNION = EXIT_UNION_OFFSET / 4;
-/** The size of the data of a run that is kept: the exit reason, and 32 bytes of the union. */
+/** The number of bytes of kvm_run that are kept for a run: the exit reason, and 32 bytes of the union. */
 const UNION_WORDS = 8;
 const RUN_WORDS = 1 + UNION_WORDS;
 
 /** The positions of the numbers in an entry; a length of -1 means that no bytes are kept. */
 const [SEQ, RESULT, LENGTH, BEFORE, AFTER, NUMBERS] = [0, 1, 2, 3, 4, 5];
-/** The result that marks a call which has not returned. */
+/** The result that marks a call that has not returned. */
 const PENDING = -1_000_000;
 
 const NONE: readonly never[] = [];
 
-/** The last steps of a ring; a new step replaces the oldest one. */
+/** The last steps of a ring; a new step replaces the oldest step. */
 export class Ring {
   readonly #length: number;
-  /** The step of an entry, or the object of its call or run. */
+  /** The step of each entry, or the object of its call or run. */
   readonly #entries: (Step | ObjectRef)[] = [];
-  /** The call, if the entry is a call. */
+  /** The ioctl of each entry that is a call. */
   readonly #ioctls: (Ioctl | undefined)[] = [];
   readonly #integers: (number | bigint | undefined)[] = [];
   readonly #made: (ObjectRef | undefined)[] = [];
@@ -44,7 +44,7 @@ export class Ring {
   #runs: Int32Array | undefined;
   #next = 0;
 
-  /** Makes an empty ring. */
+  /** Creates an empty ring. */
   constructor(length: number = RING_LENGTH) {
     this.#length = length;
     this.#numbers = new Float64Array(length * NUMBERS);
@@ -57,7 +57,7 @@ export class Ring {
     this.#ioctls[place] = undefined;
   }
 
-  /** Keeps the argument of an ioctl; returns the position of the entry, for {@link end}. */
+  /** Stores the argument of an ioctl; returns the position of the entry, for {@link end}. */
   begin(fd: ObjectRef, ioctl: Ioctl, argument: number | bigint | Uint8Array | undefined): number {
     const place = this.#take();
     this.#entries[place] = fd;
@@ -78,7 +78,7 @@ export class Ring {
     return place;
   }
 
-  /** Keeps the kernel's result. */
+  /** Stores the kernel's result of a call. */
   end(
     place: number,
     seq: number,
@@ -95,7 +95,7 @@ export class Ring {
     }
   }
 
-  /** Keeps a run of a vCPU; `run` is the vCPU's kvm_run. */
+  /** Stores a run of a vCPU; `run` is the vCPU's kvm_run. */
   pushRun(vcpu: ObjectRef, seq: number, result: number, run: Int32Array): void {
     const place = this.#take();
     this.#entries[place] = vcpu;
@@ -109,7 +109,7 @@ export class Ring {
     for (let i = 0; i < UNION_WORDS; i += 1) runs[at + 1 + i] = run[UNION + i] ?? 0;
   }
 
-  /** Returns the steps that are kept, the oldest first. */
+  /** Returns the stored steps, the oldest first. */
   steps(): readonly Step[] {
     const { length } = this.#entries;
     const first = length < this.#length ? 0 : this.#next;

@@ -4,10 +4,10 @@
  */
 import type { Range } from "./record.ts";
 
-/** The size in bytes of a piece, which is compared and copied as a whole. */
+/** The size in bytes of a piece of memory, which is compared and copied as a whole. */
 const PIECE = 0x4_0000;
 const PAGE = 4096;
-/** Memory above this size is not accessible as one array. */
+/** The maximum size of memory that is accessible as one array. */
 const LIVE = 2 ** 30;
 const ZEROS = new Uint8Array(PIECE);
 const WORD = 8;
@@ -22,19 +22,19 @@ const GAP = 16;
 /** The memory to compare. */
 interface Readable {
   readonly byteLength: number;
-  /** All of the memory, as an array that shows later changes; only up to {@link LIVE}. */
+  /** The whole memory as an array that shows later changes; only for memory up to {@link LIVE} bytes. */
   readonly bytes: Uint8Array;
   read(offset: number, length: number): Uint8Array;
 }
 
-/** A copy of memory that was all zeros at first; pieces of zeros use no memory. */
+/** A copy of memory that is initially zeros; pieces of zeros are not stored. */
 export class Shadow {
   readonly #memory: Readable;
   readonly #pieces = new Map<number, Uint8Array>();
 
   /**
-   * Starts with a copy of zeros, whatever the memory contains, so that the first comparison returns all bytes that are
-   * not zero.
+   * Starts with a copy of zeros instead of the memory's content, so that the first comparison returns all nonzero
+   * bytes.
    */
   constructor(memory: Readable) {
     this.#memory = memory;
@@ -44,8 +44,8 @@ export class Shadow {
    * Lists the differences from the copy, in whole words of 8 bytes, and updates the copy. The comparison takes time
    * linear in the size of the memory.
    *
-   * @param whose - the author of the changes. Of a guest's changes, the accessed and dirty bits of page tables are
-   *   ignored, because a CPU may set them whenever it reads an entry (Intel SDM Vol. 3A 5.8), so they vary.
+   * @param whose - the author of the changes. In a guest's changes, the accessed and dirty bits of page tables are
+   *   ignored, because a CPU may set them at any read of an entry (Intel SDM Vol. 3A 5.8).
    */
   changes(whose: "guest" | "program"): readonly Range[] {
     const found: Range[] = [];
@@ -89,7 +89,7 @@ function withoutVisits(before: Uint8Array, now: Uint8Array): Uint8Array {
 }
 
 /**
- * Lists the ranges in which two arrays of equal length differ, with the bytes of the second.
+ * Lists the ranges in which two arrays of equal length differ, with the bytes of the second array.
  *
  * @param unit - a range begins and ends at multiples of this many bytes, a power of two.
  */

@@ -1,6 +1,6 @@
 /**
- * Receives every call of kvm/. Without a listener, a call adds one entry to a ring; a recording (recorder.ts) and
- * subscribers of the channel get complete steps.
+ * Receives every call of kvm/. Without a listener, a call only adds one entry to a ring; a recording (recorder.ts) and
+ * the subscribers of the channel receive complete steps.
  */
 import { channel } from "node:diagnostics_channel";
 import { copyOf } from "../abi/bytes.ts";
@@ -32,13 +32,16 @@ export type TraceLink =
   | { readonly field: string; readonly fd: Traced }
   | { readonly field: string };
 
-/** The recorder: it needs complete steps and compares memory. A thread has at most one recorder. */
+/** A recorder, which receives complete steps and compares memory. A thread has at most one recorder. */
 export interface Recorder {
-  /** This function is called before a call, to find changes of memory by the program. */
+  /** A function that is called before each call of KVM, to find changes of memory by the program. */
   recordChanges(on: Traced): void;
   replies(vcpu: Traced, run: Uint8Array): readonly Range[];
   guest(vcpu: Traced, run: Uint8Array): readonly MemoryRange[];
-  /** `memory` is the memory's id; `fd` is the file that the memory maps, when it is reported for the first time. */
+  /**
+   * Reports mapped memory: `memory` is its id, and `fd` is the file that it maps, if this file has not been reported
+   * before.
+   */
   memory(memory: TracedMemory, fd?: ObjectRef): number;
   unmapped(memory: TracedMemory): void;
   take(step: Step): void;
@@ -69,7 +72,7 @@ export function nextSeq(): number {
   return seq;
 }
 
-/** Returns the trace object of a native descriptor, and sets the object's label. */
+/** Returns the trace object of a native descriptor, after setting the label of this object. */
 export function traced(fd: object, label: string): Traced {
   const found = known.get(fd) ?? new Traced("other", label);
   found.label = label;
@@ -85,7 +88,9 @@ function publish(step: Step): void {
   tell(step);
 }
 
-/** Calls the subscribers, except for calls that a subscriber itself makes, which would recurse without end. */
+/**
+ * Calls the subscribers. Calls that a subscriber itself makes are not published, because they would recurse endlessly.
+ */
 function tell(step: Step): void {
   if (isPublishing || !stream.hasSubscribers) return;
   isPublishing = true;
@@ -111,12 +116,12 @@ export function tracePermission(component: number, result: number): void {
   publish({ kind: "permission", seq: nextSeq(), component, result });
 }
 
-/** Reports that memory for a guest was mapped; `file` is the native guest_memfd, if the memory maps one. */
+/** Reports that memory for a guest was mapped; `file` is the native guest_memfd that the memory maps, if any. */
 export function traceMap(memory: TracedMemory, file?: object): void {
   recorder?.memory(memory, file && known.get(file));
 }
 
-/** Files that are passed to KVM belong to no VM, so only listeners get their steps. */
+/** Files that are passed to KVM belong to no VM, so their steps go only to listeners and to no ring. */
 const unkept = new Ring(1);
 
 /** Registers an opened file; `answer` is the native file, or `-errno`. */
@@ -176,7 +181,7 @@ export function traceClose(fd: Traced): void {
 /** A call that has not returned yet. */
 export type Call = LightCall | WholeCall;
 
-/** A call that is only kept in a ring, and its position there. */
+/** A call that is only stored in a ring, with its position in the ring. */
 interface LightCall {
   isWhole: false;
   fd: Traced;
@@ -185,7 +190,7 @@ interface LightCall {
   place: number;
 }
 
-/** A call that a listener receives. */
+/** A call that is reported to a listener. */
 interface WholeCall {
   readonly isWhole: true;
   readonly fd: Traced;
@@ -199,10 +204,10 @@ interface WholeCall {
 
 const NONE: readonly never[] = [];
 
-/** Calls of one thread do not overlap, so one object suffices for the calls that a ring keeps. */
+/** One object is reused for all calls that a ring stores, because the calls of one thread do not overlap. */
 let light: LightCall | undefined;
 
-/** Reports that an ioctl is about to be issued; {@link traceAnswer} must follow before the next one. */
+/** Reports that an ioctl is about to be issued; {@link traceAnswer} must be called before the next ioctl. */
 export function traceCall(
   fd: Traced,
   ioctl: Ioctl,
@@ -281,7 +286,7 @@ function record(link: TraceLink, before: Uint8Array | undefined): LinkRecord {
   return "fd" in link ? { kind: "fd", field, fd: link.fd } : { kind: "null", field };
 }
 
-/** Returns the writes to `kvm_run` since the last run; they are compared only while recording. */
+/** Returns the writes to `kvm_run` since the last run; an empty list while no recording is in progress. */
 export function traceRun(vcpu: Traced, run: Uint8Array): readonly Range[] {
   if (recorder === undefined) return NONE;
   recorder.recordChanges(vcpu);
@@ -293,7 +298,7 @@ const EXIT_REASON = EXIT_REASON_OFFSET / 4;
 const EXIT_UNION_END = EXIT_UNION_OFFSET + EXIT_UNION_BYTES;
 
 /**
- * Keeps the result of a run for the ring and the recording. `words` is the vCPU's whole kvm_run.
+ * Stores the result of a run in the ring and the recording. `words` is the vCPU's whole kvm_run.
  *
  * @returns the step for {@link publishExit}, to be called after the exit was decoded, because a subscriber may close
  *   the vCPU. `undefined` without subscribers.

@@ -1,4 +1,4 @@
-/** A descriptor's identity in traces, and the ring of its calls. */
+/** The identity of a descriptor in traces, and the ring of its calls. */
 import type { Ioctl } from "../abi/ioctl.ts";
 import type { ObjectKind, ObjectRef } from "./record.ts";
 import { Ring } from "./ring.ts";
@@ -17,8 +17,8 @@ let last = 0;
 /** The identity of a descriptor in traces. */
 export class Traced implements ObjectRef {
   /**
-   * The part of the identity that steps keep. It has no ring, because the ring of /dev/kvm would otherwise keep the
-   * rings of all its VMs.
+   * The part of the identity that steps contain. This part does not contain the ring, because the ring of /dev/kvm
+   * would otherwise reference the rings of all its VMs.
    */
   readonly ref: ObjectRef & { label: string };
   /** The ring of the last calls: a VM shares it with all objects that were created from the VM. */
@@ -46,7 +46,7 @@ export class Traced implements ObjectRef {
     return this.ref.label;
   }
 
-  /** Sets another label, also in steps that are already kept. */
+  /** Sets another label, also in steps that are already stored. */
   set label(label: string) {
     this.ref.label = label;
   }

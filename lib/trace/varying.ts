@@ -1,4 +1,4 @@
-/** The results that may differ when a call is repeated, each with the reason. */
+/** Lists the results that may differ when a call is repeated, each with the reason. */
 import {
   ClockData,
   Cpuid2,
@@ -135,7 +135,7 @@ const OF_THE_HOST = new Set([
   "KVM_GET_STATS_FD",
 ]);
 
-/** Whether the result describes the host and not a guest; for MSRs, only the ioctl on /dev/kvm does. */
+/** Whether the result describes the host and not a guest; the result of an MSR ioctl does so only on /dev/kvm. */
 export function isOfTheHost(ioctl: string, fdKind: string): boolean {
   return OF_THE_HOST.has(ioctl) || (ioctl === "KVM_GET_MSRS" && fdKind === "sys");
 }

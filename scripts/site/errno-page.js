@@ -55,14 +55,14 @@ function readRows() {
   });
 }
 
-/** Adds the page. @param {import("typedoc").Application} application */
+/** Adds the page "Index by errno" to the site. @param {import("typedoc").Application} application */
 export async function errnoPage(application) {
   const [rows, rules] = [readRows(), await readRules()];
   const errnos = [
     ...new Set([...rows, ...rules.map(([, errno]) => ({ errno }))].map((row) => row.errno)),
   ];
 
-  /** Returns the causes of a call, and those of any call. */
+  /** Returns the causes for a call, and the causes for any call. */
   const causesOf = (call, errno) =>
     rules.filter((rule) => rule[0] === call && rule[1] === errno).map(([, , cause]) => cause);
 

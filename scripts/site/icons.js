@@ -1,9 +1,9 @@
-// Makes icons work from file://, where a page may not load a part of another file.
+// Makes the icons work in pages that are opened from file://, which may not load a part of another file.
 import { PageEvent } from "typedoc";
 
 /**
- * Makes each icon a reference into the page itself. TypeDoc's icons.js adds the icons to each page, but only after the
- * browser has tried to load them from icons.svg, which it reports as an error.
+ * Changes each icon into a reference to an element of the same page. TypeDoc's icons.js adds the icons to each page,
+ * but only after the browser has tried to load them from icons.svg, which it reports as an error.
  *
  * @param {import("typedoc").Application} application
  */

@@ -1,4 +1,4 @@
-// The page "Index by ioctl": gen/facts/kvm-ioctls.tsv, with the methods whose docstrings have the ioctl's tag.
+// Makes the page "Index by ioctl" from gen/facts/kvm-ioctls.tsv and from the docstrings with the ioctl's tag.
 import { readFileSync } from "node:fs";
 import { Converter } from "typedoc";
 import { sectionOf, tagsOf } from "./ioctl-tag.js";
@@ -9,7 +9,7 @@ const DESCRIPTORS = { sys: "`/dev/kvm`", vm: "A VM", vcpu: "A vCPU", dev: "A dev
 
 const SINCE = { 6.1: "6.1 or older", 6.12: "between 6.1 and 6.12", 7.2: "between 6.12 and 7.2" };
 
-/** Reads the rows of kvm-ioctls.tsv: one for each ioctl and descriptor. */
+/** Reads the rows of kvm-ioctls.tsv; there is one row for each ioctl and descriptor. */
 function readRows() {
   const [, ...lines] = readFileSync("gen/facts/kvm-ioctls.tsv", "utf8").trimEnd().split("\n");
   return lines.map((line) => {
@@ -18,7 +18,7 @@ function readRows() {
   });
 }
 
-/** Returns the cells of a row; throws if the docstrings do not have the row, or have another section. */
+/** Returns the cells of a row; throws if no docstring has the row's ioctl, or if the docstring has another section. */
 function cellsOf({ ioctl, fd, section, since }, tags) {
   const own = tags.filter((tag) => tag.ioctl === ioctl && tag.fd === fd);
   if (own.length === 0) throw new Error(`${ioctl} (${fd}): no method has its @ioctl tag`);
@@ -41,7 +41,7 @@ function cellsOf({ ioctl, fd, section, since }, tags) {
   ];
 }
 
-/** Adds the page. @param {import("typedoc").Application} application */
+/** Adds the page "Index by ioctl" to the site. @param {import("typedoc").Application} application */
 export function ioctlPage(application) {
   application.converter.on(
     Converter.EVENT_RESOLVE_BEGIN,

@@ -1,9 +1,12 @@
-// The tag `@ioctl NAME (api.rst section; descriptor; capability; kernel)`: its parts, and its link to KVM's manual.
+// Parses the tag `@ioctl NAME (api.rst section; descriptor; capability; kernel)`, and links it to KVM's manual.
 import { Converter } from "typedoc";
 
 const MANUAL = "https://docs.kernel.org/virt/kvm/api.html";
 
-/** The sections whose anchor is not the ioctl's name, as Sphinx names them (read in Linux 6.12's built documentation). */
+/**
+ * The sections whose anchor is not the ioctl's name, with the anchors of Sphinx (from Linux 6.12's built
+ * documentation).
+ */
 const ANCHORS = {
   KVM_GET_MSR_INDEX_LIST: "kvm-get-msr-index-list-kvm-get-msr-feature-index-list",
   KVM_GET_MSR_FEATURE_INDEX_LIST: "kvm-get-msr-index-list-kvm-get-msr-feature-index-list",
@@ -39,7 +42,7 @@ export function parseTag(text) {
 }
 
 /**
- * Lists the `@ioctl` tags of the public classes, each with the method that has it.
+ * Lists the `@ioctl` tags of the public classes, each with its method.
  *
  * @param {import("typedoc").ProjectReflection} project
  */
@@ -53,7 +56,7 @@ export function tagsOf(project) {
   );
 }
 
-/** Makes each section of a tag a link. @param {import("typedoc").Application} application */
+/** Turns the section in each tag into a link. @param {import("typedoc").Application} application */
 export function linkSections(application) {
   application.converter.on(
     Converter.EVENT_RESOLVE_END,

@@ -1,4 +1,5 @@
-// Names in the site: a module has the name that a program imports, a document that of its first heading.
+// Sets the names in the site.
+// A module has the name that a program imports, and a document has the name of its first heading.
 import { readFileSync } from "node:fs";
 import { relative } from "node:path";
 import { Comment, Converter, DocumentReflection, ReflectionKind } from "typedoc";
@@ -69,7 +70,7 @@ export function addPage(project, title, parts) {
   const page = new DocumentReflection(title, project, content, {});
   project.addChild(page);
   project.registerReflection(page, undefined, undefined);
-  // TypeDoc adds a child at the end, after the modules.
+  // The page is moved, because TypeDoc adds a child at the end, after the modules.
   for (const list of [project.documents, project.childrenIncludingDocuments]) {
     const [last] = list.splice(-1);
     list.splice(

@@ -1,6 +1,7 @@
 /**
- * AMX permission, requested too late. The first vCPU of a process freezes its permissions; a permission that
- * was granted before may be requested again. So this needs another process than amx-permission.test.ts.
+ * The claim about AMX permission that is requested too late. The first vCPU of a process freezes the permissions of the
+ * process; a permission that was granted before may be requested again. So this claim needs another process than
+ * amx-permission.test.ts.
  */
 import { Kvm } from "node-kvm";
 import { claim, expect } from "node-kvm/test";

@@ -1,6 +1,6 @@
 /**
- * AMX permission, requested in time. It applies to the process, and vitest's forks give each file its
- * own process; a late request is amx-late.test.ts.
+ * The claim about AMX permission that is requested in time. The permission applies to the process, and vitest runs each
+ * file in a separate process. amx-late.test.ts tests a late request.
  */
 import { Kvm } from "node-kvm";
 import { claim, expect } from "node-kvm/test";

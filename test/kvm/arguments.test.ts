@@ -1,4 +1,7 @@
-/** KVM_SET_CPUID, KVM_SET_CPUID2 and KVM_GET_CPUID2: counts, sizes, and what is kept of an entry. */
+/**
+ * Claims about KVM_SET_CPUID, KVM_SET_CPUID2 and KVM_GET_CPUID2: counts, sizes, and the members of an entry that KVM
+ * stores.
+ */
 import type { Vcpu } from "node-kvm";
 import { KVM_GET_CPUID2 } from "node-kvm/abi";
 import { type CpuidEntry2, CpuidTable } from "node-kvm/cpuid";
@@ -7,11 +10,11 @@ import { claim, expect, tableOf } from "node-kvm/test";
 const HEADER = 8;
 const ENTRY = 40;
 
-/** Returns a table with this many entries of unused leafs. */
+/** Returns a table with `count` entries of unused leaves. */
 const entries = (count: number): CpuidTable =>
   CpuidTable.from(Array.from({ length: count }, (_, i) => ({ function: 0x5000_0000 + i })));
 
-/** A struct kvm_cpuid2 with room for `nent` entries, every byte of them 0x5a. */
+/** Returns a struct kvm_cpuid2 with space for `nent` entries, whose bytes are all 0x5a. */
 function room(nent: number): Uint8Array {
   const bytes = new Uint8Array(HEADER + nent * ENTRY).fill(0x5a, HEADER);
   new DataView(bytes.buffer).setUint32(0, nent, true);

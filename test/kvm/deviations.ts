@@ -1,6 +1,6 @@
 /**
- * Where KVM breaks a claim of the suite for a known reason. A row is chosen by a trait of the KVM behind /dev/kvm,
- * never by a version number. It fails when the claim holds again.
+ * The known deviations: kernels or vendor modules that break a claim of the suite for a known reason. A property of the
+ * KVM behind /dev/kvm selects a row, and never a version number. A row fails when the claim holds again.
  */
 import { TRAITS } from "node-kvm/oracle";
 import type { ClaimDeviation } from "node-kvm/test";
@@ -51,7 +51,7 @@ export const deviations: readonly ClaimDeviation[] = [
     claim: "vaddr-index",
     on: "without-xsave2",
     shows: "expected KVM to refuse with EINVAL, but: it accepted",
-    // The kernels that break this claim are older than 6.1, and of these the suite runs on 5.10 only.
+    // Only kernels before 6.1 break this claim, and the only such kernel on which the suite runs is 5.10.
     reason:
       "until Linux 6.0 KVM compares the index of every leaf in a look-up, so it does not find leaf " +
       "0x80000008 with index 7",

@@ -1,16 +1,16 @@
-/** After a vCPU has run, its CPUID table is frozen: the same table is accepted, no other. */
+/** Claims about the frozen CPUID table: after a vCPU has run, KVM accepts the same table and rejects any other. */
 import { type CpuidEntry2, CpuidTable } from "node-kvm/cpuid";
 import { guest } from "node-kvm/guest";
 import { claim, expect, tableOf } from "node-kvm/test";
 
 const QUIRK_MISC_ENABLE_NO_MWAIT = 1n << 4n;
 
-/** The entries with the one at `position` changed. */
+/** Returns the entries, of which the entry at `position` is changed. */
 function patched(table: CpuidTable, position: number, patch: Partial<CpuidEntry2>): CpuidTable {
   return table.replace(position, patch);
 }
 
-/** The table with register bits flipped in its first entry for a leaf. */
+/** Returns the table with flipped register bits in its first entry for a leaf. */
 function flipped(
   table: CpuidTable,
   fn: number,
@@ -209,7 +209,7 @@ claim(
   },
 );
 
-/** The host's table with a leaf D.1 of our own. */
+/** Returns the host's table with a leaf 0xD.1 that the claim defines. */
 function withD1(table: CpuidTable, eax: number): CpuidTable {
   return table.without(0xd, 1).append({ function: 0xd, index: 1, flags: 1, eax, ebx: 0x777 });
 }
@@ -263,7 +263,7 @@ claim(
   },
 );
 
-/** The fields of a table that KVM_SET_CPUID passes. */
+/** Returns the fields of a table that KVM_SET_CPUID passes. */
 const v1 = (table: CpuidTable) =>
   Array.from(table, ({ function: fn, eax, ebx, ecx, edx }) => ({
     function: fn,

@@ -1,4 +1,7 @@
-/** When a vCPU counts as having run: after the guest was entered, whatever KVM_RUN returned. */
+/**
+ * Claims about the moment from which a vCPU counts as having run: KVM has entered the guest, regardless of the result
+ * of KVM_RUN.
+ */
 import type { CpuidTable } from "node-kvm/cpuid";
 import { guest } from "node-kvm/guest";
 import { claim, expect } from "node-kvm/test";

@@ -1,4 +1,4 @@
-/** A KVM_SET_CPUID2 that fails before the first run leaves everything as it was. */
+/** Claims about a KVM_SET_CPUID2 that fails before the first run: it changes nothing. */
 
 import { guest } from "node-kvm/guest";
 import { claim, expect, tableOf } from "node-kvm/test";

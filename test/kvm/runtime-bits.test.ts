@@ -1,4 +1,7 @@
-/** The bits of a table that KVM owns: it sets them from the vCPU's state, and ignores the values in the table. */
+/**
+ * Claims about the bits of a table that KVM owns: KVM sets them from the vCPU's state, and ignores the values in the
+ * passed table.
+ */
 
 import { MSRS } from "node-kvm/abi";
 import type { CpuidTable } from "node-kvm/cpuid";

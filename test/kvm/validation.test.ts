@@ -1,4 +1,4 @@
-/** The checks of KVM_SET_CPUID2 before the first run: the address width, and AMX permission. */
+/** Claims about the checks of KVM_SET_CPUID2 before the first run: the address width, and AMX permission. */
 import type { Vcpu } from "node-kvm";
 import type { CpuidTable } from "node-kvm/cpuid";
 import { VIRTUAL_ADDRESS_WIDTHS, XTILE_DATA as XTILE_DATA_BIT } from "node-kvm/oracle";
@@ -8,10 +8,10 @@ const WIDTH_LEAF = 0x8000_0008;
 const XTILE_CFG = 1 << 17;
 const XTILE_DATA = 1 << XTILE_DATA_BIT;
 
-/** The table with this many virtual address bits. */
+/** Returns the table with the given number of virtual address bits. */
 const width = (table: CpuidTable, bits: number): CpuidTable => table.with({ virt_addr_bits: bits });
 
-/** The table asking for these XSAVE components too, in D.0.EAX. */
+/** Returns the table with additional XSAVE components in 0xD.0.EAX. */
 function xcr0(table: CpuidTable, bits: number): CpuidTable {
   const leaf = table.find(0xd, 0) ?? { function: 0xd, flags: 1, eax: 7 };
   return table.withEntry({ ...leaf, eax: (leaf.eax | bits) >>> 0 });
@@ -22,7 +22,7 @@ const accepts = (vcpu: Vcpu, table: CpuidTable): boolean => {
     vcpu.setCpuid2(table);
     return true;
   } catch {
-    // Only whether, not why: the claim names the widths that are accepted.
+    // The claim only tests whether a width is accepted, and not the errno.
     return false;
   }
 };

@@ -1,6 +1,6 @@
 /**
- * The CPUID rows of reports of AIDA64, EVEREST and of the InstLatx64 collection. The rows of MSRs and the rest of a
- * report are skipped.
+ * Reads the CPUID rows of reports of AIDA64, EVEREST and the InstLatx64 collection. Rows of MSRs and all other lines of
+ * a report are skipped.
  */
 import { hasSubleaves } from "../field.ts";
 import { hasVendor, TableCollector } from "./collect.ts";
@@ -9,7 +9,7 @@ import { LONGEST_LINE } from "./limits.ts";
 import { decodeText, linesOf, shownLine, type TextLine } from "./lines.ts";
 import { encodeLines, hexDigits, likelihoodOfRows, registersOf, showsIndex } from "./text-rows.ts";
 
-/** The lines at which a CPU begins, in the versions of the programs; group 1 is its number. */
+/** The lines at which a CPU begins, in several versions of the programs; group 1 is the CPU's number. */
 const HEADERS: readonly RegExp[] = [
   /^-+\[ (?:CPUID Registers \/ )?Logical CPU #(\d{1,9})(?: Virtual)? \]-+\s*$/,
   /^CPUID Registers \(CPU #(\d{1,9})(?: Virtual)?\):?\s*$/,
@@ -23,20 +23,20 @@ const ROW =
 /** `[SL 0A]`, a sub-leaf in hexadecimal. Other notes in brackets are remarks. */
 const SUBLEAF = /^\[SL ([0-9A-F]{1,8})\]/i;
 
-/** A line that was a row before it was damaged: a leaf after CPUID, or three registers in hexadecimal. */
+/** A damaged row: a line with a leaf after CPUID, or with three registers in hexadecimal. */
 const LIKE_ROW = /^\s*CPUID[ \t]+[0-9A-F]{5,}|(?:[0-9A-F]{7,8}[- ]){3}|[0-9A-F]{8}-[0-9A-F]{8}-/i;
 
-/** The separator of libcpuid's test files; the values that the test expects follow. */
+/** The separator of libcpuid's test files; the expected values of the test follow it. */
 const END = /^-{40,}\s*$/;
 
 /** Reads the lines of one file. */
 class Report {
   readonly #into = new TableCollector(aida64.name, { contents: "dump", canBeComplete: true });
-  /** The number of rows of each leaf of the current CPU, and whether they have sub-leaves. */
+  /** The number of rows of each leaf of the current CPU, and whether the rows have sub-leaves. */
   readonly #rows = new Map<number, { count: number; isNumbered: boolean }>();
-  /** The number of damaged rows above, with no whole row in between. */
+  /** The number of damaged rows since the last undamaged row. */
   #damaged = 0;
-  /** The lines at which CPUs begin without a line that names them. */
+  /** The lines at which a CPU begins without a header line. */
   readonly #unnamed: number[] = [];
 
   read(text: string): CpuidDump {
@@ -59,7 +59,7 @@ class Report {
     return this.#into.finish();
   }
 
-  /** Adds what a line has; returns its fault, if any. */
+  /** Adds the contents of a line; returns the fault of the line, if any. */
   #line(line: TextLine): string | undefined {
     const { text } = line;
     if (text.length > LONGEST_LINE) return `the line has more than ${LONGEST_LINE} characters`;
@@ -103,7 +103,7 @@ class Report {
       if (!remark.endsWith("]"))
         return "the file ends in this line, and the sub-leaf may be cut off";
     }
-    // Without a number, this row may be a later sub-leaf than the first whole one.
+    // A row without a sub-leaf number may belong to a later sub-leaf, because rows above it are damaged.
     const isUncertain =
       this.#damaged > 0 &&
       before === undefined &&
@@ -140,7 +140,7 @@ function format(tables: readonly CpuidFileTable[]): Uint8Array {
   return encodeLines(lines, "\r\n");
 }
 
-/** Reports of AIDA64 and EVEREST (`CPUID 00000001: …`), also those of the InstLatx64 collection. */
+/** The format of AIDA64's and EVEREST's reports (`CPUID 00000001: …`), including those of the InstLatx64 collection. */
 export const aida64: CpuidFormat = {
   name: "aida64",
   title: "text of AIDA64, EVEREST or InstLatx64",

@@ -1,4 +1,6 @@
-/** C initialisers of `struct kvm_cpuid_entry2`: arrays, single structs, and `struct kvm_cpuid2` around an array. */
+/**
+ * Reads C initialisers of `struct kvm_cpuid_entry2`: arrays, single structs, and `struct kvm_cpuid2` around an array.
+ */
 import { KVM_CPUID_FLAG_SIGNIFCANT_INDEX } from "../../abi/generated/constants.ts";
 import { suggestion } from "../../options.ts";
 import { CPUID_REGISTERS, type CpuidEntry2, type CpuidEntry2Input } from "../entry.ts";
@@ -12,20 +14,23 @@ import { cpuNumber, encodeLines, hexDigits, likelihoodOfRows } from "./text-rows
 /** The members of struct kvm_cpuid_entry2 in their order (include/uapi/asm/kvm.h). */
 const MEMBERS: readonly string[] = ["function", "index", "flags", ...CPUID_REGISTERS, "padding"];
 
-/** The types whose initialisers are read. In a text without them, each initialiser is. */
+/** The types whose initialisers are read. In a text without these types, every initialiser is read. */
 const TYPE = /^kvm_cpuid(?:2|_entry2)$/;
 
-/** The names that a value may have (arch/x86/include/uapi/asm/kvm.h). */
+/** The constants that a value may contain (arch/x86/include/uapi/asm/kvm.h). */
 const CONSTANTS: ReadonlyMap<string, number> = new Map([
   ["KVM_CPUID_FLAG_SIGNIFCANT_INDEX", KVM_CPUID_FLAG_SIGNIFCANT_INDEX],
   ["KVM_CPUID_FLAG_STATEFUL_FUNC", 2],
   ["KVM_CPUID_FLAG_STATE_READ_NEXT", 4],
 ]);
 
-/** The deepest braces: those of kvm_cpuid2, its entries, and one entry. Padding is read with its entry. */
+/**
+ * The maximum depth of braces: kvm_cpuid2, its entries, and one entry. The braces of the padding are read with the
+ * entry.
+ */
 const DEEPEST = 3;
 
-/** A fault at a token. The element in whose braces it is, is skipped. */
+/** A fault at a token; the parser skips the innermost braced element around it. */
 class Fault extends Error {
   readonly token: CToken;
 
@@ -35,7 +40,7 @@ class Fault extends Error {
   }
 }
 
-/** Whether a type is named outside of comments. */
+/** Whether the text contains a name of these types outside of comments. */
 function hasTypes(text: string): boolean {
   if (!/\bkvm_cpuid(?:2|_entry2)\b/.test(text)) return false;
   for (const { kind, text: word } of tokensOf(text)) {
@@ -55,9 +60,9 @@ class Reader {
   #depth = 0;
   /** Whether the end of the file was a fault. */
   #hasEnd = false;
-  /** Whether the rest of the file is not read. */
+  /** Whether the parser has stopped before the end of the file. */
   #isStopped: boolean = false;
-  /** Whether the entries outside of an array have a table. */
+  /** Whether a table was begun for the entries outside of an array. */
   #hasLoose = false;
 
   constructor(text: string, into: TableCollector) {
@@ -142,7 +147,7 @@ class Reader {
     }
   }
 
-  /** Reads `[3] =`. An array with a gap or in another order is not read. */
+  /** Reads `[3] =`. An array with a gap, or with indexes in another order, is a fault. */
   #designator(position: number): number {
     if (!this.#skips("[")) return position;
     const at = this.#token;
@@ -209,7 +214,7 @@ class Reader {
     this.#problem(at, `nent is ${nent}, and the array has ${count} entries`);
   }
 
-  /** Reads `.eax =` or the older `eax:`; without a name, the member at the position. */
+  /** Reads the name of a member, `.eax =` or the older `eax:`; if there is no name, the position selects the member. */
   #memberName(position: number): string {
     if (this.#token.kind === "word" && MEMBERS.includes(this.#token.text)) {
       const { text } = this.#token;
@@ -278,7 +283,7 @@ class Reader {
     this.#into.problem(line, column, message);
   }
 
-  /** Adds a fault, and skips the rest of the braces in which it is. */
+  /** Adds a fault, and skips the rest of the braces around it. */
   #recover(error: unknown, depth: number): void {
     if (!(error instanceof Fault)) throw error;
     const isEnd = error.token.kind === "end";
@@ -319,7 +324,7 @@ class Reader {
     if (this.#into.problems > MOST_PROBLEMS) this.#stop(this.#token);
   }
 
-  /** Treats a token as the end of the file, because each further fault takes as long as many entries. */
+  /** Ends the file at a token, because each further fault costs as much time as many entries. */
   #stop({ line, column }: CToken): void {
     this.#token = { kind: "end", text: "", line, column };
     if (this.#isStopped) return;
@@ -374,7 +379,10 @@ function likelihood(head: Uint8Array): number {
   return Math.min(likelihoodOfRows(head, POSITIONAL, 0.3), 0.7);
 }
 
-/** C arrays of `struct kvm_cpuid_entry2`, with the names of members or without. An array is a CPU's table. */
+/**
+ * The format of C arrays of `struct kvm_cpuid_entry2`, with or without the names of members. Each array is the table of
+ * one CPU.
+ */
 export const cArray: CpuidFormat = {
   name: "c",
   title: "C array of struct kvm_cpuid_entry2",

@@ -18,12 +18,15 @@ const PATTERNS: readonly (readonly [kind: CToken["kind"], pattern: RegExp])[] = 
   ["sign", /<<|->|\.\.\.|[{}[\]().,;=|<>&*+\-/!~^%?:]/y],
 ];
 
-/** The characters that are a sign alone. Most signs are, so they are found first. */
+/**
+ * The characters that form a token alone. The tokenizer tries these characters first, because most tokens are single
+ * characters.
+ */
 const SIGNS: ReadonlySet<string> = new Set("{}[](),;=");
 
 const SPACE = /[ \t\r\f\v]+/y;
 const LINE_COMMENT = /\/\/[^\n]*/y;
-/** A line of the preprocessor, with those that it continues on. */
+/** A line of the preprocessor, with its continuation lines. */
 const DIRECTIVE = /#[^\n]*/y;
 
 /** Iterates over the tokens of a text; the last one has the kind "end". */

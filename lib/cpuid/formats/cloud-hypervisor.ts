@@ -1,6 +1,6 @@
 /**
- * The JSON of Cloud Hypervisor's CPU profiles: adjustments of registers, and every other register becomes 0
- * (arch/src/x86_64/cpu_profile/cpuid_adjustments.rs).
+ * Reads and writes the JSON of Cloud Hypervisor's CPU profiles, which contain adjustments of registers. Every register
+ * without an adjustment becomes 0 (arch/src/x86_64/cpu_profile/cpuid_adjustments.rs).
  */
 import { CPUID_REGISTERS } from "../entry.ts";
 import type { CpuidDump, CpuidFormat, CpuidMask, CpuidMaskEntry } from "./dump.ts";
@@ -92,7 +92,7 @@ function formatMask(contents: CpuidMask): Uint8Array {
   return new TextEncoder().encode(`${JSON.stringify({ adjustments }, null, 2)}\n`);
 }
 
-/** A CPU profile of Cloud Hypervisor. */
+/** The format of Cloud Hypervisor's CPU profiles. */
 export const cloudHypervisor: CpuidFormat = {
   name: NAME,
   title: "Cloud Hypervisor's CPU profile (JSON)",

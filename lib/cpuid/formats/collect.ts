@@ -1,4 +1,7 @@
-/** Collects the tables of a file while a parser reads it: limits, flags, and probes outside of every range. */
+/**
+ * Collects the tables of a file while a parser reads it. The collector applies the limits, adds flags, and removes the
+ * results of probes outside of every range.
+ */
 import { type CpuidEntry2, type CpuidEntry2Input, entry } from "../entry.ts";
 import { withIndexFlags } from "../index-flags.ts";
 import { CpuidTable } from "../table.ts";
@@ -7,19 +10,20 @@ import { MOST_CPUS, MOST_ENTRIES } from "./limits.ts";
 import { ProblemList } from "./problems.ts";
 import { hasTerminators } from "./terminators.ts";
 
-/** How the entries of a format are completed. */
+/** The rules for completing the entries of a format. */
 export interface CollectOptions {
   /**
-   * "exact" if the file has each entry as KVM has it: the flags are those of the file, and nothing is left out.
-   * "dump" if it has registers only: the entries get the flags that KVM needs; CPUs without entries are left out, and so is the first leaf of a range that the CPU
-   * does not have. Programs read that leaf to find the range, and Intel CPUs answer with the data of another leaf.
+   * "exact" if the file contains KVM's entries: the flags of the file are kept, and no entry is omitted. "dump" if the
+   * file contains only registers: the entries get the flags that KVM needs. CPUs without entries, and the first leaf of
+   * a range that the CPU does not have, are omitted. Programs read the first leaf to find out whether the range exists,
+   * and Intel CPUs return the data of another leaf for an absent range.
    */
   readonly contents: "exact" | "dump";
-  /** False if the format cannot have all sub-leaves; else tables are complete if they have their terminators. */
+  /** False if the format cannot contain all sub-leaves; otherwise a table is complete if it has its terminators. */
   readonly canBeComplete: boolean;
 }
 
-/** The ranges that programs probe: the first leaf, and the last one that its EAX may name. */
+/** The ranges that programs probe: the first leaf, and the largest valid value of its EAX. */
 const PROBES: readonly { readonly first: number; readonly last: number }[] = [
   { first: 0x2000_0000, last: 0x2000_ffff },
   ...Array.from({ length: 256 }, (_, i) => {
@@ -35,8 +39,8 @@ const LAST_OF_PROBE: ReadonlyMap<number, number> = new Map(
 );
 
 /**
- * Whether an entry is the first leaf of a range that the CPU does not have: its EAX is outside of the range. KVM before
- * 2.6.38 has a signature of a hypervisor with 0 in EAX.
+ * Whether an entry is the first leaf of a range that the CPU does not have, because its EAX is outside of the range.
+ * KVM before 2.6.38 reports 0 in EAX with its hypervisor signature.
  */
 function isProbe({ function: fn, eax, ebx, ecx, edx }: CpuidEntry2): boolean {
   const last = LAST_OF_PROBE.get(fn);
@@ -45,7 +49,7 @@ function isProbe({ function: fn, eax, ebx, ecx, edx }: CpuidEntry2): boolean {
   return !(isHypervisor && eax === 0 && (ebx | ecx | edx) !== 0);
 }
 
-/** Whether the registers of leaf 0 have a vendor's name: printable characters. */
+/** Whether the registers of leaf 0 contain a vendor's name, which consists of printable characters. */
 export function hasVendor({ ebx, ecx, edx }: CpuidEntry2Input): boolean {
   return [ebx, edx, ecx].every((word = 0) =>
     [0, 8, 16, 24].every((shift) => {
@@ -55,17 +59,17 @@ export function hasVendor({ ebx, ecx, edx }: CpuidEntry2Input): boolean {
   );
 }
 
-/** One CPU while it is read. */
+/** One CPU while its entries are read. */
 interface Cpu {
   readonly cpu: number | undefined;
-  /** The function and index of each entry. */
+  /** The function and index of each entry, as a key. */
   readonly places: Set<string>;
   readonly isComplete: boolean | undefined;
   readonly entries: CpuidEntry2[];
   readonly lines: number[];
 }
 
-/** The tables, faults and notes of a file that is being read. */
+/** Collects the tables, faults and notes of a file that is being read. */
 export class TableCollector {
   readonly #format: string;
   readonly #options: CollectOptions;
@@ -73,7 +77,7 @@ export class TableCollector {
   readonly #notes: string[] = [];
   readonly #cpus: Cpu[] = [];
   #skippedCpus = 0;
-  /** The number of lines since the last entry that may have begun a CPU before they were damaged. */
+  /** The number of damaged lines since the last entry that may be the header of a CPU. */
   #doubts = 0;
 
   /** Creates a collector without tables for a format. */
@@ -106,8 +110,8 @@ export class TableCollector {
   }
 
   /**
-   * Adds an entry to the current CPU, and begins one without a number if there is none, or if the entry can only be that
-   * of another CPU. Numbers are u32.
+   * Adds an entry to the current CPU. If there is no current CPU, or if the entry must belong to another CPU, the entry
+   * begins a CPU without a number. Numbers are u32.
    */
   add(input: CpuidEntry2Input, line: number): void {
     if (this.#skippedCpus > 0) return;
@@ -126,12 +130,15 @@ export class TableCollector {
     cpu.places.add(place);
   }
 
-  /** Marks that the line that begins a CPU may be damaged: an entry that occurs again begins one. */
+  /** Records that the header line of a CPU may be damaged, so that an entry that occurs again begins a CPU. */
   doubt(): void {
     this.#doubts += 1;
   }
 
-  /** Whether an entry that occurs again begins a CPU: after damage any, and in a dump leaf 0 with a vendor's name. */
+  /**
+   * Whether an entry that occurs again begins a CPU: any entry after a damaged header, and leaf 0 with a vendor's name
+   * in a dump.
+   */
   #startsCpu(made: CpuidEntry2, place: string): boolean {
     if (this.#cpus.at(-1)?.places.has(place) !== true) return false;
     if (this.#doubts > 0) return true;
@@ -153,7 +160,9 @@ export class TableCollector {
     this.#notes.push(sentence);
   }
 
-  /** Returns the contents. A CPU without entries is left out, with a note; a file without entries has a fault. */
+  /**
+   * Returns the contents of the file. A CPU without entries is omitted, with a note; a file without entries is a fault.
+   */
   finish(): CpuidDump {
     const dropped = new Set<number>();
     const isExact = this.#options.contents === "exact";

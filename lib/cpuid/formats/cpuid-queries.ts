@@ -1,7 +1,7 @@
 /**
- * Logs of the CPUID queries of a guest: the D script of Propolis (`CPUID query: leaf/subleaf ... returns rax = ...`),
- * and KVM's tracepoint kvm_cpuid. A log has the leaves that the guest asked for, often several times; the table has
- * each once, and two different answers are a fault.
+ * Reads logs of the CPUID queries of a guest: the D script of Propolis (`CPUID query: leaf/subleaf ... returns rax =
+ * ...`), and KVM's tracepoint kvm_cpuid. A log contains the leaves that the guest queried, often several times. The
+ * table contains each leaf once, and two different answers for a leaf are a fault.
  */
 import { CPUID_REGISTERS, type CpuidEntry2Input, formatLeaf, isIndexed } from "../entry.ts";
 import { TableCollector } from "./collect.ts";
@@ -17,22 +17,22 @@ const PROPOLIS =
 /** `kvm_cpuid: func 7 idx 0 rax 0 rbx 0 rcx 0 rdx 0, cpuid entry found` (arch/x86/kvm/trace.h) */
 const TRACEPOINT =
   /kvm_cpuid: func ([0-9a-f]{1,16}) idx ([0-9a-f]{1,16}) rax ([0-9a-f]{1,16}) rbx ([0-9a-f]{1,16}) rcx ([0-9a-f]{1,16}) rdx ([0-9a-f]{1,16}), cpuid entry (found|not found)/i;
-/** A line that has a query, even if the rest of it is damaged. */
+/** A line that begins as a query does, even if the rest of the line is damaged. */
 const QUERY = /CPUID query:|kvm_cpuid:/;
 
 interface Query {
   readonly entry: CpuidEntry2Input & { readonly function: number; readonly index: number };
-  /** The registers, as text that is the same for the same values. */
+  /** The registers as text; equal values give equal texts. */
   readonly answer: string;
   readonly line: number;
 }
 
-/** Reads the query of a line; the fault as text. */
+/** Parses the query of a line; returns a fault as text. */
 function queryOf(text: string, line: number): Query | string | undefined {
   const traced = TRACEPOINT.exec(text);
   const words = (PROPOLIS.exec(text) ?? traced)?.slice(1, 7);
   if (!words) return `${shownLine(text)} is not a whole query`;
-  // KVM did not find an entry: the answer is that of another leaf, or zeros.
+  // KVM found no entry, so the answer is that of another leaf, or zeros.
   if (traced?.[7]?.toLowerCase() === "not found") return undefined;
   const numbers = words.map((word) => Number.parseInt(word, 16));
   if (numbers.some((number) => number > 0xffffffff)) return "a number does not fit 32 bits";
@@ -86,8 +86,8 @@ function parse(bytes: Uint8Array): CpuidDump {
 }
 
 /**
- * The queries of a leaf that become entries. A guest leaves any value in ECX if a leaf has no sub-leaves: if all
- * answers are the same and KVM does not treat the leaf as indexed, they are one entry.
+ * Returns the queries of a leaf that become entries. A guest may leave any value in ECX if a leaf has no sub-leaves. If
+ * all answers are equal and KVM does not treat the leaf as indexed, the queries become one entry.
  */
 function asked(fn: number, queries: ReadonlyMap<number, Query>): readonly Query[] {
   const all = [...queries.values()];
@@ -97,7 +97,7 @@ function asked(fn: number, queries: ReadonlyMap<number, Query>): readonly Query[
   return [{ ...first, entry: { ...first.entry, index: 0 } }];
 }
 
-/** A log of a guest's CPUID queries. */
+/** The format of logs of a guest's CPUID queries. */
 export const cpuidQueries: CpuidFormat = {
   name: NAME,
   title: "a log of CPUID queries (Propolis' D script, KVM's tracepoint)",

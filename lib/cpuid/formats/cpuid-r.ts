@@ -1,6 +1,6 @@
 /**
- * The text of `cpuid -r`, and this package's raw text, which has the flags of each entry after the registers. Other
- * programs' texts of one entry a line are files of their own.
+ * Reads and writes the text of `cpuid -r`, and this package's raw text, which adds the flags of each entry after the
+ * registers. Other formats with one entry per line are in other files of this folder.
  */
 import { printTable } from "../print.ts";
 import { TableCollector } from "./collect.ts";
@@ -19,18 +19,18 @@ import {
 
 const [CPUID_R, RAW] = ["cpuid-r", "raw"];
 
-/** `   0x00000007 0x00: eax=0x00000000 …`; an old version has no sub-leaf. Flags are ours. */
+/** `   0x00000007 0x00: eax=0x00000000 …`; an old version prints no sub-leaf. Only this package's format has flags. */
 const ROW =
   /^\s*(?:0x)?([0-9a-f]{1,8})(?:\s+(?:0x)?([0-9a-f]{1,8}))?\s*:\s*eax=(?:0x)?([0-9a-f]{1,8})[\s,]+ebx=(?:0x)?([0-9a-f]{1,8})[\s,]+ecx=(?:0x)?([0-9a-f]{1,8})[\s,]+edx=(?:0x)?([0-9a-f]{1,8})(?:\s+flags=(\d{1,10}|0x[0-9a-f]{1,8}))?\s*$/i;
 
 /** `CPU 0:`, and `CPU:` with the option -1. */
 const HEADER = /^\s*CPU(?:\s*(\d{1,9}))?\s*:\s*$/i;
 
-/** The first part of a row that a mail program wrapped: it ends after a register, and EDX is missing. */
+/** The first part of a row that a mail program wrapped: the line ends after a register, and EDX is missing. */
 const WRAPPED =
   /^\s*(?:0x)?[0-9a-f]{1,8}(?:\s+(?:0x)?[0-9a-f]{1,8})?\s*:\s*eax=(?:0x)?[0-9a-f]{8}(?:[\s,]+e[bc]x=(?:0x)?[0-9a-f]{8}){0,2}[\s,]*$/i;
 
-/** The other part of such a row. */
+/** The second part of a wrapped row. */
 const REST = /^\s*(?:e[bc]x=(?:0x)?[0-9a-f]{8}[\s,]+){0,2}edx=(?:0x)?[0-9a-f]{8}\s*$/i;
 
 const WRAPPED_OR_REST = new RegExp(`${WRAPPED.source}|${REST.source}`, "i");
@@ -51,14 +51,14 @@ function* unwrapped(lines: Iterable<TextLine>): Generator<TextLine> {
   if (part !== undefined) yield part;
 }
 
-/** Whether the end of the row may be missing: the file ends in it, and the last number is not whole. */
+/** Whether the end of the row may be missing: the file ends within the row, and the last number has too few digits. */
 const isCut = (line: TextLine, edx: string, flags: string | undefined): boolean =>
   !line.isTerminated && flags === undefined && edx.length < 8;
 
 function parse(bytes: Uint8Array, name: string): CpuidDump {
   const text = decodeText(bytes);
   const hasFlags = /edx=\w+[ \t]+flags=/i.test(text);
-  // A raw text of tables without entries has no flags either.
+  // A raw text whose tables have no entries has no flags either.
   const isRaw = hasFlags || (name === RAW && !/eax=/i.test(text));
   const into = new TableCollector(isRaw ? RAW : CPUID_R, {
     contents: isRaw ? "exact" : "dump",
@@ -76,7 +76,7 @@ function parse(bytes: Uint8Array, name: string): CpuidDump {
   return into.finish();
 }
 
-/** Adds what a line has; returns its fault, if any. */
+/** Adds the contents of a line; returns the fault of the line, if any. */
 function readLine(line: TextLine, hasFlags: boolean, into: TableCollector): string | undefined {
   if (line.text.length > LONGEST_LINE) return `the line has more than ${LONGEST_LINE} characters`;
   if (line.text.trim() === "") return undefined;
@@ -125,7 +125,7 @@ function formatRaw(tables: readonly CpuidFileTable[]): Uint8Array {
   return encodeLines(lines);
 }
 
-/** The output of `cpuid -r` of the Debian package cpuid; `cpuid -f` reads what {@link CpuidFormat.format} writes. */
+/** The format of `cpuid -r` of the Debian package cpuid; `cpuid -f` reads the output of {@link CpuidFormat.format}. */
 export const cpuidR: CpuidFormat = {
   name: CPUID_R,
   title: "text of cpuid -r",
@@ -139,7 +139,10 @@ export const cpuidR: CpuidFormat = {
 
 const RAW_ROW = /^\s*0x[0-9a-f]{1,8}\s+0x[0-9a-f]{1,8}\s*:\s*eax=.{30,120}\sflags=\w{1,10}\s*$/i;
 
-/** The output of `node-kvm cpuid show --raw` and of printTable(): as `cpuid -r`, with flags. Padding is not in it. */
+/**
+ * The format of `node-kvm cpuid show --raw` and of printTable(): that of `cpuid -r` with flags. The format does not
+ * contain padding.
+ */
 export const raw: CpuidFormat = {
   name: RAW,
   title: "text of node-kvm cpuid show --raw",

@@ -1,6 +1,6 @@
 /**
- * Linux's /proc/cpuinfo: the features of the first CPU, and facts of it as properties. It is not lossless: the kernel
- * hides features that it does not use, and shows some that no CPUID bit has.
+ * Reads Linux's /proc/cpuinfo: the features of the first CPU, and its other facts as properties. The format is not
+ * lossless: the kernel hides features that it does not use, and shows features that have no CPUID bit.
  */
 import { quoted } from "../../options.ts";
 import { findField } from "../aliases.ts";
@@ -11,23 +11,26 @@ import { ProblemList } from "./problems.ts";
 
 const NAME = "cpuinfo";
 
-/** A line: a name, a colon, a value (arch/x86/kernel/cpu/proc.c). A line of flags may be longer than others. */
+/**
+ * A line: a name, a colon, a value (arch/x86/kernel/cpu/proc.c). The limit for a line of flags is higher than that for
+ * other lines.
+ */
 const LINE = /^([a-z][\w ()-]{0,40}?)[ \t]*:(?: (.*))?$/i;
 const LONGEST_FLAGS = 16 * LONGEST_LINE;
 
-/** The lines of x86 that are not properties. */
+/** The lines of x86 CPUs that do not become properties. */
 const FLAGS = "flags";
 const VENDOR = "vendor_id";
-/** The lines of ARM and others, which have no CPUID. */
+/** The lines of architectures without CPUID, such as ARM. */
 const OTHERS = /^(?:CPU implementer|Features|isa|cpu\s+: POWER)/;
 
 /** The name of a feature in the kernel's flags. */
 const FLAG = /^[a-z0-9][a-z0-9_.]{0,40}$/i;
 
-/** The rest of a line of flags that a mail program or a terminal wrapped: names only. */
+/** The continuation of a line of flags that a mail program or a terminal wrapped: only names. */
 const MORE_FLAGS = /^[ \t]*[a-z0-9][a-z0-9_.]*(?:[ \t]+[a-z0-9][a-z0-9_.]*)*[ \t]*$/;
 
-/** Whether a line is the rest of a wrapped line of flags: names only, and at least one of them is known. */
+/** Whether a line continues a wrapped line of flags: it contains only names, and at least one of them is known. */
 function hasMoreFlags({ text, isTerminated }: TextLine): boolean {
   if (!isTerminated || text.length > LONGEST_LINE || !MORE_FLAGS.test(text)) return false;
   return text
@@ -36,7 +39,7 @@ function hasMoreFlags({ text, isTerminated }: TextLine): boolean {
     .some((name) => findField(name) !== undefined);
 }
 
-/** Facts that differ from CPU to CPU. */
+/** The lines whose values differ between the CPUs. */
 const PER_CPU: ReadonlySet<string> = new Set([
   ...["processor", "physical id", "core id", "apicid", "initial apicid", "cpu MHz", "bogomips"],
 ]);
@@ -47,7 +50,7 @@ function* unwrapped(lines: Iterable<TextLine>): Generator<TextLine & { readonly 
   for (const line of lines) {
     const { text } = line;
     if (flags !== undefined && hasMoreFlags(line)) {
-      // The joined line is refused later if it is too long.
+      // A later check rejects the joined line if it is too long.
       const joined =
         flags.text.length > LONGEST_FLAGS ? flags.text : `${flags.text.trimEnd()} ${text.trim()}`;
       flags = { ...flags, text: joined, count: flags.count + 1 };
@@ -100,7 +103,7 @@ function parse(bytes: Uint8Array): CpuidDump {
   }
   const flags = (first.get(FLAGS) ?? "").split(/\s+/).filter((flag) => flag !== "");
   if (flagsLine === 0) problems.add(0, 1, "there is no line of flags");
-  // The last name of a file that was cut may be the beginning of another.
+  // If the file was cut, the last name may be the beginning of a longer name.
   if (isCut) flags.pop();
   if (flagsLines > 1) {
     notes.push(
@@ -133,7 +136,7 @@ function parse(bytes: Uint8Array): CpuidDump {
   };
 }
 
-/** The file /proc/cpuinfo of Linux. */
+/** The format of Linux's /proc/cpuinfo. */
 export const cpuinfo: CpuidFormat = {
   name: NAME,
   title: "Linux's /proc/cpuinfo",
@@ -142,10 +145,10 @@ export const cpuinfo: CpuidFormat = {
   likelihood: (head) => {
     const text = headText(head);
     if (!/^flags[ \t]*:/m.test(text)) return /^processor[ \t]*:/m.test(text) ? 0.5 : 0;
-    // The tables of a mail are of more use than the cpuinfo in it.
+    // If a mail contains tables and cpuinfo, the tables are used.
     if (/^(?:.*\beax=0x[0-9a-f]{8}[\s\S]*?){3}/im.test(text)) return 0.6;
     if (/^(?:processor|vendor_id|cpu family)[ \t]*:/m.test(text)) return 0.95;
-    // A line of flags alone is one; a program's source with such a line is not.
+    // A line of flags alone is a cpuinfo file; the source of a program that contains such a line is not.
     const lines = [...linesOf(text)].map((line) => line.text.slice(0, LONGEST_LINE));
     const full = lines.filter((line) => line.trim() !== "");
     const fitting = full.filter((line) => LINE.test(line) || MORE_FLAGS.test(line));

@@ -1,14 +1,14 @@
 /**
- * Bytes read from /dev/cpu/N/cpuid in order: `dd if=/dev/cpu/0/cpuid bs=16 count=32`. Each 16 bytes are EAX, EBX, ECX
- * and EDX of the next leaf, from leaf 0, with sub-leaf 0 (drivers: arch/x86/kernel/cpuid.c). A file of other leaves
- * or sub-leaves has no form of its own; a program reads those from the device.
+ * Reads bytes that were read from /dev/cpu/N/cpuid in order: `dd if=/dev/cpu/0/cpuid bs=16 count=32`. Each 16 bytes are
+ * EAX, EBX, ECX and EDX of the next leaf, from leaf 0, with sub-leaf 0 (drivers: arch/x86/kernel/cpuid.c). A file with
+ * other leaves or sub-leaves cannot be recognised, because the bytes contain no leaf numbers.
  */
 import { TableCollector } from "./collect.ts";
 import type { CpuidDump, CpuidFormat } from "./dump.ts";
 import { MOST_ENTRIES } from "./limits.ts";
 
 const RECORD = 16;
-/** No CPU has a basic leaf above; leaf 0x29 is the highest in use. */
+/** The highest basic leaf that is accepted; the highest leaf in use is 0x29. */
 const HIGHEST_LEAF = 0xff;
 
 function parse(bytes: Uint8Array): CpuidDump {
@@ -49,7 +49,10 @@ function likelihood(head: Uint8Array): number {
   return isPrintable(head, 4, RECORD) ? 0.8 : 0;
 }
 
-/** Bytes read from /dev/cpu/N/cpuid from leaf 0 on. It is only read, because it has no sub-leaves. */
+/**
+ * The format of bytes from /dev/cpu/N/cpuid, starting with leaf 0. The format is read but not written, because it has
+ * no sub-leaves.
+ */
 export const devCpu: CpuidFormat = {
   name: "dev-cpu",
   title: "bytes read from /dev/cpu/N/cpuid",

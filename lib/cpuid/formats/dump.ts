@@ -1,27 +1,27 @@
 /**
- * The contents of a file about CPUID, whatever its format: tables, changes to a table, or feature names. Each format is
- * one file beside this one; index.ts lists them and detects the format of a file.
+ * The contents of a CPUID file of any format: tables, changes to a table, or feature names. Each format is one file of
+ * this folder; index.ts lists the formats and detects the format of a file.
  */
 import type { CpuidRegister } from "../entry.ts";
 import type { CpuidTable } from "../table.ts";
 
-/** A fault of a file, at its place. */
+/** A fault of a file, with its place. */
 export interface CpuidFileProblem {
-  /** The line, from 1; 0 for a fault of the whole file. In a binary file, 0. */
+  /** The line, from 1; 0 for a fault of the whole file, and in a binary file. */
   readonly line: number;
   /** The column, from 1; in a binary file, the byte's offset plus 1. */
   readonly column: number;
-  /** One sentence without a full stop, without the place. */
+  /** The fault in one sentence, without the place and the full stop. */
   readonly message: string;
 }
 
-/** A bit pattern of one MSR. */
+/** A change of bits of one MSR. */
 export interface CpuidFileMsr {
   /** The MSR's number. */
   readonly index: number;
   /** The bits that the file sets or clears. */
   readonly mask: bigint;
-  /** Their values; a subset of `mask`. */
+  /** The new values of these bits; a subset of `mask`. */
   readonly value: bigint;
 }
 
@@ -29,15 +29,18 @@ export interface CpuidFileMsr {
 export interface CpuidFileTable {
   /** The CPU's number in the file; undefined if the file has none. */
   readonly cpu: number | undefined;
-  /** The name of the table if the file has several of different things, as `guest` and `host`; else undefined. */
+  /**
+   * The name of the table if the file contains tables of several kinds, such as `guest` and `host`; otherwise
+   * undefined.
+   */
   readonly label?: string;
   readonly table: CpuidTable;
   /**
-   * Whether the file has every sub-leaf up to its terminator. If not, rules about missing sub-leaves do not apply. Most
-   * dump formats leave terminators out.
+   * Whether the file has every sub-leaf up to its terminator. If a table may lack sub-leaves, rules about missing
+   * sub-leaves do not apply. Most dump formats omit terminators.
    */
   readonly isComplete: boolean;
-  /** The line of each entry, by its position in the table; 0 where the format has no lines. */
+  /** The line of each entry, by its position in the table; 0 if the format has no lines. */
   readonly lines: readonly number[];
 }
 
@@ -45,21 +48,21 @@ export interface CpuidFileTable {
 export interface CpuidMaskEntry {
   /** The leaf. */
   readonly function: number;
-  /** The first and the last sub-leaf to which it applies; undefined for all. */
+  /** The first and the last sub-leaf to which the change applies; undefined for all sub-leaves. */
   readonly indexes: { readonly first: number; readonly last: number } | undefined;
   readonly register: CpuidRegister;
-  /** The bits that it sets or clears. */
+  /** The bits that the change sets or clears. */
   readonly mask: number;
-  /** Their values; a subset of `mask`. */
+  /** The new values of these bits; a subset of `mask`. */
   readonly value: number;
   /**
-   * The bits that are copied from the host's CPUID, as Xen's `k` and `s` do; undefined if there are none. They are not
-   * in `mask`.
+   * The bits that are copied from the host's CPUID (`k` and `s` in a Xen configuration); undefined if there are none.
+   * `mask` does not include these bits.
    */
   readonly host?: number;
-  /** The flags that the entry gets; undefined if they stay. */
+  /** The flags that the entry gets; undefined if its flags stay unchanged. */
   readonly flags: number | undefined;
-  /** The line in the file. */
+  /** The line of the change in the file. */
   readonly line: number;
 }
 
@@ -67,32 +70,33 @@ export interface CpuidMaskEntry {
 export interface CpuidFileCapability {
   /** The number of KVM_CAP_*. */
   readonly number: number;
-  /** Whether the program must have it; else the program does not check it, even if it does so by default. */
+  /** Whether KVM must have the capability; if false, the program does not check it, even if it does so by default. */
   readonly isRequired: boolean;
 }
 
-/** A change of a table, as a Firecracker template or a Xen configuration has it. */
+/** The changes of a table that a file lists, such as a Firecracker template or a Xen configuration. */
 export interface CpuidMask {
   /** The changes, in the order of the file. */
   readonly mask: readonly CpuidMaskEntry[];
   /**
-   * The registers that the mask does not name: "keep" if they stay, "clear" if they become 0, as with a profile of
-   * Cloud Hypervisor. With "clear", the first change that names a register is the only one that applies to it.
+   * The treatment of registers that the mask does not name: with "keep", they stay unchanged; with "clear", as in a
+   * profile of Cloud Hypervisor, they become 0. With "clear", the first change that names a register is the only one
+   * that applies to it.
    */
   readonly unlisted: "keep" | "clear";
-  /** KVM capabilities that the file names; only Firecracker's templates do. */
+  /** KVM capabilities that the file names; only Firecracker's templates name any. */
   readonly capabilities: readonly CpuidFileCapability[];
 }
 
-/** Feature names with a model, as a QEMU command line or a libvirt domain has them. */
+/** A model with feature names, such as those of a QEMU command line or a libvirt domain. */
 export interface CpuidFeatureList {
   /** The model's name, as the file spells it; undefined if there is none. */
   readonly model: string | undefined;
   /** The vendor, as `GenuineIntel`; undefined if the file has none. */
   readonly vendor: string | undefined;
-  /** The features that are on, as the file spells them. */
+  /** The features that are turned on, as the file spells them. */
   readonly on: readonly string[];
-  /** The features that are off. */
+  /** The features that are turned off, as the file spells them. */
   readonly off: readonly string[];
   /** Other properties, by name, as the file spells them. */
   readonly properties: Readonly<Record<string, string>>;
@@ -102,15 +106,15 @@ export interface CpuidFeatureList {
 export interface CpuidDumpBase {
   /** The name of the format. */
   readonly format: string;
-  /** Every fault that was found. Lines with a fault add nothing to the tables. */
+  /** Every fault of the file. Lines with a fault add nothing to the tables. */
   readonly problems: readonly CpuidFileProblem[];
-  /** Facts about the file that its reader should know, one sentence each, such as skipped parts. */
+  /** Remarks about the file, one sentence each, such as skipped parts. */
   readonly notes: readonly string[];
-  /** MSR values that the file has beside CPUID. */
+  /** The changes of MSRs that the file contains. */
   readonly msrs: readonly CpuidFileMsr[];
 }
 
-/** The contents of a file: its kind is whether it has tables, a mask or feature names. */
+/** The contents of a file; `kind` states whether they are tables, a mask or feature names. */
 export type CpuidDump = CpuidDumpBase &
   (
     | { readonly kind: "tables"; readonly tables: readonly CpuidFileTable[] }
@@ -122,24 +126,27 @@ export type CpuidDump = CpuidDumpBase &
 export interface CpuidFormat {
   /** The name in options and messages, as `aida64`. */
   readonly name: string;
-  /** The title for people, with the programs that use it. */
+  /** The title for users, with the programs that use the format. */
   readonly title: string;
-  /** The kind of contents. */
+  /** The kind of contents that files of the format have. */
   readonly kind: CpuidDump["kind"];
   /**
-   * Whether a written file is read as the same: for tables order, flags and every register; for a mask every
-   * change; for features every name, policy and property.
+   * Whether reading a written file returns the same contents: order, flags and every register of tables; every change
+   * of a mask; every name, policy and property of features.
    */
   readonly isLossless: boolean;
-  /** Whether the beginning of a file has this format, from 0 (no) to 1 (certain). Reads at most the first 64 KiB. */
+  /**
+   * Returns the likelihood that the beginning of a file has this format, from 0 (no) to 1 (certain). Reads at most the
+   * first 64 KiB.
+   */
   readonly likelihood: (head: Uint8Array) => number;
-  /** Reads a file. Never throws for its contents: all faults are in `problems`. */
+  /** Reads a file. Reads a file. The function never throws for the contents of a file: all faults are in `problems`. */
   readonly parse: (bytes: Uint8Array) => CpuidDump;
-  /** Writes tables; undefined if the format is only read or has no tables. */
+  /** Writes tables; undefined if the format is read-only or has no tables. */
   readonly format: ((tables: readonly CpuidFileTable[]) => Uint8Array) | undefined;
   /**
    * Writes a mask with MSRs; absent if the format has none.
-   * @throws RangeError if the format has no way to write a part of it.
+   * @throws RangeError if the format cannot represent a part of the mask.
    */
   readonly formatMask?: (mask: CpuidMask, msrs?: readonly CpuidFileMsr[]) => Uint8Array;
   /** Writes features; absent if the format has none. @throws RangeError for a name that it cannot contain. */

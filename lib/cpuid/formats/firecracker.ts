@@ -1,6 +1,7 @@
 /**
- * The JSON of Firecracker: custom CPU templates, which are masks, and fingerprints, which have the whole table of a
- * guest. The rules are those of Firecracker 1.16 (src/vmm/src/cpu_config: templates.rs, x86_64/custom_cpu_template.rs).
+ * Reads and writes Firecracker's JSON: custom CPU templates, which are masks, and fingerprints, which contain the whole
+ * table of a guest. The rules are those of Firecracker 1.16 (src/vmm/src/cpu_config: templates.rs,
+ * x86_64/custom_cpu_template.rs).
  */
 import {
   CPUID_REGISTERS,
@@ -27,13 +28,13 @@ import { ProblemList } from "./problems.ts";
 const TEMPLATE = "firecracker-template";
 const FINGERPRINT = "firecracker-fingerprint";
 
-/** The members of a template; an unknown one is an error in Firecracker (deny_unknown_fields). */
+/** The members of a template; Firecracker rejects an unknown member (deny_unknown_fields). */
 const TEMPLATE_MEMBERS: readonly string[] = [
   ...["kvm_capabilities", "cpuid_modifiers", "msr_modifiers"],
 ];
 /** The members of a template for ARM. */
 const ARM_MEMBERS: readonly string[] = ["reg_modifiers", "vcpu_features"];
-/** The facts of a fingerprint beside its template. */
+/** The members of a fingerprint other than its template. */
 const FACTS: readonly string[] = [
   ...["firecracker_version", "kernel_version", "microcode_version"],
   ...["bios_version", "bios_revision"],
@@ -46,8 +47,8 @@ interface Bitmap {
 }
 
 /**
- * Reads a bitmap as Firecracker does: the most significant bit first, missing upper bits stay, and `_` is skipped, but
- * not in front of the last bit that fits.
+ * Reads a bitmap as Firecracker does: the most significant bit comes first, missing upper bits stay unchanged, and `_`
+ * is skipped, except before the last bit that fits.
  *
  * @returns the fault as text.
  */
@@ -145,7 +146,7 @@ class TemplateReader {
     return index === undefined || bitmap === undefined ? undefined : { index, ...bitmap };
   }
 
-  /** Reads an item of cpuid_modifiers; one with a fault adds nothing. */
+  /** Reads an item of cpuid_modifiers; an item with a fault adds nothing. */
   #leaf(item: JsonValue, path: string): LeafModifier | undefined {
     const before = this.#problems.length;
     const fields = this.#fields;
@@ -186,7 +187,7 @@ class TemplateReader {
   }
 }
 
-/** The changes of a leaf. One without registers changes only the flags. */
+/** Returns the changes of a leaf. A leaf without registers changes only the flags. */
 function maskOf(leaf: LeafModifier): readonly CpuidMaskEntry[] {
   const { function: fn, index, flags } = leaf;
   const registers: readonly RegisterModifier[] =
@@ -232,7 +233,7 @@ function parseFingerprint(bytes: Uint8Array): CpuidDump {
   const config = members?.get("guest_cpu_config");
   const template =
     config && new TemplateReader(fields, problems).template(config, "guest_cpu_config");
-  // A fingerprint of ARM has no leaf, so it has no table.
+  // A fingerprint of an ARM host has no leaves, so it has no table.
   if (template && template.leaves.length > 0) into.startCpu(undefined, 1, true);
   for (const leaf of template?.leaves ?? []) {
     const registers = new Map(leaf.registers.map((r) => [r.register, r]));
@@ -267,7 +268,7 @@ function placeOf(change: CpuidMaskEntry): { readonly function: number; readonly 
 
 const hex = (value: number): string => `0x${value.toString(16)}`;
 
-/** Writes a template with the members and the order of Firecracker's own output. */
+/** Writes a template with the members of Firecracker's own output, in the same order. */
 function formatMask(contents: CpuidMask, msrs: readonly CpuidFileMsr[] = []): Uint8Array {
   if (contents.unlisted !== "keep") {
     throw new RangeError("a Firecracker template keeps the registers that it does not name");
@@ -317,7 +318,7 @@ function formatTables(tables: readonly CpuidFileTable[]): Uint8Array {
   return formatMask({ mask, unlisted: "keep", capabilities: [] });
 }
 
-/** Whether a head begins a JSON object with one of the members. */
+/** Whether the beginning of a file is a JSON object with one of the members. */
 function beginsWith(head: Uint8Array, members: RegExp): boolean {
   const text = headText(head);
   return /^\s*\{/.test(text) && members.test(text);
@@ -326,7 +327,7 @@ function beginsWith(head: Uint8Array, members: RegExp): boolean {
 const OF_FINGERPRINT = /"guest_cpu_config"\s*:/;
 const OF_TEMPLATE = /"(?:cpuid_modifiers|msr_modifiers|kvm_capabilities|reg_modifiers)"\s*:/;
 
-/** A custom CPU template. */
+/** The format of Firecracker's custom CPU templates. */
 export const firecrackerTemplate: CpuidFormat = {
   name: TEMPLATE,
   title: "Firecracker's custom CPU template (JSON)",

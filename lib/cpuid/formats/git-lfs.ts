@@ -1,4 +1,7 @@
-/** Git LFS pointers: the file that Git has in place of a large one. The contents are elsewhere, so there is no table. */
+/**
+ * Recognises Git LFS pointers: Git stores a pointer in place of a large file. The pointer does not contain the large
+ * file, so there is no table.
+ */
 import type { CpuidDump, CpuidFormat } from "./dump.ts";
 import { decodeText, headText } from "./lines.ts";
 
@@ -10,7 +13,7 @@ const OID = /^oid (sha256:[0-9a-f]{64})\r?$/m;
 const SIZE = /^size (\d{1,20})\r?$/m;
 
 function parse(bytes: Uint8Array): CpuidDump {
-  // A pointer has less than 1,024 bytes.
+  // A pointer is shorter than 1,024 bytes.
   const text = decodeText(bytes.subarray(0, 1024));
   const oid = OID.exec(text)?.[1];
   const size = SIZE.exec(text)?.[1];
@@ -22,7 +25,7 @@ function parse(bytes: Uint8Array): CpuidDump {
   return { kind: "tables", format: NAME, tables: [], problems, notes: [], msrs: [] };
 }
 
-/** A Git LFS pointer, which is no dump. */
+/** The format of Git LFS pointers, which contain no table. */
 export const gitLfs: CpuidFormat = {
   name: NAME,
   title: "a Git LFS pointer, whose contents are elsewhere",

@@ -1,4 +1,4 @@
-/** The formats of files about CPUID: detects, reads and writes them. Each format is one file beside this one. */
+/** Detects, reads and writes files about CPUID. Each format is one file of this folder. */
 import {
   describe,
   refuseMisfit,
@@ -41,7 +41,7 @@ import { hasTerminators } from "./terminators.ts";
 import { virtualboxLog } from "./virtualbox.ts";
 import { xenFeatures, xenMask } from "./xen.ts";
 
-/** The name of a format that is read without removing anything around it. */
+/** The name of a format that is read without removing prefixes of lines. */
 type PlainFormatName =
   | "json"
   | "raw"
@@ -69,11 +69,11 @@ type PlainFormatName =
 /** The name of a format. */
 export type CpuidFormatName = PlainFormatName | "quoted-mail";
 
-/** The formats by name. If a file fits several equally well, the first one is used. */
+/** The formats by name. If a file fits several formats equally well, the first of them is used. */
 const FORMATS: Readonly<Record<PlainFormatName, CpuidFormat>> = {
   json,
   raw,
-  // Before cpuid-r, which some lines of kcpuid fit as well.
+  // kcpuid comes before cpuid-r, because some lines of kcpuid also fit cpuid-r.
   kcpuid,
   "cpuid-r": cpuidR,
   aida64,
@@ -108,7 +108,7 @@ export interface ReadCpuidOptions {
   readonly format?: CpuidFormatName;
 }
 
-/** The least likelihood with which a format is used without being named. */
+/** The minimum likelihood at which a format is detected. */
 const LEAST_LIKELIHOOD = 0.5;
 
 /** The format's name in the contents of a file whose format is unknown. */
@@ -126,7 +126,7 @@ function refuseUnknownFormat(where: string, name: unknown): CpuidFormat {
   );
 }
 
-/** The format that fits the first 64 KiB best, with how well it fits. */
+/** Returns the format that fits the first 64 KiB best, with its likelihood. */
 function best(
   bytes: Uint8Array,
 ): { readonly format: CpuidFormat; readonly likelihood: number } | undefined {
@@ -192,7 +192,7 @@ export function readCpuid(data: Uint8Array | string, options: ReadCpuidOptions =
   );
 }
 
-/** Returns a table of the caller as a file has it. */
+/** Converts a table of the caller to the form that files have. */
 function toFileTable(
   where: string,
   given: unknown,
@@ -211,11 +211,11 @@ function toFileTable(
 }
 
 /**
- * Writes tables as a file of a format: one table, or the tables of several CPUs. A table without a number gets its
- * position as number if there are several.
+ * Writes tables as a file of a format: one table, or the tables of several CPUs. If there are several tables, a table
+ * without a number gets its position as the number.
  *
  * @returns the bytes of the file; those of a text format are UTF-8.
- * @throws TypeError for an unknown format, one that is only read, and anything but tables.
+ * @throws TypeError for an unknown format, a read-only format, and anything but tables.
  */
 export function formatCpuid(
   tables: CpuidTable | Iterable<CpuidTable | CpuidFileTable>,
@@ -231,9 +231,9 @@ export function formatCpuid(
 /**
  * Writes a mask as a file of a format that has masks: firecracker-template, xen-cpuid or cloud-hypervisor.
  *
- * @param msrs - changes of MSRs, which only a Firecracker template has.
- * @throws TypeError for an unknown format, one without masks, and anything but a mask. RangeError if the format has no
- *   way to write a part of the mask.
+ * @param msrs - changes of MSRs, which only a Firecracker template can contain.
+ * @throws TypeError for an unknown format, a format without masks, and anything but a mask. RangeError if the format
+ *   cannot represent a part of the mask.
  */
 export function formatCpuidMask(
   mask: CpuidMask,
@@ -259,11 +259,11 @@ export function formatCpuidMask(
 }
 
 /**
- * Writes features as a file of a format that has them: qemu-cpu, libvirt-cpu or xen-features. The names are written as
- * they are, so features of one program may be unknown to another.
+ * Writes features as a file of a format that has features: qemu-cpu, libvirt-cpu or xen-features. The names are written
+ * unchanged, so another program may not know them.
  *
- * @throws TypeError for an unknown format, one without features, and anything but features. RangeError if the format
- *   cannot contain a name or a property.
+ * @throws TypeError for an unknown format, a format without features, and anything but features. RangeError if the
+ *   format cannot contain a name or a property.
  */
 export function formatCpuidFeatures(
   features: CpuidFeatureList,

@@ -1,10 +1,13 @@
-/** The members of JSON values for formats of other programs: each wrong one is a fault with its path, line and column. */
+/**
+ * Reads the members of JSON values for formats of other programs; each wrong member is a fault with its path, line and
+ * column.
+ */
 import { suggestion } from "../../options.ts";
 import type { TableCollector } from "./collect.ts";
 import { describeJson, type JsonValue, readJson } from "./json-text.ts";
 import { TextPlaces } from "./problems.ts";
 
-/** The list to which faults are added. */
+/** A list to which faults are added. */
 export interface ProblemSink {
   /** The number of faults so far. */
   readonly length: number;
@@ -12,7 +15,7 @@ export interface ProblemSink {
   add(line: number, column: number, message: string): void;
 }
 
-/** Adds faults to those of the tables of a file. */
+/** A list of faults that passes each fault to the collector of a file's tables. */
 export class CollectorSink implements ProblemSink {
   readonly #into: TableCollector;
 
@@ -35,7 +38,9 @@ export class CollectorSink implements ProblemSink {
 /** The members of an object by name. */
 export type JsonMembers = ReadonlyMap<string, JsonValue>;
 
-/** Reads JSON values of one text, and adds their faults to the file's. A path is as `cpuid_modifiers[3].leaf`. */
+/**
+ * Reads JSON values of one text, and adds their faults to the file's. A path has the form `cpuid_modifiers[3].leaf`.
+ */
 export class JsonFields {
   readonly #text: string;
   readonly #places: TextPlaces;
@@ -48,7 +53,7 @@ export class JsonFields {
     this.#problems = problems;
   }
 
-  /** Reads the whole text; undefined, after a fault was added, if it is not JSON. */
+  /** Reads the whole text; adds a fault and returns undefined if it is not JSON. */
   document(): JsonValue | undefined {
     const { value, fault } = readJson(this.#text);
     return fault ? this.problem(fault.offset, fault.message) : value;
@@ -71,8 +76,8 @@ export class JsonFields {
   }
 
   /**
-   * Returns the members of an object; those of `required` must be there. With `optional`, a member that is in neither
-   * list is a fault.
+   * Returns the members of an object; the members in `required` must be present. If `optional` is given, a member in
+   * neither list is a fault.
    */
   object(
     value: JsonValue,
@@ -94,7 +99,7 @@ export class JsonFields {
     return missing.length > 0 ? undefined : members;
   }
 
-  /** Returns the items of an array with their paths; none, after a fault was added, if it is not an array. */
+  /** Returns the items of an array with their paths; adds a fault and returns no items if the value is not an array. */
   items(value: JsonValue | undefined, path: string): readonly (readonly [JsonValue, string])[] {
     if (value === undefined) return [];
     if (value.kind !== "array") {
@@ -110,7 +115,7 @@ export class JsonFields {
     return value.kind === "string" ? value.text : this.#expected(path, "text", value);
   }
 
-  /** Returns an unsigned 32-bit integer that is a number in the file. */
+  /** Returns an unsigned 32-bit integer that the file contains as a number. */
   u32(value: JsonValue | undefined, path: string): number | undefined {
     if (value === undefined) return undefined;
     if (value.kind !== "number" || !Number.isInteger(value.value)) {
@@ -119,7 +124,7 @@ export class JsonFields {
     return this.#within(value.value, path, value);
   }
 
-  /** Returns an unsigned 32-bit integer that is text in the file, with the prefix `0x` or `0b`. */
+  /** Returns an unsigned 32-bit integer that the file contains as text with the prefix `0x` or `0b`. */
   prefixed(value: JsonValue | undefined, path: string): number | undefined {
     const text = this.text(value, path);
     if (text === undefined || value === undefined) return undefined;

@@ -1,12 +1,12 @@
-/** Reads JSON with the place of each value, so that a fault of a file has its line and column. Never throws. */
+/** Parses JSON and keeps the place of each value, so that a fault of a file has its line and column. Never throws. */
 
-/** The parts that all values have. */
+/** The members that all values have. */
 interface JsonBase {
   /** The offset of the value's first character in the text. */
   readonly offset: number;
 }
 
-/** A member of an object. */
+/** A member of a JSON object. */
 export interface JsonMember {
   readonly name: string;
   /** The offset of the name's quotation mark. */
@@ -32,12 +32,12 @@ export type JsonResult =
       readonly fault: { readonly offset: number; readonly message: string };
     };
 
-/** The deepest nesting; a table needs 4. */
+/** The maximum nesting; a table needs 4 levels. */
 const DEEPEST = 64;
-/** The largest number of values: 4096 CPUs of 30 entries. */
+/** The maximum number of values; enough for 4096 CPUs with 30 entries each. */
 const MOST_VALUES = 2_000_000;
 
-/** The fault of a text. It does not leave this file. */
+/** The fault of a text, as an exception that {@link readJson} catches. */
 class Fault extends Error {
   readonly offset: number;
   constructor(offset: number, message: string) {
@@ -68,7 +68,7 @@ class Reader {
     return value;
   }
 
-  /** Matches a pattern at the current place and moves behind it; undefined if it does not match. */
+  /** Matches a pattern at the current offset and moves behind the match; returns undefined if it does not match. */
   #match(pattern: RegExp): string | undefined {
     pattern.lastIndex = this.#at;
     const found = pattern.exec(this.#text)?.[0];
@@ -76,7 +76,7 @@ class Reader {
     return found;
   }
 
-  /** Skips spaces, and then one character if it is the given one. */
+  /** Skips spaces, and then the given character if it follows. */
   #takes(character: string): boolean {
     this.#match(SPACE);
     if (this.#text[this.#at] !== character) return false;
@@ -108,7 +108,7 @@ class Reader {
     throw this.#expected("a value");
   }
 
-  /** Reads a string; undefined if there is none at the current place. */
+  /** Reads a string; undefined if there is no string at the current offset. */
   #string(): string | undefined {
     const start = this.#at;
     if (this.#text[start] !== '"') return undefined;
@@ -174,7 +174,7 @@ function unescaped(literal: string, offset: number): string {
 }
 
 /**
- * Reads a JSON text. A member that occurs twice in an object is a fault. The time is linear in the length.
+ * Reads a JSON text. A member that occurs twice in an object is a fault. The time is linear in the length of the text.
  *
  * @returns the value, or the first fault with its offset.
  */

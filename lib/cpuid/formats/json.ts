@@ -1,6 +1,6 @@
 /**
- * This package's JSON of tables; its schema is docs/cpuid-table.schema.json. A document is one table, as
- * CpuidTable.toJSON() returns it, or `{ tables: [...] }`. An array of entries and a saved state are also read: their
+ * Reads and writes this package's JSON of tables; docs/cpuid-table.schema.json is its schema. A document is one table,
+ * as CpuidTable.toJSON() returns it, or `{ tables: [...] }`. An array of entries and a saved state are also read: their
  * entries have the same members, with numbers instead of text.
  */
 import { suggestion } from "../../options.ts";
@@ -75,7 +75,7 @@ class DocumentReader {
     else this.#entries(entries);
   }
 
-  /** A saved state: each vCPU has its id and the array of KVM_GET_CPUID2. */
+  /** In a saved state, each vCPU has its id and the entries of KVM_GET_CPUID2. */
   #state(document: JsonValue): void {
     this.#into.note("the file is a saved state, of which only the CPUID tables are read");
     const vcpus = memberOf(document, "vcpus");
@@ -95,7 +95,7 @@ class DocumentReader {
     }
   }
 
-  /** Reads an entry; undefined, after its faults were added, if it has any. */
+  /** Reads an entry; adds its faults and returns undefined if it has any. */
   #entry(item: JsonValue): CpuidEntry2Input | undefined {
     if (item.kind !== "object") {
       return this.problem(item.offset, `expected an entry, got ${describeJson(item)}`);
@@ -123,7 +123,7 @@ class DocumentReader {
     return words.map((word) => this.#u32("padding", word) ?? 0);
   }
 
-  /** Reads a u32: a number, or text in decimal or, after 0x, in hexadecimal. */
+  /** Reads a u32 from a number, decimal text, or hexadecimal text with the prefix 0x. */
   #u32(name: string, value: JsonValue): number | undefined {
     const isText = value.kind === "string" && /^(0x[0-9a-f]{1,16}|\d{1,16})$/i.test(value.text);
     const number = value.kind === "number" ? value.value : isText ? Number(value.text) : Number.NaN;
@@ -184,7 +184,7 @@ function parse(bytes: Uint8Array): CpuidDump {
   return into.finish();
 }
 
-/** Formats an entry on one line, so that a difference of two files has a line for each changed entry. */
+/** Formats an entry on one line, so that a diff of two files has one line for each changed entry. */
 function entryLine(entry: CpuidEntryJson): string {
   const members = Object.entries(entry).map(
     ([name, value]) => `"${name}": ${JSON.stringify(value)}`,
@@ -192,7 +192,7 @@ function entryLine(entry: CpuidEntryJson): string {
   return `{ ${members.join(", ")} }`;
 }
 
-/** Formats the members of a table without the braces, one a line. */
+/** Formats the members of a table without the braces, one member per line. */
 function tableLines({ cpu, isComplete, table }: CpuidFileTable, indent: string): readonly string[] {
   const entries = table.toJSON().entries.map((e) => `${indent}  ${entryLine(e)}`);
   const list = entries.length === 0 ? "[]" : `[\n${entries.join(",\n")}\n${indent}]`;
@@ -216,10 +216,10 @@ function format(tables: readonly CpuidFileTable[]): Uint8Array {
   return new TextEncoder().encode(`${text}\n`);
 }
 
-/** Finds a member name of the own form or of a saved state, in a text that begins as JSON does. */
+/** Finds a member name of this package's JSON or of a saved state, in a text that begins with a brace or a bracket. */
 const OWN = /"(?:entries|tables|cpuid|function)"\s*:/;
 
-/** The JSON of CpuidTable.toJSON(), of several tables, and of saved states. */
+/** The format of CpuidTable.toJSON(), of JSON with several tables, and of saved states. */
 export const json: CpuidFormat = {
   name: NAME,
   title: "JSON of node-kvm: tables, or a saved state",

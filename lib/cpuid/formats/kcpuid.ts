@@ -1,6 +1,6 @@
 /**
- * The text of `kcpuid -r`, the program of Linux's tools/arch/x86/kcpuid. The program leaves out entries of zeros; what
- * is written here has them.
+ * Reads and writes the text of `kcpuid -r` (Linux, tools/arch/x86/kcpuid). The program omits entries of zeros, but this
+ * package writes such entries.
  */
 import type { CpuidEntry2 } from "../entry.ts";
 import { TableCollector } from "./collect.ts";
@@ -26,10 +26,10 @@ const LEAF = new RegExp(`^\\s*0x([0-9a-f]{1,8}): +${REGISTERS}\\s*$`, "i");
 const SUBLEAVES = /^\s*0x([0-9a-f]{1,8}): +sub-?lea(?:f|ve)s:?\s*$/i;
 /** `  0: EAX=0x1c004121, EBX=…` */
 const SUBLEAF = new RegExp(`^\\s*(\\d{1,10}): +${REGISTERS}\\s*$`, "i");
-/** `Basic Leafs :` and the line below it. */
+/** The section header `Basic Leafs :` and the line below it. */
 const TITLE = /^\s*(?:[\w ]{1,40} lea(?:f|ve)s\s*:|=+)\s*$/i;
 
-/** The state of a file that is read: the leaf whose sub-leaves follow, and the last of them. */
+/** The state of the parser: the leaf whose sub-leaves follow, and the last sub-leaf that was read. */
 interface Place {
   readonly leaf: number | undefined;
   readonly last: number;
@@ -45,14 +45,14 @@ function parse(bytes: Uint8Array): CpuidDump {
     const read = readLine(line, place, into);
     if (typeof read === "string" && isProse(line)) prose += 1;
     else if (typeof read === "string") into.problem(line.number, 1, read);
-    // The sub-leaves after a line that is damaged may belong to another leaf.
+    // Sub-leaves that follow a damaged line may belong to another leaf.
     place = typeof read === "string" ? NO_LEAF : read;
   }
   noteProse(into, prose);
   return into.finish();
 }
 
-/** Adds what a line has. Returns the place after it, or its fault. */
+/** Adds the contents of a line. Returns the new state of the parser, or the fault of the line. */
 function readLine(line: TextLine, place: Place, into: TableCollector): Place | string {
   const { text } = line;
   if (text.length > LONGEST_LINE) return `the line has more than ${LONGEST_LINE} characters`;
@@ -89,7 +89,8 @@ function format(tables: readonly CpuidFileTable[]): Uint8Array {
   if (tables.length > 1) {
     throw new RangeError(`formatCpuid(): kcpuid is for one CPU, and there are ${tables.length}`);
   }
-  // The sub-leaves of a leaf follow its line, so the text has each leaf once, with the first of duplicates.
+  // The sub-leaves of a leaf follow its line, so the text contains each leaf once.
+  // Of duplicate entries, only the first is written.
   const firsts = new Map<string, CpuidEntry2>();
   for (const entry of tables.flatMap(({ table }) => [...table])) {
     const place = `${entry.function} ${entry.index}`;
@@ -122,7 +123,7 @@ function rowsOf(entries: readonly CpuidEntry2[]): readonly string[] {
   return rows;
 }
 
-/** The output of `kcpuid -r` of the Linux source, for one CPU. */
+/** The format of `kcpuid -r` of the Linux source, for one CPU. */
 export const kcpuid: CpuidFormat = {
   name: "kcpuid",
   title: "text of kcpuid -r",

@@ -1,4 +1,7 @@
-/** The bytes of `struct kvm_cpuid2`, as KVM_GET_CPUID2 fills it: a count, and entries of 40 bytes, little endian. */
+/**
+ * Reads and writes the bytes of `struct kvm_cpuid2`, as KVM_GET_CPUID2 fills it: a count, and entries of 40 bytes,
+ * little endian.
+ */
 import { Cpuid2, CpuidEntry2 } from "../../abi/generated/structs.ts";
 import { read, write } from "../../abi/struct.ts";
 import { TableCollector } from "./collect.ts";
@@ -8,7 +11,7 @@ import { MOST_ENTRIES } from "./limits.ts";
 const HEADER_SIZE = Cpuid2.size;
 const ENTRY_SIZE = CpuidEntry2.size;
 
-/** Reads one struct after another; several of them are the tables of several CPUs. */
+/** Reads one struct after another; each struct is the table of one CPU. */
 function parse(bytes: Uint8Array): CpuidDump {
   const into = new TableCollector(kvmBinary.name, { contents: "exact", canBeComplete: true });
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -25,7 +28,7 @@ function parse(bytes: Uint8Array): CpuidDump {
     into.startCpu(hasSeveral ? into.cpus : undefined, 0);
     at += HEADER_SIZE;
     let i = 0;
-    // If the counts do not fill the file, one of them may be wrong, and what follows may be no entry.
+    // If the sizes do not add up to that of the file, a count may be wrong, and the bytes after it may not be entries.
     while (i < nent && at + ENTRY_SIZE <= bytes.length && (isWhole || isPlausible(view, at))) {
       into.add(read(CpuidEntry2, bytes, at), 0);
       at += ENTRY_SIZE;
@@ -49,11 +52,11 @@ function headerFault(view: DataView, at: number): string | undefined {
   return padding === 0 ? undefined : `the padding after nent is ${padding}, not 0`;
 }
 
-/** The size of the struct at an offset, as its count has it. */
+/** The size of the struct at an offset, computed from its count. */
 const sizeAt = (view: DataView, at: number): number =>
   HEADER_SIZE + view.getUint32(at, true) * ENTRY_SIZE;
 
-/** Whether structs, one after another, end at the end of the file. */
+/** Whether consecutive structs end exactly at the end of the file. */
 function fillsFile(view: DataView): boolean {
   let at = 0;
   while (at < view.byteLength && headerFault(view, at) === undefined) at += sizeAt(view, at);
@@ -79,7 +82,7 @@ function format(tables: readonly CpuidFileTable[]): Uint8Array {
 /** The flags of kvm_cpuid_entry2 (KVM_CPUID_FLAG_*): 1, 2 and 4. */
 const FLAGS = 7;
 
-/** Whether an entry has only known flags, and padding of zeros. */
+/** Whether an entry has only known flags, and its padding is 0. */
 function isPlausible(view: DataView, at: number): boolean {
   if (view.getUint32(at + 8, true) > FLAGS) return false;
   return [28, 32, 36].every((offset) => view.getUint32(at + offset, true) === 0);
@@ -100,8 +103,8 @@ function likelihood(head: Uint8Array): number {
 }
 
 /**
- * The bytes of `struct kvm_cpuid2`. The file has no lines: a fault has the offset of its byte as its column. Several
- * structs, one after another, are the tables of several CPUs.
+ * The format of the bytes of `struct kvm_cpuid2`. The file has no lines, so the column of a fault is derived from the
+ * offset of its byte. Consecutive structs are the tables of several CPUs.
  */
 export const kvmBinary: CpuidFormat = {
   name: "kvm",

@@ -1,4 +1,4 @@
-/** The raw data of libcpuid (`cpuid_tool --save`, and the first part of its `.test` files). */
+/** Reads the raw data of libcpuid (`cpuid_tool --save`, and the first part of its `.test` files). */
 import type { CpuidEntry2Input } from "../entry.ts";
 import { TableCollector } from "./collect.ts";
 import type { CpuidDump, CpuidFileTable, CpuidFormat } from "./dump.ts";
@@ -6,7 +6,9 @@ import { LONGEST_LINE } from "./limits.ts";
 import { decodeText, linesOf, shownLine, type TextLine } from "./lines.ts";
 import { encodeLines, likelihoodOfRows, registersOf } from "./text-rows.ts";
 
-/** The arrays of a file: an array's number is a leaf's offset from `first`, or the sub-leaf of the leaf `of`. */
+/**
+ * The arrays of a file; the index of an element is the leaf's offset from `first`, or the sub-leaf of the leaf `of`.
+ */
 const ARRAYS: Readonly<Record<string, { readonly first: number } | { readonly of: number }>> = {
   basic_cpuid: { first: 0 },
   ext_cpuid: { first: 0x8000_0000 },
@@ -18,7 +20,7 @@ const ARRAYS: Readonly<Record<string, { readonly first: number } | { readonly of
   amd_fn80000026h: { of: 0x8000_0026 },
 };
 
-/** The number of elements of the arrays of leaves; the program runs CPUID for each, also above the highest leaf. */
+/** The number of elements of the arrays of leaves; the program executes CPUID for each, even above the highest leaf. */
 const LEAVES = 32;
 
 const ROW =
@@ -28,7 +30,7 @@ const HEADER = /^_+ Logical CPU #(\d{1,9}) _+\s*$/;
 const OTHER = /^\s*(?:version=|build_date=|arm_\w+=)/;
 const END = /^-{40,}\s*$/;
 
-/** The entries of one CPU, before those above its highest leaf are left out. */
+/** The entries of one CPU, before the entries above its highest leaf are removed. */
 interface Cpu {
   readonly cpu: number | undefined;
   readonly line: number;
@@ -84,7 +86,7 @@ class RawData {
     const array = Object.hasOwn(ARRAYS, name) ? ARRAYS[name] : undefined;
     if (array === undefined) {
       if (name !== "") return `the array ${name} is not known`;
-      // The name of the next CPU may be damaged; its rows must not get into this one.
+      // The header of the next CPU may be damaged, and its rows must not be added to the current CPU.
       if (!/[=[]/.test(text)) {
         this.#flush();
         this.#into.startCpu(undefined, number);
@@ -102,8 +104,8 @@ class RawData {
   }
 
   /**
-   * Adds the rows of a CPU by leaf and sub-leaf, as other dumps have them: those that it has, and a sub-leaf 0 that is
-   * in two arrays once. The file has the sub-leaves after all leaves.
+   * Adds the rows of a CPU, ordered by leaf and sub-leaf as in other dumps. Rows above the highest leaf are omitted,
+   * and a sub-leaf 0 that is in two arrays is added once. In the file, the sub-leaves follow all leaves.
    */
   #flush(): void {
     const rows = this.#rows
@@ -121,11 +123,11 @@ class RawData {
   }
 }
 
-/** The highest leaf of a range, as its first leaf has it in EAX; undefined without that row. */
+/** Returns the highest leaf of a range, from EAX of its first leaf; undefined if that row is missing. */
 function highestOf(rows: readonly Row[], first: number): number | undefined {
   const eax = rows.find(({ input }) => input.function === first)?.input.eax;
   if (eax === undefined) return undefined;
-  // Without the range, the CPU answers with another leaf: nothing of the range exists.
+  // If the range does not exist, the CPU returns the data of another leaf.
   return eax >= first && eax <= first + 0xffff ? eax : first - 1;
 }
 
@@ -145,8 +147,9 @@ function format(tables: readonly CpuidFileTable[]): Uint8Array {
 }
 
 /**
- * The raw data of libcpuid. It has the leaves 0 to 0x1f and 0x80000000 to 0x8000001f, and the sub-leaves of eight of
- * them; of the leaves 7 and 0xd only sub-leaf 0, and no hypervisor's leaf. So its tables are never complete.
+ * The format of libcpuid's raw data. The raw data contains the leaves 0 to 0x1f and 0x80000000 to 0x8000001f, and the
+ * sub-leaves of eight leaves. The raw data contains only sub-leaf 0 of the leaves 7 and 0xd, and no hypervisor leaves,
+ * so the tables of this format are never complete.
  */
 export const libcpuid: CpuidFormat = {
   name: "libcpuid",

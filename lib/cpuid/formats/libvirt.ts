@@ -1,6 +1,6 @@
 /**
- * The XML of libvirt: `<cpudata>`, which has registers, and the `<cpu>` of a domain, a host or a baseline, which has a
- * model and features. libvirt's own models and features are in models/.
+ * Reads and writes libvirt's XML: `<cpudata>`, which contains registers, and the `<cpu>` of a domain, a host or a
+ * baseline, which contains a model and features. models/libvirt.ts reads libvirt's own models.
  */
 import { quoted, suggestion } from "../../options.ts";
 import { CPUID_REGISTERS } from "../entry.ts";
@@ -19,7 +19,7 @@ import { escapeXml, parseXml, type XmlElement, xmlElements } from "./xml.ts";
 const CPUDATA = "libvirt-cpudata";
 const CPU = "libvirt-cpu";
 
-/** Libvirt's vendor names, and those of CPUID leaf 0. */
+/** Libvirt's vendor names, and the vendor strings of CPUID leaf 0. */
 const VENDORS: readonly (readonly [libvirt: string, cpuid: string])[] = [
   ["Intel", "GenuineIntel"],
   ["AMD", "AuthenticAMD"],
@@ -27,7 +27,7 @@ const VENDORS: readonly (readonly [libvirt: string, cpuid: string])[] = [
   ["Zhaoxin", "  Shanghai  "],
 ];
 
-/** Reads an attribute that is a number: decimal, or with 0x hexadecimal. */
+/** Reads a numeric attribute: decimal, or hexadecimal with the prefix 0x. */
 function numberOf(text: string): number | undefined {
   if (!/^(?:0x[0-9a-f]{1,16}|\d{1,16})$/i.test(text)) return undefined;
   const value = Number(text);
@@ -35,8 +35,8 @@ function numberOf(text: string): number | undefined {
 }
 
 /**
- * Reads the attributes of an element as numbers; undefined, after a fault was added, if one is unknown, missing or not
- * a u32.
+ * Reads the attributes of an element as numbers; adds a fault and returns undefined if an attribute is unknown, missing
+ * or not a u32.
  */
 function numbersOf(
   element: XmlElement,
@@ -126,16 +126,16 @@ const POLICIES: ReadonlyMap<string, "on" | "off"> = new Map([
   ["forbid", "off"],
 ]);
 
-/** The attributes of `<cpu>` that are properties. */
+/** The attributes of `<cpu>` that become properties. */
 const CPU_ATTRIBUTES: readonly string[] = ["mode", "match", "check", "migratable"];
-/** The attributes of `<model>` that are properties. */
+/** The attributes of `<model>` that become properties. */
 const MODEL_ATTRIBUTES: readonly string[] = ["fallback", "vendor_id"];
-/** The elements whose attributes are properties, as `topology.cores`. */
+/** The elements whose attributes become properties, such as `topology.cores`. */
 const PARTS: readonly string[] = ["topology", "maxphysaddr", "cache", "signature"];
-/** The elements that are read otherwise. */
+/** The elements that other code reads. */
 const READ: readonly string[] = ["model", "vendor", "feature", "arch"];
 
-/** The prefix of the properties that have a feature's policy if it is neither require nor disable. */
+/** The prefix of the properties that contain a feature's policy, if the policy is neither require nor disable. */
 const POLICY = "policy.";
 
 /** Whether an element describes a CPU: it has a model, features or a mode. */
@@ -143,12 +143,12 @@ const isCpu = ({ name, attributes, children }: XmlElement): boolean =>
   (name === "cpu" || (name === "mode" && attributes.get("name") === "host-model")) &&
   (attributes.has("mode") || children.some((child) => READ.includes(child.name)));
 
-/** The elements that describe a CPU, in order. */
+/** Returns the elements that describe a CPU, in the order of the file. */
 const cpusOf = (root: XmlElement): readonly XmlElement[] => xmlElements(root).filter(isCpu);
 
 const X86: readonly string[] = ["x86_64", "i686", "i586", "i486", "i386", "x86"];
 
-/** The first statement of an architecture: `<arch>` with text, or `<type arch=…>` of a domain. */
+/** Returns the first architecture that the file names: `<arch>` with text, or `<type arch=…>` of a domain. */
 function archOf(root: XmlElement): readonly [at: XmlElement, arch: string] | undefined {
   for (const element of xmlElements(root)) {
     const { name, attributes, text } = element;
@@ -221,7 +221,7 @@ const NO_FEATURES: CpuidFeatureList = {
   properties: {},
 };
 
-/** The most notes of a file. */
+/** The maximum number of notes of a file. */
 const MOST_NOTES = 20;
 
 function parseCpu(bytes: Uint8Array): CpuidDump {
@@ -309,23 +309,23 @@ function formatCpu(features: CpuidFeatureList): Uint8Array {
   return new TextEncoder().encode([...lines, "</cpu>", ""].join("\n"));
 }
 
-/** Whether a head is XML with an element. */
+/** Whether the beginning of a file is XML with the given element. */
 const hasElement = (head: Uint8Array, element: RegExp): boolean =>
   /^\s*</.test(headText(head)) && element.test(headText(head));
 
-/** The registers of a CPU, as libvirt's tests and `virsh` have them. */
+/** The format of a CPU's registers in libvirt's tests and in `virsh`. */
 export const libvirtCpudata: CpuidFormat = {
   name: CPUDATA,
   title: "libvirt's <cpudata> (XML)",
   kind: "tables",
-  // The flags of the entries are not in the file.
+  // The file does not contain the flags of the entries.
   isLossless: false,
   likelihood: (head) => (hasElement(head, /<cpudata[\s>]/) ? 0.95 : 0),
   parse: parseCpudata,
   format: formatCpudata,
 };
 
-/** A model with features: the `<cpu>` of a domain, of a host's capabilities, or of a baseline. */
+/** The format of a model with features: the `<cpu>` of a domain, of a host's capabilities, or of a baseline. */
 export const libvirtCpu: CpuidFormat = {
   name: CPU,
   title: "libvirt's <cpu> of a domain, a host or a baseline (XML)",

@@ -1,4 +1,6 @@
-/** The text of a file and its lines, for the formats that are read by line. JSON is json-text.ts. */
+/**
+ * Decodes the text of a file and splits it into lines, for the formats that are read by line. json-text.ts parses JSON.
+ */
 import { CPUID_FILE_HEAD } from "./limits.ts";
 
 /** One line of a text. */
@@ -7,11 +9,11 @@ export interface TextLine {
   readonly number: number;
   /** The characters without the line break. */
   readonly text: string;
-  /** Whether a line break follows. The last line of a file that was cut has none. */
+  /** Whether a line break follows. A last line without a line break may be cut. */
   readonly isTerminated: boolean;
 }
 
-/** The byte order marks, with the encoding that each is for. */
+/** The byte order marks, each with its encoding. */
 const MARKS: readonly (readonly [mark: readonly number[], encoding: string])[] = [
   [[0xef, 0xbb, 0xbf], "utf-8"],
   [[0xff, 0xfe], "utf-16le"],
@@ -19,8 +21,8 @@ const MARKS: readonly (readonly [mark: readonly number[], encoding: string])[] =
 ];
 
 /**
- * Decodes the bytes of a text file: with a byte order mark UTF-8 or UTF-16, as PowerShell writes it; without one UTF-8,
- * or Latin-1 (as AIDA64 writes it) if the bytes are no UTF-8. Never throws.
+ * Decodes the bytes of a text file. A byte order mark selects UTF-8 or UTF-16, which PowerShell writes. Without a byte
+ * order mark the encoding is UTF-8, or Latin-1, which AIDA64 writes, if the bytes are not valid UTF-8. Never throws.
  */
 export function decodeText(bytes: Uint8Array): string {
   for (const [mark, encoding] of MARKS) {

@@ -1,19 +1,19 @@
-/** The faults of a file while it is read: their list, which has a bound, and the line and column of an offset. */
+/** Collects the faults of a file while it is read, up to a maximum, and converts an offset to a line and a column. */
 import type { CpuidFileProblem } from "./dump.ts";
 import { MOST_PROBLEMS } from "./limits.ts";
 
-/** Finds the line and the column of offsets in a text. Lines end in LF; a CR before it belongs to the line. */
+/** Converts offsets in a text to lines and columns. Lines end in LF; a CR before the LF belongs to the line. */
 export class TextPlaces {
   readonly #starts: readonly number[];
 
-  /** Finds the lines of a text. */
+  /** Finds the line breaks of a text. */
   constructor(text: string) {
     const starts = [0];
     for (let at = text.indexOf("\n"); at >= 0; at = text.indexOf("\n", at + 1)) starts.push(at + 1);
     this.#starts = starts;
   }
 
-  /** Returns the line and the column of an offset, both from 1. Columns count UTF-16 units. */
+  /** Returns the line and the column of an offset, both starting at 1. Columns count UTF-16 units. */
   at(offset: number): { readonly line: number; readonly column: number } {
     let [low, high] = [0, this.#starts.length - 1];
     while (low < high) {
@@ -25,28 +25,31 @@ export class TextPlaces {
   }
 }
 
-/** Collects the faults of one file: the first {@link MOST_PROBLEMS}, and the number of the others. */
+/** Collects the faults of one file: the first {@link MOST_PROBLEMS}, and the number of further faults. */
 export class ProblemList {
   readonly #problems: CpuidFileProblem[] = [];
   #count = 0;
 
-  /** Whether faults were left out of the list. A reader may stop then. */
+  /** Whether the list is full, so that a parser may stop. */
   get isFull(): boolean {
     return this.#count > MOST_PROBLEMS;
   }
 
-  /** The number of faults that were added. */
+  /** The number of faults that were added, including those that are not in the list. */
   get length(): number {
     return this.#count;
   }
 
-  /** Adds a fault: one sentence without a full stop. After the bound it only counts. */
+  /** Adds a fault: one sentence without a full stop. If the list is full, the fault is only counted. */
   add(line: number, column: number, message: string): void {
     this.#count += 1;
     if (this.#count <= MOST_PROBLEMS) this.#problems.push(Object.freeze({ line, column, message }));
   }
 
-  /** Returns the faults in the order in which they were added; a last row has the number of those left out. */
+  /**
+   * Returns the faults in the order in which they were added; if some are not in the list, a last row contains their
+   * number.
+   */
   toArray(): readonly CpuidFileProblem[] {
     const more = this.#count - this.#problems.length;
     if (more === 0) return Object.freeze([...this.#problems]);

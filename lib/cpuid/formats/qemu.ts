@@ -1,6 +1,6 @@
 /**
- * QEMU's CPU models with features: the `-cpu` option of a command line, and the JSON of query-cpu-model-expansion. The
- * rules are those of x86_cpu_parse_featurestr (target/i386/cpu.c).
+ * Reads and writes QEMU's CPU models with features: the `-cpu` option of a command line, and the JSON of
+ * query-cpu-model-expansion. The rules are those of x86_cpu_parse_featurestr (target/i386/cpu.c).
  */
 import { quoted } from "../../options.ts";
 import type { CpuidDump, CpuidFeatureList, CpuidFormat } from "./dump.ts";
@@ -12,7 +12,10 @@ import { ProblemList, TextPlaces } from "./problems.ts";
 const STRING = "qemu-cpu";
 const QMP = "qemu-qmp";
 
-/** Properties that are on or off but are not a feature of the CPU (QEMU 11.1). Others that begin with `x-` are none. */
+/**
+ * Properties that are on or off but are not features of the CPU (QEMU 11.1). All other properties that begin with `x-`
+ * are not features either.
+ */
 const NOT_FEATURES: ReadonlySet<string> = new Set([
   ...["check", "enforce", "migratable", "host-phys-bits", "host-cache-info", "l3-cache"],
   ...["legacy-cache", "fill-mtrr-mask", "tcg-cpuid", "kvm", "hv-passthrough", "hv-enforce-cpuid"],
@@ -24,7 +27,7 @@ const NOT_FEATURES: ReadonlySet<string> = new Set([
 
 const isNotFeature = (name: string): boolean => NOT_FEATURES.has(name) || name.startsWith("x-");
 
-/** QEMU's words for true and false (qapi_bool_parse). */
+/** The words that QEMU accepts for true and false (qapi_bool_parse). */
 const BOOLEANS: ReadonlyMap<string, "on" | "off"> = new Map([
   ...["on", "yes", "true", "y"].map((word) => [word, "on"] as const),
   ...["off", "no", "false", "n"].map((word) => [word, "off"] as const),
@@ -32,14 +35,14 @@ const BOOLEANS: ReadonlyMap<string, "on" | "off"> = new Map([
 
 const NAME = /^[A-Za-z0-9_][\w.-]*$/;
 
-/** Collects features and properties; a name with `_` is the same as one with `-`. */
+/** Collects features and properties; `_` and `-` in a name are equivalent. */
 class FeatureCollector {
   readonly #states = new Map<string, { readonly name: string; state: "on" | "off" }>();
   readonly #properties = new Map<string, string>();
   model: string | undefined;
   #vendor: string | undefined;
 
-  /** Sets a property with text; the words of {@link BOOLEANS} switch a feature. */
+  /** Sets a property to a text; a word of {@link BOOLEANS} switches a feature on or off. */
   set(spelled: string, value: string): void {
     const key = spelled.replaceAll("_", "-");
     const state = BOOLEANS.get(value);
@@ -69,13 +72,16 @@ class FeatureCollector {
   }
 }
 
-/** The option in a command line: white space, or a backslash at the end of a line, and then a word or quotes. */
+/**
+ * The `-cpu` option in a command line: white space, or a backslash at the end of a line, and then a word or a quoted
+ * text.
+ */
 const OPTION =
   /(?:^|[\s"'[,])--?cpu(?:["',]*(?:[ \t]|\\\r?\n)+["']?|["']\s*,\s*["'])(?=[A-Za-z0-9_])/g;
-/** A file that has nothing but the value of the option. */
+/** A file that contains only the value of the option. */
 const BARE = /^\s*["']?[A-Za-z0-9_][^\s"'\\]*["']?\s*$/;
 
-/** Finds the values of `-cpu` with their offsets; a file of one line without the option is a value. */
+/** Finds the values of `-cpu` with their offsets; a file of one line without the option is read as the value. */
 function valuesIn(text: string): readonly { readonly value: string; readonly offset: number }[] {
   const found = Array.from(text.matchAll(OPTION), (match) => match.index + match[0].length);
   const isBare = found.length === 0 && text.length <= 65_536 && BARE.test(text);
@@ -116,7 +122,7 @@ function parseString(bytes: Uint8Array): CpuidDump {
   };
 }
 
-/** Reads the value of `-cpu`. `+name` is applied after all `name=value`, and `-name` last. */
+/** Reads the value of `-cpu`. `+name` takes effect after all `name=value`, and `-name` after all `+name`. */
 function readValue(
   value: string,
   start: number,
@@ -130,7 +136,7 @@ function readValue(
   for (const [i, part] of value.split(",").entries()) {
     const at = offset;
     offset += part.length + 1;
-    // strtok() skips empty parts.
+    // Empty parts are skipped, because QEMU splits the text with strtok().
     if (part === "") continue;
     const sign = /^[+-]/.exec(part)?.[0];
     const equals = part.indexOf("=");
@@ -174,7 +180,7 @@ function formatString(features: CpuidFeatureList): Uint8Array {
   return new TextEncoder().encode(`${parts.join(",")}\n`);
 }
 
-/** Finds the model in an answer, or in a command that has one. */
+/** Finds the model in an answer of QEMU, or in a command that names a model. */
 function modelIn(fields: JsonFields, value: JsonValue): JsonMembers | undefined {
   let members = fields.object(value, "", []);
   for (const name of ["return", "arguments", "model"]) {
@@ -184,22 +190,24 @@ function modelIn(fields: JsonFields, value: JsonValue): JsonMembers | undefined 
   return members?.has("props") || members?.has("name") ? members : undefined;
 }
 
-/** Returns the text of the JSON that has a model: the file, or one message of a log of several. */
+/** Returns the JSON text that contains a model: the whole file, or one message of a log. */
 function modelText(text: string): { readonly text: string; readonly messages: number } {
   if (!readJson(text).fault) return { text, messages: 1 };
   const models = messagesIn(text).filter(
     (message) => /"model"\s*:\s*\{/.test(message.text) && !readJson(jsonOf(message)).fault,
   );
-  // An answer is of more use than the command for it.
+  // QEMU's answer contains more properties than the command, so it is preferred.
   const best = models.find((message) => message.text.includes('"return"')) ?? models[0];
   if (best === undefined) return { text, messages: 1 };
-  // The padding keeps the line and the column of each value.
+  // The padding before the message keeps the line and the column of each value.
   const json = jsonOf(best);
   const padding = "\n".repeat(best.number - 1) + " ".repeat(best.text.length - json.length);
   return { text: padding + json, messages: models.length };
 }
 
-/** The messages of a log: each begins in a line with a brace that is not indented, and may have several lines. */
+/**
+ * Returns the messages of a log. Each begins at a line with a brace that is not indented, and may have several lines.
+ */
 function messagesIn(text: string): readonly TextLine[] {
   const messages: { number: number; lines: string[] }[] = [];
   for (const line of linesOf(text)) {
@@ -214,7 +222,7 @@ function messagesIn(text: string): readonly TextLine[] {
   }));
 }
 
-/** The part of a message from its first brace on. */
+/** Returns the part of a message that begins at its first brace. */
 const jsonOf = ({ text }: TextLine): string => text.slice(text.indexOf("{"));
 
 function parseQmp(bytes: Uint8Array): CpuidDump {
@@ -246,7 +254,7 @@ function parseQmp(bytes: Uint8Array): CpuidDump {
   };
 }
 
-/** The `-cpu` option: a value alone, or in a command line. */
+/** The format of the `-cpu` option: the value alone, or a command line with the option. */
 export const qemuCpu: CpuidFormat = {
   name: STRING,
   title: "QEMU's -cpu option",
@@ -266,7 +274,7 @@ export const qemuCpu: CpuidFormat = {
   formatFeatures: formatString,
 };
 
-/** The answer of query-cpu-model-expansion, or a log with it. */
+/** The format of the answer of query-cpu-model-expansion, or of a log that contains it. */
 export const qemuQmp: CpuidFormat = {
   name: QMP,
   title: "QEMU's query-cpu-model-expansion (QMP, JSON)",

@@ -1,18 +1,18 @@
 /**
- * Text that was pasted with something in front of each line: quoted mail (`> `), a kernel's log (`[   1.234567] `), a
- * journal (`Jan 02 03:04:05 host kernel: `), or commands with their prompts. The rest is read as another format, and
- * lines and columns stay those of the file.
+ * Removes the prefixes that lines of pasted text have: those of quoted mail (`> `), of a kernel's log (`[ 1.234567] `),
+ * of a journal (`Jan 02 03:04:05 host kernel: `), or the prompts of commands. The remaining text is read as another
+ * format, and lines and columns refer to the original file.
  */
 import type { CpuidDump, CpuidFileProblem, CpuidFormat } from "./dump.ts";
 import { CPUID_FILE_HEAD, LONGEST_LINE } from "./limits.ts";
 import { decodeText, headText, linesOf } from "./lines.ts";
 
-/** Something in front of lines. */
+/** A kind of prefix. */
 interface Prefix {
   readonly pattern: RegExp;
-  /** Whether lines without it are kept; of a mail, only the quoted lines are. */
+  /** Whether lines without the prefix are kept; of a mail, only the quoted lines are kept. */
   readonly keepsOthers: boolean;
-  /** The share of the lines that have it, or more, for it to be removed. */
+  /** The minimum share of lines with the prefix; below it, the prefix is not removed. */
   readonly least: number;
   readonly note: string;
 }
@@ -38,7 +38,7 @@ const PREFIXES: readonly Prefix[] = [
   },
 ];
 
-/** A prompt with a command, at which a paste of a terminal begins. */
+/** A prompt with a command, at which text that was pasted from a terminal begins. */
 const PROMPT =
   /^(?:\[?[\w.-]{1,64}@[\w.-]{1,64}[^$#%>]{0,200}|sh-[\d.]{1,8}|)[$#%] (?=[^\n]*(?:cpuid|cpuinfo|virsh|cat ))/;
 const PROMPT_NOTE = "the lines with a prompt and a command are skipped";
@@ -46,7 +46,7 @@ const PROMPT_NOTE = "the lines with a prompt and a command are skipped";
 /** A text without the prefixes of its lines. */
 interface Stripped {
   readonly bytes: Uint8Array;
-  /** The number of characters that were removed from each line, in order. */
+  /** The number of characters that were removed from each line, by line. */
   readonly columns: readonly number[];
   readonly note: string;
 }
@@ -80,7 +80,7 @@ function strip(text: string): Stripped | undefined {
   );
 }
 
-/** The most kinds of prefix in front of each other. */
+/** The maximum number of prefixes on one line. */
 const DEEPEST = 4;
 
 /** Removes all kinds of prefix, the outer one first. */
@@ -96,7 +96,7 @@ function stripAll(bytes: Uint8Array): readonly Stripped[] {
   return layers;
 }
 
-/** Moves a fault to its column in the file. */
+/** Converts the column of a fault to the column in the original file. */
 function moved(problem: CpuidFileProblem, layers: readonly Stripped[]): CpuidFileProblem {
   const removed = layers.reduce((sum, { columns }) => sum + (columns[problem.line - 1] ?? 0), 0);
   return removed === 0 ? problem : { ...problem, column: problem.column + removed };
@@ -119,7 +119,7 @@ function bestOf(formats: readonly CpuidFormat[], head: Uint8Array): Best {
 
 const NAME = "quoted-mail";
 
-/** Returns the format of quoted text, of which the rest has one of the given formats. */
+/** Returns the format of text with prefixes, whose remaining text has one of the given formats. */
 export function quotedMail(formats: readonly CpuidFormat[]): CpuidFormat {
   const parse = (bytes: Uint8Array): CpuidDump => {
     const layers = stripAll(bytes);
@@ -143,7 +143,7 @@ export function quotedMail(formats: readonly CpuidFormat[]): CpuidFormat {
       const isText = !headText(head).slice(0, 1024).includes("\0");
       const layers = isText ? stripAll(head) : [];
       const inner = layers.at(-1)?.bytes;
-      // A format that reads the whole text as it is comes first.
+      // A format that fits the unchanged text is preferred.
       return inner ? bestOf(formats, inner).likelihood * 0.98 : 0;
     },
     parse,

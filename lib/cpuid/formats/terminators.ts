@@ -1,11 +1,11 @@
-/** Whether a table has every sub-leaf of the leaves that have several, up to the leaf's own end. */
+/** Decides whether a table has all sub-leaves of each leaf with sub-leaves, up to the end of the list. */
 import type { CpuidEntry2 } from "../entry.ts";
 import { readField } from "../field.ts";
 
-/** The sub-leaves of one leaf, by index; the first of duplicates. */
+/** The sub-leaves of one leaf, by index; of duplicates, the first. */
 type Subleaves = ReadonlyMap<number, CpuidEntry2>;
 
-/** A leaf's sub-leaves end with one whose field is 0, which follows all others. */
+/** The rule for leaves whose last sub-leaf has 0 in a field. */
 const endsWithZero =
   (register: "eax" | "ecx", low: number, high: number) =>
   (subleaves: Subleaves): boolean => {
@@ -16,7 +16,7 @@ const endsWithZero =
     }
   };
 
-/** A leaf's sub-leaf 0 has the number of the last one in EAX. */
+/** The rule for leaves whose sub-leaf 0 contains the number of the last sub-leaf in EAX. */
 const countsInEax = (subleaves: Subleaves): boolean => {
   const last = subleaves.get(0)?.eax;
   if (last === undefined || last >= subleaves.size) return false;
@@ -24,7 +24,7 @@ const countsInEax = (subleaves: Subleaves): boolean => {
   return true;
 };
 
-/** Each set bit of a 64-bit map has a sub-leaf with the bit's number, from `first` on. */
+/** Whether each set bit of a 64-bit map, starting at `first`, has a sub-leaf with the bit's number. */
 function hasBits(subleaves: Subleaves, low: number, high: number, first: number): boolean {
   for (let bit = first; bit < 64; bit += 1) {
     const word = bit < 32 ? low : high;
@@ -33,7 +33,7 @@ function hasBits(subleaves: Subleaves, low: number, high: number, first: number)
   return true;
 }
 
-/** Leaf 0xd: XCR0's bits in sub-leaf 0, and XSS's in sub-leaf 1. */
+/** The rule for leaf 0xd: sub-leaf 0 contains the bits of XCR0, and sub-leaf 1 those of IA32_XSS. */
 const hasComponents = (subleaves: Subleaves): boolean => {
   const [user, more] = [subleaves.get(0), subleaves.get(1)];
   if (user === undefined || more === undefined) return false;
@@ -41,7 +41,7 @@ const hasComponents = (subleaves: Subleaves): boolean => {
   return hasBits(subleaves, low, high, 2);
 };
 
-/** A leaf's sub-leaf 0 has a map of the others in a register. */
+/** The rule for leaves whose sub-leaf 0 contains a bitmap of the other sub-leaves in a register. */
 const hasMap =
   (register: "eax" | "ebx" | "edx") =>
   (subleaves: Subleaves): boolean => {
@@ -49,7 +49,10 @@ const hasMap =
     return map !== undefined && hasBits(subleaves, map, 0, 1);
   };
 
-/** The leaves with several sub-leaves, and the rule of their end (SDM volume 2 and APM volume 3, CPUID). */
+/**
+ * The leaves with several sub-leaves, each with the rule that determines the last sub-leaf (SDM volume 2 and APM volume
+ * 3, CPUID).
+ */
 const RULES: ReadonlyMap<number, (subleaves: Subleaves) => boolean> = new Map([
   [0x4, endsWithZero("eax", 0, 4)],
   [0x7, countsInEax],
@@ -69,12 +72,12 @@ const RULES: ReadonlyMap<number, (subleaves: Subleaves) => boolean> = new Map([
   [0x80000026, endsWithZero("ecx", 8, 15)],
 ]);
 
-/** Whether an entry has four zeros; a leaf whose only sub-leaf has, is one that the CPU does not support. */
+/** Whether all registers of an entry are 0; the CPU does not support a leaf whose only sub-leaf is zeros. */
 const isZero = ({ eax, ebx, ecx, edx }: CpuidEntry2): boolean => (eax | ebx | ecx | edx) === 0;
 
 /**
- * Whether a table has all sub-leaves of each leaf that it has, up to the leaf's terminator or count. A table without
- * entries has not.
+ * Whether a table has all sub-leaves of each leaf that it has, up to the leaf's terminator or count. Returns false for
+ * a table without entries.
  */
 export function hasTerminators(entries: Iterable<CpuidEntry2>): boolean {
   const leaves = new Map<number, Map<number, CpuidEntry2>>();

@@ -1,4 +1,4 @@
-/** Parts that the formats of one entry a line share: registers in hexadecimal, headers of CPUs, likelihoods. */
+/** Functions that the formats with one entry per line share: registers in hexadecimal, headers of CPUs, likelihoods. */
 import { CPUID_REGISTERS, type CpuidEntry2, KVM_CPUID_FLAG_SIGNIFCANT_INDEX } from "../entry.ts";
 import type { TableCollector } from "./collect.ts";
 import type { CpuidFileTable } from "./dump.ts";
@@ -15,12 +15,12 @@ export function registersOf(entry: CpuidEntry2): readonly string[] {
   return CPUID_REGISTERS.map((register) => hexDigits(entry[register]));
 }
 
-/** Whether a dump prints the sub-leaf of an entry: it is not 0, or KVM treats it as significant. */
+/** Whether a dump prints the sub-leaf of an entry, because it is not 0 or KVM treats the index as significant. */
 export function showsIndex({ index, flags }: CpuidEntry2): boolean {
   return index !== 0 || (flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) !== 0;
 }
 
-/** Returns the number of a table's CPU; its position if it has none and there are several. */
+/** Returns the number of a table's CPU; if the table has no number and there are several tables, its position. */
 export function cpuNumber(
   { cpu }: CpuidFileTable,
   position: number,
@@ -34,12 +34,12 @@ export function encodeLines(lines: readonly string[], lineBreak = "\n"): Uint8Ar
   return new TextEncoder().encode(lines.map((line) => `${line}${lineBreak}`).join(""));
 }
 
-/** Longer lines are no rows of any format. */
+/** Lines above this length are not rows of any format. */
 const LONGEST_ROW = 400;
 
 /**
- * Returns how likely a head has a format whose rows match a pattern: 0 without a row, `few` for one or two rows among
- * other lines, 0.7 for more, and up to 0.95 if most lines are rows.
+ * Returns the likelihood that a file has a format whose rows match a pattern: 0 without a row, `few` for one or two
+ * rows among other lines, 0.7 for more, and up to 0.95 if most lines are rows.
  */
 export function likelihoodOfRows(head: Uint8Array, row: RegExp, few = 0.6): number {
   let [lines, rows] = [0, 0];
@@ -54,22 +54,22 @@ export function likelihoodOfRows(head: Uint8Array, row: RegExp, few = 0.6): numb
   return rows >= 3 ? 0.7 : few;
 }
 
-/** A row before it was damaged: it begins with a number, names a register with a value, or is the header of a CPU. */
+/** A damaged row: the line begins with a number, contains a register with a value, or is the header of a CPU. */
 const LIKE_ROW =
   /^\s*(?:0x|[0-9a-f]{4,8}\b|\d{1,10}:)|\be[a-d]x=0x|^\s*CPU\b(?:\s*\d+\s*:|[^:]{0,20}:\s*$)|0x[0-9a-f]{7,8}/i;
-/** The beginning of a row, at which a file may be cut. */
+/** The beginning of a row that is incomplete because the file was cut. */
 const BEGINNING = /^\s*(?:0x?[0-9a-f]*|C|CP|CPU\s*\d*)$/i;
 
 /**
- * Whether a line that is no row has other text, as a mail or the terminal has it around a dump; else it may be a row
- * that is damaged.
+ * Whether a line that is not a row contains other text, such as a mail around a dump; if false, the line may be a
+ * damaged row.
  */
 export function isProse({ text, isTerminated }: TextLine): boolean {
   if (text.length > LONGEST_LINE) return false;
   return !LIKE_ROW.test(text) && (isTerminated || !BEGINNING.test(text));
 }
 
-/** Notes how many lines of other text were skipped. */
+/** Adds a note with the number of skipped lines of other text. */
 export function noteProse(into: TableCollector, count: number): void {
   if (count === 1) into.note("1 line without CPUID is skipped");
   else if (count > 1) into.note(`${count} lines without CPUID are skipped`);

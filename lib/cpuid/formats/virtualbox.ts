@@ -1,6 +1,6 @@
 /**
- * VirtualBox's VBox.log: the part with CPUID leaves, which has a line for the guest (`Gst:`) and one for the host
- * (`Hst:`) for each leaf. They become two tables.
+ * Reads the CPUID leaves of VirtualBox's VBox.log. For each leaf, the log has a line for the guest (`Gst:`) and a line
+ * for the host (`Hst:`), which become two tables.
  */
 import { CPUID_REGISTERS } from "../entry.ts";
 import { TableCollector } from "./collect.ts";
@@ -11,14 +11,14 @@ import { ProblemList } from "./problems.ts";
 
 const NAME = "virtualbox-log";
 
-/** The two tables. */
+/** The names of the two tables. */
 const LABELS = { Gst: "guest", Hst: "host" } as const;
 type Side = keyof typeof LABELS;
 
-/** `Gst: 00000007/0000  00000000 219c07ab 00000000 9c000400`; the second line of a pair has no leaf. */
+/** `Gst: 00000007/0000  00000000 219c07ab 00000000 9c000400`; the second line of a pair does not repeat the leaf. */
 const LINE =
   /(?:^|\s)(Gst|Hst):\s+(?:([0-9a-f]{8})\/([0-9a-f]{4,8})\s+)?([0-9a-f]{8}) ([0-9a-f]{8}) ([0-9a-f]{8}) ([0-9a-f]{8})\s*(\*\*?|~~)?\s*$/i;
-/** A line of a table, even if it is damaged: the name and then hexadecimal digits. */
+/** A line of a table, possibly damaged: the name and then hexadecimal digits. */
 const MARK = /(?:^|\s)(?:Gst|Hst):\s+(?=[0-9a-f])/i;
 
 function parse(bytes: Uint8Array): CpuidDump {
@@ -75,7 +75,7 @@ function parse(bytes: Uint8Array): CpuidDump {
 const collector = (): TableCollector =>
   new TableCollector(NAME, { contents: "dump", canBeComplete: true });
 
-/** The log of a virtual machine of VirtualBox. */
+/** The format of the log of a VirtualBox virtual machine. */
 export const virtualboxLog: CpuidFormat = {
   name: NAME,
   title: "VirtualBox's VBox.log, with a guest's and a host's table",

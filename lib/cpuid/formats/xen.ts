@@ -1,6 +1,6 @@
 /**
- * The `cpuid` setting of xl.cfg(5): a list of `"leaf,subleaf:register=bits"`, which is a mask, or the short form
- * `"host,name=value"`, which has feature names.
+ * Reads and writes the `cpuid` setting of xl.cfg(5): a list of `"leaf,subleaf:register=bits"`, which is a mask, or the
+ * short form `"host,name=value"`, which contains feature names.
  */
 import { quoted } from "../../options.ts";
 import { CPUID_REGISTERS } from "../entry.ts";
@@ -19,7 +19,7 @@ const MASK = "xen-cpuid";
 const FEATURES = "xen-features";
 
 const SETTING = /^[ \t]*cpuid[ \t]*=[ \t]*/m;
-/** A file without the setting: the first thing in it is the value. */
+/** A file that contains only the value of the setting. */
 const BARE_MASK =
   /^\s*\[?\s*["']?(?:0x[0-9a-f]+|\d+)(?:\s*,\s*(?:0x[0-9a-f]+|\d+))?\s*:\s*e[a-d]x\s*=/i;
 const BARE_HOST = /^\s*["']host,/;
@@ -72,7 +72,7 @@ function literalsAt(text: string, from: number, complain: Complain): readonly Li
   }
 }
 
-/** Finds the value of the setting, or of a file that has only the value. */
+/** Finds the value of the setting in a file; a file may also contain only the value. */
 function valueIn(text: string, complain: Complain): readonly Literal[] {
   const setting = SETTING.exec(text);
   if (setting) return literalsAt(text, setting.index + setting[0].length, complain);
@@ -94,7 +94,7 @@ function numberOf(text: string | undefined): number | undefined {
   return value <= 0xffffffff ? value : undefined;
 }
 
-/** The bits of 32 characters: `mask` and `value` for 0 and 1, `host` for k and s. */
+/** The bits that 32 characters describe: `mask` and `value` for 0 and 1, `host` for k and s. */
 function bitsOf(text: string): {
   readonly mask: number;
   readonly value: number;
@@ -191,7 +191,7 @@ function formatMask(contents: CpuidMask): Uint8Array {
   return new TextEncoder().encode(`cpuid = [\n${lines.join(",\n")}\n]\n`);
 }
 
-/** The names of the short form whose value is a number (libxl_cpuid.c). */
+/** The names of the short form that have a number as their value (libxl_cpuid.c). */
 const NUMERIC: ReadonlySet<string> = new Set([
   ...["maxleaf", "family", "model", "stepping", "localapicid", "proccount", "procpkg", "clflush"],
   ...["brandid", "nc", "apicidsize", "maxhvleaf", "hypervisorleaf"],
@@ -286,7 +286,7 @@ function settingIn(head: Uint8Array): string | undefined {
   return setting ? text.slice(setting.index + setting[0].length).slice(0, 200) : undefined;
 }
 
-/** The list of masks. */
+/** The format of the setting as a list of masks. */
 export const xenMask: CpuidFormat = {
   name: MASK,
   title: "Xen's cpuid list of xl.cfg (masks)",
@@ -303,7 +303,7 @@ export const xenMask: CpuidFormat = {
   formatMask,
 };
 
-/** The short form with feature names. */
+/** The format of the setting's short form, which contains feature names. */
 export const xenFeatures: CpuidFormat = {
   name: FEATURES,
   title: "Xen's cpuid text of xl.cfg (feature names)",

@@ -1,6 +1,6 @@
 /**
- * A reader of XML for the files of libvirt: elements, attributes, text, comments, CDATA, and the five entities. It
- * refuses DOCTYPE, so a file cannot define entities, and it does not expand namespaces.
+ * Parses XML for the files of libvirt: elements, attributes, text, comments, CDATA, and the five entities. The parser
+ * rejects DOCTYPE, so a file cannot define entities, and it does not expand namespaces.
  */
 import { quoted } from "../../options.ts";
 import type { CpuidFileProblem } from "./dump.ts";
@@ -8,13 +8,13 @@ import { ProblemList, TextPlaces } from "./problems.ts";
 
 /** An element, with its place in the file. */
 export interface XmlElement {
-  /** The name with its prefix, as `qemu:arg`. */
+  /** The name with its prefix, such as `qemu:arg`. */
   readonly name: string;
-  /** The values by name, in the order of the file, with entities replaced. */
+  /** The values of the attributes by name, in the order of the file, with entities replaced. */
   readonly attributes: ReadonlyMap<string, string>;
-  /** The elements directly inside, in order. */
+  /** The child elements, in order. */
   readonly children: readonly XmlElement[];
-  /** The text directly inside, joined, with entities replaced, without white space at its ends. */
+  /** The text directly inside the element, joined, with entities replaced, without white space at its ends. */
   readonly text: string;
   /** The line of its `<`, from 1. */
   readonly line: number;
@@ -25,31 +25,36 @@ export interface XmlElement {
 /** The result of {@link parseXml}. */
 export interface XmlDocument {
   /**
-   * The root; undefined if its first tag was not read. With faults, it has the elements that were read before the
-   * reader stopped; an element whose own tag has a fault is absent.
+   * The root element; undefined if its start tag was not read. If there are faults, the root contains the elements that
+   * were read before the parser stopped; an element whose own tag has a fault is absent.
    */
   readonly root: XmlElement | undefined;
-  /** The faults. A fault of the structure is the last one, because the rest of the file has no certain meaning. */
+  /**
+   * The faults. The parser stops at a fault of the structure, because the meaning of the rest of the file is uncertain.
+   */
   readonly problems: readonly CpuidFileProblem[];
 }
 
 /** Bounds of {@link parseXml}. */
 export interface XmlLimitsInput {
-  /** The most elements inside each other; 64 if undefined. */
+  /** The maximum nesting of elements; 64 if undefined. */
   readonly depth?: number;
-  /** The most elements in the file; 200,000 if undefined. */
+  /** The maximum number of elements in the file; 200,000 if undefined. */
   readonly elements?: number;
-  /** The most characters in the file; 2^24 if undefined. */
+  /** The maximum number of characters in the file; 2^24 if undefined. */
   readonly characters?: number;
 }
 
-/** The characters that begin a name, and those that continue one: a superset of XML 1.0 section 2.3 above U+007F. */
+/**
+ * The characters that begin a name, and the characters that continue a name: a superset of XML 1.0 section 2.3 above
+ * U+007F.
+ */
 const NAME = /[A-Za-z_:\u{80}-\u{10ffff}][\w:.\-\u{80}-\u{10ffff}]*/uy;
 const SPACE = /[ \t\r\n]*/y;
 /** Characters that XML 1.0 section 2.2 excludes. */
-// biome-ignore lint/suspicious/noControlCharactersInRegex: the characters that are refused
+// biome-ignore lint/suspicious/noControlCharactersInRegex: the pattern matches the characters that are rejected
 const EXCLUDED = /[\0-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]/g;
-/** A reference, or an ampersand that begins none. No reference is longer than `&#x0010FFFF;`. */
+/** A reference, or an ampersand that does not begin a reference. No reference is longer than `&#x0010FFFF;`. */
 const REFERENCE = /&(?:(#x[0-9a-fA-F]{1,8}|#[0-9]{1,8}|[a-z]{1,4});)?/g;
 /** The five entities of XML 1.0 section 4.6. */
 const ENTITIES: ReadonlyMap<string, string> = new Map([
@@ -67,11 +72,11 @@ interface Open {
   readonly children: XmlElement[];
   readonly texts: string[];
   readonly offset: number;
-  /** Whether its tag has no fault, so it is added to its parent. */
+  /** Whether the tag has no fault, so that the element is added to its parent. */
   readonly isGood: boolean;
 }
 
-/** A start tag as it was read. */
+/** A parsed start tag. */
 interface StartTag {
   readonly name: string;
   readonly attributes: ReadonlyMap<string, string>;
@@ -93,7 +98,7 @@ function codePoint(reference: string): string | undefined {
   return isCharacter ? String.fromCodePoint(code) : undefined;
 }
 
-/** Reads one document. Each method returns false after a fault that ends the reading. */
+/** Parses one document. Each method returns false after a fault that stops the parser. */
 class XmlReader {
   readonly #text: string;
   readonly #places: TextPlaces;
@@ -145,7 +150,7 @@ class XmlReader {
     return found;
   }
 
-  /** Moves behind the next `end`; without one it complains about `what` at `start`. */
+  /** Moves behind the next `end`; if there is none, adds a fault about `what` at `start`. */
   #skipTo(end: string, what: string, start: number): boolean {
     const found = this.#text.indexOf(end, this.#at);
     if (found < 0) return this.#complain(start, `${what} is not closed`);
@@ -171,7 +176,7 @@ class XmlReader {
     return true;
   }
 
-  /** Adds the text from `start` to `end` to the open element; outside of the root only white space may be. */
+  /** Adds the text from `start` to `end` to the open element; outside of the root, only white space is allowed. */
   #characters(start: number, end: number, hasReferences: boolean): void {
     if (start === end) return;
     const raw = this.#text.slice(start, end);
@@ -184,7 +189,7 @@ class XmlReader {
     if (first >= 0) this.#complain(start + first, "there is text outside of the root element");
   }
 
-  /** Replaces the references in a text; `isGood` is false if one is unknown. */
+  /** Replaces the references in a text; `isGood` is false if a reference is unknown. */
   #decode(raw: string, start: number): { readonly text: string; readonly isGood: boolean } {
     let isGood = true;
     const text = raw.replaceAll(REFERENCE, (whole, name: string | undefined, offset: number) => {
@@ -200,7 +205,7 @@ class XmlReader {
     return { text, isGood };
   }
 
-  /** Reads what begins with `<`. */
+  /** Reads a tag, a comment or another construct that begins with `<`. */
   #markup(): boolean {
     const start = this.#at;
     if (this.#text.startsWith("<!--", start)) return this.#comment(start);
@@ -345,8 +350,8 @@ class XmlReader {
 }
 
 /**
- * Reads an XML document. It never throws for the text: all faults are in `problems`, each with its line and column. The
- * time is proportional to the length of the text.
+ * Parses an XML document. The parser never throws for the text; all faults are in `problems`, each with its line and
+ * column. The time is proportional to the length of the text.
  */
 export function parseXml(text: string, limits: XmlLimitsInput = {}): XmlDocument {
   const { depth = 64, elements = 200_000, characters = 2 ** 24 } = limits;

@@ -1,4 +1,7 @@
-/** Lint rules about features that need others, and about leaves of a feature that is off. The pairs are lib/cpuid/dependencies.ts. */
+/**
+ * Lint rules about features that need other features, and about leaves that describe an absent feature.
+ * lib/cpuid/dependencies.ts lists the pairs of features.
+ */
 import { type CpuidDependency, cpuidDependencies, dependentFeatures } from "../dependencies.ts";
 import { CPUID_REGISTERS } from "../entry.ts";
 import type { CpuidFieldName } from "../field.ts";
@@ -8,8 +11,8 @@ import type { CpuidLintEdit, LintFault, LintRule } from "./rule.ts";
 import { isZero, type LintTable, setBits } from "./table.ts";
 
 /**
- * The groups of pairs by the rule that reports them. Pairs that need amx_tile are A01's, whatever their group, so that a
- * fault has one finding.
+ * The groups of pairs, by the rule that reports them. Rule A01 reports all pairs that need amx_tile, so that a fault
+ * has one finding.
  */
 let groups: Map<string, CpuidDependency[]> | undefined;
 
@@ -32,8 +35,8 @@ export function ruleOfPair(pair: CpuidDependency): CpuidDependency["rule"] | "A0
 }
 
 /**
- * Features whose removal changes other leaves: the XSAVE area, a leaf of their own, or copies of their bits. A person
- * or the builder removes them.
+ * Features whose removal changes other leaves: the XSAVE area, a leaf that describes the feature, or copies of its
+ * bits. The lint offers no fix for these features; a person or the builder removes them.
  */
 let coupled: ReadonlySet<CpuidFieldName> | undefined;
 
@@ -64,20 +67,23 @@ function fixOf(table: LintTable, feature: CpuidFieldName): readonly CpuidLintEdi
   return names.some(isCoupled) ? undefined : clear(table, names);
 }
 
-/** Finds the pairs of a rule of which the table has the feature but not the needed one. */
+/** Finds each pair of a rule for which the table has the feature but lacks the needed feature. */
 export function pairFaults(
   table: LintTable,
   rule: CpuidDependency["rule"] | "A01",
 ): readonly LintFault[] {
   return pairsOf(rule).flatMap(({ feature, needs, severity }): readonly LintFault[] => {
     if (!table.has(feature) || table.has(needs)) return [];
-    // A leaf that the table lacks, as 0x8000001f for sev_es, is absent for both.
+    // A feature counts as clear if the table lacks its leaf, such as 0x8000001f for sev_es.
     const words = `needs ${needs}, which is clear`;
     return [{ place: table.place(feature), words, severity, fix: fixOf(table, feature) }];
   });
 }
 
-/** D05: leaves that describe a feature. Source: SDM volume 2A, CPUID; QEMU clears them without the feature. */
+/**
+ * Rule D05: leaves that describe a feature. Source: SDM volume 2A, CPUID; QEMU clears these leaves if the feature is
+ * off.
+ */
 const DESCRIBED: readonly { readonly leaf: number; readonly feature: CpuidFieldName }[] = [
   { leaf: 0x14, feature: "intel_pt" },
   { leaf: 0x12, feature: "sgx" },
@@ -109,7 +115,7 @@ export function describedFault(
   return [{ place: table.entryPlace(position), words, fix: clearLeaf(table, fn) }];
 }
 
-/** The rules about features that need others. */
+/** The rules about features that need other features. */
 export const DEPENDENCY_RULES: readonly LintRule[] = [
   {
     id: "D01",

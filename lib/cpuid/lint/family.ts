@@ -1,4 +1,4 @@
-/** Lint rules about family, vendor's features, brand, address sizes, descriptors and frequencies. */
+/** Lint rules about the family, features of one vendor, the brand, address sizes, descriptors and frequencies. */
 import { CPUID_REGISTERS } from "../entry.ts";
 import { type CpuidFieldName, readField } from "../field.ts";
 import type { LintFault, LintRule } from "./rule.ts";
@@ -15,7 +15,7 @@ function familyOf(table: LintTable): number {
 /** The families of each vendor. Source: arch/x86/include/asm/intel-family.h, arch/x86/kernel/cpu/amd.c and hygon.c. */
 const FAMILIES: Readonly<Partial<Record<LintVendor, (family: number) => boolean>>> = {
   intel: (family) => [5, 6, 15, 18, 19].includes(family),
-  // 4 to 6 are those of Am486, K5, K6, Geode and K7.
+  // The families 4 to 6 are those of Am486, K5, K6, Geode and K7.
   amd: (family) => (family >= 4 && family <= 6) || (family >= 15 && family !== 24),
   hygon: (family) => family === 24,
 };
@@ -42,7 +42,7 @@ const MIRRORED = 0x0183_f3ff;
 
 const BRAND: readonly number[] = [0x8000_0002, 0x8000_0003, 0x8000_0004];
 
-/** Returns the 48 bytes of the brand, or undefined if the leaves are not all there. */
+/** Returns the 48 bytes of the brand string, or undefined if one of its leaves is absent. */
 function brandOf(table: LintTable): readonly number[] | undefined {
   const leaves = BRAND.map((fn) => table.leaf(fn));
   if (leaves.includes(undefined)) return undefined;
@@ -83,10 +83,10 @@ function brandFaults(table: LintTable): readonly LintFault[] {
   return [{ place, words: `the brand has characters after its NUL at ${end}`, fix }];
 }
 
-/** Compares two frequencies; firmware and VMMs round them, so 1 % is equal. */
+/** Compares two frequencies; a difference of up to 1 % is accepted, because firmware and VMMs round them. */
 const isNear = (a: number, b: number): boolean => Math.abs(a - b) <= Math.max(a, b) / 100;
 
-/** Returns the TSC frequency of leaf 0x15 in kHz; undefined if the leaf does not have it. */
+/** Returns the TSC frequency of leaf 0x15 in kHz; undefined if the leaf does not report it. */
 function crystalTsc(table: LintTable): number | undefined {
   const [below, above, hz] = [
     table.read("tsc_denominator"),
@@ -96,7 +96,7 @@ function crystalTsc(table: LintTable): number | undefined {
   return below === 0 || above === 0 || hz === 0 ? undefined : (hz / 1000) * (above / below);
 }
 
-/** Returns the TSC frequency of the hypervisor's leaf 0x40000010 in kHz, which KVM guests and VMware's share. */
+/** Returns the TSC frequency of the hypervisor's leaf 0x40000010 in kHz; KVM and VMware use the same leaf. */
 function hypervisorTsc(
   table: LintTable,
 ): { readonly field: CpuidFieldName; readonly khz: number } | undefined {
@@ -173,7 +173,7 @@ export const FAMILY_RULES: readonly LintRule[] = [
       const position = table.find(0x8000_0001);
       const [own, first] = [table.entries[position], table.leaf(1)];
       if (own === undefined || first === undefined || !isIntelOrAmd(table)) return [];
-      // K6 and K7 give another family here.
+      // K6 and K7 report another family in 0x80000001.
       if (table.isAmd && familyOf(table) < 0xf) return [];
       const wanted = table.isAmd ? first.eax : 0;
       if (own.eax === wanted) return [];

@@ -5,7 +5,7 @@ import { CpuidTable } from "../table.ts";
 import type { CpuidLintFinding } from "./lint.ts";
 import type { CpuidLintEdit } from "./rule.ts";
 
-/** Whether an entry is placed before another in the order of functions and indexes. */
+/** Whether an entry precedes another in the order of functions and indexes. */
 const isBefore = (a: CpuidEntry2, b: CpuidEntry2): boolean =>
   a.function < b.function || (a.function === b.function && a.index < b.index);
 
@@ -17,10 +17,10 @@ function insert(entries: CpuidEntry2[], made: CpuidEntry2): void {
 }
 
 /**
- * Applies the edits of findings to the table that they were found in, and returns the new table. Findings without a fix
- * are skipped. Edits of the same bits are applied in the order of the findings.
+ * Applies the edits of findings to the table that was linted, and returns the new table. Findings without a fix are
+ * skipped. Edits of the same bits are applied in the order of the findings.
  *
- * @throws RangeError if a finding names an entry that the table does not have: it belongs to another table.
+ * @throws RangeError if a finding names an entry that the table does not have, because it belongs to another table.
  */
 export function fixTable(
   table: Iterable<CpuidEntry2Input>,

@@ -15,7 +15,7 @@ const HV_VENDORS: readonly (readonly number[])[] = [
   [0x756e_694c, 0x564b_2078, 0x7648_204d],
 ];
 
-/** Signatures of interfaces that have a block of their own, as EBX, ECX, EDX. */
+/** Signatures of hypervisors that have their own range of leaves, as EBX, ECX, EDX. */
 const OTHERS: Readonly<Record<string, readonly number[]>> = {
   KVM: [0x4b4d_564b, 0x564b_4d56, 0x4d],
   Xen: [0x566e_6558, 0x6558_4d4d, 0x4d4d_566e],
@@ -28,7 +28,7 @@ function hasSignature(table: LintTable, fn: number, wanted: readonly number[]): 
   return e !== undefined && [e.ebx, e.ecx, e.edx].every((word, i) => word === wanted[i]);
 }
 
-/** Whether a block begins with the signature of a known hypervisor. */
+/** Whether a range of leaves begins with the signature of a known hypervisor. */
 export function isKnownBlock(table: LintTable, base: number): boolean {
   const all = [...HV_VENDORS, ...Object.values(OTHERS)];
   return all.some((wanted) => hasSignature(table, base, wanted));

@@ -1,4 +1,4 @@
-/** Lint rules about KVM: its own leaves, its lookup, and what it supports, writes or refuses. */
+/** Lint rules about KVM: its own leaves, its lookup, and the bits that it supports, writes or rejects. */
 import { UNREPORTED } from "../check.ts";
 import { CPUID_REGISTERS, type CpuidRegister, formatLeaf, sameEntry } from "../entry.ts";
 import type { CpuidFieldName } from "../field.ts";
@@ -10,26 +10,29 @@ import { sizeFaults } from "./xsave.ts";
 
 const hex = (value: number): string => `0x${value.toString(16)}`;
 
-/** The bits of KVM's features and hints. Source: arch/x86/include/uapi/asm/kvm_para.h, the same in 6.1 to 7.2. */
+/** The bits of KVM's features and hints. Source: arch/x86/include/uapi/asm/kvm_para.h, identical in 6.1 to 7.2. */
 const KVM_FEATURES = 0x0103_feff;
 const KVM_HINTS = 1;
 const MMU_OP = 1 << 2;
 const HV_INTERFACE = 0x3123_7648;
 
-/** K08: a VMM may set these although KVM_GET_SUPPORTED_CPUID does not report them, if it provides for them. */
+/**
+ * Rule K08: a VMM may set these bits although KVM_GET_SUPPORTED_CPUID does not report them, if the VMM implements their
+ * function.
+ */
 const VMM_ADDS: ReadonlySet<CpuidFieldName> = new Set([
   ...(["x2apic", "tsc_deadline_timer", "monitor", "guest_status"] as const),
   ...(["kvm_msi_ext_dest_id", "kvm_hc_map_gpa_range", "kvm_migration_control"] as const),
 ]);
 
-/** K20: bits that are set when the CPU lacks a fault or a behaviour. Source: Documentation/virt/kvm/x86/errata.rst. */
+/** Rule K20: bits that are 1 if the CPU lacks a fault or a behaviour. Source: Documentation/virt/kvm/x86/errata.rst. */
 const NEGATED: readonly CpuidFieldName[] = [
   ...(["mcdt_no", "amd_ssb_no", "btc_no", "srso_no", "srso_uk_no", "tsa_sq_no"] as const),
   ...(["tsa_l1_no", "no_nested_data_bp", "no_smm_ctl_msr", "coherency_sfw_no"] as const),
   ...(["no_efer_lmsle"] as const),
 ];
 
-/** K16: bits that a VMM cannot choose, because the host's FPU has the behaviour. */
+/** Rule K16: bits that a VMM cannot choose, because they describe the host's FPU. */
 const FPU_BITS: readonly CpuidFieldName[] = ["fdp_excptn_only", "zero_fcs_fds"];
 
 /** The registers that legally differ between the CPUs of a machine, as masks. */
@@ -50,13 +53,13 @@ const PER_CPU: readonly {
   { functions: [0x8000_001e], register: "ecx", mask: 0xffff_ffff },
 ];
 
-/** The leaves that differ between the core types of a hybrid CPU. */
+/** The leaves that legally differ between the core types of a hybrid CPU. */
 const HYBRID: ReadonlySet<number> = new Set([
   ...[0x2, 0x4, 0x14, 0x16, 0x18, 0x1a, 0x1c, 0x23, 0x8000_0006],
 ]);
 
 function ownMask(fn: number, index: number, register: CpuidRegister): number {
-  // Only sub-leaves 0 and 1 of leaf 0xd have a size of the current XCR0.
+  // Only sub-leaves 0 and 1 of leaf 0xd contain a size that depends on the current XCR0.
   if (fn === 0xd && index > 1) return 0;
   return PER_CPU.reduce(
     (mask, row) =>
@@ -138,14 +141,14 @@ function kvmRegisterFaults(table: LintTable): readonly LintFault[] {
   });
 }
 
-/** K04: features that the VMM provides, and its fact. */
+/** Rule K04: features that the VMM implements, each with the fact that states it. */
 const BY_VMM = [
   ["kvm_msi_ext_dest_id", "hasExtendedDestinations", "interrupts do not reach 15-bit APIC ids"],
   ["kvm_hc_map_gpa_range", "handlesMapGpaRange", "the VMM does not answer the hypercall"],
   ["kvm_migration_control", "hasMigrationControl", "the VMM does not implement the MSR"],
 ] as const;
 
-/** K21: ranges that software probes, with the mask of a valid maximum. */
+/** Rule K21: ranges that software probes, each with the mask of a valid maximum. */
 const PROBED: readonly (readonly [leaf: number, mask: number])[] = [
   [0x4000_0000, 0xffff_0000],
   [0x8086_0000, 0xffff_0000],
@@ -179,7 +182,7 @@ function unsupported(table: LintTable, { supported, emulated }: LintInput): read
   );
 }
 
-/** Clearing a bit may break rules about features that need it, so only a leaf of KVM gets a fix. */
+/** Only bits of KVM's leaves get a fix, because clearing another bit may break rules about features that need it. */
 function soleFix(
   table: LintTable,
   position: number,
@@ -201,7 +204,7 @@ export const KVM_RULES: readonly LintRule[] = [
     check: (table) => {
       const base = table.base("kvm");
       const max = table.read("kvm_max_leaf");
-      // 0 is valid, and a maximum outside of the block is S05's.
+      // A maximum of 0 is valid, and rule S05 reports a maximum outside of the range.
       if (base === undefined || max !== base) return [];
       const words = `is ${hex(max)}, so the guest does not read KVM's features in ${hex(base + 1)}`;
       return [
@@ -237,7 +240,7 @@ export const KVM_RULES: readonly LintRule[] = [
               },
             ]
           : [];
-      // Hyper-V's interface in KVM's block is H03's.
+      // Rule H03 reports Hyper-V's interface at KVM's base.
       if (table.register((table.base("kvm") ?? 0) + 1, 0, "eax") === HV_INTERFACE) return [];
       return [...pairFaults(table, "K03"), ...stable];
     },

@@ -1,4 +1,4 @@
-/** Lint rules about leaves that a feature needs: the maximum of their range includes them, and they exist. */
+/** Lint rules about leaves that a feature needs: the leaf must exist, and the maximum of its range must include it. */
 import type { CpuidFieldName } from "../field.ts";
 import type { CpuidLintEdit, LintFault, LintRule } from "./rule.ts";
 import { isZero, type LintTable } from "./table.ts";
@@ -14,7 +14,7 @@ const need = (feature: CpuidFieldName, ...leaves: readonly number[]): LeafNeed =
   leaves,
 });
 
-/** L01 to L03: Linux or the CPU does not use the feature without its leaf. */
+/** Rules L01 to L03: Linux or the CPU does not use the feature without its leaf. */
 const MONITOR: readonly LeafNeed[] = [need("monitor", 5)];
 const DCA: readonly LeafNeed[] = [need("dca", 9)];
 const XSAVE: readonly LeafNeed[] = [need("xsave", 0xd)];
@@ -46,14 +46,14 @@ const EXTENDED: readonly LeafNeed[] = [
   need("perfmon_v2", 0x8000_0022),
 ];
 
-/** L07: KVM assumes 36 physical bits without the leaf. */
+/** Rule L07: without the leaf, KVM assumes 36 physical address bits. */
 const LONG_MODE: readonly LeafNeed[] = [need("lm", 0x8000_0008)];
 
 const ALL: readonly LeafNeed[] = [
   ...[...MONITOR, ...DCA, ...XSAVE, ...BASIC, ...EXTENDED, ...LONG_MODE],
 ];
 
-/** The features that have a leaf of their own. */
+/** The features that a leaf describes. */
 export const LEAF_FEATURES: readonly CpuidFieldName[] = ALL.map(({ feature }) => feature);
 
 const hex = (value: number): string => `0x${value.toString(16)}`;
@@ -64,7 +64,10 @@ function maxOf(table: LintTable, fn: number): number | undefined {
   return isExtended(fn) ? table.maxExtended : table.maxBasic;
 }
 
-/** Returns the leaves above the maximum that a feature needs: the rules of this file report them, S02 and S04 do not. */
+/**
+ * Returns the leaves above the maximum that a feature needs. The rules of this file report them; rules S02 and S04 do
+ * not.
+ */
 export function needyLeaves(table: LintTable): ReadonlySet<number> {
   return table.keep("needy leaves", () => {
     const found = new Set<number>();
@@ -78,7 +81,7 @@ export function needyLeaves(table: LintTable): ReadonlySet<number> {
   });
 }
 
-/** Raises the maximum, if the table has the leaf. */
+/** Returns an edit that raises the maximum, if the table has the leaf. */
 function raise(table: LintTable, fn: number): readonly CpuidLintEdit[] | undefined {
   if (table.positions(fn).length === 0) return undefined;
   return table.set(isExtended(fn) ? "max_ext_leaf" : "max_std_leaf", fn);

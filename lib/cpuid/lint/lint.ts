@@ -1,4 +1,7 @@
-/** Judges CPUID tables by all lint rules. The rules are rules.ts, fix.ts applies their fixes, output is text.ts, sarif.ts and annotations.ts. */
+/**
+ * Checks CPUID tables against all lint rules. rules.ts lists the rules, fix.ts applies their fixes, and text.ts and
+ * sarif.ts format the findings.
+ */
 import {
   describe,
   quoted,
@@ -26,25 +29,27 @@ import type {
 import { LINT_RULES } from "./rules.ts";
 import { LintTable } from "./table.ts";
 
-/** The inputs of {@link lint} besides the tables. A rule whose input is missing is listed as not judged. */
+/**
+ * The inputs of {@link lint} besides the tables. A rule whose input is missing is not judged, and the result lists it.
+ */
 export interface CpuidLintOptions {
   /** The kind of table; `guest` by default. */
   readonly profile?: CpuidLintProfile;
   /** Whether the tables have every sub-leaf up to its terminator; true by default. */
   readonly isComplete?: boolean;
-  /** The line of each entry in a file, by position, for each table; 0 where there is none. */
+  /** For each table, the line of each entry in a file, by position; 0 for an entry without a line. */
   readonly lines?: readonly (readonly number[])[];
   /** The entries of KVM_GET_SUPPORTED_CPUID. */
   readonly supported?: Iterable<CpuidEntry2Input>;
   /** The entries of KVM_GET_EMULATED_CPUID. */
   readonly emulated?: Iterable<CpuidEntry2Input>;
-  /** The table of the host's CPU. */
+  /** The CPUID table of the host's CPU. */
   readonly host?: Iterable<CpuidEntry2Input>;
   /** The table that the vCPU already runs with. */
   readonly before?: Iterable<CpuidEntry2Input>;
   /** The APIC id of each vCPU, in the order of the tables. */
   readonly apicIds?: readonly number[];
-  /** Facts about the VM. */
+  /** Facts about the VM that the tables do not contain. */
   readonly vm?: CpuidLintVm;
   /** Rules that are not judged. */
   readonly ignore?: readonly CpuidLintRuleId[];
@@ -63,7 +68,7 @@ export interface CpuidLintFinding {
   readonly function: number;
   /** The sub-leaf. */
   readonly index: number;
-  /** The position of the entry in the first of `cpus`; -1 if the table lacks the entry. */
+  /** The position of the entry in the first table of `cpus`; -1 if the table lacks the entry. */
   readonly position: number;
   /** The line of the entry in the file; undefined if it has none. */
   readonly line: number | undefined;
@@ -71,25 +76,28 @@ export interface CpuidLintFinding {
   readonly cpus: readonly number[];
   /** The fault, in a sentence that begins with the place. */
   readonly message: string;
-  /** The way to remove the fault, in a sentence. */
+  /** A sentence that describes how to remove the fault. */
   readonly remedy: string;
-  /** The edits that remove the fault from the first of `cpus`, for {@link fixTable}; undefined if a person must decide. */
+  /**
+   * The edits that remove the fault from the first table of `cpus`, for {@link fixTable}; undefined if a person must
+   * decide.
+   */
   readonly fix: readonly CpuidLintEdit[] | undefined;
 }
 
-/** A rule that could not be judged. */
+/** A rule that was not judged. */
 export interface CpuidLintNotJudged {
   readonly rule: CpuidLintRuleId;
-  /** The reason, in words without a full stop. */
+  /** The reason, without a full stop. */
   readonly reason: string;
 }
 
 /** The result of {@link lint}. */
 export interface CpuidLintResult {
   readonly profile: CpuidLintProfile;
-  /** The findings by table, position and rule. */
+  /** The findings, ordered by table, position and rule. */
   readonly findings: readonly CpuidLintFinding[];
-  /** The number of findings that are not in the list, because it is full. */
+  /** The number of findings that the list does not contain, because it is full. */
   readonly omitted: number;
   /** The rules that were judged. */
   readonly judged: readonly CpuidLintRuleId[];
@@ -99,13 +107,13 @@ export interface CpuidLintResult {
   readonly verdict: "clean" | "findings" | "nothing judged";
 }
 
-/** KVM's vCPUs at most (KVM_MAX_VCPUS of x86). */
+/** The maximum number of tables: KVM's limit of vCPUs on x86 (KVM_MAX_VCPUS). */
 const MOST_TABLES = 4096;
-/** Longer tables are judged by rule S12 alone; KVM accepts 256 entries. */
+/** Only rule S12 judges a table with more entries; KVM accepts 256. */
 const MOST_ENTRIES = 1024;
-/** The findings of one rule in one table. */
+/** The maximum number of findings of one rule in one table. */
 const MOST_PER_RULE = 64;
-/** The findings of a result. */
+/** The maximum number of findings in a result. */
 const MOST_FINDINGS = 4096;
 
 const OPTIONS: readonly (keyof CpuidLintOptions)[] = [
@@ -283,7 +291,7 @@ function findingOf(
   };
 }
 
-/** Merges equal faults of several tables, and counts those that do not fit. */
+/** Merges equal faults of several tables, and counts the findings that do not fit into the list. */
 class Findings {
   readonly #byKey = new Map<
     string,
@@ -315,8 +323,9 @@ class Findings {
 const ORDER: ReadonlyMap<string, number> = new Map(LINT_RULES.map(({ id }, i) => [id, i]));
 
 /**
- * Judges one table, or one table per vCPU, by every rule of docs/cpuid-lint.md. Nothing is written. A rule that lacks an
- * input is in `notJudged`, so pass the tables and facts that are known. Equal faults of several tables are one finding.
+ * Checks one table, or one table per vCPU, against every rule of docs/cpuid-lint.md. The tables are not changed. A rule
+ * whose input is missing is listed in `notJudged`, so pass all known tables and facts. Equal faults of several tables
+ * become one finding.
  *
  * @throws TypeError for an unknown option, profile, fact or rule; RangeError for a number that is not a u32, and for
  *   `lines` or `apicIds` of another length than the tables.

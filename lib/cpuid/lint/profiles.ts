@@ -1,4 +1,6 @@
-/** The profiles of lint: which rules do not apply to a kind of table, and which have another severity. */
+/**
+ * The profiles of the lint: for each kind of table, the rules that do not apply and the rules with another severity.
+ */
 import type { CpuidLintProfile, CpuidLintRuleId, CpuidLintSeverity } from "./rule.ts";
 
 /** One profile. */
@@ -7,7 +9,7 @@ export interface LintProfile {
   readonly title: string;
   /** The rules that are not judged, with the reason. */
   readonly off: Readonly<Record<CpuidLintRuleId, string>>;
-  /** The rules with another severity than their own. */
+  /** The rules whose severity the profile changes. */
   readonly severity: Readonly<Record<CpuidLintRuleId, CpuidLintSeverity>>;
 }
 
@@ -15,7 +17,10 @@ function off(reason: string, ...ids: readonly CpuidLintRuleId[]): Record<CpuidLi
   return Object.fromEntries(ids.map((id) => [id, reason]));
 }
 
-/** Firecracker writes these parts after the template. Source: its documentation of CPUID normalization. */
+/**
+ * The reason to omit rules about the parts of a table that Firecracker writes after it has applied the template.
+ * Source: its documentation of CPUID normalization.
+ */
 const NORMALISED = "Firecracker writes this part after the template";
 
 /** The profiles by name. */
@@ -28,14 +33,14 @@ export const LINT_PROFILES: Readonly<Record<CpuidLintProfile, LintProfile>> = {
       ...off("a CPU without a VM has no KVM", "K08", "K09", "K10", "K11", "K13", "K14", "K15"),
       ...off("a CPU without a VM has no KVM", "K16", "K19", "K20", "K21", "K22"),
     },
-    // Firmware of AMD's family 0x15 moves the APIC ids, and leaf 1 keeps the initial one.
+    // Firmware of AMD's family 0x15 changes the APIC ids, and leaf 1 keeps the initial id.
     severity: { T02: "info" },
   },
   guest: { title: "a table for a guest", off: {}, severity: {} },
   firecracker: {
     title: "the result of a Firecracker template",
     off: off(NORMALISED, "F04", "F10", "K14", "K17", "L08", "T02", "T04", "T11"),
-    // All published templates leave these as the host has them.
+    // All published templates keep the host's values of these fields.
     severity: { X13b: "info", K12: "info" },
   },
 };

@@ -1,19 +1,22 @@
-/** The shape of a lint rule, its input and its findings. The rules are the files beside this one; rules.ts lists them. */
+/**
+ * The types of a lint rule, its input and its findings. The other files of this folder contain the rules; rules.ts
+ * lists them.
+ */
 import type { CpuidEntry2, CpuidRegister } from "../entry.ts";
 import type { CpuidFieldName } from "../field.ts";
 import type { LintTable } from "./table.ts";
 
-/** The weight of a finding: the guest or KVM breaks, may break, or neither. */
+/** The severity of a finding: the guest or KVM fails ("error"), may fail ("warning"), or works ("info"). */
 export type CpuidLintSeverity = "error" | "warning" | "info";
 
-/** The kind of table: of a real CPU, for a guest, or the result of a Firecracker template. */
+/** The kind of table: that of a real CPU, a table for a guest, or the result of a Firecracker template. */
 export type CpuidLintProfile = "cpu" | "guest" | "firecracker";
 
-/** The id of a rule. Ids are stable: a removed one is not used again. */
+/** The id of a rule. Ids are stable: the id of a removed rule is not used again. */
 export type CpuidLintRuleId =
   `${"S" | "D" | "L" | "X" | "F" | "T" | "A" | "P" | "K" | "H"}${string}`;
 
-/** Facts about the VM that no table contains. A rule whose fact is missing is not judged. */
+/** Facts about the VM that no table contains. A rule is not judged if its fact is missing. */
 export interface CpuidLintVm {
   /** Whether KVM emulates the local APIC: KVM_CREATE_IRQCHIP or KVM_CAP_SPLIT_IRQCHIP. */
   readonly hasKernelApic?: boolean;
@@ -35,7 +38,7 @@ export interface CpuidLintVm {
   readonly tscKhz?: number;
 }
 
-/** An input that a rule cannot be judged without. */
+/** An input without which a rule cannot be judged. */
 export type CpuidLintNeed =
   | "complete"
   | "supported"
@@ -46,7 +49,7 @@ export type CpuidLintNeed =
   | "several"
   | `vm.${keyof CpuidLintVm}`;
 
-/** Everything that rules are judged with, besides the table. */
+/** The inputs of the rules besides the table. */
 export interface LintInput {
   /** All tables of the VM, one per vCPU. */
   readonly tables: readonly LintTable[];
@@ -59,7 +62,7 @@ export interface LintInput {
   readonly vm: CpuidLintVm;
 }
 
-/** One change of a table. Positions are those of the table that was linted. */
+/** One change of a table. Positions refer to the table that was linted. */
 export type CpuidLintEdit =
   | {
       /** Sets bits of one register: `new = (old & ~mask) | value`. */
@@ -83,7 +86,7 @@ export type CpuidLintEdit =
     }
   | { readonly kind: "remove"; readonly position: number }
   | {
-      /** Inserts an entry behind the last one with a lower function, or the same function and a lower index. */
+      /** Inserts an entry behind the last entry with a lower function, or with the same function and a lower index. */
       readonly kind: "insert";
       readonly entry: CpuidEntry2;
     };
@@ -97,7 +100,7 @@ export interface LintBits {
   readonly name: CpuidFieldName | undefined;
 }
 
-/** A place in a table: an entry, or an absent entry, and possibly bits of it. */
+/** A place in a table: an entry that exists or is absent, and optionally bits of this entry. */
 export interface LintPlace {
   readonly function: number;
   readonly index: number;
@@ -109,9 +112,9 @@ export interface LintPlace {
 /** A fault that a rule found. */
 export interface LintFault {
   readonly place: LintPlace;
-  /** The message after the place. */
+  /** The message that follows the place. */
   readonly words: string;
-  /** The severity, if it differs from the rule's. */
+  /** The severity, if it differs from that of the rule. */
   readonly severity?: CpuidLintSeverity | undefined;
   /** The edits that remove the fault. */
   readonly fix?: readonly CpuidLintEdit[] | undefined;
@@ -121,19 +124,19 @@ export interface LintFault {
 export interface CpuidLintRule {
   readonly id: CpuidLintRuleId;
   readonly severity: CpuidLintSeverity;
-  /** The claim that a correct table fulfils, one sentence without a full stop. */
+  /** The condition that a correct table fulfils, as a sentence without a full stop. */
   readonly title: string;
   /** The manual, the header or the kernel function that requires it. */
   readonly source: string;
-  /** The way to remove the fault, one sentence without a full stop. */
+  /** A sentence without a full stop that describes how to remove the fault. */
   readonly remedy: string;
-  /** The inputs without which it cannot be judged. */
+  /** The inputs without which the rule cannot be judged. */
   readonly needs?: readonly CpuidLintNeed[];
-  /** Inputs of which it needs at least one. */
+  /** Inputs of which the rule needs at least one. */
   readonly needsOneOf?: readonly CpuidLintNeed[];
 }
 
-/** One rule, as a row. */
+/** One rule: its facts and its check. */
 export interface LintRule extends CpuidLintRule {
   /** Finds every fault of one table. */
   readonly check: (table: LintTable, input: LintInput) => readonly LintFault[];

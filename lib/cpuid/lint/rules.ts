@@ -10,7 +10,7 @@ import { STRUCTURE_RULES } from "./structure.ts";
 import { TOPOLOGY_RULES } from "./topology.ts";
 import { XSAVE_RULES } from "./xsave.ts";
 
-/** Every rule with its check, by family. */
+/** All rules with their checks, grouped by subject. */
 export const LINT_RULES: readonly LintRule[] = Object.freeze([
   ...STRUCTURE_RULES,
   ...DEPENDENCY_RULES,
@@ -23,5 +23,5 @@ export const LINT_RULES: readonly LintRule[] = Object.freeze([
   ...HYPERVISOR_RULES,
 ]);
 
-/** Lists the facts of every rule of {@link lint}, by family. An id never changes its meaning. */
+/** Lists the facts of every rule of {@link lint}, grouped by subject. An id never changes its meaning. */
 export const CPUID_LINT_RULES: readonly CpuidLintRule[] = Object.freeze([...LINT_RULES]);

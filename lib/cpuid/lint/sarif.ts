@@ -25,9 +25,9 @@ const uriOf = (file: string): string =>
     .join("/");
 
 /**
- * Formats a result as the JSON text of a SARIF log with one run. All rules are in the driver, and each result has its
- * rule's index, a level, and the line if it is known. Rules that were not judged are notifications of the run, whose
- * `executionSuccessful` is false if nothing was judged.
+ * Formats a result as the JSON text of a SARIF log with one run. The driver lists all rules, and each result has the
+ * index of its rule, a level, and the line if it is known. Rules that were not judged are notifications of the run,
+ * whose `executionSuccessful` is false if nothing was judged.
  *
  * @throws TypeError for an unknown option.
  */

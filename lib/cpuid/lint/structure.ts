@@ -1,4 +1,4 @@
-/** Lint rules of a table's structure: which entries it has, their flags, and the ranges of leaves. */
+/** Lint rules about the structure of a table: its entries, their flags, and the ranges of leaves. */
 import { KVM_MAX_CPUID_ENTRIES } from "../../abi/limits.ts";
 import { runs } from "../diff.ts";
 import {
@@ -97,7 +97,7 @@ function aboveMaxSubleaf(table: LintTable, fn: number): readonly LintFault[] {
   });
 }
 
-/** Leaf 0x23 has a bitmap of its sub-leaves instead of the highest one. */
+/** Leaf 0x23 has a bitmap of its sub-leaves instead of the number of the highest sub-leaf. */
 function outsideBitmap(table: LintTable): readonly LintFault[] {
   const first = table.leaf(0x23);
   if (first === undefined || isZero(first)) return [];
@@ -115,7 +115,9 @@ function outsideBitmap(table: LintTable): readonly LintFault[] {
   });
 }
 
-/** The bits that the manuals define as zero although no field names them. Other rules have their own. */
+/**
+ * The bits that the manuals define as zero although no field names them. Bits that other rules check are not listed.
+ */
 const RESERVED: readonly {
   readonly functions: readonly number[];
   readonly register: CpuidRegister;
@@ -127,7 +129,7 @@ const RESERVED: readonly {
   { functions: [0xb, 0x1f], register: "ecx", mask: 0xffff_0000 },
 ];
 
-/** Unnamed bits that other rules report: F09, K02, X22, X14's word, and S18. */
+/** Unnamed bits that other rules report: F09, K02, X22, X14 and S18. */
 const REPORTED_ELSEWHERE: readonly {
   readonly space: CpuidSpace;
   readonly function: number;
@@ -149,7 +151,10 @@ const REPORTED_ELSEWHERE: readonly {
   ),
 ];
 
-/** The bits of the known XSAVE components in leaf 0xd's masks of XCR0 and IA32_XSS: the database does not name all. */
+/**
+ * The bits of the known XSAVE components in leaf 0xd's masks of XCR0 and IA32_XSS; the database does not name all of
+ * these bits.
+ */
 function componentMask(index: number, register: CpuidRegister): number {
   const isLow = (index === 0 && register === "eax") || (index === 1 && register === "ecx");
   const isHigh = index <= 1 && register === "edx";
@@ -164,12 +169,12 @@ const masks = new Map<string, number>();
 
 /** Returns the bits of a register that a field or another rule covers. */
 function known(space: CpuidSpace, fn: number, index: number, register: CpuidRegister): number {
-  // Sub-leaves above 64 are not kept, so that a table of many indexes cannot fill the memory.
+  // Results for sub-leaves above 64 are not cached, so that a table with many indexes cannot exhaust the memory.
   const key = `${space}:${fn}:${index}:${register}`;
   const kept = masks.get(key);
   if (kept !== undefined) return kept;
   let mask = 0;
-  // The database lists fewer levels of a walked leaf than a CPU has: all have the fields of the first.
+  // The database lists only some sub-leaves of a walked leaf; each sub-leaf has the fields of the first.
   const own = space === "native" && WALKED.includes(fn) ? 0 : index;
   for (const { low, high } of fieldsOf(space, fn, own, register)) {
     mask |= (2 ** (high - low + 1) - 1) << low;
@@ -183,7 +188,7 @@ function known(space: CpuidSpace, fn: number, index: number, register: CpuidRegi
   return mask >>> 0;
 }
 
-/** Whether an entry is above the maximum of its range: S02, S04, S05 and the rules about leaves report it. */
+/** Whether an entry is above the maximum of its range; rules S02, S04, S05 and those of leaves.ts report this fault. */
 function isUnread(table: LintTable, { function: fn }: CpuidEntry2): boolean {
   if (isBasic(fn)) return fn > (table.maxBasic ?? fn);
   if (isExtended(fn)) return fn > (table.maxExtended ?? fn);
@@ -235,10 +240,13 @@ function indexesOf(table: LintTable, fn: number): readonly number[] {
   return Array.from(new Set(all)).sort((a, b) => a - b);
 }
 
-/** Whether KVM, or the database for a leaf that KVM does not list, selects entries of a function by index. */
+/**
+ * Whether entries of a function are selected by index, according to KVM or, for a leaf that KVM does not list, to the
+ * database.
+ */
 const isSelected = (table: LintTable, fn: number): boolean => isIndexed(fn) || table.isIndexed(fn);
 
-/** The rules of the structure. */
+/** The rules about the structure of a table. */
 export const STRUCTURE_RULES: readonly LintRule[] = [
   {
     id: "S01",
@@ -390,7 +398,7 @@ export const STRUCTURE_RULES: readonly LintRule[] = [
       const [own, first] = [table.entries[position], table.leaf(0)];
       if (own === undefined || first === undefined) return [];
       if (!table.isAmd && table.vendor !== "intel") return [];
-      // K5 and K6 have zeros here.
+      // K5 and K6 report 0 in these registers.
       if (table.isAmd && table.read("base_family_id") < 0xf) return [];
       return (["ebx", "ecx", "edx"] as const).flatMap((register): readonly LintFault[] => {
         const wanted = table.isAmd ? first[register] : 0;
@@ -607,7 +615,7 @@ export const STRUCTURE_RULES: readonly LintRule[] = [
   },
 ];
 
-/** Replaces characters that a terminal must not get. */
+/** Replaces characters that could change the state of a terminal. */
 function printable(text: string): string {
   return text.replaceAll(/[^ -~]/g, "?");
 }

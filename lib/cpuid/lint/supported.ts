@@ -1,4 +1,4 @@
-/** The features of a table that another table lacks. The registers with feature bits are check.ts. */
+/** Lists the features of a table that another table lacks. check.ts lists the registers with feature bits. */
 import { FEATURE_REGISTERS } from "../check.ts";
 import { runs } from "../diff.ts";
 import { CPUID_REGISTERS, type CpuidRegister, formatLeaf, isIndexed } from "../entry.ts";
@@ -6,7 +6,7 @@ import { fieldsOf, readField } from "../field.ts";
 import type { LintBits } from "./rule.ts";
 import type { LintTable } from "./table.ts";
 
-/** The functions of `FEATURE_REGISTERS`, without the space. */
+/** The functions of `FEATURE_REGISTERS`, without their space. */
 const FEATURE_FUNCTIONS: ReadonlySet<number> = new Set(
   Array.from(FEATURE_REGISTERS, (key) => Number.parseInt(key.replace("kvm:", ""), 16)),
 );

@@ -1,4 +1,7 @@
-/** A CPUID table indexed for lint rules: one walk over the entries, then constant-time reads. The rules are rules.ts. */
+/**
+ * A CPUID table with an index for lint rules: it reads each entry once, and lookups then take constant time. rules.ts
+ * lists the rules.
+ */
 import {
   CPUID_REGISTERS,
   type CpuidEntry2,
@@ -17,7 +20,7 @@ import {
 } from "../field.ts";
 import type { CpuidLintEdit, LintBits, LintPlace } from "./rule.ts";
 
-/** The vendors whose rules differ. KVM treats AMD and Hygon alike, and all others like Intel. */
+/** The vendors that rules distinguish. KVM treats AMD and Hygon alike, and all other vendors like Intel. */
 export type LintVendor = "intel" | "amd" | "hygon" | "centaur" | "zhaoxin" | "unknown";
 
 const VENDORS: Readonly<Record<string, LintVendor>> = {
@@ -60,7 +63,7 @@ export function setBits(
   return { kind: "bits", position, register, mask, value: (value << low) >>> 0 };
 }
 
-/** An indexed table. Reads of absent entries are 0, as a guest reads them. */
+/** An indexed table. Registers of absent entries read as 0, as in a guest. */
 export class LintTable {
   readonly entries: readonly CpuidEntry2[];
   /** The highest basic leaf; undefined if leaf 0 is absent. */
@@ -120,17 +123,17 @@ export class LintTable {
     return this.vendor === "amd" || this.vendor === "hygon";
   }
 
-  /** The positions of a function's entries, in order. */
+  /** Returns the positions of a function's entries, in order. */
   positions(fn: number): readonly number[] {
     return this.#positions.get(fn) ?? NONE;
   }
 
-  /** The space of a leaf. */
+  /** Returns the space of a leaf. */
   space(fn: number): CpuidSpace {
     return this.#spaces.get((fn & 0xffff_ff00) >>> 0) ?? "native";
   }
 
-  /** The base of an interface; undefined if the table lacks it. */
+  /** Returns the base of an interface; undefined if the table lacks the interface. */
   base(space: CpuidSpace): number | undefined {
     return space === "native" ? 0 : this.#bases.get(space);
   }
@@ -141,7 +144,10 @@ export class LintTable {
     return hasSubleaves(space, fn - (this.base(space) ?? 0));
   }
 
-  /** Finds the entry of a function and index, or -1: the first with this index, else for an unindexed leaf the first. */
+  /**
+   * Returns the position of the entry of a function and index, or -1: the first entry with this index, or the first
+   * entry of the function if its leaf has no sub-leaves.
+   */
   find(fn: number, index = 0): number {
     const positions = this.positions(fn);
     const exact = positions.find((position) => this.entries[position]?.index === index);
@@ -180,7 +186,7 @@ export class LintTable {
     return { function: absolute, index: at, position, bits: { register, low, high, name } };
   }
 
-  /** The place of a field, by name; for a field of several sub-leaves the index selects one. */
+  /** Returns the place of a field; for a field that several sub-leaves have, the index selects the sub-leaf. */
   place(name: CpuidFieldName, index?: number): LintPlace & { readonly bits: LintBits } {
     return this.#locate(name, index);
   }
@@ -197,19 +203,19 @@ export class LintTable {
     return this.read(name, index) !== 0;
   }
 
-  /** Returns an edit that sets a field, or none if its leaf is absent. */
+  /** Returns an edit that sets a field, or no edit if its leaf is absent. */
   set(name: CpuidFieldName, value: number, index?: number): readonly CpuidLintEdit[] {
     const { position, bits } = this.#locate(name, index);
     return position < 0 ? [] : [setBits(position, bits.register, bits.low, bits.high, value)];
   }
 
-  /** The place of an entry. */
+  /** Returns the place of an entry. */
   entryPlace(position: number): LintPlace {
     const { function: fn = 0, index = 0 } = this.entries[position] ?? {};
     return { function: fn, index, position };
   }
 
-  /** The place of a register's bits in an entry. */
+  /** Returns the place of a register's bits in an entry. */
   bitsPlace(
     position: number,
     register: CpuidRegister,
@@ -220,14 +226,14 @@ export class LintTable {
     return { ...this.entryPlace(position), bits: { register, low, high, name } };
   }
 
-  /** The place of an entry that the table lacks. */
+  /** Returns the place of an entry that the table lacks. */
   absentPlace(fn: number, index = 0): LintPlace {
     return { function: fn, index, position: -1 };
   }
 
   /**
-   * Whether an entry repeats the data of the highest basic leaf outside of its own range: a dump of an Intel CPU has
-   * this for leaves that the CPU lacks.
+   * Whether an entry outside of every range repeats the data of the highest basic leaf. A dump of an Intel CPU contains
+   * such entries for leaves that the CPU lacks.
    */
   isRedirected(position: number): boolean {
     const e = this.entries[position];

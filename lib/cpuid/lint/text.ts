@@ -1,15 +1,15 @@
-/** Formats findings of lint as text and as GitHub annotations. SARIF is sarif.ts. */
+/** Formats findings of lint as text and as GitHub annotations. sarif.ts formats SARIF. */
 import { refuseMissing, refuseUnknown } from "../../options.ts";
 import type { CpuidLintFinding, CpuidLintResult } from "./lint.ts";
 import type { CpuidLintSeverity } from "./rule.ts";
 
 /** The options of {@link formatLint} and {@link formatLintAnnotations}. */
 export interface FormatLintOptions {
-  /** The name of the file that was linted; if omitted, no place in a file is written. */
+  /** The name of the file that was linted; if omitted, the output contains no places in a file. */
   readonly file?: string;
 }
 
-/** The members of a result that its text needs. */
+/** The members of a result that are formatted. */
 export const RESULT_MEMBERS: readonly string[] = [
   "findings",
   "judged",
@@ -33,8 +33,9 @@ function cpusOf({ cpus }: CpuidLintFinding): string {
 const printable = (text: string): string => text.replaceAll(/\p{Cc}/gu, "?");
 
 /**
- * Formats a result as text: a line for each finding, as `file:12: error S09 0x7.0: …`, its remedy in the next line, and
- * a line with the counts. Rules that were not judged are only counted; without any judged rule, the text states it.
+ * Formats a result as text: for each finding a line such as `file:12: error S09 0x7.0: …` and a line with its remedy,
+ * and at the end a line with the counts. Rules that were not judged are only counted; if no rule was judged, the text
+ * states this.
  *
  * @throws TypeError for an unknown option.
  */
@@ -80,8 +81,9 @@ const escapeProperty = (text: string): string =>
   escapeData(text).replaceAll(":", "%3A").replaceAll(",", "%2C");
 
 /**
- * Formats the findings as workflow commands of GitHub Actions, one a line: `::error file=…,line=…,title=S09::message`.
- * An info is a notice. If nothing was judged, it is one error.
+ * Formats the findings as workflow commands of GitHub Actions, one per line: `::error
+ * file=…,line=…,title=S09::message`. A finding of severity "info" becomes a notice. If no rule was judged, the output
+ * is one error.
  *
  * @throws TypeError for an unknown option.
  */

@@ -110,7 +110,7 @@ interface IdPlace {
   readonly register: "eax" | "ebx" | "ecx" | "edx";
 }
 
-/** Returns every place of the APIC id, leaf 1's last, because it has only 8 bits. */
+/** Returns every place of the APIC id; leaf 1 comes last, because it has only 8 bits of the id. */
 function idPlaces(table: LintTable): readonly IdPlace[] {
   return table.keep("ids", () => {
     const found: IdPlace[] = [];
@@ -248,7 +248,10 @@ function cacheFaults(table: LintTable, fn: number, isComplete: boolean): readonl
 /** Returns the smallest n with `2 ** n >= count`. */
 const log2 = (count: number): number => Math.ceil(Math.log2(Math.max(1, count)));
 
-/** The sizes of leaves 0x80000005 and 0x80000006, and the cache of leaf 0x8000001d that each describes. */
+/**
+ * The size fields of leaves 0x80000005 and 0x80000006, each with the type and level of the same cache in leaf
+ * 0x8000001d.
+ */
 const OLD_SIZES = [
   { name: "l1_dcache_size_kb", type: 1, level: 1, unit: 1, isTotal: false },
   { name: "l1_icache_size_kb", type: 2, level: 1, unit: 1, isTotal: false },
@@ -264,7 +267,7 @@ function oldSizeFaults(table: LintTable): readonly LintFault[] {
     const place = table.place(name);
     if (cache === undefined || place.position < 0) return [];
     const [own, size] = [table.read(name) * unit, cache.size / 1024];
-    // Leaf 0x80000006 has the L3 caches of the whole processor, in units of 512 KiB.
+    // Leaf 0x80000006 reports the size of all L3 caches of the processor, in units of 512 KiB.
     const isRight = isTotal ? own + unit > size : own === size;
     if (isRight) return [];
     const words = `gives ${own} KiB, but leaf 0x8000001d ${size} KiB`;
@@ -415,7 +418,7 @@ export const TOPOLOGY_RULES: readonly LintRule[] = [
       const [old, wide] = [levelsOf(table, 0xb), levelsOf(table, 0x1f)];
       if (wide.length === 0) return [];
       return old.flatMap(({ position, index, type, shift, count }): readonly LintFault[] => {
-        // Leaf 0xb's core level reaches to the package, if leaf 0x1f has levels above the cores.
+        // The core level of leaf 0xb includes the whole package, if leaf 0x1f has levels above the cores.
         const others = [
           wide.find((one) => one.type === type),
           type === 2 ? wide.at(-1) : undefined,

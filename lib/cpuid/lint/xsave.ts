@@ -1,4 +1,6 @@
-/** Lint rules of leaf 0xD, which describes the XSAVE area. The components and their sizes are lib/cpuid/xsave.ts. */
+/**
+ * Lint rules about leaf 0xD, which describes the XSAVE area. lib/cpuid/xsave.ts lists the components and their sizes.
+ */
 import { XSAVE_COMPONENTS, type XsavePart, xsaveCompactedSize, xsaveSize } from "../xsave.ts";
 import { pairFaults } from "./dependencies.ts";
 import type {
@@ -14,7 +16,7 @@ import { isZero, type LintTable, setBits } from "./table.ts";
 const FIRST_OFFSET = 576;
 const LAST_COMPONENT = 63;
 
-/** A component's sub-leaf, with its place. */
+/** The sub-leaf of a component, with its position in the table. */
 interface Part extends XsavePart {
   readonly position: number;
 }
@@ -73,7 +75,7 @@ function viewOf(table: LintTable): View | undefined {
 
 type Judge = (view: View, table: LintTable, input: LintInput) => readonly LintFault[];
 
-/** A check of leaf 0xD, which has no faults if the table has no XSAVE. */
+/** Makes a check of leaf 0xD, which finds no faults in a table without XSAVE. */
 const withView =
   (judge: Judge): LintRule["check"] =>
   (table, input) => {
@@ -90,7 +92,7 @@ const partPlace = (table: LintTable, part: Part, register: "eax" | "ebx" | "ecx"
     register === "eax" ? "xsave_sz" : register === "ebx" ? "xsave_offset" : undefined,
   );
 
-/** The place of a component's bit in XCR0's mask (sub-leaf 0) or in that of IA32_XSS (sub-leaf 1). */
+/** Returns the place of a component's bit in the mask of XCR0 (sub-leaf 0) or of IA32_XSS (sub-leaf 1). */
 function bitPlace(table: LintTable, view: View, number: number, mask: "xcr0" | "xss"): LintPlace {
   const position = mask === "xcr0" ? view.main : view.second;
   const low = mask === "xcr0" ? ("eax" as const) : ("ecx" as const);
@@ -100,18 +102,18 @@ function bitPlace(table: LintTable, view: View, number: number, mask: "xcr0" | "
   return table.bitsPlace(position, register, at, at);
 }
 
-/** Names a component: its number, and the manuals' name. */
+/** Formats a component as its number and its name in the manuals. */
 function nameOf(number: number): string {
   const known = XSAVE_COMPONENTS.find((one) => one.number === number);
   return known === undefined ? `component ${number}` : `component ${number} (${known.name})`;
 }
 
-/** Components that their features enable together, and the register that enables them. */
+/** Components that a feature enables together, and the register that contains their bits. */
 interface Group {
   readonly id: CpuidLintRuleId;
   readonly components: readonly number[];
   readonly mask: "xcr0" | "xss";
-  /** Whether the features need the components, besides the reverse. */
+  /** Whether the features also need the components; the components always need the features. */
   readonly isMutual: boolean;
 }
 
@@ -166,8 +168,8 @@ function isKnown(view: View, mask: bigint): boolean {
 }
 
 /**
- * Finds ECX of sub-leaf 0 on one side of the right size. X17 reports one that is too small, because XSAVE writes past
- * the area; K12 one that is too large, which remains when components are removed.
+ * Finds a size in ECX of sub-leaf 0 that is too small or too large. Rule X17 reports a size that is too small, because
+ * XSAVE writes past the area. Rule K12 reports a size that is too large, which remains if components are removed.
  */
 export function sizeFaults(table: LintTable, side: "small" | "large"): readonly LintFault[] {
   const view = viewOf(table);
@@ -183,7 +185,7 @@ export function sizeFaults(table: LintTable, side: "small" | "large"): readonly 
 
 const removal = (position: number): readonly CpuidLintEdit[] => [{ kind: "remove", position }];
 
-/** The rules of leaf 0xD. */
+/** The rules about leaf 0xD. */
 export const XSAVE_RULES: readonly LintRule[] = [
   {
     id: "X01",

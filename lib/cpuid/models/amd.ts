@@ -1,14 +1,17 @@
-/** The models of AMD's EPYC families and of Hygon's, which are AMD's first generation. The shape of a row is model.ts. */
+/**
+ * The models of AMD's EPYC families, and of Hygon's CPUs, which are based on the first EPYC generation. model.ts
+ * defines the type of a row.
+ */
 import { type CpuidModel, type CpuidModelCache, names, shared } from "./model.ts";
 
 const APM = "APM volume 3, appendices D and E";
 const DUMPS = "CPUID leaves 0x80000008 and 0x8000001d of the CPU in the title";
-/** KVM's __do_cpuid_func reports these whatever the host has. */
+/** KVM's __do_cpuid_func reports these features on every host. */
 const SVM = { svm_version: 1, svm_nasid: 8 } as const;
 
 type Size = readonly [kib: number, ways: number];
 
-/** Lists the caches of a core and of its complex: size in KiB and ways of each level. */
+/** Lists the caches of a core and of its complex, each with its size in KiB and its ways. */
 function caches(data: Size, code: Size, l2: Size, l3: Size): readonly CpuidModelCache[] {
   return [
     { level: 1, type: "data", kib: data[0], ways: data[1] },
@@ -18,7 +21,7 @@ function caches(data: Size, code: Size, l2: Size, l3: Size): readonly CpuidModel
   ];
 }
 
-/** From the first EPYC on, in the order of inheritance. */
+/** The models since the first EPYC, in the order of inheritance. */
 export const AMD: readonly CpuidModel[] = [
   {
     name: "EPYC",

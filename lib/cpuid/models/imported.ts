@@ -1,4 +1,7 @@
-/** A CPU model that was read from another program's files, and its table. qemu.ts reads QEMU's, and libvirt.ts libvirt's. */
+/**
+ * A CPU model that was read from another program's files, and its table. qemu.ts reads QEMU's models, and libvirt.ts
+ * reads libvirt's.
+ */
 import { refuseMissing } from "../../options.ts";
 import { type CpuidFieldName, field } from "../field.ts";
 import type { CpuidTable } from "../table.ts";
@@ -9,29 +12,31 @@ import { tableOf } from "./table.ts";
 export interface ImportedCpuidModel {
   /** The name, as the program spells it. */
   readonly name: string;
-  /** Twelve characters, as leaf 0 has them. */
+  /** The vendor's twelve characters, as in leaf 0. */
   readonly vendor: string;
   readonly signature: CpuidModelSignature;
   /** The maximum basic leaf. */
   readonly maxLeaf: number;
   /** The maximum extended leaf, 0x80000008 or more. */
   readonly maxExtended: number;
-  /** The one-bit fields that are 1 and whose leaf is not above its maximum. */
+  /** The one-bit fields that are 1, except those whose leaf is above the maximum. */
   readonly features: readonly CpuidFieldName[];
-  /** The features that are no field of CPUID, as the program spells them: bits of MSRs, or bits unknown here. */
+  /**
+   * The features that are not CPUID fields of this package, as the program spells them: bits of MSRs, or unknown bits.
+   */
   readonly unknown: readonly string[];
   /** The brand string, at most 47 characters. */
   readonly brand: string;
-  /** The width of physical addresses; 40 if the program does not give it. */
+  /** The width of physical addresses; 40 if the program's file does not contain it. */
   readonly physicalBits: number;
-  /** The facts that the program does not give, so that they are a default. Empty if it gives all. */
+  /** The members that have a default, because the program's files do not contain them; empty if they contain all. */
   readonly assumed: readonly ("vendor" | "signature" | "physicalBits")[];
 }
 
-/** The width of physical addresses that QEMU gives a guest if nothing else is asked for. */
+/** QEMU's default width of physical addresses. */
 export const DEFAULT_PHYSICAL_BITS = 40;
 
-/** Keeps the fields of one bit whose leaf is not above its maximum, each once. */
+/** Keeps the one-bit fields whose leaf is not above its maximum, each once. */
 export function reachable(
   names: Iterable<CpuidFieldName>,
   maxLeaf: number,

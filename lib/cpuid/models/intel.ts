@@ -1,4 +1,4 @@
-/** The models of Intel's Core, Xeon and Atom families. The shape of a row is model.ts. */
+/** The models of Intel's Core, Xeon and Atom families. model.ts defines the type of a row. */
 import {
   type CpuidModel,
   type CpuidModelCache,
@@ -16,7 +16,7 @@ const DUMPS = "CPUID leaves 4 and 0x80000008 of the CPU in the title";
 
 type Size = readonly [kib: number, ways: number];
 
-/** Lists the caches of a core and of its package: size in KiB and ways of each level. */
+/** Lists the caches of a core and of its package, each with its size in KiB and its ways. */
 function caches(data: Size, code: Size, l2: Size, l3?: Size): readonly CpuidModelCache[] {
   const rows: readonly CpuidModelCache[] = [
     { level: 1, type: "data", kib: data[0], ways: data[1] },
@@ -26,7 +26,7 @@ function caches(data: Size, code: Size, l2: Size, l3?: Size): readonly CpuidMode
   return l3 ? [...rows, { level: 3, type: "unified", kib: l3[0], ways: l3[1] }] : rows;
 }
 
-/** The variants without TSX, with the speculation control of the microcode of 2018, and with both. */
+/** The variants of a model: without TSX, with the speculation control of the 2018 microcode, and with both changes. */
 function variantsOf(name: string): readonly CpuidModelVariant[] {
   return [
     {
@@ -53,7 +53,10 @@ function variantsOf(name: string): readonly CpuidModelVariant[] {
   ];
 }
 
-/** The variants of Skylake: TSX went with a later microcode than IBRS came, and XSAVES came last. */
+/**
+ * The variants of Skylake: one microcode update added IBRS, a later one removed TSX, and hypervisors offered XSAVES
+ * last.
+ */
 function skylakeVariantsOf(name: string, xsaves: string): readonly CpuidModelVariant[] {
   return [
     {
@@ -80,7 +83,7 @@ function skylakeVariantsOf(name: string, xsaves: string): readonly CpuidModelVar
   ];
 }
 
-/** The variant of a model with one version in QEMU: with IBRS. */
+/** Returns the variant with IBRS, for a model without other variants in QEMU. */
 function ibrsVariantOf(name: string): readonly CpuidModelVariant[] {
   return [
     {
@@ -99,7 +102,7 @@ const CORE = {
   remove: [],
 } as const;
 
-/** From Nehalem on, in the order of inheritance. */
+/** The models since Nehalem, in the order of inheritance. */
 export const INTEL: readonly CpuidModel[] = [
   {
     ...CORE,

@@ -1,4 +1,7 @@
-/** The models that are no CPU: the levels of the x86-64 psABI, and the least that common 64-bit kernels start with. */
+/**
+ * The models that do not represent a CPU: the levels of the x86-64 psABI, and the minimum with which common 64-bit
+ * kernels start.
+ */
 import { type CpuidModel, names, shared } from "./model.ts";
 
 const PSABI =
@@ -6,7 +9,10 @@ const PSABI =
 const KVM_BASE_IDENTITY =
   "family 15 model 6 is the last Intel CPU of family 15 (SDM volume 4, table 2-1); observed: QEMU 7.2, kvm64-v1";
 
-/** The members that the levels share. They have no vendor of their own; the identity is that of kvm-base. */
+/**
+ * The members that the levels share. The psABI defines no vendor or signature, so the levels have the vendor and the
+ * signature of kvm-base.
+ */
 const LEVEL = {
   vendor: "GenuineIntel",
   signature: { family: 15, model: 6, stepping: 1 },
@@ -24,7 +30,7 @@ const LEVEL = {
   },
 } as const;
 
-/** The levels from 1 to 4, and kvm-base. */
+/** The psABI levels 1 to 4, and kvm-base. */
 export const LEVELS: readonly CpuidModel[] = [
   {
     ...LEVEL,

@@ -1,4 +1,4 @@
-/** Reading a CPU model from the files of libvirt's cpu_map, which the caller reads. The XML is formats/xml.ts. */
+/** Imports a CPU model from the files of libvirt's cpu_map, which the caller reads. formats/xml.ts parses the XML. */
 import { describe, quoted, suggestion } from "../../options.ts";
 import { CPUID_REGISTERS } from "../entry.ts";
 import { type CpuidFieldName, field, fieldsOf } from "../field.ts";
@@ -6,13 +6,13 @@ import { parseXml, type XmlElement } from "../formats/xml.ts";
 import { DEFAULT_PHYSICAL_BITS, type ImportedCpuidModel, reachable } from "./imported.ts";
 import type { CpuidModelSignature } from "./model.ts";
 
-/** The most models that a model may inherit from, one through the other. */
+/** The maximum length of a chain of inherited models. */
 const DEEPEST = 16;
 
 const inside = ({ children }: XmlElement, name: string): readonly XmlElement[] =>
   children.filter((child) => child.name === name);
 
-/** All files of the folder that are XML, by the elements at their top. */
+/** The top-level elements of all XML files of the folder. */
 class CpuMap {
   readonly #features = new Map<string, XmlElement>();
   readonly #models = new Map<string, XmlElement>();
@@ -38,7 +38,7 @@ class CpuMap {
     }
   }
 
-  /** Returns a model and those that it inherits from, itself first. */
+  /** Returns a model, followed by the models from which it inherits. */
   chain(name: string): readonly XmlElement[] {
     const models: XmlElement[] = [];
     for (let next: string | undefined = name; next !== undefined; ) {
@@ -70,7 +70,10 @@ class CpuMap {
     throw new SyntaxError(`model ${quoted(models[0]?.attributes.get("name") ?? "")}: ${fault}`);
   }
 
-  /** Returns the fields of a feature; undefined if it is unknown, or has bits of an MSR or without a field. */
+  /**
+   * Returns the fields of a feature; undefined if the feature is unknown, or has a bit of an MSR or a bit without a
+   * field.
+   */
   fieldsOf(name: string): readonly CpuidFieldName[] | undefined {
     const cpuids = inside(this.#features.get(name) ?? EMPTY, "cpuid");
     const found = cpuids.flatMap((cpuid) => {
@@ -94,15 +97,15 @@ const EMPTY: XmlElement = {
   column: 0,
 };
 
-/** The facts of a model that names no vendor or has no signature: those of kvm-base. */
+/** The default vendor and signature, for models without a vendor or a signature: those of kvm-base. */
 const DEFAULTS: { readonly vendor: string; readonly signature: CpuidModelSignature } = {
   vendor: "GenuineIntel",
   signature: Object.freeze({ family: 15, model: 6, stepping: 1 }),
 };
 
 /**
- * Reads the first signature of a model; undefined if there is none. Of a list or a range of steppings, the first
- * counts; a signature without steppings is that of all, so it gets 0.
+ * Reads the first signature of a model; undefined if there is none. If a signature has a list or a range of steppings,
+ * the first stepping is used; a signature without steppings gets stepping 0.
  */
 function signatureOf(models: readonly XmlElement[]): CpuidModelSignature | undefined {
   const found = models.flatMap((model) => inside(model, "signature"))[0];
@@ -123,14 +126,15 @@ function signatureOf(models: readonly XmlElement[]): CpuidModelSignature | undef
 }
 
 /**
- * Reads a CPU model from libvirt's cpu_map, with all that it inherits. These files do not have maxima, so the maximum
- * basic leaf is 0xD, or higher if a feature is above it, and the maximum extended leaf likewise from 0x80000008. A
- * model that names no vendor, or has no signature, gets those of kvm-base, and `assumed` has the kinds of such facts.
+ * Imports a CPU model from libvirt's cpu_map, including all inherited features. The files do not contain maxima, so the
+ * maximum basic leaf is at least 0xD and the maximum extended leaf at least 0x80000008; both are higher if a feature is
+ * in a higher leaf. A model without a vendor or a signature gets that of kvm-base, and `assumed` lists the members with
+ * such a default.
  *
- * @param name - the name in the files.
+ * @param name - the name of the model in the files.
  * @param files - the text of each file of `/usr/share/libvirt/cpu_map` that begins with `x86_`, by file name.
- * @throws TypeError for an unknown model, with suggestions; SyntaxError for a damaged file, with its name and place, for
- *   a model whose vendor is in no file, and for one whose signature is no number in range.
+ * @throws TypeError for an unknown model, with suggestions; SyntaxError for a damaged file, with its name and place,
+ *   for a model with a vendor that no file defines, and for a signature that is not a number in range.
  */
 export function importLibvirtModel(
   name: string,

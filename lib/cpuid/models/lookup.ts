@@ -1,4 +1,6 @@
-/** Finding a model by its name or by its name in QEMU or libvirt, and the features that it has with all that it inherits. */
+/**
+ * Finds a model by its name or by its name in QEMU or libvirt, and computes its features including the inherited ones.
+ */
 import { describe, nearestName, quoted } from "../../options.ts";
 import { type CpuidFieldName, fields } from "../field.ts";
 import { AMD } from "./amd.ts";
@@ -6,16 +8,16 @@ import { INTEL } from "./intel.ts";
 import { LEVELS } from "./levels.ts";
 import type { CpuidModel, CpuidModelAliases, CpuidModelVariant } from "./model.ts";
 
-/** A model or one of its variants, with everything that it inherits. */
+/** A model or one of its variants, including all inherited features. */
 export interface NamedCpuidModel {
   /** The name of the variant, or of the model. */
   readonly name: string;
   readonly model: CpuidModel;
-  /** Undefined for the model itself. */
+  /** The variant; undefined for the model itself. */
   readonly variant: CpuidModelVariant | undefined;
   /** Every one-bit field that is 1, ordered by leaf, sub-leaf, register and bit. */
   readonly features: readonly CpuidFieldName[];
-  /** The names of exactly this one in other programs. */
+  /** The names of this model or variant in other programs. */
   readonly aliases: CpuidModelAliases;
 }
 
@@ -24,7 +26,7 @@ const ALL: readonly CpuidModel[] = Object.freeze([...LEVELS, ...INTEL, ...AMD]);
 interface Index {
   readonly all: readonly NamedCpuidModel[];
   readonly byKey: ReadonlyMap<string, NamedCpuidModel>;
-  /** Every name and alias, as written. */
+  /** Every name and alias, in its original spelling. */
   readonly spellings: readonly string[];
 }
 
@@ -36,7 +38,7 @@ function spellingsOf({ name, aliases }: NamedCpuidModel): readonly string[] {
   return [...new Set([name, ...aliases.qemu, ...aliases.libvirt])];
 }
 
-/** Resolves every model once. A row's `from` stands before it, so one pass is enough. */
+/** Resolves every model once. One pass is enough, because each row follows the row that its `from` names. */
 function open(): Index {
   if (index) return index;
   const order = new Map(fields().map(({ name }, i) => [name, i]));
@@ -67,7 +69,9 @@ function open(): Index {
   return index;
 }
 
-/** Lists every model, each after the one that it inherits from: levels, Intel's, AMD's and Hygon's. */
+/**
+ * Lists every model, each after the model that it inherits from: the levels, then Intel's, AMD's and Hygon's models.
+ */
 export function models(): readonly CpuidModel[] {
   return ALL;
 }
@@ -77,7 +81,7 @@ export function namedModels(): readonly NamedCpuidModel[] {
   return open().all;
 }
 
-/** Suggests the nearest spelling, else up to five that contain the word. */
+/** Suggests the name with the nearest spelling, or up to five names that contain the word. */
 function hintFor(name: string, spellings: readonly string[]): string {
   const nearest = nearestName(name, spellings);
   if (nearest !== undefined) return `; did you mean ${nearest}?`;
@@ -88,7 +92,7 @@ function hintFor(name: string, spellings: readonly string[]): string {
 
 /**
  * Finds a model or a variant by its name, or by its name in QEMU or libvirt. Case, `-` and `_` do not matter:
- * `x86_64_v3` and `EPYC-milan` are found. A name with a version, such as `Haswell-v4`, is QEMU's.
+ * `x86_64_v3` and `EPYC-milan` are found. A name with a version, such as `Haswell-v4`, is a name of QEMU.
  *
  * @throws TypeError for an unknown name: `unknown CPU model "Hasswell"; did you mean Haswell?`
  */

@@ -1,6 +1,6 @@
 /**
- * The shape of a named CPU model: what it adds to the model that it inherits from. The models are levels.ts, intel.ts
- * and amd.ts; lookup.ts finds one, its table is table.ts.
+ * The type of a named CPU model, as a difference from the model that it inherits from. levels.ts, intel.ts and amd.ts
+ * contain the models; lookup.ts finds a model, and table.ts makes its table.
  */
 import type { CpuidFieldName } from "../field.ts";
 import type { CpuidFieldValuesInput } from "../table.ts";
@@ -30,15 +30,15 @@ export interface CpuidModelCache {
 }
 
 /**
- * The names of a model in other programs, as they spell them. A name of QEMU has the same features but for the
- * differences that scripts/models.js lists; a name of libvirt is a name only: libvirt's model may have other features.
+ * The names of a model in other programs, as they spell them. A model of QEMU with this name has the same features,
+ * except for the differences that scripts/models.js lists. A model of libvirt with this name may have other features.
  */
 export interface CpuidModelAliases {
   readonly qemu: readonly string[];
   readonly libvirt: readonly string[];
 }
 
-/** Where the facts of a model are from, by the kind of fact. */
+/** The sources of a model's facts, by the kind of fact. */
 export interface CpuidModelSources {
   /** The source of `vendor`, `signature`, `maxLeaf` and `maxExtended`. */
   readonly identity: string;
@@ -47,36 +47,36 @@ export interface CpuidModelSources {
   /** The source of `physicalBits` and `caches`. */
   readonly sizes: string;
   /**
-   * The kinds of fact that were not compared with a second source: their source is the place to check them. The
-   * others equal those of a running QEMU, a captured table or a published list.
+   * The kinds of fact that were not compared with a second source. All other facts equal those of a running QEMU, a
+   * captured table or a published list.
    */
   readonly unverified: readonly ("identity" | "features" | "sizes")[];
 }
 
 /** A variant of a model: the same CPU after a microcode update, or with other choices of the operator. */
 export interface CpuidModelVariant {
-  /** The name, which starts with the model's. */
+  /** The name, which starts with the name of the model. */
   readonly name: string;
-  /** One sentence: the change, and its reason. */
+  /** The change and its reason, in one sentence. */
   readonly note: string;
   /** The features that the model lacks. */
   readonly add: readonly CpuidFieldName[];
-  /** Features of the model that the variant lacks. */
+  /** The features of the model that the variant lacks. */
   readonly remove: readonly CpuidFieldName[];
-  /** The maximum extended leaf, if it is not the model's. */
+  /** The maximum extended leaf, if it differs from that of the model. */
   readonly maxExtended?: number;
   readonly aliases: CpuidModelAliases;
 }
 
 /**
- * A named CPU model, as a difference from the model that it inherits from. Its features are those of the CPU that a
- * guest can use without the host's help: power management, debug store, performance counters, processor trace, SGX and
- * VMX are not part of it, because each needs MSRs or host resources that a CPUID table does not describe.
+ * A named CPU model, as a difference from the model that it inherits from. The model has the features of the CPU that a
+ * guest can use without support of the host. Power management, debug store, performance counters, processor trace, SGX
+ * and VMX are not included, because each needs MSRs or host resources that a CPUID table does not describe.
  */
 export interface CpuidModel {
   /** The name; it is unique without regard to case, `-` and `_`. */
   readonly name: string;
-  /** The model whose features this one starts with; undefined for a root. Nothing else is inherited. */
+  /** The model whose features this model inherits; undefined for a root. Only features are inherited. */
   readonly from: string | undefined;
   /** The CPU in words, with the year of its release. */
   readonly title: string;
@@ -86,9 +86,9 @@ export interface CpuidModel {
   readonly maxLeaf: number;
   /** The maximum extended leaf, 0x80000008 or more. */
   readonly maxExtended: number;
-  /** The one-bit fields that it has and `from` lacks. */
+  /** The one-bit fields that this model has and `from` lacks. */
   readonly add: readonly CpuidFieldName[];
-  /** The one-bit fields of `from` that it lacks. */
+  /** The one-bit fields of `from` that this model lacks. */
   readonly remove: readonly CpuidFieldName[];
   /** Fields wider than one bit that belong to its features, such as the AVX10 version. */
   readonly values?: CpuidFieldValuesInput;
@@ -96,15 +96,15 @@ export interface CpuidModel {
   readonly brand: string;
   /** The width of physical addresses, 36 to 52. */
   readonly physicalBits: number;
-  /** From level 1 up. Empty if the table describes none. */
+  /** The caches from level 1 up; empty if the table describes no caches. */
   readonly caches: readonly CpuidModelCache[];
   readonly variants: readonly CpuidModelVariant[];
-  /** The names of this model, not of its variants. */
+  /** The names of this model in other programs; its variants have their own names. */
   readonly aliases: CpuidModelAliases;
   readonly sources: CpuidModelSources;
 }
 
-/** The first word of a text that is no field's name; never if each is one. */
+/** The first word of a text that is not the name of a field; `never` if all words are names. */
 type UnknownIn<S extends string> = S extends `${infer First} ${infer Rest}`
   ? First extends CpuidFieldName
     ? UnknownIn<Rest>
@@ -113,7 +113,7 @@ type UnknownIn<S extends string> = S extends `${infer First} ${infer Rest}`
     ? never
     : S;
 
-/** The texts themselves if each word is a field's name, so that the compiler rejects others. */
+/** The texts themselves if each word is the name of a field, so that the compiler rejects other texts. */
 type Checked<T extends readonly string[]> = {
   readonly [K in keyof T]: [UnknownIn<T[K]>] extends [never]
     ? T[K]
@@ -124,11 +124,11 @@ type Checked<T extends readonly string[]> = {
 export function names<const T extends readonly string[]>(
   ...texts: Checked<T>
 ): readonly CpuidFieldName[] {
-  // Checked<T> proved that each word is a name.
+  // Checked<T> proves that each word is the name of a field.
   return texts.flatMap((text) => text.split(" ")) as readonly CpuidFieldName[];
 }
 
-/** Lists names that QEMU and libvirt share. */
+/** Returns the names of a model that QEMU and libvirt share. */
 export function shared(...names: readonly string[]): CpuidModelAliases {
   return { qemu: names, libvirt: names };
 }

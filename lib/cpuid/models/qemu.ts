@@ -1,4 +1,4 @@
-/** Reading a CPU model from the answer of QEMU's query-cpu-model-expansion. The JSON is formats/qemu.ts. */
+/** Imports a CPU model from the answer of QEMU's query-cpu-model-expansion. formats/qemu.ts reads the JSON. */
 import { describe, quoted } from "../../options.ts";
 import { resolveFeatures } from "../features.ts";
 import { qemuQmp } from "../formats/qemu.ts";
@@ -7,12 +7,12 @@ import { DEFAULT_PHYSICAL_BITS, type ImportedCpuidModel, reachable } from "./imp
 const LEAST_EXTENDED = 0x8000_0008;
 
 /**
- * Reads the answer of query-cpu-model-expansion of type "full" for a named model, which has all of its facts also
- * without KVM.
+ * Reads the answer of query-cpu-model-expansion of type "full" for a named model. The answer contains all facts of the
+ * model, even if QEMU runs without KVM.
  *
- * @param text - the JSON of the answer, or a log that has it.
- * @throws TypeError for anything but a string; SyntaxError that names the place of a fault, or the property that is
- *   missing, such as `family` in an answer of type "static".
+ * @param text - the JSON of the answer, or a log that contains the answer.
+ * @throws TypeError for anything but a string; SyntaxError, with the place, for a fault, and for a missing property,
+ *   such as `family` in an answer of type "static".
  */
 export function importQemuModel(text: string): ImportedCpuidModel {
   const where = "importQemuModel()";

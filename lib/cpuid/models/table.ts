@@ -1,4 +1,7 @@
-/** The CPUID table of a model: one CPU with one thread and its caches, before another topology is chosen. */
+/**
+ * Makes the CPUID table of a model: one CPU with one thread and the model's caches. topology.ts writes other
+ * topologies.
+ */
 import { withCaches } from "../caches.ts";
 import { CPUID_REGISTERS, type CpuidEntry2Input } from "../entry.ts";
 import { withFeatures, withField } from "../feature-edits.ts";
@@ -10,19 +13,19 @@ import { withXsave } from "../xsave.ts";
 import { findModel } from "./lookup.ts";
 import type { CpuidModelCache, CpuidModelSignature } from "./model.ts";
 
-/** The leaves that every table has up to its maxima, even if all of their registers are 0. */
+/** The leaves that every table contains, up to its maxima, even if all registers of the leaf are 0. */
 const LEAVES: readonly number[] = [
   ...[0, 1, 5, 6, 7, 0xa],
   ...[0x8000_0000, 0x8000_0001, 0x8000_0002, 0x8000_0003, 0x8000_0004, 0x8000_0007, 0x8000_0008],
 ];
 
-/** Returns four characters of a text as a little-endian word; those after its end are NUL. */
+/** Returns four characters of a text as a little-endian word; characters after the end of the text are NUL. */
 function word(text: string, at: number): number {
   const codes = [3, 2, 1, 0].map((i) => text.charCodeAt(at + i) || 0);
   return codes.reduce((value, code) => ((value << 8) | (code & 0xff)) >>> 0, 0);
 }
 
-/** Packs family, model and stepping as leaf 1 has them (SDM volume 2, CPUID, figure 3-6). */
+/** Packs family, model and stepping as in leaf 1 (SDM volume 2, CPUID, figure 3-6). */
 function packSignature({ family, model, stepping }: CpuidModelSignature): number {
   const base = Math.min(family, 15);
   const extended = ((family - base) << 20) | ((model >> 4) << 16);
@@ -31,7 +34,7 @@ function packSignature({ family, model, stepping }: CpuidModelSignature): number
 
 /** The facts from which a table is made. */
 export interface CpuidModelFacts {
-  /** Twelve characters, as leaf 0 has them. */
+  /** The vendor's twelve characters, as in leaf 0. */
   readonly vendor: string;
   readonly signature: CpuidModelSignature;
   /** The maximum basic leaf. */
@@ -42,7 +45,7 @@ export interface CpuidModelFacts {
   readonly features: readonly CpuidFieldName[];
   /** Fields wider than one bit. */
   readonly values?: CpuidFieldValuesInput | undefined;
-  /** At most 47 characters of ASCII. */
+  /** The brand string, at most 47 ASCII characters. */
   readonly brand: string;
   /** The width of physical addresses, 32 to 52. */
   readonly physicalBits: number;
@@ -53,10 +56,10 @@ export interface CpuidModelFacts {
 /** The width of virtual addresses without la57. */
 const VIRTUAL_BITS = 48;
 
-/** Whether AMD's rules apply: its vendors repeat leaves 0 and 1 in 0x80000000 and 0x80000001. */
+/** Whether AMD's rules apply: AMD and Hygon repeat leaves 0 and 1 in 0x80000000 and 0x80000001. */
 const isAmd = (vendor: string): boolean => vendor === "AuthenticAMD" || vendor === "HygonGenuine";
 
-/** Lists the entries that are not 0 and no feature: maxima, vendor, signature, brand and address sizes. */
+/** Lists the entries of facts other than features: maxima, vendor, signature, brand and address sizes. */
 function identity(facts: CpuidModelFacts): readonly CpuidEntry2Input[] {
   const { maxLeaf, maxExtended, features, brand, physicalBits } = facts;
   const [ebx, edx, ecx] = [0, 4, 8].map((at) => word(facts.vendor, at));
@@ -77,7 +80,9 @@ function identity(facts: CpuidModelFacts): readonly CpuidEntry2Input[] {
   ];
 }
 
-/** Makes a table without features: the leaves that every table has up to its maxima, and what is known of them. */
+/**
+ * Makes a table without features: the leaves that every table contains, up to its maxima, with the model's other facts.
+ */
 function featureless(facts: CpuidModelFacts): CpuidTable {
   const { maxLeaf, maxExtended } = facts;
   const leaves = LEAVES.filter((fn) => fn <= maxLeaf || fn >= 0x8000_0000);
@@ -88,7 +93,7 @@ function featureless(facts: CpuidModelFacts): CpuidTable {
   return identity(facts).reduce((table, e) => table.withEntry(e), empty);
 }
 
-/** Writes the caches. A model without known ones gets none: on AMD, the leaf of caches is an empty list. */
+/** Writes the caches. A model without known caches gets none; on AMD, the leaf of caches is then an empty list. */
 function withKnownCaches(table: CpuidTable, caches: readonly CpuidModelCache[]): CpuidTable {
   if (caches.length === 0 && layoutOf(table) === "intel") return table;
   return withCaches(
@@ -97,7 +102,7 @@ function withKnownCaches(table: CpuidTable, caches: readonly CpuidModelCache[]):
   );
 }
 
-/** Makes a table of facts: one package with one core and one thread, and APIC id 0. */
+/** Makes the table of a model's facts: one package with one core and one thread, and APIC id 0. */
 export function tableOf(facts: CpuidModelFacts): CpuidTable {
   const { features, values = {}, caches = [] } = facts;
   const names = Object.keys(values) as CpuidFieldName[];
@@ -108,9 +113,9 @@ export function tableOf(facts: CpuidModelFacts): CpuidTable {
 }
 
 /**
- * Makes the table of a model or of a variant. It describes one package with one core and one thread, with APIC id 0
- * and the model's caches; {@link withTopology} changes that. It has every leaf that the features need, and no hypervisor
- * leaves. The hypervisor bit and the bits that KVM writes itself (osxsave, ospke) are 0.
+ * Makes the table of a model or of a variant. The table describes one package with one core and one thread, with APIC
+ * id 0 and the model's caches; {@link withTopology} changes that. The table has every leaf that the features need, and
+ * no hypervisor leaves. The hypervisor bit and the bits that KVM writes itself (osxsave, ospke) are 0.
  *
  * @param name - the name, or an alias, as for {@link findModel}.
  * @throws TypeError for an unknown name, with suggestions.

@@ -1,4 +1,4 @@
-/** The address of Debian's package archive: from this machine's apt configuration, or from the user. */
+/** Finds the address of Debian's package archive, in this machine's apt configuration or in an option of the user. */
 
 import { LabError } from "../error.ts";
 import { runOk } from "../process/command.ts";
@@ -7,7 +7,7 @@ import { runOk } from "../process/command.ts";
 export interface ArchiveAddress {
   /** The URI of the archive above `dists/` and `pool/`. */
   readonly main: string;
-  /** The same URI of the archive for security updates; `undefined` if this machine's apt has none. */
+  /** The URI of the archive for security updates; `undefined` if this machine's apt configuration contains none. */
   readonly security: string | undefined;
 }
 
@@ -21,9 +21,10 @@ const SECURITY_SUITE = /-security|\/updates$/;
  * @throws {@link LabError} `ERR_LAB_ARCHIVE` if the configuration names none.
  */
 export async function configuredArchive(signal?: AbortSignal): Promise<ArchiveAddress> {
-  // apt itself parses its configuration, in every format; --no-release-info also lists sources that were never fetched.
+  // apt itself parses its configuration, because the configuration has several formats.
+  // The option --no-release-info also lists sources that were never fetched.
   const format = "$(REPO_URI) $(RELEASE) $(COMPONENT)";
-  // The query leaves out the package lists, because apt would need half a second to parse them.
+  // The query omits the package lists, because apt needs half a second to parse them.
   const lists = "Dir::State::lists=/dev/null/none";
   const args = ["indextargets", "-o", lists, "--no-release-info", "--format", format];
   const lines = String(await runOk("apt-get", args, { signal })).split("\n");
@@ -33,7 +34,7 @@ export async function configuredArchive(signal?: AbortSignal): Promise<ArchiveAd
     .map(([uri = "", suite = ""]) => ({ uri: uri.replace(/\/+$/, ""), suite }));
   const security = sources.find(({ suite }) => SECURITY_SUITE.test(suite))?.uri;
   const archives = sources.filter(({ suite }) => !SECURITY_SUITE.test(suite));
-  // Other distributions also use these suite names, but rarely this path of the URI.
+  // The path of the URI is also checked, because other distributions use the same suite names.
   const main = (archives.find(({ uri }) => uri.endsWith("/debian")) ?? archives[0])?.uri;
   if (main === undefined) {
     const remedy = "name an archive with --mirror, as in http://HOST/debian";

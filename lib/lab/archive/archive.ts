@@ -1,6 +1,6 @@
 /**
- * Debian's package archive, queried through apt with folders and a configuration of its own: lists, packages and
- * source packages. Nothing is installed. address.ts has the address, debian-package.ts an unpacked package;
+ * Queries Debian's package archive through apt, with separate folders and a separate configuration: lists, packages and
+ * source packages. No package is installed. address.ts finds the address, debian-package.ts unpacks a package, and
  * kernels/catalogue.ts combines packages to kernels.
  */
 import { existsSync } from "node:fs";
@@ -66,9 +66,9 @@ const KEYRINGS = [
 
 /** The disk space of a first update: 83 MB of lists, and 40 MB while they are downloaded. */
 const LISTS_BYTES = 130_000_000;
-/** The most space that the kept files of a kernel need. */
+/** The maximum disk space of the files that are kept of a kernel. */
 const KEPT_BYTES = 25_000_000;
-/** apt abandons a server that is silent for 30 s, and tries three times. */
+/** apt waits 30 s for a silent server and tries three times; the lab's limit is longer. */
 const STALL_MS = 180_000;
 const KERNEL_PACKAGES = /^linux-(image|binary|modules)-\d\S*-cloud-amd64$/;
 const NETWORK_OPTION = /^Acquire::(?!IndexTargets|Languages|GzipIndexes|PDiffs)\S+ ".*";$/;
@@ -126,7 +126,7 @@ export class Archive {
   }
 
   /**
-   * Downloads packages into a folder and resumes partial downloads; returns the paths of their files.
+   * Downloads packages into a folder and resumes partial downloads; returns the paths of the package files.
    *
    * @throws {@link LabError} `ERR_LAB_NETWORK`, `ERR_LAB_DAMAGED` or `ERR_LAB_DISK_FULL`.
    */
@@ -224,8 +224,8 @@ export class Archive {
   ): Promise<Setup> {
     const apt = await this.#cache.folder(folder);
     const lists = await this.#cache.folder(folder, "lists");
-    // The network options of this machine (proxies, certificates, timeouts) also apply here, but other options do not,
-    // such as hooks after an update.
+    // The lab uses the network options of this machine's apt, such as proxies, certificates and timeouts.
+    // The lab does not use other options of this machine's apt, such as hooks after an update.
     const dump = String(await runOk("apt-config", ["dump", "Acquire"], { signal }));
     const configuration = [
       ...dump.split("\n").filter((line) => NETWORK_OPTION.test(line) && !WEAKENING.test(line)),
@@ -234,7 +234,7 @@ export class Archive {
       'Acquire::PDiffs "false";',
       'APT::Architecture "amd64";',
       'APT::Architectures { "amd64"; };',
-      // Otherwise apt, started as root, changes to a user that cannot read a cache in a home folder.
+      // If root starts apt, apt otherwise changes to a user that cannot read a cache in a home folder.
       'APT::Sandbox::User "root";',
       'Dir::Etc::main "/dev/null";',
       'Dir::Etc::parts "/dev/null";',
@@ -249,7 +249,7 @@ export class Archive {
     await this.#cache.write(join(folder, "sources.list"), sources);
     return {
       env: { APT_CONFIG: join(apt, "apt.conf") },
-      // A path in apt's configuration file cannot contain a quote; an argument can.
+      // Paths are passed as arguments, because a path in apt's configuration file cannot contain a quote.
       places: [
         ["Dir::Etc::sourcelist", join(apt, "sources.list")],
         ["Dir::State", apt],
@@ -261,7 +261,7 @@ export class Archive {
 
   #sources(): string {
     const keyring = KEYRINGS.find((path) => existsSync(path)) ?? KEYRINGS[0];
-    // The Release file of an old suite has expired, but the suite's packages are still needed.
+    // The expiry date is not checked, because packages of a suite with an expired Release file are still needed.
     const options = `[arch=amd64 signed-by=${keyring} check-valid-until=no]`;
     const { main, security } = this.#address;
     return SUITES.map((suite) => {

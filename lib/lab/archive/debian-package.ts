@@ -1,4 +1,4 @@
-/** A Debian package that is unpacked in the cache, for a tool that the lab needs; it is not installed. */
+/** Unpacks a Debian package with a tool of the lab into the cache, without installing the package. */
 import { readdirSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
@@ -9,8 +9,8 @@ import { runOk } from "../process/command.ts";
 const KIND = "tools";
 
 /**
- * Downloads a package with this machine's apt configuration, unless it is in the cache; returns the folder of its
- * files. Replaces a damaged copy in the cache.
+ * Downloads a package with this machine's apt configuration if the cache does not contain it; returns the folder of its
+ * files. A damaged copy in the cache is replaced.
  *
  * @throws {@link LabError} `ERR_LAB_TOOL` with the package's name, if it cannot be downloaded.
  */

@@ -1,6 +1,7 @@
 /**
- * One boot of one kernel in Bochs, which also emulates Intel's VMX: its configuration and four serial ports. build.ts
- * builds Bochs, disk.ts makes the disk, parts.ts finds the files; machine/machine.ts interprets the guest's output.
+ * Boots one kernel in Bochs, which also emulates Intel's VMX: writes the configuration and reads four serial ports.
+ * build.ts builds Bochs, disk.ts makes the disk, parts.ts finds the files, and machine/machine.ts interprets the
+ * guest's output.
  */
 import { closeSync, openSync, readSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
@@ -30,7 +31,7 @@ export interface BochsOptions extends BootOptions {
  */
 const APPEND = `console=ttyS0,115200 ${KERNEL_ARGUMENTS} nokaslr mitigations=off clearcpuid=580`;
 
-/** The interval at which the ports' files are read, ms. */
+/** The interval in milliseconds at which the files of the ports are read. */
 const POLL_MS = 100;
 
 /** Whether a CPU model of Bochs is an AMD model, whose KVM module is kvm_amd. */
@@ -39,7 +40,7 @@ export function isAmdModel(cpu: string): boolean {
 }
 
 /**
- * Returns Bochs's configuration. Bochs opens file names without a folder in its working directory.
+ * Returns Bochs's configuration. Bochs opens files whose names have no folder in its working directory.
  *
  * `ips` is the number of instructions in a second of the guest's time. With `sync=none`, this value of `ips` was
  * measured to be the fastest; idle time of the guest is skipped. The serial ports are files to which Bochs writes each
@@ -82,7 +83,7 @@ export async function bootBochs(options: BochsOptions): Promise<BootEnd> {
   const { folder } = options;
   const rom = await writeDisk(join(folder, "disk"), { ...options, append: APPEND });
   await writeFile(join(folder, "rom"), rom);
-  // runEmulator() passes the paths of the descriptors of `files`.
+  // The arguments of this function are the paths by which Bochs can open `files`.
   const [bios, vgaBios] = [`/proc/self/fd/${FIRST_FD}`, `/proc/self/fd/${FIRST_FD + 1}`];
   const configuration = bochsConfiguration({ ...options, parts: { bios, vgaBios } });
   await writeFile(join(folder, "bochsrc"), configuration);
@@ -145,7 +146,9 @@ function openIfThere(path: string): number | undefined {
   }
 }
 
-/** Bochs's exit status is useless, because Bochs treats a power-off as a panic. Bochs reports errors in its output. */
+/**
+ * The result is read from the output of Bochs, because its exit status is useless: Bochs treats a power-off as a panic.
+ */
 function complaint(output: string): string {
   const lines = output.split("\n").map((line) => line.trim());
   const panics = lines.filter((line) => /panic|error|unknown|not supported/i.test(line));

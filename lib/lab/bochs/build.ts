@@ -1,5 +1,5 @@
 /**
- * Builds Bochs into the cache from Debian's source package. This package contains nothing of Bochs except four changed
+ * Builds Bochs into the cache from Debian's source package. The only code of Bochs in this package is four changed
  * source lines, without which KVM does not work.
  */
 import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
@@ -13,16 +13,16 @@ import { runOk } from "../process/command.ts";
 import { onPath } from "../process/search-path.ts";
 import { BUILT } from "./parts.ts";
 
-/** How Bochs is built. */
+/** The options of the build. */
 export interface BuildBochsOptions {
-  /** The package archive, `http://HOST/debian`; by default that of this machine's apt. */
+  /** The package archive, `http://HOST/debian`; by default, the archive that this machine's apt uses. */
   readonly mirror?: string | undefined;
   /** Whether to rebuild an existing Bochs. */
   readonly rebuild?: boolean | undefined;
   readonly signal?: AbortSignal | undefined;
-  /** Is called with a description of each step. */
+  /** A function that is called with a description of each step. */
   readonly onStep?: ((step: string) => void) | undefined;
-  /** The source; Debian's by default. */
+  /** The source of Bochs; by default, Debian's source package. */
   readonly source?: typeof SOURCE | undefined;
 }
 
@@ -48,7 +48,7 @@ const IF_ZERO =
   "a guest that runs with EFLAGS.IF clear is never left for an external interrupt: " +
   "the interrupt mask is computed before the CPU is in guest mode";
 
-/** All changes; the order does not matter. */
+/** All changes of Bochs's source; their order does not matter. */
 export const FIXES: readonly SourceFix[] = [
   {
     file: "cpu/vmx.cc",
@@ -64,7 +64,7 @@ export const FIXES: readonly SourceFix[] = [
   },
   {
     file: "cpu/flag_ctrl_pro.cc",
-    // This line is in the branch for a guest whose host intercepts interrupts with SVM's virtual interrupt masking.
+    // The changed line is in the branch for a guest with virtual interrupt masking (SVM_V_INTR_MASKING).
     find: /(?<=in_svm_guest && SVM_V_INTR_MASKING\) \{\n(?:(?! {2}\}).*\n){0,8}) {5}mask_event\(BX_EVENT_SVM_VIRQ_PENDING\);$/m,
     put: "     if (SVM_HOST_IF) unmask_event(BX_EVENT_PENDING_INTR | BX_EVENT_PENDING_LAPIC_INTR);\n$&",
     why: IF_ZERO,
@@ -87,7 +87,7 @@ const CONFIGURE = [
   ...["CXXFLAGS=-O3 -fomit-frame-pointer", "CFLAGS=-O3"],
 ];
 
-/** The programs and headers that a build needs, and the package of each. */
+/** The programs and headers that a build needs, each with its Debian package. */
 const TOOLS = {
   "g++": "g++",
   make: "make",
@@ -97,7 +97,7 @@ const TOOLS = {
 } as const;
 
 /**
- * Builds Bochs, unless the cache has it; returns the program's path. A build takes about two minutes.
+ * Builds Bochs if the cache does not contain it; returns the path of the program. A build takes about two minutes.
  *
  * @throws {@link LabError} `ERR_LAB_TOOL` with the name of a missing package; `ERR_LAB_DAMAGED` if the source is
  *   not the one that the fixes are for.

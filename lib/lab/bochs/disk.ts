@@ -3,8 +3,8 @@
  * boot loader would read from files, and an option ROM copies the data into memory and starts the kernel.
  *
  * The PC's BIOS calls an option ROM before it searches for a boot device, so no partition, file system or boot loader
- * is needed. The kernel's first line appears 2.5 s after the start of Bochs, although the ROM reads 140 MB, so the
- * files need not be compressed. The kernel's side is described in Documentation/arch/x86/boot.rst.
+ * is needed. The files are not compressed: the ROM reads 140 MB, and the kernel's first line appears 2.5 s after the
+ * start of Bochs. Documentation/arch/x86/boot.rst describes the kernel's boot protocol.
  */
 import { type FileHandle, open, stat } from "node:fs/promises";
 import { Assembler, mem } from "../../guest/index.ts";
@@ -21,21 +21,24 @@ export interface DiskOptions {
   readonly memory: number;
 }
 
-/** The address of the option ROM, physical and as its code uses it. */
+/** The address of the option ROM: the physical address and the segment that its code uses. */
 export const ROM_ADDRESS = 0xd0000;
 const ROM_BYTES = 2048;
 
 const SECTOR = 512;
 /** Bochs's disks have whole cylinders: 16 heads of 63 sectors. */
 const CYLINDER = 16 * 63 * SECTOR;
-/** The most sectors that one READ SECTORS EXT command reads: 65536, reduced so that each read ends at a MiB. */
+/**
+ * The maximum number of sectors of one READ SECTORS EXT command: below 65536, so that each read ends at a multiple of 1
+ * MiB.
+ */
 const MOST_SECTORS = 63 * 1024;
 
 /** The addresses in memory of the parts of a kernel, from boot.rst. */
 const SETUP = 0x90000;
 const HEAP_END = 0xe000;
 const PROTECTED = 0x100000;
-/** The BIOS stores its ACPI tables at the end of memory. */
+/** The initramfs ends below the end of memory, where the BIOS stores its ACPI tables. */
 const TABLES = 2 ** 20;
 
 /** A run of sectors that the ROM copies into memory. */
@@ -85,7 +88,7 @@ function prepare(
 ): { readonly setup: Buffer; readonly initrd: number } {
   const setup = Buffer.from(image.subarray(0, ((image[0x1f1] || 4) + 1) * SECTOR));
   const initrd = Math.floor((memory * 2 ** 20 - TABLES - initrdBytes) / 4096) * 4096;
-  // The address where the kernel unpacks itself, and the space that it needs there.
+  // The address to which the kernel unpacks itself, and the size that it needs there.
   const kernelEnd = Number(setup.readBigUInt64LE(0x258)) + setup.readUInt32LE(0x260);
   if (initrd < Math.max(kernelEnd, PROTECTED + image.length)) {
     const least = Math.ceil((kernelEnd + initrdBytes + TABLES) / 2 ** 20);
@@ -109,7 +112,7 @@ function split(address: number, lba: number, sectors: number): readonly Piece[] 
   }));
 }
 
-/** Pads the file to a multiple; returns its length. */
+/** Pads the file to a multiple of a size; returns the length of the file. */
 async function pad(file: FileHandle, multiple: number): Promise<number> {
   const { size } = await file.stat();
   const length = Math.ceil(size / multiple) * multiple;
@@ -131,7 +134,7 @@ function encodeRom(pieces: readonly Piece[]): Uint8Array {
   rom.set([0x55, 0xaa, ROM_BYTES / SECTOR]);
   const gdt = table - 24;
   rom.set(loader(gdt + 16, table).assemble(3n), 3);
-  rom.writeBigUInt64LE(0x00cf_9200_0000_ffffn, gdt + 8); // data, from 0, 4 GiB
+  rom.writeBigUInt64LE(0x00cf_9200_0000_ffffn, gdt + 8); // a data segment from address 0 with a size of 4 GiB
   rom.writeUInt16LE(15, gdt + 16);
   rom.writeUInt32LE(ROM_ADDRESS + gdt, gdt + 18);
   for (const [i, { address, sectors, lba }] of pieces.entries()) {
@@ -161,7 +164,7 @@ function loader(gdtr: number, table: number): Assembler {
   g.label("piece").mov("bp", row(16, ROW.sectors)).test("bp", "bp").jcc("e", "start");
   g.mov("edi", row(32, ROW.address));
   g.mov("dx", DISK.device).mov("al", 0xe0).out(8, "dx");
-  // 48-bit addressing: count, then address, the upper halves first.
+  // With 48-bit addressing, the count and the address are written in two halves, the upper half first.
   g.mov("dx", DISK.count)
     .mov("al", row(8, ROW.sectors + 1))
     .out(8, "dx");
@@ -176,9 +179,9 @@ function loader(gdtr: number, table: number): Assembler {
       .out(8, "dx");
   g.mov("dx", DISK.command).mov("al", READ_EXT).out(8, "dx");
   g.label("sector").mov("dx", DISK.command);
-  g.label("wait").in(8, "dx").and("al", 0x88).cmp("al", 8).jcc("ne", "wait"); // ready, has data
+  g.label("wait").in(8, "dx").and("al", 0x88).cmp("al", 8).jcc("ne", "wait"); // wait until the disk is ready and has data
   g.mov("dx", DISK.data).mov("ecx", SECTOR / 2);
-  g.emitWith("rep insw", (x86) => x86.Instruction.createRepInsw(32)); // to ES:EDI
+  g.emitWith("rep insw", (x86) => x86.Instruction.createRepInsw(32)); // read the data to ES:EDI
   g.dec("bp").jcc("ne", "sector");
   g.add("si", ROW.bytes).jmp("piece");
   g.label("start").mov("ax", SETUP >> 4);

@@ -22,7 +22,7 @@ const VGA_BIOS = { package: "vgabios", path: "/usr/share/vgabios/vgabios.bin" } 
 /**
  * Finds the emulator and the BIOS images; images that are not installed are downloaded into the cache.
  *
- * @param program - the user's own emulator; by default `$NODE_KVM_BOCHS`, else the one in the cache.
+ * @param program - the user's own emulator; by default `$NODE_KVM_BOCHS`, or the emulator in the cache.
  * @throws {@link LabError} `ERR_LAB_TOOL` if the emulator or a BIOS is missing; `ERR_LAB_DAMAGED` if the cache's
  *   emulator was changed.
  */

@@ -1,11 +1,12 @@
 /**
- * The lab's cache on disk: each entry exists completely or not at all. manifest.ts has the checksums of an entry,
- * file-lock.ts the locks, owner.ts the owner of a temporary file, usage.ts sizes and removal. The code that builds an
- * entry defines its content: kernels/kernel-entry.ts, machine/guest.ts, machine/snapshot.ts, bochs/build.ts.
+ * The lab's cache on disk, whose entries are created atomically. manifest.ts handles the checksums of an entry,
+ * file-lock.ts the locks, owner.ts the owners of temporary files, and usage.ts the sizes and the removal of entries.
+ * The following files build entries of the cache and define their content: kernels/kernel-entry.ts, machine/guest.ts,
+ * machine/snapshot.ts, bochs/build.ts.
  *
- * `<root>/<kind>/<name>/manifest.json` belongs to an entry and has the checksum of each file;
- * `<root>/building/<mark>.<n>/` is being written by a process; `<root>/locks/<name>` is a lock of a process. All
- * folders are accessible to their owner only.
+ * `<root>/<kind>/<name>/manifest.json` contains the checksum of each file of an entry; `<root>/building/<mark>.<n>/` is
+ * an entry that a process is writing; `<root>/locks/<name>` is a lock that a process holds. Only the owner can access
+ * the folders.
  */
 import { randomUUID } from "node:crypto";
 import {
@@ -47,7 +48,7 @@ export interface CacheEntry {
   readonly about: Readonly<Record<string, string>>;
 }
 
-/** How an entry is built. */
+/** The options of {@link LabCache.build}. */
 export interface BuildOptions {
   readonly signal?: AbortSignal | undefined;
   /** Whether an existing entry is replaced; otherwise it is kept and returned. */
@@ -73,7 +74,7 @@ const SCRATCH = /^(\d+-\d+-\d+)\.[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/;
 /** The entries that this process has verified, each with the state of its files at that time. */
 const verified = new Map<string, string>();
 
-/** The cache: a folder of atomic, checksummed entries that several processes may use at once. */
+/** The cache: a folder with atomic, checksummed entries that several processes may use at the same time. */
 export class LabCache {
   /** The folder, an absolute path. */
   readonly root: string;
@@ -96,8 +97,8 @@ export class LabCache {
   }
 
   /**
-   * Returns the user's cache: `$NODE_KVM_CACHE`, else `node-kvm` in `$XDG_CACHE_HOME`, if that is absolute, or in
-   * `~/.cache`.
+   * Returns the user's cache: `$NODE_KVM_CACHE` if it is set; otherwise `node-kvm` in `$XDG_CACHE_HOME`, if this path
+   * is absolute, or in `~/.cache`.
    *
    * @throws {@link LabError} `ERR_LAB_CACHE` if no variable is set and the user has no home folder.
    */
@@ -117,8 +118,8 @@ export class LabCache {
   }
 
   /**
-   * Returns the cache for reproducible entries: this one, or, if it is not writable, one in the system's folder for
-   * temporary files.
+   * Returns the cache for reproducible entries: this cache, or, if it is not writable, a cache in the system's folder
+   * for temporary files.
    *
    * @throws {@link LabError} `ERR_LAB_CACHE` if other users can access that folder.
    */
@@ -174,7 +175,7 @@ export class LabCache {
   /**
    * Compares every file of an entry with its checksum, and marks the entry as used.
    *
-   * A process reads the files once, and again only if one has changed (its size, inode or times).
+   * A process reads the files once, and again only if the size, the inode or a time of a file has changed.
    *
    * @throws {@link LabError} `ERR_LAB_DAMAGED` with the first file that differs, is missing, or is not in the
    *   manifest.
@@ -220,7 +221,7 @@ export class LabCache {
     return (await list(this.root)).filter((kind) => KINDS.includes(kind)).toSorted();
   }
 
-  /** Whether the lab has stored something here before. */
+  /** Whether the lab has stored an entry in this folder before. */
   async isUsed(): Promise<boolean> {
     return (await list(this.root)).some(
       (name) => OWN_FOLDERS.includes(name) || KINDS.includes(name),
@@ -254,7 +255,7 @@ export class LabCache {
     const path = join(await this.folder(kind), checkName(name));
     await using scratch = await this.#scratchHere();
     const fresh = join(scratch.path, "new");
-    // This is awaited here, because the scratch folder is removed when the function returns.
+    // The promise is awaited before the return, because the scratch folder is removed when the function returns.
     return await this.#writing(async () => {
       await mkdir(fresh, { mode: 0o700 });
       const about = await fill(fresh);
@@ -278,9 +279,9 @@ export class LabCache {
   }
 
   /**
-   * Creates an empty folder, and removes those of processes that have died.
+   * Creates an empty temporary folder, and removes the temporary folders of processes that have died.
    *
-   * The folder is beside the entries, or in the folder for temporary files if this cache is not writable.
+   * The folder is in the root of the cache, or in the folder for temporary files if this cache is not writable.
    */
   async scratch(): Promise<Scratch> {
     return (await this.writable()).#scratchHere();
@@ -397,7 +398,7 @@ export async function lastUse(folder: string): Promise<Date | undefined> {
 
 /** Whether entries can be created in a folder; the folder need not exist yet. */
 async function isWritable(root: string): Promise<boolean> {
-  // access(2) checks the real user, mkdir(2) the effective one.
+  // access(2) checks the real user, and mkdir(2) checks the effective user.
   const trial = join(root, "building", `${ownMark()}.${randomUUID()}`);
   try {
     await mkdir(trial, { recursive: true, mode: 0o700 });

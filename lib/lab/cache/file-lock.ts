@@ -1,7 +1,7 @@
 /**
- * A lock between processes: flock(2) on a file. The kernel releases it when its owner ends, so there are no stale
- * locks. Node has no flock(2). The program of that name (util-linux, busybox) locks the open file that it inherits, and
- * this process then holds the lock too.
+ * A lock between processes: flock(2) on a file. The kernel releases a lock when its owner ends, so there are no stale
+ * locks. Node has no flock(2). The program flock (util-linux, busybox) locks the open file that it inherits, so that
+ * this process also holds the lock.
  */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -15,7 +15,7 @@ import { diesWithParent } from "../process/confinement.ts";
 /** Makes open(2) of a FIFO return without a writer. */
 const OPEN = constants.O_RDONLY | constants.O_NONBLOCK;
 
-/** Waits for the lock and takes it; the returned object releases it. */
+/** Waits for the lock and acquires it; the returned object releases the lock. */
 export async function lockFile(path: string, signal?: AbortSignal): Promise<AsyncDisposable> {
   for (;;) {
     throwIfAborted(signal);
@@ -24,7 +24,7 @@ export async function lockFile(path: string, signal?: AbortSignal): Promise<Asyn
   }
 }
 
-/** Removes the lock files that are not locked: their owners were killed. */
+/** Removes lock files that are not locked, because their owners were killed. */
 export async function removeFreeLocks(
   folder: string,
   isLock: (name: string) => boolean,
@@ -80,7 +80,7 @@ async function flock(
     const [status] = (await once(child, "close")) as [number | null];
     throwIfAborted(signal);
     if (status === 0) return true;
-    // With -n, status 1 means that another process holds it.
+    // With -n, status 1 means that another process holds the lock.
     if (status === 1 && words === "") return false;
     const remedy = "the lab needs flock (Debian's package util-linux)";
     throw new LabError(

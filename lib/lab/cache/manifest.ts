@@ -1,4 +1,4 @@
-/** The manifest of a cache entry: the size and checksum of each file. cache.ts has the paths of entries. */
+/** The manifest of a cache entry: the size and checksum of each file. cache.ts determines the paths of entries. */
 import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
 import { lstat, open, readdir, readFile, readlink, stat } from "node:fs/promises";

@@ -1,4 +1,7 @@
-/** The owner of a temporary file: a process's mark, and whether that process still runs. cache.ts uses these marks. */
+/**
+ * The owner of a temporary file: makes the mark of a process, and checks whether the process still runs. cache.ts uses
+ * these marks.
+ */
 import { readFileSync, readlinkSync } from "node:fs";
 import { stat } from "node:fs/promises";
 
@@ -7,14 +10,14 @@ const HOUR_MS = 3_600_000;
 /**
  * Returns this process's mark for the names of temporary files: pid, start time, pid namespace.
  *
- * The start time distinguishes it from a later process with the same pid.
+ * The start time distinguishes the process from a later process with the same pid.
  */
 export function ownMark(): string {
   return `${process.pid}-${startTime(process.pid) ?? "0"}-${namespace()}`;
 }
 
 /**
- * Whether the process whose mark a file has no longer runs.
+ * Whether the process whose mark is in a file name has ended.
  *
  * Processes in another namespace, such as another container that shares the folder, are not visible. The file of such a
  * process counts as abandoned if it has not changed for an hour.

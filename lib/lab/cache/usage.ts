@@ -14,7 +14,7 @@ export interface StoredEntry {
   /** The disk space of the entry's files. */
   readonly bytes: number;
   readonly used: Date;
-  /** The damage that was found in the entry. */
+  /** The damage of the entry; absent if the entry is intact. */
   readonly damage: string | undefined;
 }
 
@@ -63,10 +63,10 @@ export async function surveyCache(
 }
 
 /**
- * Removes entries, the least recently used first, until the rest takes at most `most` bytes.
+ * Removes entries, the least recently used first, until the remaining entries need at most `most` bytes.
  *
- * It also removes the temporary files of killed processes. A running machine no longer needs the entries that it was
- * started from; a machine that is starting may fail.
+ * The function also removes the temporary files of killed processes. A running machine no longer needs the entries from
+ * which it was started, but a machine that is starting may fail.
  *
  * @returns the removed entries.
  */

@@ -1,8 +1,8 @@
 /**
- * A bzImage (Documentation/arch/x86/boot.rst): its release, and the uncompressed kernel in it.
+ * Reads a bzImage (Documentation/arch/x86/boot.rst): its release, and the uncompressed kernel that it contains.
  *
  * QEMU starts an uncompressed kernel by its PVH entry, which saves the second that the emulated CPU needs for
- * unpacking. If a bzImage cannot be unpacked, it is booted itself, so that this is not an error.
+ * unpacking. A bzImage that cannot be unpacked is not an error, because the emulator can boot the bzImage itself.
  */
 import { open, readFile, rm, stat, writeFile } from "node:fs/promises";
 import * as zlib from "node:zlib";
@@ -36,7 +36,7 @@ const FORMATS = [
 ] as const;
 
 /**
- * Reads the release (`uname -r`) from a bzImage; returns `""` if it has none.
+ * Reads the release (`uname -r`) from a bzImage; returns `""` if the file contains no release.
  *
  * @throws {@link LabError} `ERR_LAB_NOT_A_KERNEL` if the file is something else.
  */
@@ -75,8 +75,8 @@ async function readHead(path: string): Promise<Buffer> {
 /**
  * Unpacks a bzImage into a file.
  *
- * @returns whether QEMU can start the file. QEMU cannot if the image has another format, if the program that unpacks it
- *   is missing or fails, or if the kernel has no PVH entry (`CONFIG_PVH`).
+ * @returns whether QEMU can start the file. QEMU cannot start it if the image has another format, if the program that
+ *   unpacks it is missing or fails, or if the kernel has no PVH entry (`CONFIG_PVH`).
  * @throws {@link LabError} `ERR_LAB_INTERRUPTED`, or the system's error if the file cannot be written.
  */
 export async function unpackVmlinux(
@@ -168,7 +168,7 @@ function hasPvhEntry(elf: Buffer): boolean {
         return hasPvhNote(elf.subarray(start, end));
       });
   } catch {
-    return false; // only a read beyond the end of the bytes throws
+    return false; // of the code above, only a read beyond the end of the bytes throws
   }
 }
 

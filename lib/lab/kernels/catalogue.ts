@@ -1,6 +1,6 @@
 /**
- * The catalogue: the kernels in the archive's lists, and the kernel that a name means. archive/archive.ts queries the
- * archive; kernel-entry.ts puts a kernel into the cache; kernels.ts uses both.
+ * The catalogue of kernels in the archive's lists; it also finds the kernel for a name. archive/archive.ts queries the
+ * archive, kernel-entry.ts stores a kernel in the cache, and kernels.ts uses both files.
  */
 import { readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
@@ -40,7 +40,7 @@ export interface Catalogue {
 export interface Named {
   readonly release: string;
   readonly version: string;
-  /** Whether the archive or the cache has the kernel. */
+  /** Whether the archive or the cache contains the kernel. */
   readonly obtainable: boolean;
   readonly why: string | undefined;
 }
@@ -49,12 +49,18 @@ const FILE = "catalogue.json";
 const DAY_MS = 86_400_000;
 /** The ending of every release of the catalogue, which names may omit. */
 export const FLAVOUR = "-cloud-amd64";
-/** Returns a release as lists show it and as users may write it: without the ending that all releases have. */
+/**
+ * Returns the short form of a release, without the ending that all releases share; lists show it and users may write
+ * it.
+ */
 export function shortRelease(release: string): string {
   return release.endsWith(FLAVOUR) ? release.slice(0, -FLAVOUR.length) : release;
 }
 
-/** The package of a kernel has megabytes; a package that only depends on others has two kilobytes. */
+/**
+ * A larger package contains a kernel: such a package has several megabytes, and a package that only depends on others
+ * has two kilobytes.
+ */
 const METAPACKAGE_BYTES = 100_000;
 
 /** Reads the stored catalogue; `undefined` if there is none. */
@@ -94,7 +100,7 @@ export async function makeCatalogue(
   return catalogue;
 }
 
-/** Returns the error of an archive without kernels; `undefined` if it has any. */
+/** Returns the error for an archive without kernels; `undefined` if the archive has kernels. */
 export function emptiness(catalogue: Catalogue | undefined): LabError | undefined {
   if (catalogue === undefined || catalogue.kernels.length > 0) return undefined;
   const { address, missing } = catalogue;
@@ -151,10 +157,10 @@ function toKernel(release: string, packages: readonly Package[], why?: string): 
 }
 
 /**
- * Finds the kernel that a name means.
+ * Finds the kernel for a name.
  *
- * A release means itself, with or without `-cloud-amd64`; a Linux version (`6.12`, `6.12.43`) means the newest
- * available kernel of that version.
+ * A release, with or without `-cloud-amd64`, selects exactly this kernel; a Linux version (`6.12`, `6.12.43`) selects
+ * the newest available kernel of that version.
  *
  * @throws {@link LabError} `ERR_LAB_UNKNOWN_KERNEL` with similar names; `ERR_LAB_GONE` if the kernel exists but is
  *   not available.
@@ -181,7 +187,7 @@ export function resolveKernel<T extends Named>(name: string, kernels: readonly T
 /**
  * Whether a name is exactly this release, with or without `-cloud-amd64`.
  *
- * `7.3` does not mean `7.3-cloud-amd64`, which is the release of a release candidate, but any kernel of version 7.3.
+ * `7.3` selects any kernel of version 7.3 and not `7.3-cloud-amd64`, which is the release of a release candidate.
  */
 export function namesRelease(name: string, release: string): boolean {
   if (release === name) return true;

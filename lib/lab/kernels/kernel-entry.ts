@@ -1,6 +1,6 @@
 /**
- * A kernel's entry in the cache: how it is downloaded and built, and the rows that list it beside the kernels of the
- * catalogue.
+ * The cache entry of a kernel: downloads the kernel, builds the entry, and makes the rows that list it with the kernels
+ * of the catalogue.
  */
 import { existsSync } from "node:fs";
 import { copyFile, mkdir, readdir, rm } from "node:fs/promises";
@@ -23,7 +23,7 @@ export interface Kernel {
   readonly release: string;
   /** The path of the kernel's bzImage. */
   readonly vmlinuz: string;
-  /** The unpacked kernel (bzimage.ts), if the entry has one. */
+  /** The unpacked kernel (bzimage.ts), if the entry contains one. */
   readonly vmlinux?: string;
   /** The folder that contains the kernel's modules, at any depth, as `.ko`, `.ko.xz`, `.ko.gz` or `.ko.zst`. */
   readonly modules: string;
@@ -40,7 +40,7 @@ export interface FetchProgress {
   readonly total: number;
 }
 
-/** How an entry is built. */
+/** The options for building an entry. */
 export interface EntryOptions {
   readonly onProgress?: ((progress: FetchProgress) => void) | undefined;
   readonly refetch?: boolean | undefined;
@@ -50,7 +50,7 @@ export interface EntryOptions {
 /** The kind of cache entries that contain kernels. */
 export const KERNELS = "kernels";
 
-/** The modules that are kept: those of KVM and those for sharing files. The modules that these need are added. */
+/** The modules that are kept: those of KVM and those for sharing files. Their dependencies are also kept. */
 const MODULES = [
   "ccp",
   "irqbypass",
@@ -117,8 +117,7 @@ export async function buildKernel(
       release,
       async (into) => {
         await using scratch = await cache.scratch();
-        // The packages are unpacked into a subfolder, because dpkg-deb sets the folder's date to that of the package's
-        // root.
+        // The packages are unpacked into a subfolder, because dpkg-deb changes the date of the target folder.
         const root = join(scratch.path, "root");
         for (const file of files) await runOk("dpkg-deb", ["-x", file, root], { signal });
         await keep(root, release, into, signal);
@@ -130,7 +129,7 @@ export async function buildKernel(
     return entry;
   } catch (error) {
     if (!(error instanceof LabError)) throw error;
-    // A partial download is kept for resuming, unless it has filled the disk.
+    // A partial download is kept for resuming, except if it has filled the disk.
     if (error.code === "ERR_LAB_DISK_FULL") await rm(folder, { recursive: true, force: true });
     if (error.code === "ERR_LAB_GONE") await forgetCatalogue(cache);
     throw error;
@@ -177,13 +176,13 @@ export interface KernelRow {
   readonly version: string;
   /** The Linux version: `6.12.43`. */
   readonly linux: string;
-  /** The suite that has the kernel; `""` if only the cache has it. */
+  /** The suite that contains the kernel; `""` if only the cache contains it. */
   readonly suite: string;
-  /** The bytes to download; 0 if the archive does not have the kernel. */
+  /** The number of bytes to download; 0 if the archive does not contain the kernel. */
   readonly bytes: number;
   readonly cached: boolean;
   readonly cachedBytes: number;
-  /** Whether the archive has all packages of the kernel, or the cache has the kernel. */
+  /** Whether the archive contains all packages of the kernel, or the cache contains the kernel. */
   readonly obtainable: boolean;
   /** The reason why the kernel is not available, or the damage of its copy in the cache. */
   readonly why: string | undefined;

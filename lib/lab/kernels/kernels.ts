@@ -1,7 +1,7 @@
 /**
- * Kernels for machines: from the cache, from the archive, or the user's own. catalogue.ts lists those of the archive,
- * kernel-entry.ts puts one into the cache, bzimage.ts and modules.ts read a kernel's files, version.ts compares
- * versions.
+ * Provides kernels for machines, from the cache, from the archive, or from the user's files. catalogue.ts lists the
+ * kernels of the archive, kernel-entry.ts stores a kernel in the cache, bzimage.ts and modules.ts read the files of a
+ * kernel, and version.ts compares versions.
  */
 import { access, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
@@ -35,18 +35,18 @@ export type { Kernel, KernelRow };
 export interface KernelOptions {
   /** The cache that stores kernels; the default cache if omitted. @internal */
   readonly cache?: LabCache | undefined;
-  /** The archive's address, `http://HOST/debian`; by default that of this machine's apt. */
+  /** The archive's address, `http://HOST/debian`; by default, the archive that this machine's apt uses. */
   readonly mirror?: string | undefined;
   /** Whether to query the archive even if the catalogue is at most a day old. */
   readonly update?: boolean | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
-/** How a kernel is fetched. */
+/** The options for fetching a kernel. */
 export interface FetchOptions extends KernelOptions {
   /** A function that is called for each file and each part of a download. */
   readonly onProgress?: ((progress: FetchProgress) => void) | undefined;
-  /** Whether to replace a kernel that the cache has, damaged or not. */
+  /** Whether to replace the copy of the kernel in the cache. */
   readonly refetch?: boolean | undefined;
 }
 
@@ -58,8 +58,8 @@ export interface KernelList {
   /** The suites whose package lists could not be fetched, each with the reason. */
   readonly missing: readonly string[];
   /**
-   * The reason why the archive could not be queried now, so that the rows are older, or the statement that it has no
-   * kernel.
+   * The reason why the archive could not be queried now, in which case the rows are older; or the message that the
+   * archive has no kernel.
    */
   readonly trouble: LabError | undefined;
 }
@@ -86,8 +86,8 @@ export async function surveyKernels(options: KernelOptions = {}): Promise<Kernel
 /**
  * Returns a kernel of the catalogue, from the cache or the archive.
  *
- * `6.12` and `6.12.43` mean the newest available kernel of that version; a release, with or without `-cloud-amd64`,
- * means itself. A kernel that the cache has under its release needs no network.
+ * `6.12` and `6.12.43` select the newest available kernel of that version; a release, with or without `-cloud-amd64`,
+ * selects exactly this kernel. No network is needed for a kernel that is named by its release and is in the cache.
  *
  * @throws {@link LabError} with the cause and the remedy.
  */
@@ -109,7 +109,7 @@ export async function fetchKernel(name: string, options: FetchOptions = {}): Pro
 }
 
 /**
- * Checks and returns a kernel of the user's own.
+ * Checks and returns a kernel that the user has built.
  *
  * @param options.vmlinuz - the path of a bzImage, or the folder of a built kernel tree.
  * @param options.modules - the folder of the kernel's modules; by default the tree, or the folder of the bzImage.
@@ -135,7 +135,7 @@ export async function ownKernel(options: {
   return { name: `own:${label}`, release, vmlinuz, modules };
 }
 
-/** Finds the bzImage that a path means, and the default folder of its modules. */
+/** Finds the bzImage for a path, and the default folder of its modules. */
 async function findImage(path: string): Promise<{ vmlinuz: string; beside: string }> {
   const inTree = join("arch", "x86", "boot", "bzImage");
   const found = await stat(path).catch(() => undefined);
@@ -184,15 +184,15 @@ async function look(options: KernelOptions): Promise<View> {
   } catch (error) {
     if (!(error instanceof LabError && canWait(error))) throw error;
     const catalogue = await readCatalogue(cache);
-    // The catalogue of another archive is useless, because its packages would be downloaded from this one.
+    // A catalogue of another archive is not used, because the packages would be downloaded from this archive.
     const isSame = address === undefined || catalogue?.address.main === address.main;
     return { cache, catalogue: isSame ? catalogue : undefined, trouble: error };
   }
 }
 
 /**
- * Errors of a query after which the stored catalogue is used. The last of these codes is an error of a cache that
- * cannot be written but may contain the kernel.
+ * Errors of a query after which the stored catalogue is used. ERR_LAB_CACHE is one of these errors, because a cache
+ * that cannot be written may contain the kernel.
  */
 const CAN_WAIT: ReadonlySet<string> = new Set([
   "ERR_LAB_NETWORK",
@@ -201,12 +201,12 @@ const CAN_WAIT: ReadonlySet<string> = new Set([
   "ERR_LAB_CACHE",
 ]);
 
-/** Whether the work can continue without querying the archive. */
+/** Whether the stored catalogue can be used after this error of a query. */
 function canWait({ code }: LabError): boolean {
   return CAN_WAIT.has(code);
 }
 
-/** Finds the release that a name means; if it fails, an error of the archive is the stated reason. */
+/** Finds the release for a name; if there is none, an error of the archive is reported as the reason. */
 function pick(name: string, rows: readonly KernelRow[], trouble: LabError | undefined): string {
   try {
     return resolveKernel(name, rows).release;

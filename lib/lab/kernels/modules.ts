@@ -1,10 +1,10 @@
-/** A kernel's modules: their files below a folder, their dependencies, and the order of loading. */
+/** Finds the modules of a kernel: their files below a folder, their dependencies, and the order of loading. */
 import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { basename, extname, join } from "node:path";
 import { LabError } from "../error.ts";
 import { commandError, run, throwIfAborted } from "../process/command.ts";
 
-/** The properties of a kernel that the code for modules needs. */
+/** The properties of a kernel that this file uses. */
 export interface ModuleOwner {
   /** The kernel release for which the modules must be built; `""` if it is unknown. */
   readonly release: string;
@@ -55,7 +55,7 @@ export function moduleChain(
   return loadOrder(kernel, [module], into, signal);
 }
 
-/** Does the same as {@link moduleChain} for modules that the caller names. */
+/** Does the same as {@link moduleChain} for given modules. */
 export async function loadOrder(
   kernel: ModuleOwner,
   modules: Iterable<string>,
@@ -112,7 +112,7 @@ export async function moduleClosure(
 ): Promise<readonly string[]> {
   const wanted = new Set(names);
   const paths: string[] = [];
-  // The iteration includes names that are added during it.
+  // The iteration of a Set includes names that are added during the iteration.
   for (const name of wanted) {
     const path = tree.files.get(name);
     if (path === undefined) continue;
@@ -168,7 +168,7 @@ async function readModule(path: string, signal?: AbortSignal): Promise<Buffer> {
 /**
  * Reads a module's dependencies and the release that it was built for.
  *
- * @param path - the path in the error's message only.
+ * @param path - the path that an error message contains.
  * @throws {@link LabError} `ERR_LAB_MODULE` if these bytes are not an x86-64 module.
  */
 export function parseModuleInfo(content: Buffer, path: string): ModuleInfo {
@@ -197,7 +197,7 @@ function modinfo(content: Buffer, path: string): Buffer {
       if (name.toString("latin1", 0, 9) === ".modinfo\0") return bytesOf(content, section(i));
     }
   } catch (cause) {
-    // Only a read beyond the end of the bytes throws above.
+    // Of the code above, only a read beyond the end of the bytes throws.
     throw broken(path, "it is truncated", cause);
   }
   throw broken(path, "it has no .modinfo");

@@ -1,4 +1,4 @@
-/** Debian's version numbers: their order (deb-version(7)), and the Linux version in them. */
+/** Debian's version numbers: compares them (deb-version(7)), and extracts the Linux version. */
 
 /** Compares two versions as dpkg does: negative if `a` is older. */
 export function compareVersions(a: string, b: string): number {
@@ -21,7 +21,7 @@ function split(version: string): readonly [epoch: string, upstream: string, revi
   return [epoch, upstream, revision];
 }
 
-/** Compares alternately the parts that are not numbers, where `~` comes before the end, and the numbers. */
+/** Compares in turn the parts that are not numbers, in which `~` sorts before the end of the text, and the numbers. */
 function compareParts(a: string, b: string): number {
   const [left, right] = [tokens(a), tokens(b)];
   for (let i = 0; i < Math.max(left.length, right.length); i += 1) {

@@ -1,6 +1,6 @@
 /**
- * One run of an emulator as a process: its deadlines, its end by a signal, and the removal of all its processes.
- * qemu.ts and bochs/bochs.ts have the command lines and the serial ports.
+ * Runs an emulator as a process: applies its deadlines, ends it after a signal, and removes all its processes. qemu.ts
+ * and bochs/bochs.ts contain the command lines and the serial ports.
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
@@ -10,7 +10,10 @@ import { confine, handOver } from "../process/confinement.ts";
 import { Deadline } from "../process/deadline.ts";
 import { Tail } from "./port-buffer.ts";
 
-/** The boot. Times are in milliseconds; time in which this process or the emulator is stopped does not count. */
+/**
+ * The boot. The options of a boot. Times are in milliseconds; time in which this process or the emulator is stopped
+ * does not count.
+ */
 export interface BootOptions {
   /**
    * A folder of the machine, which is the emulator's working directory. The folder's owner becomes the emulator's user;
@@ -19,29 +22,29 @@ export interface BootOptions {
   readonly folder?: string | undefined;
   readonly vmlinuz: string;
   readonly initrd: string;
-  /** A CPU model of the emulator; QEMU's can add or remove features: `max,-la57`. */
+  /** A CPU model of the emulator; a model of QEMU can add or remove features: `max,-la57`. */
   readonly cpu: string;
   /** MiB. */
   readonly memory: number;
-  /** The number of CPUs, by default 1; Bochs's machine always has one. */
+  /** The number of CPUs, by default 1; Bochs's machine always has one CPU. */
   readonly smp?: number | undefined;
-  /** The limit for the whole boot. */
+  /** The time limit for the whole boot. */
   readonly timeout: number;
-  /** The longest time in which no port transmits a byte. */
+  /** The maximum time in which no port transmits a byte. */
   readonly silence: number;
   readonly signal?: AbortSignal | undefined;
   /**
-   * A function that gets the guest's output on a serial port: ttyS0 is 0. An error that this function throws ends the
-   * machine. While a promise that this function returned is pending, the port is not read.
+   * A function that is called with the guest's output on a serial port; port 0 is ttyS0. An error that this function
+   * throws ends the machine. While a promise that this function returned is pending, the port is not read.
    */
   readonly onPort: Hear;
-  /** Whether the machine may be ended now; called after each {@link onPort}. */
+  /** Returns whether the machine may be ended now; called after each {@link onPort}. */
   readonly isOver?: (() => boolean) | undefined;
 }
 
-/** How a boot ended. */
+/** The result of a boot. */
 export type BootEnd = {
-  /** The boot's duration, ms. */
+  /** The duration of the boot in milliseconds. */
   readonly after: number;
 } & (
   | {
@@ -59,7 +62,7 @@ export type BootEnd = {
 /** The number of bytes of the emulator's own output that are kept as the reason why it did not start. */
 const KEPT_OUTPUT = 2 ** 16;
 
-/** The number of a machine's serial ports: as many as every kernel supports. */
+/** The number of a machine's serial ports, which every kernel supports. */
 export const PORTS = [0, 1, 2, 3] as const;
 
 /**
@@ -71,7 +74,8 @@ export const PORTS = [0, 1, 2, 3] as const;
 export const KERNEL_ARGUMENTS = "ignore_loglevel panic=-1 cryptomgr.notests 8250.nr_uarts=4";
 
 /**
- * A function that gets a port's output. While a promise that this function returned is pending, the port is not read.
+ * A function that is called with the output of a port. While a promise that this function returned is pending, the port
+ * is not read.
  */
 export type Hear = (port: number, bytes: Buffer) => unknown;
 
@@ -82,7 +86,7 @@ export interface Emulator {
   readonly program: string;
   /** Whether only this process's user can access the program: the emulator then gets the program as a descriptor. */
   readonly isPrivate?: boolean;
-  /** The files that the emulator reads, and which its user may not be able to access. */
+  /** The files that the emulator reads; the emulator's user may not have access to them. */
   readonly files?: readonly string[];
   /** Makes the arguments; `paths` are the paths by which the emulator can open {@link files}. */
   readonly args: (paths: readonly string[]) => readonly string[];
@@ -100,7 +104,7 @@ export interface Emulator {
   readonly refusal: (status: number | null, output: string) => string | undefined;
 }
 
-/** The first file descriptor after the standard ones. */
+/** The first file descriptor after the standard descriptors 0 to 2. */
 export const FIRST_FD = 3;
 
 const running = new Set<ChildProcess>();
@@ -175,8 +179,8 @@ export async function runEmulator(
       if (options.isOver?.() === true) killGroup(child);
       return pending;
     } catch (error) {
-      // An exception in a stream's listener would end this process, with all other machines. The other ports are
-      // still read to their end.
+      // An exception in a stream's listener would end this process, with all other machines.
+      // The remaining ports are still read to their end.
       failure ??= { error };
       closed.add(port);
       killGroup(child);

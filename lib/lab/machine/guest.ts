@@ -1,6 +1,6 @@
 /**
- * The root file system of a machine: busybox, Node, this package with its suite, the kernel's modules, and one
- * command. initramfs.ts encodes it, init.ts is its first process, installation.ts lists this package's files.
+ * Makes the root file system of a machine: busybox, Node, this package with its suite, the kernel's modules, and one
+ * command. initramfs.ts encodes it, init.ts contains its first process, and installation.ts lists this package's files.
  */
 import { createHash } from "node:crypto";
 import {
@@ -51,7 +51,7 @@ async function systemEntries(
 /**
  * Returns the archives that are the same for every kernel and command, in the order of unpacking: the system (105 MB,
  * most of it Node) and the package with its dependencies (30 MB), or its suite alone (4 MB). Each archive is made once,
- * and again if one of its files changes.
+ * and made again if one of its files changes.
  *
  * @throws {@link LabError} `ERR_LAB_TOOL` if busybox, the addon or vitest is missing.
  */
@@ -98,13 +98,13 @@ async function archive(
 const KIND = "guests";
 const ARCHIVE = "archive.cpio";
 
-/** Whether an archive was not used for an hour; an archive that was used since may belong to another checkout. */
+/** Whether an archive was not used for an hour; a more recently used archive may belong to another checkout. */
 async function isOld(folder: string): Promise<boolean> {
   const used = await lastUse(folder);
   return used !== undefined && Date.now() - used.getTime() > 3_600_000;
 }
 
-/** Returns a hash of the content of these entries, from the size and time of the files. */
+/** Returns a hash of entries, computed from the sizes and times of their files. */
 function fingerprint(entries: readonly InitramfsEntry[]): string {
   const hash = createHash("sha256");
   for (const entry of entries) {
@@ -117,7 +117,7 @@ function fingerprint(entries: readonly InitramfsEntry[]): string {
   return hash.digest("hex").slice(0, 16);
 }
 
-/** Lists a kernel's own part: its modules, in the order in which they are loaded. */
+/** Lists the entries of a kernel: its modules, in the order in which they are loaded. */
 export function kernelEntries(modules: readonly string[]): readonly InitramfsEntry[] {
   const names = modules.map((path) => basename(path));
   return [
@@ -132,12 +132,12 @@ export function kernelEntries(modules: readonly string[]): readonly InitramfsEnt
   ];
 }
 
-/** The command of one run, its files, and the files that are returned. */
+/** The command of one run, the files that it needs, and the files that are returned. */
 export interface Work {
   /** The command's program and its arguments; the guest searches its PATH for the program. */
   readonly command: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
-  /** The part of this package that the command needs; by default all of it. */
+  /** The part of this package that the command needs; by default the whole package. */
   readonly root?: Root;
   /** The command's working directory; by default the package's folder. */
   readonly cwd?: string;
@@ -148,13 +148,13 @@ export interface Work {
    * folder with its content.
    */
   readonly files?: Readonly<Record<string, string | Uint8Array>>;
-  /** Paths in the guest that are returned afterwards: files, or folders with their content. */
+  /** Paths of files or folders in the guest that are returned after the command has ended. */
   readonly wanted?: readonly string[];
 }
 
 /**
- * Lists the files that make a machine wait before it is saved: for the work of its command, or, if init itself waits,
- * for a {@link Work}.
+ * Lists the files that make a machine wait before it is saved: its command waits for work, or init waits for a
+ * {@link Work}.
  */
 export function heldEntries(command: readonly string[] | undefined): readonly InitramfsEntry[] {
   return [
@@ -199,7 +199,7 @@ function plain(path: string): string {
   );
 }
 
-/** The largest file that Node reads at once. */
+/** The maximum size of a file that Node can read at once. */
 const MOST_BYTES = 2 ** 31 - 1;
 
 function workFiles(path: string, content: string | Uint8Array): readonly InitramfsEntry[] {
@@ -284,7 +284,7 @@ const BUSYBOX_PLACES = ["/bin/busybox", "/usr/bin/busybox"];
 const BUSYBOX_PACKAGE = "busybox-static";
 
 /**
- * Finds a static busybox on this machine, or downloads one with this machine's apt configuration; nothing is
+ * Finds a static busybox on this machine, or downloads busybox with this machine's apt configuration; no package is
  * installed.
  *
  * @throws {@link LabError} `ERR_LAB_TOOL` if there is none.

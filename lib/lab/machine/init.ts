@@ -1,9 +1,9 @@
 /**
  * The guest's first process, init.sh, and the parser of its messages. The guest only prints, and the host interprets
- * what it prints.
+ * the printed messages.
  *
- * It uses four serial ports, which every kernel of the catalogue supports without a module: ttyS0 has the kernel's
- * log, ttyS1 the command's stdout, ttyS2 its stderr, ttyS3 init's own messages.
+ * The guest uses four serial ports, which every kernel of the catalogue supports without a module: ttyS0 carries the
+ * kernel's log, ttyS1 the command's stdout, ttyS2 its stderr, and ttyS3 the messages of init.
  */
 import { posix } from "node:path";
 import { printable } from "../../report/printable.ts";
@@ -44,7 +44,7 @@ export type Word =
     }
   | { readonly kind: "file"; readonly path: string; readonly bytes: Uint8Array }
   | { readonly kind: "missing"; readonly path: string }
-  /** The last message: the machine powers off. Without this message, the machine has crashed. */
+  /** The last message: the machine powers off. If init does not send its last message, the machine has crashed. */
   | { readonly kind: "end" };
 
 /** The message in the kernel's log if there are fewer serial ports. */
@@ -67,9 +67,9 @@ export const INIT: string = INIT_SH.replaceAll(/@([A-Z_]+)@/g, (whole, name: str
 
 /** The limits on the guest's output on ttyS3. */
 export interface ControlLimits {
-  /** The number of all bytes, including those of files. */
+  /** The maximum number of all bytes, including those of files. */
   readonly bytes: number;
-  /** The number of bytes of one line; a path may have 4096. */
+  /** The maximum number of bytes of one line; a path may have 4096 bytes. */
   readonly line: number;
   readonly lines: number;
   readonly files: number;
@@ -86,7 +86,7 @@ const CONTROL_LIMITS: ControlLimits = {
   files: 65_536,
 };
 
-/** A file whose bytes have not all arrived. */
+/** A file of which some bytes have not arrived yet. */
 interface Unfinished {
   readonly path: string;
   readonly body: PortBuffer;
@@ -127,7 +127,7 @@ export class Control {
   }
 
   /**
-   * Takes bytes of the port; returns the messages that the bytes complete.
+   * Parses bytes of the port; returns the messages that the bytes complete.
    *
    * @throws {@link LabError} `ERR_LAB_GUEST` if a message is malformed, repeated or out of order, if its path is
    *   not absolute, normalised, printable and requested, or if a limit is exceeded.
@@ -167,7 +167,7 @@ export class Control {
     return { taken: body.append(bytes), word: this.#finishedFile() };
   }
 
-  /** Returns the file after its last byte; an empty file at once. */
+  /** Returns the file when its last byte has arrived; returns an empty file at once. */
   #finishedFile(): Word | undefined {
     const file = this.#file;
     if (file === undefined || file.body.room > 0) return undefined;
@@ -246,7 +246,7 @@ export class Control {
 
   /** Checks that no file is also a folder. */
   #checkFolders(): void {
-    // In this order, all paths below a folder follow the folder directly.
+    // In this sort order, all paths below a folder directly follow the folder.
     const sorted = Array.from(this.#paths, (path) => path.replaceAll("/", "\0"));
     sorted.sort((a, b) => (a < b ? -1 : 1));
     const i = sorted.findIndex((path, at) => path.startsWith(`${sorted[at - 1]}\0`));

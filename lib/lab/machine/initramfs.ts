@@ -1,8 +1,8 @@
 /**
- * The archive that a kernel unpacks as its first root: cpio, format "newc". guest.ts has its content.
+ * Encodes the archive that a kernel unpacks as its first root, in the cpio format "newc". guest.ts lists the content.
  *
- * One file may contain several archives; a later entry replaces an earlier one of the same name. The archives are
- * not compressed: QEMU copies them into memory, and the guest would need a second to unpack gzip.
+ * One file may contain several archives; a later entry replaces an earlier entry of the same name. The archives are not
+ * compressed: QEMU copies them into memory, and the guest would need a second to unpack gzip.
  */
 import { createReadStream } from "node:fs";
 import { type FileHandle, open, readFile } from "node:fs/promises";

@@ -1,6 +1,6 @@
 /**
- * The files of this package and of its dependencies that the guest gets: only those that the package's command and
- * suite load. guest.ts has the rest of the root.
+ * Lists the files of this package and of its dependencies that are copied to the guest: only files that the package's
+ * command and suite load. guest.ts lists the rest of the root.
  */
 import {
   existsSync,
@@ -17,8 +17,8 @@ import { run } from "../process/command.ts";
 import { hostFile, type InitramfsEntry } from "./initramfs.ts";
 
 /**
- * The folder of packages in the guest. A checkout is also copied below node_modules there, because vite compiles files
- * elsewhere, and the emulated CPU took 10 s to compile the suite's part of dist/.
+ * The folder of packages in the guest. A checkout is also copied below node_modules, because vite compiles files
+ * outside of it, and the emulated CPU needs 10 s to compile the suite's part of dist/.
  */
 const MODULES = "/usr/lib/node_modules";
 
@@ -27,7 +27,7 @@ const PACKAGE = packageFolder();
 /** The sources of the suite. */
 const SUITE = ["test/kvm"];
 
-/** The suite as one program that does not need vitest. */
+/** The path of the suite as one program that does not need vitest. */
 const PROGRAM = "dist/suite/main.js";
 
 /** The program that judges the user's own claims. */
@@ -37,12 +37,13 @@ const RUNNER = "dist/suite/run.js";
 export const CLAIMS = "/claims";
 
 /**
- * The part of this package in a guest's root: all of it, with the dependencies of its command and its suite; or only
- * the suite's program, which needs less memory and boots faster; or everything that the user's own claims may import.
+ * The part of this package in a guest's root: the whole package with the dependencies of its command and its suite;
+ * only the suite's program, which needs less memory and boots faster; or all files that the user's own claims may
+ * import.
  */
 export type Root = "package" | "suite" | "claims";
 
-/** The packages, besides its own code, that the suite's program loads for some messages and assertions. */
+/** The packages that the suite's program loads for some messages and assertions. */
 const PARTS = ["dist/suite/display.cjs", "dist/suite/vitest-expect.cjs"];
 
 /** The files of the package itself. */
@@ -61,7 +62,7 @@ const NEEDED: Readonly<Record<Root, (name: string) => boolean>> = {
 
 /**
  * Dependencies of vitest that the suite never loads: the first two are vite's compilers for style sheets, the others
- * contain types, and node-addon-api is needed only for building. These packages are a third of all files.
+ * contain types, and node-addon-api is needed only for building. The omitted packages are a third of all files.
  */
 const UNUSED = [
   "lightningcss",
@@ -71,7 +72,7 @@ const UNUSED = [
   "node-addon-api",
 ];
 
-/** The endings of files that Node can load; the other files of a package are for people and compilers. */
+/** The endings of files that Node can load; other files of a package are not copied. */
 const LOADED = [".js", ".mjs", ".cjs", ".json", ".node", ".wasm"];
 
 /**
@@ -193,7 +194,7 @@ function treeEntries(path: string, extensions: readonly string[]): readonly Init
     return readdirSync(path).flatMap((name) => treeEntries(join(path, name), extensions));
   }
   const wanted = extensions.includes(extname(path)) && !/\.d\.[cm]?ts$/.test(path);
-  // The command node-kvm is a script that is started by its name, without an ending.
+  // The command node-kvm is a script whose name has no ending.
   return wanted
     ? [{ kind: "file", path: inGuest(path), content: { from: path }, mode: 0o755 }]
     : [];

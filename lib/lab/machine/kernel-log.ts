@@ -1,17 +1,18 @@
-/** A kernel's log from a serial port, and the lines of it that report a problem. */
+/** Collects a kernel's log from a serial port, and finds the lines that report a problem. */
 import { StringDecoder } from "node:string_decoder";
 import { LabError } from "../error.ts";
 import { PortBuffer } from "./port-buffer.ts";
 
 /**
- * The kernel's reports of its own faults: WARN, BUG, Oops and similar ones. A remark about the CPU such as "RETBleed:
- * WARNING: ..." is not a fault.
+ * The kernel's reports of its own faults: WARN, BUG, Oops and similar reports. A remark about the CPU such as
+ * "RETBleed: WARNING: ..." is not a fault.
  */
 const TROUBLE =
   /^(?:\[[ \d.]+\] )?(?:(?:watchdog: |\S+: )?BUG: |WARNING: |kernel BUG at |Oops: |Internal error: |general protection fault|unchecked MSR access error|stack segment: |traps: PANIC: |PANIC: |double fault: |Kernel panic |(?:rcu: )?INFO: \S+ (?:self-)?detected |INFO: task .* blocked for more than |UBSAN: )/;
 
 /**
- * A word that each report contains: text without any of these words need not be searched line by line, which is slower.
+ * Words of which each report contains at least one. Text without these words is not searched line by line, which would
+ * be slower.
  */
 const HINT = /BUG|WARNING|Oops|error|fault|stack segment|PANIC|panic|INFO|UBSAN/;
 
@@ -19,7 +20,7 @@ const HINT = /BUG|WARNING|Oops|error|fault|stack segment|PANIC|panic|INFO|UBSAN/
 const MOST_BYTES = 16 * 2 ** 20;
 /** The limit of a line; a longer line is split, and the kernel's own lines have at most 1 kB. */
 const LONGEST_LINE = 16 * 2 ** 10;
-/** The number of reports that are listed separately; the log has all of them. */
+/** The maximum number of reports that are listed; the log contains all reports. */
 const MOST_WARNINGS = 1000;
 
 /** Collects the lines of a log. The lines have no carriage returns. */
@@ -60,20 +61,20 @@ export class KernelLog {
     throw new LabError("ERR_LAB_GUEST", sentence);
   }
 
-  /** Takes the last line, which may be incomplete after a crash. */
+  /** Ends the log after the last line, which may be incomplete after a crash. */
   end(): void {
     if (this.#rest !== "") this.#add(this.#rest);
     this.#rest = "";
   }
 
-  /** The log up to now. */
+  /** The text of the log so far. */
   get text(): string {
     const { buffer, byteOffset, length } = this.#bytes.bytes;
     const text = Buffer.from(buffer, byteOffset, length).toString().replaceAll("\r", "");
     return text === "" || text.endsWith("\n") ? text : `${text}\n`;
   }
 
-  /** The lines that report a fault of the kernel: the first thousand, and the number of others. */
+  /** The lines that report a fault of the kernel: the first thousand, and a line with the number of further reports. */
   get warnings(): readonly string[] {
     if (this.#unlisted === 0) return this.#warnings;
     return [...this.#warnings, `${this.#unlisted} more lines like these are in the log`];
@@ -94,7 +95,7 @@ export class KernelLog {
   }
 }
 
-/** Returns the part of a log from the first report of a fault on; the last lines if there is none. */
+/** Returns the part of a log that starts with the first report of a fault; the last lines if there is no report. */
 export function crashReport(log: string): string {
   const lines = log.trimEnd().split("\n");
   const first = lines.findIndex((line) => TROUBLE.test(line));

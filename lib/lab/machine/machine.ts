@@ -1,9 +1,9 @@
 /**
- * A disposable machine, which runs one command under any kernel with a working KVM. The result of a run is a value,
- * even if the kernel crashed.
+ * Runs one command in a disposable machine, under any kernel, with a working KVM. The result of a run is a value, even
+ * if the kernel crashed.
  *
- * guest.ts has the machine's root, init.ts its first process, ports.ts its output, qemu.ts and ../bochs/ the emulators,
- * snapshot.ts saved machines.
+ * guest.ts makes the machine's root, init.ts contains its first process, ports.ts reads its output, qemu.ts and
+ * ../bochs/ start the emulators, and snapshot.ts saves machines.
  */
 import { randomBytes } from "node:crypto";
 import { mkdir, open } from "node:fs/promises";
@@ -51,31 +51,31 @@ export interface LabOptions extends Work, PortListeners {
   readonly kernel: Kernel;
   /** The emulator; by default QEMU. */
   readonly emulator?: EmulatorName;
-  /** The path of the user's own Bochs; by default `$NODE_KVM_BOCHS`, else the Bochs that was built into the cache. */
+  /** The path of the user's own Bochs; by default `$NODE_KVM_BOCHS`, or the Bochs that was built into the cache. */
   readonly bochs?: string;
   /**
-   * The name of a CPU model of the emulator. For QEMU, `max` by default, `EPYC-Milan`, `max,-la57`; for Bochs,
-   * `corei7_haswell_4770` by default, `core2_penryn_t9600`, `ryzen`.
+   * The name of a CPU model of the emulator. Examples are `max` (the default), `EPYC-Milan` and `max,-la57` for QEMU,
+   * and `corei7_haswell_4770` (the default), `core2_penryn_t9600` and `ryzen` for Bochs.
    */
   readonly cpu?: string;
   /** The machine's memory, MiB; by default 1024. */
   readonly memory?: number;
   /**
-   * The number of CPUs of QEMU's machine; by default 1, as in Bochs. With more CPUs, threads run at the same time more
-   * often. But QEMU 7.2 has hung with them, and has crashed a kernel that patches its own code, which happens when a
-   * first VM is created.
+   * The number of CPUs of QEMU's machine; by default 1, as in Bochs. With several CPUs, threads run in parallel more
+   * often. But QEMU 7.2 has hung with several CPUs, and has crashed a kernel that patches its own code, which happens
+   * when the first VM is created.
    */
   readonly smp?: number | undefined;
-  /** The limit for boot and command together; by default five minutes, 15 in Bochs. */
+  /** The time limit for boot and command together; by default 5 minutes, or 15 minutes in Bochs. */
   readonly timeout?: number;
-  /** The longest silence of the machine before it is booted once more; by default 60 s, 5 min in Bochs. */
+  /** The time without output after which the machine is booted once more; by default 60 s, or 5 minutes in Bochs. */
   readonly silence?: number;
   /** A signal that ends the machine; the promise is then rejected with `ERR_LAB_INTERRUPTED`. */
   readonly signal?: AbortSignal;
   readonly cache?: LabCache;
-  /** How a saved machine is restored instead of booting, if possible; see {@link Restore}. */
+  /** The options for restoring a saved machine instead of booting, if possible; see {@link Restore}. */
   readonly restore?: Restore;
-  /** The archive of another root file system than the lab's own; its init must use the protocol of init.ts. */
+  /** The archive of a root file system that replaces the lab's own; its init must use the protocol of init.ts. */
   readonly base?: string;
   /**
    * The maximum number of bytes that the command may print on each output; by default 64 MiB, or 1 GiB if they are
@@ -83,20 +83,20 @@ export interface LabOptions extends Work, PortListeners {
    */
   readonly mostOutput?: number;
   /**
-   * A function that is called when the machine boots again, so that output and log start from their beginning, with the
-   * reason: the emulator hung, or a saved machine could not be restored.
+   * A function that is called with the reason when the machine boots again, so that output and log start from the
+   * beginning. The reason is that the emulator hung, or that a saved machine could not be restored.
    */
   readonly onRetry?: (why: string) => void;
   /** A function that is called before the machine is started, also for a machine that is booted only to be saved. */
   readonly onStart?: (how: MachineStart) => void;
 }
 
-/** How a machine starts: booted for its work, booted to be saved, or restored. */
+/** The start of a machine: booted for its work, booted to be saved, or restored. */
 export type MachineStart = "boot" | "save" | "restore";
 
 /**
- * How a machine is prepared, saved once, and restored for each run: only in QEMU with one CPU. If no saved machine
- * exists and none can be made, {@link LabOptions.command} runs after a boot.
+ * The options for a machine that is prepared, saved once, and restored for each run; only QEMU with one CPU supports
+ * this. If no saved machine exists and no machine can be saved, {@link LabOptions.command} runs after a boot.
  */
 export interface Restore {
   /**
@@ -104,7 +104,7 @@ export interface Restore {
    * its work from there. By default, init waits for work, and the work is the files and the command of the run.
    */
   readonly command?: readonly string[];
-  /** Returns the work for that command; each restored machine gets the work with another seed. */
+  /** Returns the work for the command of the saved machine; each restored machine gets the work with another seed. */
   readonly work?: (seed: string) => Uint8Array;
 }
 
@@ -112,9 +112,12 @@ export interface Restore {
 export interface LabRun {
   /** The whole log of the kernel. */
   readonly kernelLog: string;
-  /** The lines of the kernel's log that report a WARN, BUG or Oops: a failure, whatever the command's status. */
+  /**
+   * The lines of the kernel's log that report a WARN, BUG or Oops; any such line is a failure, regardless of the
+   * command's status.
+   */
   readonly warnings: readonly string[];
-  /** The command's output, up to its limit; only the last 64 KiB if `onStdout` took it. */
+  /** The command's output, up to its limit; only the last 64 KiB if `onStdout` was called with the output. */
   readonly stdout: Buffer;
   /** As `stdout`. */
   readonly stderr: Buffer;
@@ -137,9 +140,9 @@ export type LabResult = LabRun &
         readonly files: ReadonlyMap<string, Uint8Array>;
       }
     | {
-        /** The machine ended before the command or init did: a panic or a triple fault. */
+        /** The machine ended before the command and init had ended, for example by a panic or a triple fault. */
         readonly kind: "crashed";
-        /** The kernel's log from the first report of a fault on. */
+        /** The part of the kernel's log that starts with the first report of a fault. */
         readonly oops: string;
       }
     | {
@@ -177,7 +180,7 @@ function vendorModuleOf(emulator: EmulatorName, cpu: string): "kvm_amd" | "kvm_i
 }
 
 /**
- * Runs a command in its own machine.
+ * Runs a command in a new machine.
  *
  * @throws {@link LabError} if no machine can be started: QEMU, busybox or a module is missing, the disk is full, or
  *   the signal was raised.
@@ -215,7 +218,7 @@ export async function runInLab(given: LabOptions): Promise<LabResult> {
 
 const HUNG = "the emulator hung";
 
-/** The files that all boots of a run use. */
+/** The files that are common to all boots of a run. */
 interface Parts {
   readonly options: LabOptions;
   readonly cache: LabCache;
@@ -226,7 +229,7 @@ interface Parts {
   readonly modules: readonly string[];
 }
 
-/** Writes the archives that a kernel unpacks; the last archive contains the parts of this machine only. */
+/** Writes the archives that a kernel unpacks; only the last archive is specific to this machine. */
 async function writeInitrd(
   { scratch, base, modules }: Parts,
   own: readonly InitramfsEntry[],
@@ -245,9 +248,9 @@ async function writeInitrd(
 }
 
 /**
- * Runs the work in a restored machine, which is saved first if it is not in the cache.
+ * Runs the work in a restored machine; if the cache contains no saved machine, it saves one first.
  *
- * @returns `undefined` if that is not possible: the machine must then be booted.
+ * @returns `undefined` if no machine can be restored; the machine must then be booted.
  */
 async function restoreMachine(parts: Parts): Promise<Attempt | undefined> {
   const { options, cache, scratch } = parts;
@@ -356,9 +359,11 @@ interface Place {
   readonly initrd: string;
   /** The folder for the boot's files, which the boot creates. */
   readonly folder: string;
-  /** The files of Bochs; without them, QEMU boots the kernel. */
+  /** The files of Bochs; if omitted, QEMU boots the kernel. */
   readonly bochs: BochsParts | undefined;
-  /** Where the waiting machine is saved; or the snapshot from which it is restored, and its work. */
+  /**
+   * The destination to which the waiting machine is saved; or the snapshot from which it is restored, with its work.
+   */
   readonly kept?: MachineToSave | { readonly snapshot: Snapshot; readonly work: Uint8Array };
 }
 
@@ -450,7 +455,10 @@ function whole(name: string, arrived: number, sent: number): void {
   );
 }
 
-/** Returns the reason from insmod, and from the kernel's log if it has one: `kvm_amd: SVM not supported by CPU 0`. */
+/**
+ * Returns the reason that insmod printed, with the reason in the kernel's log if there is one: `kvm_amd: SVM not
+ * supported by CPU 0`.
+ */
 function reasonWhyNoKvm(insmod: string, log: string): string {
   const said = log
     .split("\n")

@@ -1,4 +1,4 @@
-/** Buffers for bytes that arrive in pieces: all of them up to a limit, or the last ones. */
+/** Buffers for bytes that arrive in pieces: one keeps all bytes up to a limit, the other keeps the last bytes. */
 
 /** The initial capacity, bytes. */
 const FIRST = 4096;
@@ -9,7 +9,7 @@ export class PortBuffer {
   #length = 0;
   readonly #most: number;
 
-  /** Makes an empty buffer of at most `most` bytes. */
+  /** Creates an empty buffer of at most `most` bytes. */
   constructor(most: number) {
     this.#most = most;
   }
@@ -34,7 +34,7 @@ export class PortBuffer {
     const taken = Math.min(piece.length, this.room);
     const needed = this.#length + taken;
     if (needed > this.#buffer.length) {
-      // The capacity is doubled, so that each byte is copied once or twice, however many pieces there are.
+      // The capacity is doubled, so that each byte is copied once or twice, regardless of the number of pieces.
       const size = Math.max(needed, FIRST, this.#buffer.length * 2);
       const larger = new Uint8Array(Math.min(size, this.#most));
       larger.set(this.bytes);
@@ -58,20 +58,20 @@ export class Tail {
   readonly #buffer: PortBuffer;
   readonly #most: number;
 
-  /** Makes an empty buffer. */
+  /** Creates an empty buffer. */
   constructor(most: number) {
     this.#buffer = new PortBuffer(2 * most);
     this.#most = most;
   }
 
-  /** Takes the next piece of the stream. */
+  /** Adds the next piece of the stream. */
   append(piece: Uint8Array): void {
     const last = piece.length > this.#most ? piece.subarray(-this.#most) : piece;
     if (last.length > this.#buffer.room) this.#buffer.keepLast(this.#most);
     this.#buffer.append(last);
   }
 
-  /** The last bytes of the stream: a view. */
+  /** The last bytes of the stream, as a view of the buffer. */
   get bytes(): Buffer {
     const { buffer, byteOffset, length } = this.#buffer.bytes;
     return Buffer.from(buffer, byteOffset, length).subarray(-this.#most);

@@ -1,6 +1,6 @@
 /**
- * The output of one boot on the machine's four serial ports: it is read as it arrives, and kept only as far as needed,
- * so that no guest can exhaust the host's memory. machine.ts interprets it.
+ * Reads the output of one boot on the machine's four serial ports. Only a limited number of bytes is kept, so that no
+ * guest can exhaust the host's memory. machine.ts interprets the output.
  */
 import { LabError } from "../error.ts";
 import { Control, type ControlLimits, type Word } from "./init.ts";
@@ -10,21 +10,21 @@ import { PortBuffer, Tail } from "./port-buffer.ts";
 /** Takes bytes. While a promise that the function returned is pending, no more bytes are read. */
 export type TakeBytes = (bytes: Buffer) => unknown;
 
-/** Functions that get the guest's output. */
+/** Functions that are called with the guest's output. */
 export interface PortListeners {
   readonly onStdout?: TakeBytes;
   readonly onStderr?: TakeBytes;
-  /** A function that gets each complete line of the kernel's log. */
+  /** A function that is called with each complete line of the kernel's log. */
   readonly onKernelLog?: (line: string) => void;
 }
 
-/** The limits in bytes; the defaults for ttyS0 and ttyS3 are in kernel-log.ts and init.ts. */
+/** The limits in bytes; kernel-log.ts and init.ts contain the defaults for ttyS0 and ttyS3. */
 export interface PortLimits {
   readonly log?: number;
   readonly control?: ControlLimits;
   /**
-   * For each output of the command: the limit if the output is kept, the limit if it is passed on, and the size of its
-   * end that is kept then.
+   * The limits for each output of the command: the limit if the output is kept, the limit if it is passed on, and the
+   * number of last bytes that are kept if it is passed on.
    */
   readonly kept: number;
   readonly passed: number;
@@ -63,7 +63,7 @@ export class Ports {
   }
 
   /**
-   * Takes the bytes of a port.
+   * Processes bytes of a port.
    *
    * @returns the result of the listener.
    * @throws {@link LabError} `ERR_LAB_GUEST` if they exceed a limit or are malformed; earlier results remain.
@@ -144,7 +144,7 @@ class Output {
     return this.#length;
   }
 
-  /** All bytes of the output, or the last ones if they were passed on. A view. */
+  /** All bytes of the output, or the last bytes if the output was passed on. A view. */
   get bytes(): Buffer {
     const { buffer, byteOffset, length } = this.#kept.bytes;
     return Buffer.from(buffer, byteOffset, length);

@@ -1,6 +1,6 @@
 /**
- * One boot of one kernel in QEMU, without hardware virtualisation: the command line and four serial ports. machine.ts
- * interprets the guest's output.
+ * Boots one kernel in QEMU, without hardware virtualisation: makes the command line and reads four serial ports.
+ * machine.ts interprets the guest's output.
  */
 import type { Duplex } from "node:stream";
 import { LabError } from "../error.ts";
@@ -18,8 +18,8 @@ import { Monitor } from "./qmp.ts";
 export type { BootEnd, BootOptions };
 
 /**
- * A PC's third and fourth port share the interrupt lines of the first two. Here each port has its own interrupt, which
- * QEMU reports by ACPI, so that no port waits for another.
+ * A PC's third and fourth port share the interrupt lines of the first two. In this machine, each port has its own
+ * interrupt, which QEMU reports by ACPI, so that no port waits for another.
  */
 const IRQS = [4, 3, 5, 7] as const;
 
@@ -30,8 +30,8 @@ const IRQS = [4, 3, 5, 7] as const;
 const APPEND = `console=ttyS0 ${KERNEL_ARGUMENTS} rcupdate.rcu_expedited=1`;
 
 /**
- * QEMU's seccomp filter: no exec, no change of user, no obsolete call. New threads are allowed, because QEMU's threads
- * emulate the machine.
+ * QEMU's seccomp filter, which blocks exec, changes of the user, and obsolete system calls. New threads are allowed,
+ * because QEMU's threads emulate the machine.
  */
 const SANDBOX = [
   "-sandbox",
@@ -40,22 +40,25 @@ const SANDBOX = [
 
 /** The options of a boot, and those of a machine that is saved or restored. */
 export interface QemuOptions extends BootOptions {
-  /** The memory and devices of a machine that is saved or restored; without this option, they are lost at the end. */
+  /**
+   * The files with the memory and devices of a machine that is saved or restored; if omitted, the machine's state is
+   * lost at the end.
+   */
   readonly kept?: KeptMachine | undefined;
   /**
-   * A function that gets a machine that is saved or restored after its start; if its promise is rejected, the machine
-   * is ended and the promise of {@link boot} is rejected too.
+   * A function that is called, after the start, with a machine that is saved or restored. If its promise is rejected,
+   * the machine is ended and the promise of {@link boot} is also rejected.
    */
   readonly onStart?: (machine: RunningMachine) => Promise<void>;
 }
 
-/** A machine whose memory is the file {@link MEMORY_FILE} in its folder, which has the size of the memory. */
+/** A machine whose memory is the file {@link MEMORY_FILE} in its folder; the file has the size of the memory. */
 export interface KeptMachine {
   /** The file with the state of the devices: the machine is restored from this file instead of booting. */
   readonly state?: string | undefined;
 }
 
-/** The name of the memory's file in a machine's folder. */
+/** The name of the memory file in a machine's folder. */
 export const MEMORY_FILE = "ram";
 
 /** Controls a machine. */
@@ -73,7 +76,7 @@ const MONITOR_FD = FIRST_FD + PORTS.length;
 /** The descriptors of files follow the descriptors of sockets. */
 const STATE_FD = MONITOR_FD + 1;
 
-/** Returns QEMU's arguments; `-cx16` is among them because QEMU 7.2 corrupts the flags in cmpxchg16b. */
+/** Returns QEMU's arguments; they include `-cx16`, because QEMU 7.2 corrupts the flags in cmpxchg16b. */
 export function qemuArguments(
   options: Pick<QemuOptions, "vmlinuz" | "initrd" | "cpu" | "memory" | "smp" | "kept">,
 ): readonly string[] {
@@ -93,15 +96,14 @@ export function qemuArguments(
   ];
 }
 
-/** A machine that is saved shares its memory with the file; a restored machine only reads its memory from there. */
+/** A machine that is saved shares its memory with the file; a restored machine maps the file privately. */
 function keptArguments({ state }: KeptMachine, memory: number): readonly string[] {
   const share = state === undefined ? "on" : "off";
   return [
     "-object",
     `memory-backend-file,id=ram,size=${memory}M,mem-path=${MEMORY_FILE},share=${share}`,
     ...["-machine", "pc,memory-backend=ram"],
-    // Each start gets another machine identity, so that a kernel since 5.18 reseeds the random generator of a restored
-    // machine.
+    // Each start gets another machine identity, so that kernels since 5.18 reseed their random numbers.
     ...["-device", "vmgenid,guid=auto"],
     ...["-chardev", `socket,id=monitor,fd=${MONITOR_FD}`, "-mon", "chardev=monitor,mode=control"],
   ];
@@ -118,7 +120,7 @@ export async function boot(options: QemuOptions): Promise<BootEnd> {
   try {
     return await start(program, withoutSandbox.has(program) ? [] : SANDBOX, options);
   } catch (error) {
-    // A QEMU without seccomp reports this before any other error.
+    // A QEMU without seccomp support reports the missing support before any other error.
     if (!(error instanceof LabError && error.message.includes("-sandbox"))) throw error;
     withoutSandbox.add(program);
     return start(program, [], options);

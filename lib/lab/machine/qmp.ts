@@ -1,6 +1,6 @@
 /**
- * QEMU's monitor: its machine protocol (docs/interop/qmp-spec), one line of JSON per message. snapshot.ts has the
- * commands.
+ * A client of QEMU's monitor protocol (docs/interop/qmp-spec), which has one line of JSON per message. snapshot.ts
+ * sends the commands.
  */
 import type { Duplex } from "node:stream";
 import { LabError } from "../error.ts";
@@ -11,7 +11,7 @@ interface Waiting {
   readonly reject: (error: LabError) => void;
 }
 
-/** The longest line; QEMU's answers to the lab's commands are shorter. */
+/** The maximum length of a line; QEMU's answers to the lab's commands are shorter. */
 const LONGEST_LINE = 2 ** 20;
 
 /** The connection to one QEMU, which answers commands in order. */
@@ -51,7 +51,7 @@ export class Monitor {
     for (const line of lines) if (line.trim() !== "") this.#take(line);
   }
 
-  /** Takes an answer of QEMU; ignores the greeting and events. A line that is not a message ends the connection. */
+  /** Processes an answer of QEMU; ignores the greeting and events. A line that is not a message ends the connection. */
   #take(line: string): void {
     const message = parse(line);
     if (message === undefined) {

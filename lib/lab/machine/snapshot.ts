@@ -1,7 +1,7 @@
 /**
  * Saved machines: entries of the cache with the memory and the devices of a booted machine that waits for its work. A
- * restored machine runs after a twentieth of a second. machine.ts decides which machine is saved and which work it
- * gets; qemu.ts has QEMU's command line.
+ * restored machine runs after 50 ms. machine.ts decides which machine is saved and passes the work to it; qemu.ts makes
+ * QEMU's command line.
  */
 import { createHash } from "node:crypto";
 import { once } from "node:events";
@@ -32,7 +32,7 @@ export interface Snapshot {
   readonly log: Buffer;
 }
 
-/** The cache's kind of entry for saved machines. */
+/** The kind of cache entry for saved machines. */
 export const SNAPSHOTS = "snapshots";
 
 const RAM = "ram";
@@ -54,8 +54,8 @@ export interface Ingredients {
 
 /**
  * Returns the name of the cache entry for a saved machine: its kernel, and a hash of everything on which the machine
- * depends. These are its inputs, QEMU's version, and this boot of this host, because the guest has measured the
- * frequency of the host's TSC.
+ * depends. The hash includes the machine's inputs, QEMU's version, and the id of the host's current boot, because the
+ * guest has measured the frequency of the host's TSC.
  */
 export async function snapshotName(
   { kernel, files, words }: Ingredients,
@@ -79,7 +79,7 @@ function plain(kernel: string): string {
 /**
  * Finds a saved machine and compares its files with their checksums.
  *
- * @returns `undefined` if the cache has none, or if it was damaged and therefore removed.
+ * @returns `undefined` if the cache contains no saved machine, or if it was damaged and therefore removed.
  */
 export async function findSnapshot(cache: LabCache, name: string): Promise<Snapshot | undefined> {
   try {
@@ -147,7 +147,7 @@ const DAY_MS = 86_400_000;
 /** The pause before a machine is saved, so that no byte is in transit on its ports. */
 const QUIET_MS = 200;
 const POLL_MS = 10;
-/** The memory is in its own file, so QEMU does not write it to the stream of the devices. */
+/** The memory is in a separate file, so QEMU does not write it to the stream of the devices. */
 const IGNORE_SHARED = { capabilities: [{ capability: "x-ignore-shared", state: true }] };
 
 /** Copies a file; the copy keeps the holes if the system's cp supports this. */
@@ -172,14 +172,14 @@ const SOCKET = "state";
 
 /**
  * The open files of a machine while it is saved. The machine's folder belongs to the emulator's user while the machine
- * runs, so all files are created before, and no file is opened by its name afterwards.
+ * runs, so all files are created before the machine starts, and no file is opened by its name afterwards.
  */
 export class MachineToSave implements AsyncDisposable {
   readonly #memory: FileHandle;
   readonly #bytes: number;
   readonly #server: Server;
   readonly #folder: FileHandle;
-  /** A promise that is fulfilled when the devices are written. */
+  /** A promise that resolves when the state of the devices is written. */
   readonly written: Promise<void>;
 
   private constructor(
@@ -269,7 +269,10 @@ async function* limited(source: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
   }
 }
 
-/** Saves the devices of a running machine. The machine must not be paused: a restored machine would be paused too. */
+/**
+ * Saves the state of the devices of a running machine. The machine must not be paused, because a restored machine would
+ * also be paused.
+ */
 export async function saveDevices(monitor: Monitor, { written }: MachineToSave): Promise<void> {
   await sleep(QUIET_MS);
   await monitor.execute("qmp_capabilities");

@@ -1,6 +1,6 @@
 /**
- * Runs a program of the system to its end; the caller interprets its output. confinement.ts has the privileges of a
- * process, deadline.ts limits on time, search-path.ts the lookup in `PATH`.
+ * Runs a program of the system to its end; the caller interprets its output. confinement.ts sets the privileges of a
+ * process, deadline.ts limits the time, and search-path.ts searches `PATH`.
  */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -10,7 +10,7 @@ import { diesWithParent } from "./confinement.ts";
 import { Deadline } from "./deadline.ts";
 import { onPath } from "./search-path.ts";
 
-/** How a program is run. */
+/** The options of {@link run}. */
 export interface CommandOptions {
   readonly cwd?: string | undefined;
   /** Variables that are added to the environment of this process. */
@@ -19,7 +19,7 @@ export interface CommandOptions {
   readonly signal?: AbortSignal | undefined;
   /** A function that is called with each line that the program writes to descriptor 3. */
   readonly onStatus?: ((line: string) => void) | undefined;
-  /** The longest time without new output on descriptor 1 or 3, in milliseconds; after it, the program is killed. */
+  /** The time in milliseconds without new output on descriptor 1 or 3 after which the program is killed. */
   readonly stallMs?: number | undefined;
 }
 
@@ -32,7 +32,7 @@ export interface Output {
   readonly stderr: string;
 }
 
-/** How long a program may take to end after SIGTERM, before SIGKILL. */
+/** The time in milliseconds between SIGTERM and SIGKILL. */
 const GRACE_MS = 2000;
 
 /** The Debian package of each program, for error messages. */
@@ -52,7 +52,7 @@ process.on("exit", () => {
 });
 
 /**
- * Runs a program and waits for its end, whatever its exit status.
+ * Runs a program and waits for its end; a failed program is not an error.
  *
  * The program leads its own process group, so killing the group also kills its children. The kernel kills the program
  * if this process dies first.
@@ -112,7 +112,9 @@ export async function run(
   }
 }
 
-/** Returns the command line; it also contains a missing program, so that the error names the program. */
+/**
+ * Returns the command line. A program that is missing in `PATH` stays in the command line, so that the error names it.
+ */
 function commandLine(program: string, args: readonly string[]): readonly [string, ...string[]] {
   const path = program.includes("/") ? program : onPath(program);
   const [first, ...rest] = path === undefined ? [] : diesWithParent();
@@ -130,7 +132,7 @@ export async function runOk(
   return output.stdout;
 }
 
-/** Makes the error about a failed program: with the code for a full disk, or with the program's last messages. */
+/** Makes the error about a failed program, with the code for a full disk or with the program's last messages. */
 export function commandError({ program, status, stderr }: Output): LabError {
   if (isDiskFull(stderr)) return diskFull(program);
   const words = stderr.trim().split("\n").slice(-3).join("; ");
@@ -205,7 +207,7 @@ class Stall {
     this.#deadline?.restart();
   }
 
-  /** Whether the program made no progress for too long. */
+  /** Whether the time limit without progress has expired. */
   isOver(): boolean {
     return this.#isOver;
   }

@@ -1,9 +1,9 @@
 /**
- * The privileges of a process that the lab starts: it dies with its parent; an emulator also gets its own user, no
- * capabilities, a minimal environment and a folder for its files.
+ * Sets the privileges of a process that the lab starts. The process dies with its parent; an emulator also gets a
+ * separate user, no capabilities, a minimal environment and a folder for its files.
  *
- * The measures are options of setpriv (util-linux). Each set of options is tried once per process on a program that
- * does nothing, the strictest first.
+ * The restrictions are options of setpriv (util-linux). Each set of options is tried once per process on a program that
+ * does nothing, starting with the strictest set.
  */
 import { spawnSync } from "node:child_process";
 import { randomInt } from "node:crypto";
@@ -21,7 +21,7 @@ import {
 import { basename, join, resolve } from "node:path";
 import { onPath } from "./search-path.ts";
 
-/** How an emulator is started. */
+/** The privileges of an emulator. */
 export interface Confinement {
   /** The words of the command line that precede the program and its arguments. */
   readonly prefix: readonly string[];
@@ -34,14 +34,14 @@ export interface Confinement {
 const DIES_WITH_PARENT = ["--pdeathsig", "KILL"];
 /** The kernel sends no signal if the parent died earlier, so this script compares the parent's pid before it execs. */
 const UNLESS_ORPHANED = ["sh", "-c", 'test "$PPID" = "$0" && exec "$@"'];
-/** A process of another user than root has no capabilities after an exec, and gains none. */
+/** A process of another user than root has no capabilities after an exec, and cannot gain any. */
 const NO_PRIVILEGES = ["--no-new-privs", "--inh-caps", "-all", "--ambient-caps", "-all"];
-/** A process of root would regain its bounding set at the exec. Emptying the bounding set requires CAP_SETPCAP. */
+/** The bounding set is emptied, because a process of root would regain it at the exec; this requires CAP_SETPCAP. */
 const EMPTY_BOUNDING_SET = ["--bounding-set", "-all"];
 
 /** User IDs that systemd's documentation (UIDS-GIDS) lists as unused: each machine gets one of them. */
 const UNUSED = { first: 0x7000_0000, count: 0x0fff_0000 } as const;
-/** A user namespace that maps only some users usually maps this one. */
+/** A user namespace that maps only some users usually maps this user. */
 const NOBODY = 65_534;
 
 /**
@@ -50,8 +50,8 @@ const NOBODY = 65_534;
  * Only root can change the user. The emulator keeps this process's user if the other user cannot access the program,
  * for example in a home folder.
  *
- * @param program - the absolute path of the program; `undefined` if it gets a descriptor.
- * @param folder - the emulator's own folder; without one, it keeps this process's user.
+ * @param program - the absolute path of the program; `undefined` if the program is passed as a descriptor.
+ * @param folder - the emulator's own folder; if omitted, the emulator keeps this process's user.
  */
 export function confine(program: string | undefined, folder: string | undefined): Confinement {
   const env = { PATH: process.env["PATH"] ?? "", LC_ALL: "C" };
@@ -102,7 +102,7 @@ function works(setpriv: string, options: readonly string[], program: string): bo
   return status === 0;
 }
 
-/** Files that are opened for an emulator, whose user may not have access to their paths. */
+/** Files that are opened for an emulator, because its user may not have access to their paths. */
 export interface Handover extends Disposable {
   /** The descriptors of the files, in order; -1 for a file that cannot be opened. */
   readonly descriptors: readonly number[];

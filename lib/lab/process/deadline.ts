@@ -3,10 +3,10 @@
  * does not count, because output that was written meanwhile is still unread.
  */
 
-/** The longest interval at which the clock is read, ms. */
+/** The maximum interval in milliseconds at which the clock is read. */
 const LONGEST_PERIOD_MS = 1000;
 
-/** Calls a function once after a limit of time. */
+/** Calls a function once when a time limit expires. */
 export class Deadline {
   readonly #limit: number;
   readonly #onOver: () => void;
@@ -19,7 +19,8 @@ export class Deadline {
   /**
    * Starts the clock.
    *
-   * @param limit - milliseconds; the call is late by up to an eighth of it, at most a second.
+   * @param limit - the time limit in milliseconds; the call is late by up to an eighth of the limit, at most one
+   *   second.
    * @param isStopped - whether a signal has stopped the work itself; such time does not count either.
    */
   constructor(limit: number, onOver: () => void, isStopped: () => boolean = () => false) {

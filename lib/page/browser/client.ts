@@ -1,10 +1,10 @@
 /** The connection of the page to its worker: one promise for each request. */
 import type { Answers, Ask, Offer, Reply } from "../protocol.ts";
 
-/** Sends a request, and resolves to its answer. Rejects with an Error whose message is for the reader. */
+/** Sends a request to the engine, and resolves to the answer. Rejects with an Error whose message the page shows. */
 export type Engine = <A extends Ask>(ask: A) => Promise<Answers[A["op"]]>;
 
-/** Starts the worker from the text in the page, and waits for its offer. */
+/** Starts the worker from its source text in the page, and waits for the list of formats and profiles. */
 export async function startEngine(
   text: string,
 ): Promise<{ readonly engine: Engine; readonly offer: Offer }> {
@@ -27,7 +27,7 @@ export async function startEngine(
       last += 1;
       waiting.set(last, (reply) => {
         if ("error" in reply) reject(new Error(reply.error));
-        // The engine answers each request with the answer of its operation.
+        // The cast is safe, because the engine answers each operation with the type of answer that protocol.ts defines.
         else resolve(reply.answer as Answers[A["op"]]);
       });
       worker.postMessage({ id: last, ask });

@@ -1,9 +1,9 @@
-/** Makes elements of the page. Text is always text: nothing of a document becomes markup. */
+/** Makes elements of the page. Text of a document is always inserted as text, never as markup. */
 
-/** A child: an element, or a text. */
+/** A child of an element: another element, or a text. */
 export type Child = Node | string;
 
-/** Makes an element with attributes and children. An attribute that is undefined or false is left out. */
+/** Makes an element with attributes and children. An attribute whose value is undefined or false is omitted. */
 export function make<Tag extends keyof HTMLElementTagNameMap>(
   tag: Tag,
   attributes: Readonly<Record<string, string | boolean | undefined>> = {},
@@ -32,7 +32,7 @@ export function button(label: string, onClick: () => void): HTMLButtonElement {
   return made;
 }
 
-/** Makes a labelled list of choices; calls the function at each change. */
+/** Makes a labelled list of choices, which calls the function when the choice changes. */
 export function choice(
   label: string,
   options: readonly (readonly [value: string, text: string])[],

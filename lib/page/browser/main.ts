@@ -1,13 +1,15 @@
-/** The page: documents are added on the left, views of them are on the right. The views are views.ts. */
+/**
+ * The page: the user adds documents on the left, and the right side shows views of them. views.ts contains the views.
+ */
 import type { DocumentView, Offer, TableLabel } from "../protocol.ts";
 import { type Engine, startEngine } from "./client.ts";
 import { button, byId, make } from "./elements.ts";
 import { openSource } from "./source.ts";
 import { VIEWS, type View } from "./views.ts";
 
-/** More text than this is not shown in the box, because a long text makes the browser slow. */
+/** The maximum length of a text that is shown in the text box, because a longer text makes the browser slow. */
 const SHOWN_TEXT = 100_000;
-/** A file larger than this is not read. The engine has its own limit, which is lower. */
+/** The maximum size of a file that is read. The engine has a lower limit. */
 const LARGEST_FILE = 64 * 2 ** 20;
 
 const status = byId("status", HTMLOutputElement);
@@ -27,7 +29,7 @@ const announce = (text: string): void => {
 const messageOf = (cause: unknown): string =>
   cause instanceof Error ? cause.message : String(cause);
 
-/** Runs a part of the page; a failure becomes the status line. */
+/** Runs a function of the page, and shows the message of a failure in the status line. */
 function run(part: () => Promise<void>): void {
   part().catch((cause: unknown) => announce(messageOf(cause)));
 }
@@ -44,10 +46,10 @@ function showDocuments(engine: Engine): void {
 const MOST_PROBLEMS = 20;
 const NO_TABLE =
   "It changes tables and is none itself. At the command line, --mask applies a mask, and a list of features becomes a table.";
-/** More items of a document than this are shown on request. */
+/** The number of a document's items that are shown at once; further items are shown on request. */
 const MOST_ITEMS = 4;
 
-/** Puts many items under a heading that opens them. */
+/** Puts items under a heading that expands and collapses them. */
 function folded(items: readonly HTMLLIElement[], what: string): readonly HTMLLIElement[] {
   if (items.length <= MOST_ITEMS) return items;
   const title = make("summary", {}, `${items.length} ${what}`);
@@ -167,7 +169,7 @@ function makeTabs(engine: Engine): void {
   });
 }
 
-/** Takes a document that the engine has. */
+/** Adds a document of the engine to the list. */
 function accept(engine: Engine, one: DocumentView): void {
   documents.push(one);
   const faults = one.problems.length;
@@ -176,7 +178,7 @@ function accept(engine: Engine, one: DocumentView): void {
   view ??= VIEWS[0];
   showDocuments(engine);
   showView(engine);
-  // On a narrow screen the views are below the list.
+  // On a narrow screen, the page scrolls to the views, which are below the list.
   if (one.tables.length > 0 && matchMedia("(max-width: 1099px)").matches) use.scrollIntoView();
 }
 
@@ -237,7 +239,7 @@ function listen(engine: Engine): void {
   });
 }
 
-/** Reads the table of the page's fragment, which {@link VIEWS} can make. */
+/** Reads the table in the fragment of the page's address; a view creates such addresses. */
 async function addFragment(engine: Engine): Promise<void> {
   const [, packed] = /^#table=([\w-]+)$/.exec(location.hash) ?? [];
   if (packed === undefined) return;

@@ -1,4 +1,4 @@
-/** The text of a document around a line. */
+/** Shows the text of a document around a line. */
 import type { DocumentView } from "../protocol.ts";
 import type { Engine } from "./client.ts";
 import { byId, make } from "./elements.ts";
@@ -6,19 +6,19 @@ import { byId, make } from "./elements.ts";
 const section = byId("source", HTMLElement);
 const title = byId("source-title", HTMLHeadingElement);
 const lines = byId("source-lines", HTMLPreElement);
-// Its text is scrolled with the keyboard.
+// The element can get the focus, so that the keyboard scrolls its text.
 lines.tabIndex = 0;
 const earlier = byId("earlier", HTMLButtonElement);
 const later = byId("later", HTMLButtonElement);
 
-/** The number of lines by which the buttons move. */
+/** The number of lines by which the buttons scroll. */
 const STEP = 20;
 
 byId("source-close", HTMLButtonElement).addEventListener("click", () => {
   section.hidden = true;
 });
 
-/** Shows the lines around `line`, and marks it. */
+/** Shows the lines around `line`, and marks `line`. */
 export async function openSource(
   engine: Engine,
   { document, name }: DocumentView,

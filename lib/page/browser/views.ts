@@ -1,4 +1,4 @@
-/** The views of the tables: decoded fields, faults, differences, portability, a baseline, formats, KVM's changes. */
+/** The views of the page: decoded fields, faults, differences, portability, a baseline, formats, KVM's changes. */
 import type {
   DocumentView,
   EntryView,
@@ -11,11 +11,11 @@ import type {
 import type { Engine } from "./client.ts";
 import { button, type Child, choice, make } from "./elements.ts";
 
-/** The things that a view uses. */
+/** The data and functions that a view uses. */
 export interface Room {
   readonly engine: Engine;
   readonly offer: Offer;
-  /** All tables; there is at least one. */
+  /** All tables; the list is not empty. */
   readonly tables: readonly TableLabel[];
   readonly panel: HTMLElement;
   readonly announce: (text: string) => void;
@@ -25,14 +25,14 @@ export interface Room {
   readonly added: (one: DocumentView) => void;
 }
 
-/** A view: shows itself in the panel. */
+/** A function that shows a view in the panel. */
 export interface View {
   readonly name: string;
   readonly title: string;
   readonly show: (room: Room) => Promise<void>;
 }
 
-/** The choices of each view, which stay when another view is shown. */
+/** The choices of the user in each view, which are kept while another view is shown. */
 const chosen = new Map<string, string>();
 
 const keyOf = ({ document, table }: TableRef): string => `${document}.${table}`;
@@ -46,7 +46,7 @@ function pick(room: Room, name: string, position: number): TableLabel {
   return found;
 }
 
-/** Makes the choice of a table, which shows the view again. */
+/** Makes a list for choosing a table; a change redraws the view. */
 function tableChoice(
   room: Room,
   view: View,
@@ -77,7 +77,7 @@ function fill(room: Room, controls: readonly Child[], ...rest: readonly Child[])
   room.panel.replaceChildren(make("div", { class: "row" }, ...controls), ...rest);
 }
 
-/** Makes the list of a result. */
+/** Makes the list of a result's lines. */
 function linesOf(
   room: Room,
   document: number | undefined,

@@ -1,4 +1,4 @@
-/** The worker: answers the page's requests with the engine. */
+/** The worker, which passes the page's requests to the engine and returns its answers. */
 import { createEngine, offer } from "../engine.ts";
 import type { Message, Reply } from "../protocol.ts";
 

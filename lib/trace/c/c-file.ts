@@ -35,7 +35,7 @@ export class CFile {
     this.add("", `/* ${comment(about)} */`, "{", ...lines.map(indent), "}");
   }
 
-  /** Names a descriptor that a step created from another one; its variable is declared at the start of main. */
+  /** Names a descriptor that a step created from another descriptor; the variable is declared at the start of main. */
   make(made: ObjectRef, on?: ObjectRef): string {
     const name = this.#nameFor(made, on);
     this.#names.set(made.id, name);
@@ -53,7 +53,7 @@ export class CFile {
     );
   }
 
-  /** Closes a descriptor, and removes it from the list of open ones. */
+  /** Closes a descriptor, and removes it from the list of open descriptors. */
   close(fd: ObjectRef): readonly string[] {
     const name = this.#open.get(fd.id);
     this.#open.delete(fd.id);
@@ -71,7 +71,10 @@ export class CFile {
     return [...closed, ...this.#unmaps];
   }
 
-  /** Names a memory. Guest memory stays mapped until the end, because a slot may use it longer than the program did. */
+  /**
+   * Names a memory. Guest memory stays mapped until the end of main, because a slot may use the memory after the
+   * recorded program has closed it.
+   */
   makeMemory(id: number, byteLength: number): string {
     const name = `memory${id}`;
     this.#memories.set(id, name);
@@ -153,7 +156,7 @@ export class CFile {
     return id === undefined ? this.#numbered("vcpu_", "vcpu") : `vcpu${id}`;
   }
 
-  /** Numbers the variables of a kind; the first one has no number. */
+  /** Numbers the variables of a kind; the first variable has no number. */
   #numbered(base: string, kind: string): string {
     const count = (this.#counts.get(kind) ?? 0) + 1;
     this.#counts.set(kind, count);
@@ -197,7 +200,7 @@ function elementLines(element: Scalar | Layout): readonly string[] {
   return fieldLines(element.name, leavesOfElement(element));
 }
 
-/** Lists the fields of a struct; of overlapping fields, those with bytes that no earlier field covers. */
+/** Lists the fields of a struct; an overlapping field is listed only if it has bytes that no earlier field covers. */
 function fieldLines(struct: string, leaves: readonly Leaf[]): readonly string[] {
   const covered = new Set<number>();
   return leaves.flatMap((leaf) => {

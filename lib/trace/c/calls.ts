@@ -39,7 +39,7 @@ function integer({ file, ioctl }: Call, value: bigint | undefined): string {
     : number(value);
 }
 
-/** Returns the C statement of the call, which checks the result, or keeps it if it is a descriptor. */
+/** Returns the C statement of the call, which checks the result or, if the result is a descriptor, stores it. */
 function send({ file, step, number: at, ioctl, request }: Call, argument: string): string {
   const fd = file.name(step.fd);
   if (step.made === undefined) {
@@ -70,7 +70,10 @@ function bytesCall(call: Call, before: Uint8Array): readonly string[] {
   return plainCall(call, before);
 }
 
-/** Returns the bytes to check: those that the kernel wrote, or the unchanged ones if the kernel could have written. */
+/**
+ * Returns the bytes to check: the bytes that the kernel wrote, or the unchanged argument if the kernel wrote nothing
+ * but could have written.
+ */
 function wanted({ step, ioctl }: Call, before: Uint8Array): Uint8Array | undefined {
   if (step.after !== undefined) return step.after;
   return ioctl?.direction === "out" || ioctl?.direction === "inout" ? before : undefined;
@@ -85,7 +88,7 @@ function structCall(call: Call, layout: Layout, before: Uint8Array): readonly st
   const variable = variableOf(layout);
   const sent = declaration(`struct ${layout.name} ${variable}`, layout, before);
   const answer = wanted(call, before);
-  // The recording has no addresses, so the C file checks that an address which it passes is returned unchanged.
+  // The recording contains no addresses, so the C file checks that the kernel returns each passed address unchanged.
   const linked = step.links.filter(({ kind }) => kind !== "null").map(({ field }) => cPath(field));
   const wantHead = `${linked.length === 0 ? "static const " : ""}struct ${layout.name} want`;
   const want = answer === undefined ? [] : declaration(wantHead, layout, answer);
@@ -165,13 +168,16 @@ function fillStruct(
   return [`struct ${layout.name} *${variable} = ${place}(${room});`, ...header, ...lines];
 }
 
-/** Writes a count in decimal, unless it is too large to be a real count. */
+/** Writes a plausible count in decimal, and a larger number in hexadecimal. */
 function countText(tail: Tail, name: string, value: string): string {
   const isCount = tail.count !== undefined && cName(tail.count) === name;
   return isCount && Number(value) < 10_000 ? String(Number(value)) : value;
 }
 
-/** Returns the byte that fills the end of an array, and the number of bytes before that end, in whole elements. */
+/**
+ * Returns the byte with which the end of an array is filled, and the number of bytes before this end, in whole
+ * elements.
+ */
 function trailing(
   bytes: Uint8Array,
   size: number,
@@ -302,7 +308,7 @@ function linkContent(file: CFile, link: LinkRecord, index: number): readonly str
   return [`memcpy(link${index}, ${name}, sizeof(${name}));`];
 }
 
-/** Fills an address or a descriptor into bytes, if a header does not have the struct. */
+/** Fills an address or a descriptor into bytes, for a struct that the old headers do not define. */
 function linkBytes(call: Call, link: LinkRecord, index: number): readonly string[] {
   if (link.kind === "null") return [];
   const layout = call.ioctl?.struct;

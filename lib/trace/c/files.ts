@@ -12,7 +12,7 @@ export function addFileStep(
   switch (step.kind) {
     case "eventfd": {
       const made = step.made && file.make(step.made);
-      // The call failed because of a limit of the recorded process, which another process may not have.
+      // A call that failed because of a limit of the recorded process may succeed elsewhere, so it is omitted.
       if (made === undefined) file.add(`/* ${at}: eventfd: ${result(step.result)} */`);
       else file.add(`${made} = make_eventfd(${at}, ${number(step.initval)});`);
       break;

@@ -14,7 +14,7 @@ const STRUCTS = new Set([
 
 /** Fields that the headers of Linux 6.1 do not have, by struct; a field of a nested struct is named by its path. */
 const FIELDS: Readonly<Record<string, readonly string[]>> = {
-  // This field is an array of char too; the other members of its union are clearer.
+  // This field is also an array of char; the other members of its union are easier to read.
   "kvm_irqchip.chip": ["dummy"],
   kvm_sev_cmd: ["pad0"],
   "kvm_xen_hvm_attr.u": ["runstate_update_flag"],
@@ -25,7 +25,7 @@ const FIELDS: Readonly<Record<string, readonly string[]>> = {
 /** Members of kvm_run's union that the headers of Linux 6.1 do not have. */
 const RUN = ["iocsr_io", "memory_fault", "tdx", "arm_sea", "snp_req_certs"];
 
-/** Fields of all structs that are pointers in C, not integers with an address. */
+/** The fields that are pointers in C, and not integers that contain an address. */
 const POINTERS = ["dirty_bitmap", "bitmap"];
 
 /** The last capability and the last exit reason in the headers of Linux 6.1. */
@@ -51,7 +51,7 @@ export function isPointer(field: string): boolean {
   return POINTERS.includes(field);
 }
 
-/** Constants that a C file may need to define itself. */
+/** Constants that a C file may have to define, because old headers lack them. */
 export class Definitions {
   readonly #needed = new Map<string, string>();
 

@@ -8,7 +8,7 @@ import { hasField, hasStruct, isPointer } from "./headers.ts";
 /** The maximum length of a line of a declaration. */
 const LINE = 90;
 
-/** The number of adjacent zeros from which an array is written without them. */
+/** The minimum number of adjacent zeros that are omitted in an array. */
 const SKIPPED = 16;
 
 /** Writes an integer, in decimal if it is small. */
@@ -56,7 +56,7 @@ export function comment(value: string): string {
 
 const byteText = (byte: number): string => `0x${byte.toString(16).padStart(2, "0")}`;
 
-/** Writes bytes as elements of an array, sixteen in a line, without long runs of zeros. */
+/** Writes bytes as elements of an array, sixteen per line, without long runs of zeros. */
 export function bytesLines(bytes: Uint8Array, perLine = 16): readonly string[] {
   const lines: string[] = [];
   let isNext = true;
@@ -87,17 +87,17 @@ function overlapping(fields: readonly Field[]): readonly (readonly Field[])[] {
   return groups;
 }
 
-/** A member of a struct that is not zero: its C name, and its value in C. */
+/** A nonzero member of a struct: its C name, and its value in C. */
 export interface Member {
   readonly name: string;
   readonly value: string;
 }
 
 /**
- * Lists the members that are not zero; of a union, the smallest member that contains all bytes that are not zero.
+ * Lists the nonzero members of a struct; of a union, the smallest member that contains all nonzero bytes.
  *
- * @returns `undefined` if no members produce these bytes with all headers, because of holes, or of fields and
- *   structs that an old header lacks.
+ * @returns `undefined` if an initialiser cannot produce these bytes with all supported headers, because they are in a
+ *   hole, or in a field or struct that an old header lacks.
  */
 export function members(
   layout: Layout,
@@ -125,7 +125,7 @@ export function initialiser(layout: Layout, bytes: Uint8Array, base = 0): string
   return parts.length === 0 ? "{ 0 }" : `{ ${parts.join(", ")} }`;
 }
 
-/** Returns one member of a struct; none if it is zero, or if no member contains all bytes that are not zero. */
+/** Returns one member of a struct; `undefined` if it is zero, or if no member contains all nonzero bytes. */
 function member(
   layout: Layout,
   group: readonly Field[],
@@ -192,7 +192,7 @@ export function scalar(type: Scalar, bytes: Uint8Array, at: number): bigint {
   return BigInt(scalars[type].get(view, at));
 }
 
-/** Declares a variable with its initialiser, on one line if it fits, or with a line for each member. */
+/** Declares a variable with its initialiser, on one line if it fits, otherwise with one line per member. */
 export function declaration(
   head: string,
   layout: Layout,

@@ -1,4 +1,4 @@
-/** The parts of prelude.c that an exported file uses. */
+/** Selects the parts of prelude.c that an exported file uses. */
 
 import { PRELUDE_C } from "../generated/texts.ts";
 
@@ -12,13 +12,13 @@ interface Part {
 /** Values of a file that replace the FILL_ names of prelude.c. */
 export interface PreludeValues {
   readonly argumentBytes: number;
-  /** The last line of output if every result is as recorded. */
+  /** The last line of output if every result equals the recorded result. */
   readonly same: string;
-  /** The last line of output if `%d` results are not as recorded. */
+  /** The last line of output if `%d` results differ from the recording. */
   readonly other: string;
 }
 
-/** Seconds after which a call that has not returned ends the program. */
+/** The time in seconds after which the program ends if a call has not returned. */
 const TIMEOUT_S = 120;
 
 const MARKER = /^\/\/ part: (.+?)(\(\))?\n/gm;
@@ -37,7 +37,7 @@ function readParts(): readonly Part[] {
 
 const CONDITIONAL = /^#ifdef USES_(\w+)\n([\s\S]*?)^#endif\n/gm;
 
-/** Returns the parts that `text` uses, and the parts that these use, in the order of prelude.c. */
+/** Returns the parts that `text` uses, directly or through other parts, in the order of prelude.c. */
 export function prelude(text: string, values: PreludeValues): string {
   const needed: string[] = [];
   let all = text;

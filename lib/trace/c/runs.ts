@@ -13,11 +13,11 @@ import { comment, number, result, text } from "./literal.ts";
 
 const IMMEDIATE_EXIT = offsetOf(Run, "immediateExit");
 const MMIO_DATA = offsetOf(Run, "mmio.data");
-/** The offset of the data of I/O exits, which have a page of their own after `kvm_run`. */
+/** The offset of the data of I/O exits, which is in the page after `kvm_run`. */
 const IO_PAGE = 4096;
 const { EINTR } = constants.errno;
 
-/** The number of adjacent words with a constant difference from which they are written as a loop. */
+/** The minimum number of adjacent words with a constant difference that are written as a loop. */
 const ROW = 4;
 const WORD = 8;
 
@@ -83,7 +83,7 @@ function rowAt(view: DataView, at: number): Row | undefined {
   const [first, second] = [word(0), word(1)];
   if (first === undefined || second === undefined) return undefined;
   const step = BigInt.asUintN(64, second - first);
-  // Larger differences are coincidences, for example in code.
+  // Rows with larger differences are not used, because they occur by chance, for example in code.
   if (step >> 32n !== 0n) return undefined;
   let count = 2;
   let last = second;

@@ -1,6 +1,6 @@
 /**
- * The arrays of an exported C file. Two equal arrays are defined only once. A table that differs from an earlier one in
- * few places is a copy of it, followed by an assignment for each difference.
+ * Defines the arrays of an exported C file. Equal arrays are defined only once. A table that differs from an earlier
+ * table in few places is a copy of the earlier table, followed by an assignment for each difference.
  */
 import type { Layout, Scalar, Tail } from "../../abi/layout.ts";
 import { sizeOfType } from "../../abi/layout.ts";
@@ -16,7 +16,7 @@ interface Table {
   readonly bytes: Uint8Array;
 }
 
-/** Names and keeps the arrays of one file. */
+/** Names and stores the arrays of one file. */
 export class Tables {
   readonly #tables: Table[] = [];
   readonly #bytes = new Map<string, string>();
@@ -27,7 +27,7 @@ export class Tables {
     return this.#definitions;
   }
 
-  /** Returns the name of an array of these bytes: `wanted` if they are new and the name is unused. */
+  /** Returns the name of an array with these bytes; a new array is named `wanted` if this name is unused. */
   bytes(bytes: Uint8Array, wanted: string): string {
     const key = Buffer.from(bytes).toString("latin1");
     const known = this.#bytes.get(key);
@@ -56,7 +56,7 @@ export class Tables {
     return made === undefined ? undefined : [`memcpy(${name}, ${made}, sizeof(${made}));`];
   }
 
-  /** Each element is assigned as a whole. */
+  /** Each element of the tail is assigned as a whole. */
   #elements(
     name: string,
     element: Scalar | Layout,
