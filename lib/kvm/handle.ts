@@ -400,7 +400,7 @@ function borrowNeeding<T>(
   return scratch;
 }
 
-/** Converts the caller's argument for the kernel: a number becomes an integer of 64 bits, like a bigint. */
+/** Converts the caller's argument for the kernel: a number or a bigint becomes an integer of 64 bits. */
 function toArgument(
   { name }: Ioctl,
   given: IoctlArgument | undefined,

@@ -47,7 +47,7 @@ export interface ForbiddenBits {
   /** The bits of the value that are not allowed; there is at least one. */
   readonly bits: readonly number[];
   readonly allowed: bigint;
-  /** The origin of the limit: this kernel's ABI, a guest's features on this host, the register, or x86. */
+  /** What sets the limit: this kernel's ABI, the guest features of this host, the register's definition, or x86. */
   readonly allowedBy: "linux" | "guests" | "register" | "x86";
 }
 

@@ -108,8 +108,8 @@ function shownValue(value: unknown): string {
 }
 
 /**
- * Joins the lines of a message: a single line follows the subject in the same line; each of several lines starts a new
- * line, and at most 100 lines are listed.
+ * Formats the details of a message. A single detail is put after the subject; several details are put below it, one per
+ * line. At most 100 details are listed.
  */
 function listed(lines: readonly string[]): string {
   const [first = "unknown", ...more] = lines;

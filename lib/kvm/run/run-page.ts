@@ -172,7 +172,7 @@ export class RunPage {
     return this.#words[DATA + 1] ?? 0;
   }
 
-  /** Answers an MMIO read with its last four bytes. */
+  /** Sets the upper four bytes of the answer to an MMIO read of eight bytes. */
   set mmioHigh(value: number) {
     this.#words[DATA + 1] = value;
   }

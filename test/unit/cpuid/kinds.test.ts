@@ -90,7 +90,7 @@ test("every bit with `no` in its name is negated, except bits that do not descri
 });
 
 test.each(RUNTIME_OWNED.filter(({ when }) => when === "leaf" || when === "compacted"))(
-  "$field is runtime-owned",
+  "the kind of $field is runtime-owned, because KVM updates it while the guest runs",
   ({ field: name }) => {
     expect(kinds(name ?? "avx")).toBe("runtime-owned");
   },

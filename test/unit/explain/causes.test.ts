@@ -86,7 +86,7 @@ const HALF = 0x800n;
 const TOP = bit(64) - 0x1000n;
 
 /** Rules that prove their cause by the arguments and the evidence. */
-// biome-ignore format: a rule is a line
+// biome-ignore format: one rule per line
 const PROVEN: readonly Proof[] = [
   ["mmap EINVAL", "no bytes", [{ length: 0 }], [{ length: 4096 }]],
   ["mmap EINVAL", "VM without rings", [{ what: "dirty ring" }, vm({ enabled: () => new Map() })], [{ what: "dirty ring" }, vm(on("KVM_CAP_DIRTY_LOG_RING", 4096n))]],
@@ -235,7 +235,7 @@ const PROVEN: readonly Proof[] = [
 ];
 
 /** Rules that state only a possible cause, or whose errno is returned in only one place in the kernel. */
-// biome-ignore format: a rule is a line
+// biome-ignore format: one rule per line
 const OPEN: readonly (readonly [call: string, cause: string, ...given: Given])[] = [
   ["open ENOENT", "no module", { path: "/dev/kvm" }],
   [

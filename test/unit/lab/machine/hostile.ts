@@ -1,6 +1,6 @@
 /** A table of the outputs of hostile guests on their ports, with the lab's reaction to each. */
 
-/** The output of a guest with a request for /out that boots and runs the command normally before it becomes hostile. */
+/** The output of a guest from which the host wants /out. The guest boots and runs the command, then sends hostile bytes. */
 export interface Hostile {
   readonly title: string;
   /** The bytes that the guest writes to ttyS3. */
