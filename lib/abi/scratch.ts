@@ -10,6 +10,8 @@ export interface Scratch {
   readonly bytes: Uint8Array;
   readonly view: DataView;
   isFree: boolean;
+  /** Whether the encoded value is known to have every field of the struct. */
+  isWhole: boolean;
 }
 
 /** The maximum size of a buffer that is kept for reuse, in bytes. */
@@ -26,7 +28,7 @@ export function borrow(layout: Layout, size: number = sizeOf(layout)): Scratch {
     return found;
   }
   const bytes = new Uint8Array(size);
-  const made = { bytes, view: new DataView(bytes.buffer), isFree: false };
+  const made = { bytes, view: new DataView(bytes.buffer), isFree: false, isWhole: false };
   if (found?.isFree !== false && size <= MOST_BYTES) kept.set(layout, made);
   return made;
 }
@@ -39,7 +41,7 @@ export function borrowEncoded<T>(
 ): Scratch {
   const scratch = borrow(layout, sizeOf(layout, tailLength(layout, value)));
   try {
-    fill(layout, value, scratch.view, where);
+    scratch.isWhole = fill(layout, value, scratch.view, where);
   } catch (error) {
     scratch.isFree = true;
     throw error;

@@ -98,15 +98,23 @@ export function encode<T>(layout: Layout<T>, value: StructInput<T>, where?: stri
   return bytes;
 }
 
-/** Writes a struct at the start of a view, which must be large enough, as {@link write} does. @internal */
+/**
+ * Same as {@link write}, at the start of a view that is large enough.
+ *
+ * @returns true if `value` is known to have every field of the struct, at every depth; false if it may not
+ * @internal
+ */
 export function fill<T>(
   layout: Layout<T>,
   value: StructInput<T>,
   view: DataView,
   where?: string,
-): void {
+): boolean {
+  const { write: writeAny, writePlain, writeOther = writeAny } = compiled(layout);
   try {
-    compiled(layout).write(view, 0, value);
+    if (writePlain?.(view, 0, value)) return true;
+    writeOther(view, 0, value);
+    return false;
   } catch (error) {
     if (!(error instanceof Misfit)) throw error;
     const start = where === undefined ? "" : `${where}: `;

@@ -114,7 +114,7 @@ class Search {
 const unions = new WeakMap<Layout, boolean>();
 
 /** Returns whether a struct, or a struct inside it, has members that overlap. */
-function hasUnion(layout: Layout): boolean {
+export function hasUnion(layout: Layout): boolean {
   const known = unions.get(layout);
   if (known !== undefined) return known;
   const isFound = layout.fields.some(

@@ -4,6 +4,7 @@ import type { FdKind, Ioctl } from "../abi/ioctl.ts";
 import { borrow, borrowEncoded, type Scratch } from "../abi/scratch.ts";
 import { encode, type Layout, readView, type StructInput, write } from "../abi/struct.ts";
 import {
+  hasUnion,
   refusePartial,
   refuseShortArrays,
   refuseWithout,
@@ -215,7 +216,9 @@ export abstract class Handle implements OpenFile {
     const where = methodOf(ioctl.name);
     const scratch = borrowEncoded<T>(layout, value as StructInput<T>, where);
     try {
-      refusePartial(where, layout, value as object, REMEDIES.get(ioctl.name) ?? READ_FIRST);
+      if (!scratch.isWhole || hasUnion(layout)) {
+        refusePartial(where, layout, value as object, REMEDIES.get(ioctl.name) ?? READ_FIRST);
+      }
       return this.ioctl(ioctl, scratch.bytes, { args: argsOf(value) });
     } finally {
       scratch.isFree = true;
