@@ -1,4 +1,4 @@
-/** The error classes and their codes. The reasons for errors of the kernel are explain/. */
+/** The error classes and their codes. explain/ finds the reasons for errors of the kernel. */
 import { constants } from "node:os";
 import { getSystemErrorName } from "node:util";
 import { inspectErrorAs } from "./inspect.ts";
@@ -12,13 +12,13 @@ export function errnoName(errno: number): string {
   // libuv, which Node uses, does not know EHWPOISON and has another name for EOPNOTSUPP than KVM's documents.
   if (errno === EHWPOISON) return "EHWPOISON";
   if (errno === constants.errno.EOPNOTSUPP) return "EOPNOTSUPP";
-  // Above Linux's highest errno, libuv has names of its own: 4095 is libuv's EOF.
+  // Above Linux's highest errno, libuv has its own names, which are not Linux's: 4095 is libuv's EOF.
   const isKnown = Number.isInteger(errno) && errno > 0 && errno < EHWPOISON;
   const name = isKnown ? getSystemErrorName(-errno) : "Unknown";
   return name.startsWith("Unknown") ? `errno ${describe(errno)}` : name;
 }
 
-/** The members that a {@link KvmError} is created from. */
+/** The data from which a {@link KvmError} is created. */
 export interface KvmErrorInput {
   /** The call's name in C: an ioctl's (`KVM_SET_CPUID2`) or a system call's (`open`, `mmap`, `tgkill`). */
   readonly call: string;

@@ -25,8 +25,8 @@ export interface ExitRow {
 }
 
 /**
- * The exits of x86 by name: the 27 that arch/x86/kvm and virt/kvm of Linux 7.2 return, and KVM_EXIT_NMI, which only the
- * headers define. All other exit reasons belong to another architecture or a later kernel.
+ * The exits of x86 by name: the 27 exits that the code of Linux 7.2 returns (arch/x86/kvm, virt/kvm), and KVM_EXIT_NMI,
+ * which only the headers define. All other exit reasons belong to another architecture or a later kernel.
  */
 export const EXITS = {
   KVM_EXIT_UNKNOWN: {

@@ -28,7 +28,7 @@ import {
 import { claim, fault, type Judge, only, open } from "./verdict.ts";
 import { firstOf, hex, unknownBits } from "./wording.ts";
 
-/** The capability and first argument of a KVM_ENABLE_CAP, with the evidence. */
+/** The capability and the first argument of a refused KVM_ENABLE_CAP, with the evidence. */
 interface Switch {
   readonly name: CapabilityName;
   readonly first: bigint;
@@ -74,7 +74,7 @@ const zero: Rule = ({ first }) => (first === 0n ? undefined : `args[0] ${hex(fir
 const nonZero: Rule = ({ first }) => (first === 0n ? "args[0] must not be 0" : undefined);
 
 /**
- * The size in bytes of the ring entries that KVM may reserve: 64 entries, and 512 entries for PML, each with 16 bytes.
+ * The size in bytes of the ring entries that KVM may reserve: 64 entries, and 512 more for PML; an entry has 16 bytes.
  */
 const RESERVED_RING_BYTES = 9216n;
 

@@ -54,7 +54,7 @@ export interface ExitEvidence {
   readonly read?: ReadWord;
 }
 
-/** Explains an exit; undefined if the evidence adds no facts to those in the exit. */
+/** Explains an exit; undefined if the evidence adds no fact that the exit does not contain. */
 export function explainExit(exit: ExplainedExit, evidence: ExitEvidence): string | undefined {
   switch (exit.kind) {
     case "shutdown":

@@ -1,5 +1,5 @@
 /**
- * The causes of errors that can occur in any call: a dead VM, a missing ioctl, a wrong count, a limit that was reached.
+ * The causes of errors that can occur in any call: a dead VM, a missing ioctl, a wrong count, an exhausted resource.
  */
 import { isBytes } from "../abi/bytes.ts";
 import { IOCTLS } from "../abi/generated/ioctls.ts";

@@ -35,8 +35,8 @@ const SVM_FLAGS =
 const EFER_SVME = 12;
 
 /**
- * Returns the sentence that the host does not support nested virtualisation; undefined if the host supports it, or if
- * this is unknown.
+ * Returns a sentence if the host does not support nested virtualisation; undefined if the host supports it, or if this
+ * is unknown.
  */
 function withoutNesting(evidence: Evidence): string | undefined {
   return capability(evidence, "KVM_CAP_NESTED_STATE") === 0

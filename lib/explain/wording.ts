@@ -1,4 +1,7 @@
-/** Formats the numbers, bits and ranges in reasons. Each other file of this folder finds the reasons of one subject. */
+/**
+ * Formats the numbers, bits and ranges in reasons. The other files of this folder find the reasons, each for one
+ * subject.
+ */
 import { type BitNames, bitsOf } from "../oracle/bits.ts";
 
 /** Formats a number in hexadecimal: `0x1000`. */

@@ -135,13 +135,13 @@ export class GuestBuilder extends Recorder {
     return this.recordPair();
   }
 
-  /** Executes MONITOR of the mailbox, with no extensions or hints. */
+  /** Executes MONITOR on the address of the mailbox, without extensions and hints. */
   monitor(): this {
     this.a.mov("eax", MAILBOX_GPA).mov("ecx", 0).mov("edx", 0).monitor();
     return this;
   }
 
-  /** Executes MWAIT with no extensions or hints. */
+  /** Executes MWAIT without extensions and hints. */
   mwait(): this {
     this.a.mov("eax", 0).mov("ecx", 0).mwait();
     return this;

@@ -38,7 +38,8 @@ function* decode(
 ): Generator<InstructionFeatures> {
   const x86 = iced();
   const [features, mnemonics] = [namesOf(x86.CpuidFeature), namesOf(x86.Mnemonic)];
-  // Caches the features of each instruction form, because a call into the module for them takes longer than decoding.
+  // Caches the features of each instruction form, because asking the WebAssembly module for the features takes longer
+  // than decoding.
   const known = new Map<number, Omit<InstructionFeatures, "ip">>();
   const instruction = new x86.Instruction();
   try {
