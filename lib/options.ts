@@ -24,7 +24,7 @@ function distance(a: string, b: string): number {
 /** The maximum length of a name that is compared with the known names. No name in this package is longer. */
 const LONGEST_NAME = 64;
 
-/** Returns the number of letters of `a` that follow the words that it shares with `b` (for example, `KVM_CAP_`). */
+/** Returns the number of letters of `a` after the leading words that `a` and `b` share (for example, `KVM_CAP_`). */
 function ownLetters(a: string, b: string): number {
   let shared = 0;
   while (shared < a.length && a[shared] === b[shared]) shared += 1;

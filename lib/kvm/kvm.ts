@@ -105,9 +105,9 @@ export class Kvm extends KvmIoctls {
   }
 
   /**
-   * Requests permission for an XSAVE component that guests may use only after a request, such as 18, AMX tile data. The
-   * permission applies to the process, and must be requested before its first vCPU is created. A granted permission may
-   * be requested again at any time.
+   * Requests permission for a dynamic XSAVE component, such as component 18, AMX tile data. Guests may use a dynamic
+   * component only after this request. The permission applies to the process, and must be requested before its first
+   * vCPU is created. A granted permission may be requested again at any time.
    *
    * @source arch_prctl(2) `ARCH_REQ_XCOMP_GUEST_PERM`; api.rst 4.46; `xstate_request_perm`
    * @throws {@link KvmError} `EBUSY` after the first vCPU, `EOPNOTSUPP` or `EINVAL` if the component does not exist.

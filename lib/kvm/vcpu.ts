@@ -138,9 +138,9 @@ export class Vcpu extends VcpuIoctls {
    * every other call on this vCPU except {@link kick} and {@link close} throws `ERR_RUNNING`. Answer an exit before the
    * next run. While the VM is paused ({@link Vm.pause}), the run is stopped, and the vCPU can be read and changed.
    *
-   * Because waking an idle CPU is slow, the vCPU's thread and the event loop's thread spin for at most 200 microseconds
-   * before they sleep, if exits occur within this time and each thread has a CPU. While the vCPU's thread runs, the
-   * event loop serves other events.
+   * Waking an idle CPU is slow. If exits occur within 200 microseconds and each thread has its own CPU, the vCPU's
+   * thread and the event loop's thread therefore spin for at most 200 microseconds before they sleep. While the vCPU's
+   * thread runs, the event loop serves other events.
    *
    * @returns the exit; `{ kind: "intr" }` if the run was interrupted by `signal`, {@link kick}, {@link close} or
    *   {@link immediateExit}.
@@ -191,10 +191,10 @@ export class Vcpu extends VcpuIoctls {
    * The exit cannot be answered after this call; if it was not answered before, the guest gets the default of its
    * `reply`. If no exit is pending, the call is a no-op. {@link immediateExit} is unchanged.
    *
-   * One instruction may cause several exits: it reads and writes (`add` to an address without memory), crosses a page,
-   * moves more than 8 bytes, is a string instruction that reads addresses without memory (up to 1024 successive
-   * elements), or is single-stepped (an exit `debug` at its end). `answer` is called with each further exit of the
-   * instruction, and all exits are completed. `rep ins` and `rep outs` stop at the end of a chunk, where RIP still
+   * An instruction may cause several exits if it reads and writes (`add` to an address without memory), crosses a page,
+   * moves more than 8 bytes, or is single-stepped (an exit `debug` at its end). A string instruction that reads
+   * addresses without memory causes an exit for each element, up to 1024. `answer` is called with each further exit of
+   * the instruction, and all exits are completed. `rep ins` and `rep outs` stop at the end of a chunk, where RIP still
    * points to the instruction and RCX has the remaining count. The state at this point can be saved.
    *
    * @param answer - a function that handles a further exit and replies to it.
@@ -313,7 +313,7 @@ export class Vcpu extends VcpuIoctls {
   /**
    * Writes MSRs in order, and stops at the first MSR that KVM rejects.
    *
-   * @returns the number of MSRs that were written: `entries[result]` is the rejected one, if any.
+   * @returns the number of MSRs that were written. If KVM has rejected an MSR, this MSR is `entries[result]`.
    * @ioctl KVM_SET_MSRS (api.rst 4.19; vcpu)
    */
   setMsrs(entries: Iterable<StructInputWith<MsrEntry, "index" | "data">>): number {
@@ -344,7 +344,7 @@ export class Vcpu extends VcpuIoctls {
    *
    * This method issues one KVM_GET_MSRS per 255 MSRs, and one more for each MSR that cannot be read.
    *
-   * @returns the differences; empty if every MSR has its value.
+   * @returns the differences; the list is empty if every MSR has the value that was passed.
    * @ioctl KVM_GET_MSRS (api.rst 4.18; vcpu)
    */
   compareMsrs(
@@ -575,7 +575,7 @@ export class Vcpu extends VcpuIoctls {
   }
 
   /**
-   * Writes a saved state to this vCPU, which then continues where the saved one stopped. The vCPU may be new, or may
+   * Writes a saved state to this vCPU, which then continues where the saved vCPU stopped. The vCPU may be new, or may
    * have run with the same CPUID table; a pending exit is dropped. The state is checked first, and every part is read
    * back at the end ({@link Vm.checkState}, {@link Vm.restoreState}).
    *

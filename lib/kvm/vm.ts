@@ -186,9 +186,9 @@ export class Vm extends VmIoctls {
   }
 
   /**
-   * Reads a bitmap of the pages of a slot that the guest has written since the last call, with one bit per page, and
-   * makes KVM track writes to these pages again. With KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, only {@link clearDirtyLog}
-   * makes KVM track the pages again.
+   * Reads the dirty bitmap of a slot, which has one bit for each page. A bit is 1 if the guest has written the page
+   * since the last call. The call also makes KVM track writes to these pages again. With
+   * KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, only {@link clearDirtyLog} makes KVM track the pages again.
    *
    * @param pages - the number of pages of the slot; required only if the slot was not set with this object.
    * @ioctl KVM_GET_DIRTY_LOG (api.rst 4.8; vm)
@@ -200,8 +200,8 @@ export class Vm extends VmIoctls {
   }
 
   /**
-   * Iterates over the numbers of the pages of a slot that the guest has written since the last call, relative to the
-   * slot's first page and in ascending order. The log is read when this method is called.
+   * Iterates over the pages of a slot that the guest has written since the last call. The page numbers are relative to
+   * the slot's first page, and ascend. The log is read when this method is called.
    *
    * @throws {@link KvmError} as {@link getDirtyLog}.
    */
@@ -404,8 +404,8 @@ export class Vm extends VmIoctls {
   }
 
   /**
-   * Reads the state of the VM and of the given vCPUs, without memory. `stateToJson` and `stateToBytes` convert the
-   * result into a document. No vCPU may run during the call.
+   * Reads the state of the VM and of the vCPUs that are passed, without memory. `stateToJson` and `stateToBytes`
+   * convert the result into a document. No vCPU may run during the call.
    *
    * Pending exits are completed first ({@link Vcpu.completeExit}).
    *
@@ -453,10 +453,10 @@ export class Vm extends VmIoctls {
   }
 
   /**
-   * Interrupts the {@link Vcpu.run} of each of this VM's vCPUs, which return `{ kind: "intr" }`, and closes the
-   * descriptor. The method kicks all vCPUs before it waits for a vCPU, so closing the VM before its vCPUs is faster if
-   * many guests run. The vCPUs stay open, and the kernel keeps the VM with its memory while one of them is open:
-   * {@link Vcpu.runSync} still works. Close the vCPUs to free the VM.
+   * Interrupts the current {@link Vcpu.run} of each vCPU of this VM, and closes the descriptor. An interrupted run
+   * returns `{ kind: "intr" }`. The method kicks all vCPUs before it waits for the first one, so closing the VM before
+   * its vCPUs is faster if many vCPUs run. The vCPUs stay open, and the kernel keeps the VM with its memory while one
+   * of them is open: {@link Vcpu.runSync} still works. Close the vCPUs to free the VM.
    */
   override close(): void {
     if (!this.closed) this.gate.end();

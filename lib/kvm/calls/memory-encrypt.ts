@@ -56,7 +56,7 @@ export interface EncRegionInput extends MemoryLinkInput {
   readonly size: bigint | number;
 }
 
-/** Registers or unregisters a range, which must not exceed its memory. */
+/** Registers or unregisters a range, which must be inside the memory. */
 export function setEncRegion(
   handle: IoctlTarget,
   ioctl: typeof KVM_MEMORY_ENCRYPT_REG_REGION,

@@ -95,12 +95,12 @@ export function mappingOf(memory: GuestMemory): NativeMapping | null {
  * more memory. This package reports the full size of populated memory and of reserved huge pages to V8. For other
  * memory, whose pages are allocated at the first access, it reports at most 16 MiB.
  *
- * If a page is not available at an access (the file was truncated, no huge page is free, or the hardware lost the
- * page), it reads as zeros after this access: see {@link isDamaged}. If the guest accesses such a page before the host
- * has accessed it, KVM_RUN returns `EFAULT` or the exit `memory_fault`. This package installs a SIGBUS handler, which
- * replaces such pages. A SIGBUS that another process sends, or that an access to other memory causes, has its usual
- * effect, and `process.on("SIGBUS")` still works. If only the main thread sets listeners for SIGBUS and only workers
- * load the package, a listener replaces the handler until the next memory is mapped.
+ * A page can be unavailable at an access: the file was truncated, no huge page is free, or the hardware lost the page.
+ * After an access of the host, such a page reads as zeros: see {@link isDamaged}. If the guest accesses such a page
+ * before the host has accessed it, KVM_RUN returns `EFAULT` or the exit `memory_fault`. This package installs a SIGBUS
+ * handler, which replaces such pages. A SIGBUS that another process sends, or that an access to other memory causes,
+ * has its usual effect, and `process.on("SIGBUS")` still works. If only the main thread sets listeners for SIGBUS and
+ * only workers load the package, a listener replaces the handler until the next memory is mapped.
  */
 export class GuestMemory {
   /** The size in bytes. */

@@ -105,7 +105,8 @@ export class Runner {
   /** Maps the kvm_run of a vCPU's descriptor; if the mapping fails, closes the descriptor. */
   constructor(fd: NativeFd, owner: RunOwner) {
     const { label } = owner;
-    // A worker in KVM_RUN calls the second function to determine whether its environment is shutting down.
+    // The second argument is for workers: native code calls this function to determine whether the worker is shutting
+    // down.
     const run = fd.mapRun(this.#done, isMainThread() ? undefined : () => undefined);
     if (isRefusal(run)) {
       fd.close();
@@ -153,12 +154,12 @@ export class Runner {
     }
   }
 
-  /** Runs the guest on its own thread until it exits. */
+  /** Runs the guest on the vCPU's own thread until the guest exits. */
   run(options: AbortOptions): Promise<Exit> {
     return this.#begin(signalOf("run()", options));
   }
 
-  /** Runs the guest on its own thread repeatedly, once for each requested exit. */
+  /** Runs the guest on the vCPU's own thread repeatedly, once for each requested exit. */
   exits(options: AbortOptions): AsyncGenerator<Exit, void> {
     const signal = signalOf("exits()", options);
     const isOver = (): boolean => this.#owner.isClosed() || signal?.aborted === true;
@@ -262,7 +263,7 @@ export class Runner {
     if (isAborted) return Promise.resolve({ kind: "intr" });
     const ended = new Abortable<Exit>({ signal }, () => this.kick());
     try {
-      // An object that is passed as the signal may have called run() or close() itself.
+      // The caller's signal may have a getter that has called run() or close().
       this.#expectRunnable();
     } catch (error) {
       ended.drop();
