@@ -181,7 +181,8 @@ export const SREGS_RULES: Rules<SregsAsked, SregsFinding> = {
   },
   "CR4 without a table": {
     source: "arch/x86/kvm/x86.c:__kvm_is_valid_cr4",
-    kernels: "6.14 and later; before, a vCPU without a table accepts every feature of the host",
+    kernels:
+      "6.14 and later; on older kernels, a vCPU without a table accepts every feature of the host",
     judge: (asked) => refused(bitsWithCause(cr4Bits(asked), (cause) => cause === "no-table")),
   },
   "EFER.LMSLE": {

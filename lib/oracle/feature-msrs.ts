@@ -10,7 +10,7 @@ import { type Rules, refused, undecided, verdictIf } from "./verdict.ts";
 const isVmx = (index: number): boolean =>
   index >= MSRS.MSR_IA32_VMX_BASIC && index <= MSRS.MSR_IA32_VMX_VMFUNC;
 
-/** The feature MSRs besides those of VMX whose value user space may set (arch/x86/kvm/x86.c:msr_based_features). */
+/** The feature MSRs, except those of VMX, that user space may write (arch/x86/kvm/x86.c:msr_based_features). */
 const OTHERS: readonly number[] = [
   MSRS.MSR_PLATFORM_INFO,
   MSRS.MSR_IA32_ARCH_CAPABILITIES,

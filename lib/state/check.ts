@@ -1,6 +1,6 @@
 /**
- * Finds incompatibilities between a saved state and a machine before anything is written. Each rule is a row of
- * STATE_RULES. read-back.ts compares the values after they were written.
+ * Finds incompatibilities between a saved state and a machine before anything is written. STATE_RULES is the list of
+ * rules. read-back.ts compares the values after they were written.
  */
 import type { CapabilityName } from "../abi/generated/names.ts";
 import { type CpuidEntry2, type MsrEntry, NestedState } from "../abi/generated/structs.ts";

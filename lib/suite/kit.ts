@@ -1,6 +1,6 @@
 /**
- * The tools of a claim: it creates VMs and vCPUs in the usual states, and checks requirements. At the end of the claim,
- * the kit closes all its handles.
+ * The kit of a claim: it creates VMs and vCPUs in the usual states, checks the claim's requirements, and closes all its
+ * handles at the end of the claim.
  */
 import { readFileSync } from "node:fs";
 import type { CpuidFieldName } from "../cpuid/index.ts";

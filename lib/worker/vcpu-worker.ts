@@ -121,7 +121,7 @@ export class VcpuWorker {
     // Run numbers are Int32 and never 0, because 0 in the shared buffer means that no run must be interrupted.
     const number = (this.#number % 0x7fff_ffff) + 1;
     try {
-      // An object that is passed as the signal may have called run() or close() itself.
+      // The caller's signal may have a getter that has called run() or close().
       this.#runnable();
       const request: RunRequest = { number, answer: this.#answer };
       this.#port.postMessage(request);
