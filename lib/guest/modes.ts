@@ -43,8 +43,8 @@ import {
 } from "./segments.ts";
 
 /**
- * A mode: `real` (16 bits), `protected` (32 bits, flat, no paging), `long` (64 bits, 4-level paging, CPL 0) or `user`
- * (the same as `long`, but at CPL 3 with IOPL 3, so that IN and OUT work; exceptions are handled at CPL 0).
+ * A mode: `real` (16 bits), `protected` (32 bits, flat, no paging), `long` (64 bits, 4-level paging, CPL 0) or `user`.
+ * The mode `user` is `long` at CPL 3, with IOPL 3 for IN and OUT; the exception handlers run at CPL 0.
  *
  * The vendor module kvm_pvm emulates all instructions at CPL 0. Observed on Linux 6.18: in all modes except `user`,
  * XGETBV, MONITOR and INT3 cause KVM_EXIT_INTERNAL_ERROR (emulation failed). In the mode `real`, UD2 causes the same

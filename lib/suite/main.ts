@@ -38,8 +38,8 @@ const OPTIONS = {
   /** Judges each file in its own process, even if no file needs one. */
   "own-processes": { type: "boolean" },
   /**
-   * Selects the output: `report` prints only a report at the end, `lines` prints each result as a line; without this
-   * option, the command prints a report at the end and progress on standard error.
+   * Selects the output: `report` prints only a report at the end, and `lines` prints each result as a line. Without
+   * this option, the command prints a report at the end, and progress on standard error.
    */
   print: { type: "string" },
 } as const;

@@ -24,8 +24,8 @@ const LABEL = "vcpu worker";
 export type VcpuWorkerOptions = Omit<WorkerOptions, "workerData">;
 
 /**
- * Runs a vCPU in a worker. The worker's handler runs in the thread that calls KVM_RUN, so an exit that it handles
- * requires no message between threads. {@link run} returns only exits that the worker's handler does not handle.
+ * Runs a vCPU in a worker. The worker's handler runs in the thread that calls KVM_RUN. If the handler handles an exit,
+ * no message between threads is necessary. {@link run} returns only exits that the worker's handler does not handle.
  *
  * The worker's file calls {@link serveVcpu}. A worker prevents the process from exiting only while its vCPU runs.
  */
