@@ -88,7 +88,7 @@ export const STATE_ERRORS = {
 /** A code of {@link StateError}. */
 export type StateErrorCode = keyof typeof STATE_ERRORS;
 
-/** Reports a wrong use of this package, which was detected without the kernel. */
+/** Reports a wrong use of this package that the package itself has detected, without a call of the kernel. */
 export class StateError extends Error {
   override readonly name: string = "StateError";
   /** The broken rule; see {@link STATE_ERRORS}. */

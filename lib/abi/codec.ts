@@ -177,7 +177,7 @@ function bitField(type: FieldType, [shift, width]: readonly [number, number]): C
 const bytesAt = (view: DataView, at: number, length: number): Uint8Array =>
   new Uint8Array(view.buffer, view.byteOffset + at, length);
 
-/** The functions that read and write an array, whose length is an argument of each call. */
+/** The functions that read and write an array. The length of the array is an argument of each call. */
 interface ListCodec {
   readonly read: (view: DataView, at: number, count: number) => unknown;
   /** Writes at most `count` elements, and returns the number of written elements. */
@@ -187,7 +187,7 @@ interface ListCodec {
 const tooLong = (of: FieldType, length: number, count: number): Misfit =>
   new Misfit(RangeError, `: ${length} elements do not fit ${nameOfType({ of, count })}`);
 
-/** Reads and writes an array of `u8`, whose value is a `Uint8Array`. */
+/** Reads and writes an array of `u8`. The value of such an array is a `Uint8Array`. */
 const byteList: ListCodec = {
   read: (view, at, count) => bytesAt(view, at, count).slice(),
   write(view, at, value, count) {

@@ -30,7 +30,7 @@ export type Direction = "none" | "in" | "out" | "inout";
  * native code writes the address or the descriptor into the field.
  *
  * - `bytes`: the field gets the address of bytes
- * - `memory`: the field gets the address of guest memory, which the kernel uses after the call
+ * - `memory`: the field gets the address of guest memory; the kernel uses this memory after the call
  * - `fd`: the field gets the descriptor of a file
  * - `command`: the field gets the address of a struct for a KVM_MEMORY_ENCRYPT_OP command; this struct may contain
  *   addresses too

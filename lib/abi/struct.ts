@@ -25,7 +25,7 @@ export type StructInput<T> = T extends bigint
 
 type Members = Readonly<Record<string, unknown>>;
 
-/** Creates a view of `bytes` from `offset` to the end, which must have at least `size` bytes. */
+/** Creates a view of `bytes` from `offset` to the end; throws if the view would have less than `size` bytes. */
 function viewOf(layout: Layout, size: number, bytes: Uint8Array, offset: number): DataView {
   const left = bytes.byteLength - offset;
   if (!Number.isInteger(offset) || offset < 0 || left < size) {
@@ -98,7 +98,7 @@ export function encode<T>(layout: Layout<T>, value: StructInput<T>, where?: stri
   return bytes;
 }
 
-/** Writes a struct at the start of a view, which must be large enough, as {@link write} does. @internal */
+/** Writes a struct at the start of a view, as {@link write} does. The view must be large enough. @internal */
 export function fill<T>(
   layout: Layout<T>,
   value: StructInput<T>,

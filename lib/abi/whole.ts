@@ -195,7 +195,7 @@ export function missingFields(layout: Layout, value: object): readonly string[] 
  * @param value the value, which must be valid for `encode`
  * @param remedy the end of the message, which explains how to get the missing fields
  * @throws TypeError that names the missing fields
- * @throws TypeError that names two members of a union that differ, because one of them would be lost
+ * @throws TypeError that names two members of a union if their bytes differ, because one of the values would be lost
  */
 export function refusePartial(where: string, layout: Layout, value: object, remedy = ""): void {
   const search = new Search(false);

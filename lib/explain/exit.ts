@@ -148,7 +148,8 @@ function explainInternalError(exit: InternalError, evidence: ExitEvidence): stri
 }
 
 /**
- * Formats the vector and the type of the event in IDT-vectoring information or EXITINTINFO, which have the same format.
+ * Formats the vector and the type of an event. Intel's IDT-vectoring information and AMD's EXITINTINFO have the same
+ * format.
  */
 function event(info: bigint | undefined): string {
   if (info === undefined) return "an event";

@@ -175,9 +175,9 @@ export function everyRule(): readonly NamedRule[] {
 /**
  * Explains why the kernel refused a call, in a sentence that names the argument.
  *
- * A cause that the evidence proves is stated as a fact. Causes that stay open are written as "either … or …". This
- * function never throws: if no reason is known, it returns undefined. This function gathers only the evidence that the
- * errno requires, because each piece of evidence may need an additional system call.
+ * If the evidence proves a cause, the sentence names this cause as a fact. If several causes stay open, the sentence
+ * has the form "either … or …". This function never throws: if no reason is known, it returns undefined. This function
+ * gathers only the evidence that the errno requires, because each piece of evidence may need an additional system call.
  */
 export function explain(refusal: Refusal): string | undefined {
   try {

@@ -10,8 +10,8 @@ export interface Verdict {
   /** The cause, as a sentence without a full stop. */
   readonly text: string;
   /**
-   * The kernel function that returned the errno, if no other place returns it, so that the errno itself proves the
-   * cause.
+   * The kernel function that returned the errno. The member is present only if no other place returns this errno: the
+   * errno then proves the cause.
    */
   readonly source?: string;
 }

@@ -32,8 +32,8 @@ export class GuestBuilder extends Recorder {
   }
 
   /**
-   * Executes CPUID for each input in a loop and sends all results in one sync: four values per input, which
-   * `decodeCpuid` combines with the inputs. The next `sync()` sends the values that were recorded before this call.
+   * Executes CPUID for each input in a loop and sends all results in one sync: four values per input. `decodeCpuid`
+   * combines the values with the inputs. The next `sync()` sends the values that were recorded before this call.
    *
    * @throws RangeError if there are more than 4096 inputs, or more than 8192 in the whole program
    */

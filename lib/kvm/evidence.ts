@@ -32,7 +32,7 @@ interface VcpuSource {
   getMsrs(indices: readonly number[]): readonly { readonly data: bigint }[];
 }
 
-/** The history of a vCPU, which its handle records. */
+/** The history of a vCPU, as recorded by the vCPU's handle. */
 export interface VcpuHistory {
   readonly hasRun: boolean;
   readonly hasEntered: boolean;

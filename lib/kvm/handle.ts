@@ -338,7 +338,10 @@ export abstract class Handle implements OpenFile {
     return this.traced.ring.steps().map(toLine);
   }
 
-  /** Closes the descriptor, and detaches the views of its mappings, which are then empty. Closing twice is a no-op. */
+  /**
+   * Closes the descriptor, and detaches the views of the handle's mappings: these views are then empty. Closing twice
+   * is a no-op.
+   */
   close(): void {
     const fd = this.#fd;
     this.#fd = undefined;

@@ -134,8 +134,8 @@ export class Kvm extends KvmIoctls {
   /**
    * Lists the CPUID entries that this kernel supports for guests on this CPU.
    *
-   * Values that depend on the current CPU, such as the APIC id in leaf 1, are the values of the CPU that executed the
-   * call; see `fromSupported` in `node-kvm/cpuid`.
+   * Some values depend on the CPU that executes the call, such as the APIC id in leaf 1; see `fromSupported` in
+   * `node-kvm/cpuid`.
    *
    * @ioctl KVM_GET_SUPPORTED_CPUID (api.rst 4.46; /dev/kvm; KVM_CAP_EXT_CPUID)
    * @throws {@link KvmError} with any errno except `E2BIG`, after which the call is repeated with a larger buffer.

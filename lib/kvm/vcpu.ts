@@ -171,7 +171,7 @@ export class Vcpu extends VcpuIoctls {
     return this.#runner.running;
   }
 
-  /** Interrupts the current {@link run}, which returns `{ kind: "intr" }`. Later runs are not affected. */
+  /** Interrupts the current {@link run}; the run returns `{ kind: "intr" }`. Later runs are not affected. */
   kick(): void {
     this.#runner.kick();
   }
@@ -221,8 +221,8 @@ export class Vcpu extends VcpuIoctls {
   }
 
   /**
-   * Sets rules for exits that native code handles in all runs of this vCPU, such as port writes that can be ignored, or
-   * the output of a serial port. The rules replace the previous ones.
+   * Sets the exit filter of this vCPU: native code handles the exits that match a rule, in all runs. Examples are port
+   * writes that can be ignored, and the output of a serial port. The rules replace the previous ones.
    *
    * Collected writes are read from the ring in their order. To keep the order relative to other exits, drain the ring
    * before handling an exit. If the ring is full, the next write causes an exit. Traces and recordings do not contain
@@ -558,8 +558,8 @@ export class Vcpu extends VcpuIoctls {
   }
 
   /**
-   * Reads the whole state of this vCPU, which must not run. {@link Vm.saveState} combines it with the state of the VM
-   * and of other vCPUs.
+   * Reads the whole state of this vCPU. The vCPU must not run. {@link Vm.saveState} also reads the states of the VM and
+   * of other vCPUs.
    *
    * The method first completes a pending exit ({@link completeExit}).
    *
@@ -575,9 +575,9 @@ export class Vcpu extends VcpuIoctls {
   }
 
   /**
-   * Writes a saved state to this vCPU, which then continues where the saved vCPU stopped. The vCPU may be new, or may
-   * have run with the same CPUID table; a pending exit is dropped. The state is checked first, and every part is read
-   * back at the end ({@link Vm.checkState}, {@link Vm.restoreState}).
+   * Writes a saved state to this vCPU. This vCPU then continues where the saved vCPU stopped. The vCPU may be new, or
+   * may have run with the same CPUID table; a pending exit is dropped. The state is checked first, and every part is
+   * read back at the end ({@link Vm.checkState}, {@link Vm.restoreState}).
    *
    * @throws {@link KvmError} with the errno of the failed ioctl, and what the part requires; the parts before it are
    *   restored.

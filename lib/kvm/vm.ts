@@ -186,7 +186,7 @@ export class Vm extends VmIoctls {
   }
 
   /**
-   * Reads the dirty bitmap of a slot, which has one bit for each page. A bit is 1 if the guest has written the page
+   * Reads the dirty bitmap of a slot: one bit for each page of the slot. A bit is 1 if the guest has written the page
    * since the last call. The call also makes KVM track writes to these pages again. With
    * KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, only {@link clearDirtyLog} makes KVM track the pages again.
    *
@@ -418,9 +418,9 @@ export class Vm extends VmIoctls {
   }
 
   /**
-   * Writes a saved state to this VM and its vCPUs, which then continue where the saved VM and vCPUs stopped. The VM
-   * must have the same memory slots with their content, the same interrupt controllers, timer and capabilities, and
-   * vCPUs with the same ids as the saved VM. The vCPUs may be new, or may have run with the same CPUID tables.
+   * Writes a saved state to this VM and its vCPUs. The vCPUs then continue where the saved vCPUs stopped. The VM must
+   * have the same memory slots with their content, the same interrupt controllers, timer and capabilities, and vCPUs
+   * with the same ids as the saved VM. The vCPUs may be new, or may have run with the same CPUID tables.
    *
    * The guest's clocks, kvmclock and the TSC, continue from the saved values.
    *

@@ -155,7 +155,7 @@ export function apicBaseFinding(
 const cr4Bits = ({ sregs, table, supported }: SregsAsked): FeatureBitsFinding | undefined =>
   featureBits("CR4", sregs.cr4, CR4_BITS, table, supported);
 
-/** The rules of KVM_SET_SREGS, which KVM_SET_SREGS2 also has. */
+/** The rules that KVM_SET_SREGS and KVM_SET_SREGS2 have in common. */
 export const SREGS_RULES: Rules<SregsAsked, SregsFinding> = {
   mode: {
     source: "arch/x86/kvm/x86.c:kvm_is_valid_sregs",

@@ -1,6 +1,6 @@
 /**
- * The type of a saved machine: one property for each part, whose value is a struct of the kernel. parts.ts has the list
- * of parts in the order of restoring; json.ts and binary.ts convert a state to documents.
+ * The type of a saved machine: each part is a property, and the value of the property is a struct of the kernel.
+ * parts.ts has the list of parts in the order of restoring; json.ts and binary.ts convert a state to documents.
  */
 import {
   type ClockData,

@@ -36,7 +36,7 @@ export function judgeInProcess(args: readonly string[]): readonly Result[] {
 }
 
 /**
- * Judges one file's claims in its own process, which prints its results on this process's standard output.
+ * Judges one file's claims in a new process. The new process prints its results on this process's standard output.
  *
  * @returns a sentence with the exit status or the signal if the process failed; undefined after success.
  */

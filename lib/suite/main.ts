@@ -1,8 +1,8 @@
 /**
  * The command that judges claims without vitest, and prints the same JSON report as `node-kvm test --reporter json`.
  * The lab runs this command in its guests, where starting vitest takes 10 s. The command judges the claims of the
- * suite, which its bundle contains, or the claims of a program (program.ts). By default, the command prints each
- * verdict on standard error as soon as the claim was judged.
+ * suite, which are part of the command's bundle, or the claims of a program (program.ts). By default, the command
+ * prints each verdict on standard error as soon as the claim was judged.
  */
 import { closeSync, openSync, readSync, rmSync, writeFileSync, writeSync } from "node:fs";
 import { release } from "node:os";
@@ -180,8 +180,8 @@ function judgeFiles(
 }
 
 /**
- * Judges each file in its own process, which prints each result as a line. If a claim ends its process, earlier results
- * and the results of other files are not lost.
+ * Judges each file in its own process. Each process prints each result as a line. If a claim ends its process, earlier
+ * results and the results of other files are not lost.
  *
  * @returns the exit status.
  */

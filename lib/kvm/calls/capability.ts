@@ -57,7 +57,7 @@ const FILES = {
 
 type Arguments = typeof ARGUMENTS;
 
-/** Enables a capability with named arguments, such as `mask`, whose values are numbers or bigints. */
+/** Enables a capability with named arguments, such as `mask`. The value of an argument is a number or a bigint. */
 export type NamedCapInput = {
   [C in keyof Arguments]: { readonly cap: C } & {
     readonly [A in Arguments[C][number]]: number | bigint;

@@ -1,5 +1,5 @@
 /**
- * Encrypted guests: issues the commands of AMD's SEV and Intel's TDX, whose data are buffers of checked size, and pins
+ * Encrypted guests: issues the commands of AMD's SEV and Intel's TDX, checks the sizes of their buffers, and pins
  * memory for SEV.
  */
 import {

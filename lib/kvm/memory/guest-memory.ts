@@ -87,8 +87,8 @@ export function mappingOf(memory: GuestMemory): NativeMapping | null {
 /**
  * Host memory for a VM: anonymous and zeroed, or a private copy of a file.
  *
- * A slot that uses the memory keeps it mapped: closing the memory detaches it from JavaScript, but not from a guest
- * that may still run. The page after the end of the memory is inaccessible.
+ * While a slot uses the memory, the memory stays mapped: `close()` detaches the memory from JavaScript, but not from a
+ * guest that may still run. The page after the end of the memory is inaccessible.
  *
  * Close the memory when it is no longer needed. The garbage collector also unmaps unreachable memory, but only later,
  * between turns of the event loop. A synchronous loop that allocates memory without closing it therefore uses more and

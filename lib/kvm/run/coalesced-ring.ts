@@ -146,7 +146,10 @@ export class CoalescedRing implements Iterable<CoalescedWrite> {
   }
 }
 
-/** Returns the ring that KVM fills, which follows a vCPU's kvm_run. All vCPUs of a VM share one coalesced ring. */
+/**
+ * Returns the ring that KVM fills. In the mapping of a vCPU, the ring follows kvm_run. All vCPUs of a VM share one
+ * coalesced ring.
+ */
 export function coalescedRing(run: Uint8Array): CoalescedRing {
   return new CoalescedRing(run.subarray(START, START + PAGE));
 }

@@ -114,7 +114,7 @@ export class RunPage {
     return this.#words[COUNT] ?? 0;
   }
 
-  /** The first element that the guest wrote, which has `size` bytes. */
+  /** The first element that the guest wrote: an integer of `size` bytes. */
   get ioValue(): number {
     const at = this.#words[DATA_OFFSET] ?? 0;
     switch (this.ioSize) {
