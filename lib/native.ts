@@ -196,14 +196,17 @@ function isOurs(addon: unknown): boolean {
 const LOAD_FAILURES: readonly (readonly [words: RegExp, meaning: string])[] = [
   [
     /NODE_MODULE_VERSION|did not self-register/,
-    `it was built for another version of Node or another ABI; ${REMEDY}`,
+    `the addon was built for another version of Node or another ABI; ${REMEDY}`,
   ],
   // For an addon for musl, glibc finds no file with the name of musl's library, or a linker script. For an addon for
   // glibc, musl does not find glibc's loader.
-  [/libc\.so: (invalid ELF header|cannot open)/, "it was built for musl, but this Node uses glibc"],
+  [
+    /libc\.so: (invalid ELF header|cannot open)/,
+    "the addon was built for musl, but this Node uses glibc",
+  ],
   [
     /Error loading shared library ld-linux-x86-64\.so/,
-    "it was built for glibc, but this Node uses musl",
+    "the addon was built for glibc, but this Node uses musl",
   ],
   [
     /(undefined symbol: |Error relocating .*: )(node_api|napi)_/,
@@ -211,11 +214,11 @@ const LOAD_FAILURES: readonly (readonly [words: RegExp, meaning: string])[] = [
   ],
   [
     /undefined symbol|Error relocating .*: symbol not found/,
-    `a symbol is missing, so it was built against other libraries; ${REMEDY}`,
+    `a symbol is missing, so the addon was built against other libraries; ${REMEDY}`,
   ],
   [
     /version `[^']*' not found/,
-    `it was built against a newer C or C++ library than this system has; ${REMEDY} here`,
+    `the addon was built against a newer C or C++ library than this system has; ${REMEDY} here`,
   ],
   [
     /ELF|file too short|cannot read file data|not a dynamic|Exec format error/,
@@ -228,9 +231,9 @@ const LOAD_FAILURES: readonly (readonly [words: RegExp, meaning: string])[] = [
   ],
   [
     /cannot open shared object file|Error loading shared library/,
-    "a shared library that it needs is missing",
+    "a shared library that the addon needs is missing",
   ],
-  [/cannot allocate memory/i, "there is not enough memory to map it"],
+  [/cannot allocate memory/i, "there is not enough memory to map the addon"],
 ];
 
 /**
@@ -245,7 +248,7 @@ export function headerProblem(header: Uint8Array): string | undefined {
   }
   const [bits, machine] = [view.getUint8(4), view.getUint16(18, true)];
   if (bits === CLASS_64 && machine === X86_64) return undefined;
-  return `it was built for another architecture (ELF machine ${machine}); this is x86-64 (${X86_64})`;
+  return `the addon was built for another architecture (ELF machine ${machine}); this is x86-64 (${X86_64})`;
 }
 
 /**

@@ -13,7 +13,7 @@ export function packageFolder(): string {
 
 /**
  * Returns the C library of this process. The package has an addon for each C library, and a process can load only the
- * addon for its own.
+ * addon for its own C library.
  */
 export function cLibrary(): "glibc" | "musl" {
   try {

@@ -52,7 +52,7 @@ export function tailLength(layout: Layout, value: unknown): number {
  * @param offset the struct's offset, in bytes
  * @returns an object with one property per field; the count determines the number of elements of a tail, and a tail
  *   without a count has as many elements as fit
- * @throws RangeError if there are too few bytes for the struct or for its count
+ * @throws RangeError if there are too few bytes for the struct, or for as many elements as its count
  */
 export function read<T>(layout: Layout<T>, bytes: Uint8Array, offset = 0): T {
   return readView(layout, viewOf(layout, layout.size, bytes, offset));

@@ -211,7 +211,8 @@ export const ENABLE_CAP: Reasons = {
     "argument or order": asked((found) =>
       fault(firstOf(...(found.card?.rules ?? []).map((rule) => () => rule(found)))),
     ),
-    // arch/x86/kvm/x86.c:kvm_vm_ioctl_enable_cap compares args[0] with bsp_vcpu_id; Linux 6.1 does not compare it
+    // arch/x86/kvm/x86.c:kvm_vm_ioctl_enable_cap compares args[0] with bsp_vcpu_id; Linux 6.1 does not make this
+    // comparison
     "boot vCPU left out": of(["KVM_CAP_MAX_VCPU_ID"], ({ first }) =>
       open(`args[0] ${first}: KVM_SET_BOOT_CPU_ID has selected a vCPU with a higher id`),
     ),

@@ -63,7 +63,8 @@ function* decode(
           }
           yield { ip: instruction.ip, ...form };
           if (form.mnemonic !== undefined) continue;
-          // After invalid bytes, decoding continues at the second of them, because any byte may start an instruction.
+          // After invalid bytes, decoding continues at the second invalid byte, because any byte may start an
+          // instruction.
           decoder.position -= instruction.length - 1;
           decoder.ip = instruction.ip + 1n;
         }

@@ -26,7 +26,7 @@ export interface Program {
   /** The general registers with which the program starts. */
   readonly regs: StartRegs;
   /**
-   * Writes the program and its tables into guest memory; the memory between them is unchanged.
+   * Writes the program and its tables into guest memory; all other memory stays unchanged.
    *
    * @param memory guest memory from gpa 0: an array, or an object with a method `write`
    * @throws RangeError if memory is an array smaller than `memorySize`

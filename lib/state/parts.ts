@@ -42,7 +42,10 @@ export interface PartRow<S extends Shape = Shape> {
   readonly sentAs?: Readonly<Record<string, unknown>>;
   /** The reason for the part's position in the order of restoring. */
   readonly why: string;
-  /** The requirement that the part may violate if KVM rejects it, as the end of a sentence "the saved tscKhz …". */
+  /**
+   * The requirement of the part, as the end of a sentence "the saved tscKhz …". If KVM rejects the part, the part may
+   * violate this requirement.
+   */
   readonly needs: string;
 }
 

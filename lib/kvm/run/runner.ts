@@ -1,6 +1,6 @@
 /**
- * Runs one vCPU, on the calling thread or on its own thread: KVM_RUN, kicks, pauses, exits. vcpu.ts has the public
- * methods.
+ * Runs one vCPU, on the calling thread or on the vCPU's own thread: KVM_RUN, kicks, pauses, exits. vcpu.ts has the
+ * public methods.
  */
 import { constants } from "node:os";
 import { Run } from "../../abi/generated/structs.ts";
@@ -86,7 +86,7 @@ export class Runner {
   readonly #words: Int32Array;
   readonly #exits: ExitSource;
   #pending: Pending | undefined;
-  /** Whether the vCPU's own thread is in KVM_RUN, is about to be, or has not reported the end of its run. */
+  /** Whether a run on the vCPU's own thread was started and has not reported its end. */
   #isInside: boolean = false;
   #wasOnOwnThread: boolean = false;
   #changes = 0;
@@ -181,7 +181,7 @@ export class Runner {
     return answer;
   }
 
-  /** Completes the instruction of a pending exit, and of each further exit that it causes. */
+  /** Completes the instruction of a pending exit. The instruction may cause further exits; these are also completed. */
   completeExit(answer: ((exit: Exit) => void) | undefined): void {
     for (let exit = this.#complete(); exit !== undefined; exit = this.#complete()) {
       if (answer === undefined) {
@@ -245,7 +245,8 @@ export class Runner {
   }
 
   /**
-   * Throws if the vCPU was closed, or if it runs on its own thread, because the kernel would then block other calls.
+   * Throws if the vCPU was closed. Also throws while the vCPU runs on its own thread, because the kernel would block
+   * other calls.
    */
   expectOpen(): void {
     this.#open();
