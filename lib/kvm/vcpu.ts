@@ -538,8 +538,8 @@ export class Vcpu extends VcpuIoctls {
    *
    * @returns the low 32 bits of the TDX module's error code; 0 on success.
    * @ioctl KVM_MEMORY_ENCRYPT_OP (api.rst 4.110; vcpu; Linux 7.2)
-   * @throws {@link KvmError} `ENOTTY`: this VM is not of that type; `EINVAL`: the command does not exist, or is not
-   *   allowed in the current state; `EIO`: the TDX module returned an error.
+   * @throws {@link KvmError} `ENOTTY`: this VM is not a TDX VM; `EINVAL`: the command does not exist, or is not allowed
+   *   in the current state; `EIO`: the TDX module returned an error.
    */
   memoryEncryptOp(command: MemoryEncryptOpInput): number {
     return memoryEncryptOp(this, command);

@@ -193,7 +193,7 @@ export class Vm extends VmIoctls {
    * @param pages - the number of pages of the slot; required only if the slot was not set with this object.
    * @ioctl KVM_GET_DIRTY_LOG (api.rst 4.8; vm)
    * @throws {@link KvmError} `ENOENT`: the slot does not exist, or dirty logging is off for it; `EINVAL`: the slot
-   *   number is too large; `ENXIO`: the VM has dirty rings instead.
+   *   number is too large; `ENXIO`: the VM has dirty rings instead of bitmaps.
    */
   getDirtyLog(slot: number, pages?: bigint | number): Uint8Array {
     return getDirtyLog(this, slot, pages, (number) => this.#slots.pagesOf(number));
@@ -278,7 +278,7 @@ export class Vm extends VmIoctls {
    *
    * @ioctl KVM_IOEVENTFD (api.rst 4.59; vm; KVM_CAP_IOEVENTFD)
    * @throws {@link KvmError} `EINVAL`: `len` is not 0, 1, 2, 4 or 8, the range wraps, or a flag is undefined; `EEXIST`:
-   *   the same ioeventfd is registered already; `ENOENT`: no such ioeventfd is registered, so none can be removed.
+   *   the same ioeventfd is registered already; `ENOENT`: the ioeventfd to remove is not registered.
    */
   ioeventfd(input: IoeventfdInput): void {
     ioeventfd(this, input);
@@ -319,7 +319,7 @@ export class Vm extends VmIoctls {
    *
    * @param blobs - the pages for 32-bit and for 64-bit guests.
    * @ioctl KVM_XEN_HVM_CONFIG (api.rst 4.28; vm; KVM_CAP_XEN_HVM)
-   * @throws {@link KvmError} `EINVAL`: a flag that KVM_CAP_XEN_HVM does not report, or pages together with
+   * @throws {@link KvmError} `EINVAL`: KVM_CAP_XEN_HVM does not report a flag, or pages are passed with
    *   `KVM_XEN_HVM_CONFIG_INTERCEPT_HCALL`.
    */
   xenHvmConfig(config: StructInputWith<XenHvmConfig, "msr">, blobs: XenBlobsInput = {}): void {
@@ -354,7 +354,7 @@ export class Vm extends VmIoctls {
    *
    * @returns the firmware's error code; 0 on success.
    * @ioctl KVM_MEMORY_ENCRYPT_OP (api.rst 4.110; vm)
-   * @throws {@link KvmError} `ENOTTY`: this VM is not of that type; `EINVAL`: the command does not exist, or is not
+   * @throws {@link KvmError} `ENOTTY`: this VM is not an SEV or TDX VM; `EINVAL`: the command does not exist, or is not
    *   allowed in the VM's current state; `EIO`: the firmware returned an error; `EBADF`: the descriptor is not
    *   `/dev/sev`.
    */
