@@ -1,7 +1,6 @@
 /**
  * Defines how util.inspect and console.log print values: handles as one line, and the kernel's numbers in hexadecimal.
- * This file imports nothing, so it loads on any system. The members that are printed are listed in the file of each
- * class.
+ * This file imports nothing, so it loads on any system. The file of a class lists the members to print.
  */
 
 /** The name of the method that util.inspect calls to print an object: the symbol `util.inspect.custom`. */

@@ -34,7 +34,7 @@ class Argument {
   const std::string& complaint() const { return complaint_; }
   const Refusal& refusal() const { return refusal_; }
 
-  // Returns the argument for the kernel, which is valid until JavaScript runs again.
+  // Returns the argument for the kernel. The result is valid until JavaScript runs again.
   uint64_t Address();
 
   // Returns the struct with the kernel's result.

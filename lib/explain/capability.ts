@@ -274,7 +274,8 @@ function nameOf(refusal: Refusal): CapabilityName | undefined {
 }
 
 function explainPins({ first, evidence }: Switch): string | undefined {
-  // MAX_NR_RESERVED_IOAPIC_PINS is KVM_MAX_IRQ_ROUTES, which this capability returns.
+  // KVM's limit MAX_NR_RESERVED_IOAPIC_PINS is equal to KVM_MAX_IRQ_ROUTES. KVM_CHECK_EXTENSION of KVM_CAP_IRQ_ROUTING
+  // returns KVM_MAX_IRQ_ROUTES.
   const most = capability(evidence, "KVM_CAP_IRQ_ROUTING");
   if (most === undefined || most === 0 || first <= BigInt(most)) return undefined;
   return `args[0] is ${first} IOAPIC pins, but KVM reserves at most ${most} routes`;

@@ -55,9 +55,9 @@ function report(a: Assembler): void {
 
 /**
  * Assembles the exception handlers of 32-bit or 64-bit code for the address {@link HANDLERS_GPA}. The handlers write
- * the exception to the mailbox. During an attempt, a handler returns to the end of the attempt with the attempt's stack
- * pointer, and preserves the general registers. Without an attempt, the handler reports the exception to the host and
- * never returns.
+ * the exception to the mailbox. If the exception occurs inside `attempt()`, the handler returns to the end of the
+ * attempt with the attempt's stack pointer, and preserves the general registers. Otherwise, the handler reports the
+ * exception to the host and never returns.
  *
  * @param user the selectors and flags for a return to ring 3 by IRETQ; if omitted, the handlers stay in ring 0 and use
  *   RET

@@ -69,7 +69,7 @@ export function isUcall(exit: PortExit): boolean {
   return exit.port === UCALL_PORT && exit.direction === "out";
 }
 
-/** Guest memory that is not one array: the interface that {@link decodeUcall} requires. */
+/** The interface that {@link decodeUcall} requires of guest memory that is not a single array. */
 export interface ReadableMemory {
   /** Copies bytes from a gpa. */
   read(gpa: number, length: number): Uint8Array;

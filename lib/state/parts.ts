@@ -32,8 +32,8 @@ export interface PartRow<S extends Shape = Shape> {
   /** The errno of `get` if the VM or the vCPU was created without the part. */
   readonly absent?: "EINVAL" | "ENXIO" | "EIO";
   /**
-   * For a part of bytes: the capability whose value is the maximum number of bytes, and the struct field with the
-   * actual number. Without a field, the number of bytes is always the maximum.
+   * For a part whose value is bytes: the capability that returns the maximum number of bytes, and the struct field with
+   * the actual number. Without a field, the number of bytes is always the maximum.
    */
   readonly size?: { readonly capability: CapabilityName; readonly field?: "size" };
   /** The `chip_id` of the `struct kvm_irqchip` whose field `chip` is the part. */
