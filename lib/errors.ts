@@ -20,7 +20,7 @@ export function errnoName(errno: number): string {
 
 /** The data from which a {@link KvmError} is created. */
 export interface KvmErrorInput {
-  /** The call's name in C: an ioctl's (`KVM_SET_CPUID2`) or a system call's (`open`, `mmap`, `tgkill`). */
+  /** The call's name in C: the name of an ioctl (`KVM_SET_CPUID2`) or of a system call (`open`, `mmap`, `tgkill`). */
   readonly call: string;
   /** The object of the call: `/dev/kvm`, `vm`, `vcpu 0`. */
   readonly object: string;
@@ -40,7 +40,10 @@ export interface KvmErrorInput {
  */
 export class KvmError extends Error {
   override readonly name: string = "KvmError";
-  /** The call's name in C: an ioctl's (`"KVM_SET_CPUID2"`) or a system call's (`"open"`, `"mmap"`, `"tgkill"`). */
+  /**
+   * The call's name in C: the name of an ioctl (`"KVM_SET_CPUID2"`) or of a system call (`"open"`, `"mmap"`,
+   * `"tgkill"`).
+   */
   readonly call: string;
   /** The object of the call: `"/dev/kvm"`, `"vm"`, `"vcpu 0"`. */
   readonly object: string;

@@ -215,7 +215,7 @@ export function refuseShortArrays(where: string, layout: Layout, patch: object):
   complain(where, layout, search.missing, "");
 }
 
-/** Rejects a value if one of these fields is missing. @throws TypeError that names the missing fields */
+/** Rejects a value if one of the required fields is missing. @throws TypeError that names the missing fields */
 export function refuseWithout(
   where: string,
   layout: Layout,

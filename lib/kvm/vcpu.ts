@@ -199,8 +199,8 @@ export class Vcpu extends VcpuIoctls {
    *
    * @param answer - a function that handles a further exit and replies to it.
    * @ioctl KVM_RUN (api.rst 4.10 and 5, `immediate_exit`; vcpu; KVM_CAP_IMMEDIATE_EXIT)
-   * @throws {@link StateError} `ERR_UNANSWERED` if a further exit occurs and `answer` is omitted. A further exit is
-   *   then pending, as after {@link runSync}.
+   * @throws {@link StateError} `ERR_UNANSWERED` if a further exit occurs and `answer` is omitted. The further exit is
+   *   then pending, as an exit of {@link runSync} would be.
    * @throws {@link KvmError} as {@link runSync}.
    */
   completeExit(answer?: (exit: Exit) => void): void {

@@ -207,7 +207,7 @@ export const STATE_RULES: readonly StateRule[] = [
         )
         .map(([, cap, name]) => ({
           part: "cpuid",
-          message: `the table has ${name}'s leaves, and this KVM no ${cap}`,
+          message: `the table has ${name}'s leaves, and this KVM has no ${cap}`,
           prevents: false,
         }));
     }),
@@ -326,7 +326,7 @@ export const STATE_RULES: readonly StateRule[] = [
         .map(([flag, cap]) => ({
           part: "vcpuEvents",
           place: ".flags",
-          message: `it has ${hex(flag)}, and this KVM no ${cap}`,
+          message: `it has ${hex(flag)}, and this KVM has no ${cap}`,
           prevents: true,
         }));
     }),

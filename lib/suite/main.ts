@@ -144,7 +144,7 @@ function readBytes(port: number, length: number): Buffer {
   const bytes = Buffer.alloc(length);
   for (let at = 0; at < length; ) {
     const read = readSync(port, bytes, at, length - at, null);
-    if (read === 0) throw new Error("the port ended before the work was whole");
+    if (read === 0) throw new Error("the port ended before the whole work was read");
     at += read;
   }
   return bytes;
