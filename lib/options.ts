@@ -187,8 +187,8 @@ export function toList<T>(where: string, elements: Iterable<T>): T[] {
   const given: unknown = elements;
   const isObject = typeof given === "object" && given !== null;
   if (isObject && typeof Reflect.get(given, Symbol.iterator) === "function") {
-    // Array.from() is not used for such a value, because it takes twice as long for an iterable that is not an array,
-    // such as a CPUID table.
+    // A loop is used, because Array.from() takes twice as long for an iterable that is not an array, such as a CPUID
+    // table.
     const list: T[] = [];
     for (const element of elements) {
       if (list.length === MOST_ELEMENTS) {

@@ -77,7 +77,9 @@ function supportedCpuid(kvm: KvmSource): readonly CpuidEntry2[] {
   return table;
 }
 
-/** Clears all cached results, because a permission changes what KVM supports for guests of this process. */
+/**
+ * Clears all cached results, because a permission changes the features that KVM supports for guests of this process.
+ */
 export function clearSupportedCpuid(): void {
   for (const kvm of kvms) supported.delete(kvm.deref() ?? kvm);
   kvms = [];
