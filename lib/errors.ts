@@ -1,4 +1,4 @@
-/** The error classes and their codes. The reasons for errors of the kernel are explain/. */
+/** The error classes and their codes. explain/ finds the reasons for errors of the kernel. */
 import { constants } from "node:os";
 import { getSystemErrorName } from "node:util";
 import { inspectErrorAs } from "./inspect.ts";
@@ -12,15 +12,15 @@ export function errnoName(errno: number): string {
   // libuv, which Node uses, does not know EHWPOISON and has another name for EOPNOTSUPP than KVM's documents.
   if (errno === EHWPOISON) return "EHWPOISON";
   if (errno === constants.errno.EOPNOTSUPP) return "EOPNOTSUPP";
-  // Above Linux's highest errno, libuv has names of its own: 4095 is libuv's EOF.
+  // Above Linux's highest errno, libuv has its own names, which are not Linux's: 4095 is libuv's EOF.
   const isKnown = Number.isInteger(errno) && errno > 0 && errno < EHWPOISON;
   const name = isKnown ? getSystemErrorName(-errno) : "Unknown";
   return name.startsWith("Unknown") ? `errno ${describe(errno)}` : name;
 }
 
-/** The members that a {@link KvmError} is created from. */
+/** The data from which a {@link KvmError} is created. */
 export interface KvmErrorInput {
-  /** The call's name in C: an ioctl's (`KVM_SET_CPUID2`) or a system call's (`open`, `mmap`, `tgkill`). */
+  /** The call's name in C: the name of an ioctl (`KVM_SET_CPUID2`) or of a system call (`open`, `mmap`, `tgkill`). */
   readonly call: string;
   /** The object of the call: `/dev/kvm`, `vm`, `vcpu 0`. */
   readonly object: string;
@@ -40,7 +40,10 @@ export interface KvmErrorInput {
  */
 export class KvmError extends Error {
   override readonly name: string = "KvmError";
-  /** The call's name in C: an ioctl's (`"KVM_SET_CPUID2"`) or a system call's (`"open"`, `"mmap"`, `"tgkill"`). */
+  /**
+   * The call's name in C: the name of an ioctl (`"KVM_SET_CPUID2"`) or of a system call (`"open"`, `"mmap"`,
+   * `"tgkill"`).
+   */
   readonly call: string;
   /** The object of the call: `"/dev/kvm"`, `"vm"`, `"vcpu 0"`. */
   readonly object: string;
@@ -88,7 +91,7 @@ export const STATE_ERRORS = {
 /** A code of {@link StateError}. */
 export type StateErrorCode = keyof typeof STATE_ERRORS;
 
-/** Reports a wrong use of this package, which was detected without the kernel. */
+/** Reports a wrong use of this package that the package itself has detected, without a call of the kernel. */
 export class StateError extends Error {
   override readonly name: string = "StateError";
   /** The broken rule; see {@link STATE_ERRORS}. */

@@ -1,6 +1,7 @@
 /**
  * The entry `node-kvm`: handles, guest memory, exits and errors, and the CPUID table that most programs need. The other
- * entries are the rooms: `/abi`, `/cpuid`, `/guest`, `/lab`, `/machine`, `/report`, `/state`, `/trace`, `/worker`.
+ * entries of this package are: `/abi`, `/cpuid`, `/guest`, `/lab`, `/machine`, `/report`, `/state`, `/trace`,
+ * `/worker`.
  */
 export { fromSupported } from "./cpuid/builder.ts";
 export { CpuidTable } from "./cpuid/table.ts";

@@ -1,18 +1,24 @@
 /**
- * The forms of values in util.inspect and console.log: handles in short, the kernel's numbers in hexadecimal. This file
- * imports nothing, so it loads on any system. The file of each class lists the members that are printed.
+ * Defines how util.inspect and console.log print values: handles as one line, and the kernel's numbers in hexadecimal.
+ * This file imports nothing, so it loads on any system. The file of a class lists the members to print.
  */
 
-/** The name of the method that util.inspect calls; the same symbol as `util.inspect.custom`. */
+/** The name of the method that util.inspect calls to print an object: the symbol `util.inspect.custom`. */
 const INSPECT: unique symbol = Symbol.for("nodejs.util.inspect.custom");
 
-/** The options that util.inspect passes to the method. Options that this file does not read are passed on. */
+/**
+ * The options that util.inspect passes to the method. The method passes other options on to the printing of inner
+ * values.
+ */
 interface InspectOptions {
   /** Colours a text by the name of its style: `number`, `special`. */
   readonly stylize?: (text: string, style: string) => string;
 }
 
-/** The arguments that util.inspect passes to the method; `depth` is how many levels are left, null for all. */
+/**
+ * The arguments that util.inspect passes to the method. `depth` is the number of levels to print; null means all
+ * levels.
+ */
 type InspectArguments = readonly [
   depth: number | null | undefined,
   options: InspectOptions,
@@ -41,13 +47,13 @@ class Word {
   }
 }
 
-/** Formats an integer in hexadecimal: `0x1f`, `-0x1`; pads a u32 register with `digits`. */
+/** Formats an integer in hexadecimal with at least this many digits: `0x1f`, `-0x1`. */
 function hex(value: number | bigint, digits = 0): string {
   const text = (value < 0 ? -value : value).toString(16).padStart(digits, "0");
   return `${value < 0 ? "-" : ""}0x${text}`;
 }
 
-/** The class of an object, by name. */
+/** Returns the name of an object's class. */
 function classOf(object: object): string {
   try {
     const { name } = object.constructor as { readonly name?: unknown };
@@ -57,7 +63,7 @@ function classOf(object: object): string {
   }
 }
 
-/** Gives the prototype of a class the method that util.inspect calls; it is not enumerable. */
+/** Adds the method that util.inspect calls to the prototype of a class. The method is not enumerable. */
 function define<T extends object>(
   { prototype }: { readonly prototype: T },
   method: (object: T, given: InspectArguments) => string,
@@ -72,11 +78,11 @@ function define<T extends object>(
 }
 
 /**
- * Makes util.inspect format the objects of a class as `Vm { vcpus: 2, slots: 3 }`. A class calls it in its static
- * block. Formatting never throws.
+ * Makes util.inspect format the objects of a class as `Vm { vcpus: 2, slots: 3 }`. A class calls this function in its
+ * static block. Formatting never throws.
  *
- * @param members - returns the members to print, without a system call. Members that are undefined or false are left
- *   out. The method throws for an object that is not complete, such as a prototype, which is printed without members.
+ * @param members - a function that returns the members to print, without a system call. Members that are undefined or
+ *   false are not printed. If the function throws, for example for a prototype, the object is printed without members.
  */
 export function inspectAs<T extends object>(
   made: { readonly prototype: T },
@@ -97,10 +103,10 @@ export function inspectAs<T extends object>(
 }
 
 /**
- * Makes util.inspect format the errors of a class as Node does, with their members in hexadecimal. A class calls it in
- * its static block. Formatting never throws.
+ * Makes util.inspect format the errors of a class as Node does, but with hexadecimal numbers in the members. A class
+ * calls this function in its static block. Formatting never throws.
  *
- * @param omitted - the members that the message repeats.
+ * @param omitted - the members that are not printed, because the error's message contains them.
  */
 export function inspectErrorAs<T extends Error>(
   made: { readonly prototype: T },
@@ -115,7 +121,7 @@ export function inspectErrorAs<T extends Error>(
         Object.getPrototypeOf(error) as object,
         Object.fromEntries(members),
       ) as object;
-      // Without this, inspect() would call the method of the error's class again.
+      // If this property were missing, inspect() would call the method of the error's class again.
       Object.defineProperty(shown, INSPECT, { value: undefined });
       return inspect(shown, { ...options, depth });
     } catch {
@@ -124,7 +130,7 @@ export function inspectErrorAs<T extends Error>(
   });
 }
 
-/** The stack of an error, or its class where even that cannot be read. */
+/** Returns the stack of an error, or the name of its class if the stack cannot be read. */
 function stackOf(error: Error): string {
   try {
     return String(error.stack);
@@ -142,14 +148,17 @@ function printedDescriptor(name: string, descriptor: PropertyDescriptor): Proper
   return { ...descriptor, value: printedForm(name, descriptor.value, []) };
 }
 
-/** Numbers that count or number something: these are decimal. All others from 10 on are hexadecimal, and so is each bigint. */
+/**
+ * The members whose numbers are printed in decimal, because they are counts or ids. Other numbers from 10 are printed
+ * in hexadecimal, and so is each bigint.
+ */
 const DECIMAL: ReadonlySet<string> = new Set(
   ["cap", "capability", "capacity", "component", "count", "cpu", "errno", "exception", "group"]
     .concat(["gsi", "id", "irq", "len", "length", "n", "nent", "nmsrs", "numPages", "pending"])
     .concat(["reason", "size", "slot", "slots", "vcpus"]),
 );
 
-/** Whether a value is a Uint8Array of any realm; isBytes of abi/bytes.ts is above this file. */
+/** Whether a value is a Uint8Array of any realm. abi/bytes.ts has the same function, but this file imports nothing. */
 function isBytes(value: unknown): value is Uint8Array {
   return ArrayBuffer.isView(value) && Reflect.get(value, Symbol.toStringTag) === "Uint8Array";
 }
@@ -157,7 +166,7 @@ function isBytes(value: unknown): value is Uint8Array {
 function isPlain(value: object): boolean {
   if (Array.isArray(value) || isBytes(value)) return true;
   const prototype: unknown = Object.getPrototypeOf(value);
-  // Object.prototype of any realm.
+  // The prototype of a plain object is null or the Object.prototype of any realm.
   return prototype === null || Object.getPrototypeOf(prototype) === null;
 }
 
@@ -178,7 +187,7 @@ function printedForm(name: string, value: unknown, above: readonly object[]): un
   }
 }
 
-/** The enumerable members of an object, without padding that is 0. An accessor is not called. */
+/** Lists the enumerable members of an object, except padding that is 0. Getters are not called. */
 function membersOf(value: object): readonly (readonly [PropertyKey, unknown])[] {
   const members: (readonly [PropertyKey, unknown])[] = [];
   for (const key of Reflect.ownKeys(value)) {
@@ -202,7 +211,8 @@ function copyOf(value: object, above: readonly object[], name = ""): object {
 }
 
 /**
- * Plain data in its printed form. The members are made when the object is printed, so that `depth` ends the recursion.
+ * A plain object in its printed form. The members are converted when the object is printed, so that `depth` ends the
+ * recursion.
  */
 class Plain {
   readonly #value: object;
@@ -231,7 +241,9 @@ class Plain {
   }
 }
 
-/** Formats values whose shape has a form of its own: bytes, a CPUID entry, a segment. */
+/**
+ * Formats an object that is printed in one line: bytes, a CPUID entry, a segment. Returns undefined for other objects.
+ */
 function shortOf(value: object, options: InspectOptions): string | undefined {
   if (isBytes(value)) return bytesOf(value);
   const numbers = new Map<string, number | bigint>();
@@ -250,7 +262,7 @@ function shortOf(value: object, options: InspectOptions): string | undefined {
   );
 }
 
-/** How many bytes of a view are printed. */
+/** The maximum number of bytes of a view that are printed. */
 const MOST_BYTES = 16;
 
 function bytesOf(bytes: Uint8Array): string {
@@ -261,11 +273,11 @@ function bytesOf(bytes: Uint8Array): string {
   return `<${shown.join(" ")}${rest > 0 ? ` ... ${rest} more` : ""}>`;
 }
 
-/** A shape of integers, and how it is printed. */
+/** The format of objects that have certain members, all of which are integers. */
 interface ShortForm {
-  /** The members that an object of this shape has. */
+  /** The members that an object of this format must have. */
   readonly required: readonly string[];
-  /** The members that the object may have; they are 0 if they are omitted. */
+  /** The optional members of the object; an omitted member is 0. */
   readonly optional: readonly string[];
   readonly format: (
     numberOf: (name: string) => number | bigint,
@@ -275,7 +287,7 @@ interface ShortForm {
 
 const REGISTERS = ["eax", "ebx", "ecx", "edx"];
 
-/** The bits of a segment that are named when they are set. */
+/** The bits of a segment whose names are printed if the bits are set. */
 const SEGMENT_BITS = ["s", "present", "db", "l", "g", "avl", "unusable"];
 
 const SHORT_FORMS: readonly ShortForm[] = [
@@ -300,23 +312,23 @@ const SHORT_FORMS: readonly ShortForm[] = [
   },
 ];
 
-/** Whether a member is padding without content. */
+/** Whether a member is padding or reserved, and is 0. */
 function isZeroPadding(name: PropertyKey, value: unknown): boolean {
   if (!/^(pad|reserved)/.test(String(name))) return false;
   return (Array.isArray(value) ? value : [value]).every((word) => Number(word) === 0);
 }
 
 /**
- * Returns an object that util.inspect and console.log print as the value with its numbers in hexadecimal: addresses,
- * registers, MSRs, exits. A CPUID entry and a segment are a line each, bytes are hexadecimal pairs. Numbers below 10
- * and members that count something (`count`, `len`, `errno`) are decimal. `depth`, `colors` and the other options of
- * util.inspect apply. Padding and reserved members that are 0 are left out.
+ * Returns an object that util.inspect and console.log print as the value, with hexadecimal numbers: addresses,
+ * registers, MSRs, exits. A CPUID entry or a segment is printed as one line, and bytes as pairs of hexadecimal digits.
+ * Numbers below 10 and members that count something (`count`, `len`, `errno`) are decimal. `depth`, `colors` and the
+ * other options of util.inspect apply. Padding and reserved members that are 0 are not printed.
  *
- * What a vCPU returns (registers, CPUID entries, exits) are plain objects, which can be compared with literals and
- * cloned; so they cannot choose how they are printed, and this function does it:
- * `console.log(inspectable(vcpu.getRegs()))`. Objects of this package's classes print themselves.
+ * A vCPU returns plain objects (registers, CPUID entries, exits), which can be compared with literals and cloned. A
+ * plain object has no method that formats it, so use this function: `console.log(inspectable(vcpu.getRegs()))`. Objects
+ * of this package's classes do not need this function.
  *
- * @param value - any value; it is read when it is printed.
+ * @param value - any value; the members of the value are read when the result is printed.
  */
 export function inspectable(value: unknown): object {
   return { [INSPECT]: (...given: InspectArguments) => inspectedValue(value, given) };

@@ -1,6 +1,6 @@
 /**
- * Loads the addon on first use and declares its interface. Only this file loads the addon. The meaning of its functions
- * is kvm/.
+ * Loads the addon at its first use, and declares the interface of the addon. Only this file loads the addon. kvm/ calls
+ * the addon's functions.
  */
 import { closeSync, existsSync, fstatSync, openSync, readSync, statSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -8,7 +8,7 @@ import { join, resolve } from "node:path";
 import { AddonError } from "./errors.ts";
 import { addonPlace, addonPlaces, cLibrary, packageFolder } from "./package.ts";
 
-/** The value of an address or a descriptor in a struct; `null` is none. */
+/** The value for an address or a descriptor in a struct; `null` is address 0 or descriptor -1. */
 export type NativeLink =
   | null
   | Uint8Array
@@ -26,7 +26,7 @@ export interface NativeFd {
     pastEnd?: boolean,
     links?: readonly NativeLink[],
   ): number | NativeFd | NativeRefusal;
-  /** With the last two arguments it is KVM_SET_USER_MEMORY_REGION2. */
+  /** Issues KVM_SET_USER_MEMORY_REGION, or with the last two arguments KVM_SET_USER_MEMORY_REGION2. */
   setUserMemoryRegion(
     slot: number,
     flags: number,
@@ -37,7 +37,7 @@ export interface NativeFd {
     guestMemfd?: NativeFd | null,
     guestMemfdOffset?: bigint,
   ): number;
-  /** `done` is called with the result of each started run; `probe` is passed in a worker. */
+  /** `done` is called with the result of each started run. In a worker, `probe` is required. */
   mapRun(done: (result: number) => void, probe?: () => void): NativeRun | NativeRefusal;
   mapDirtyRing(): ArrayBuffer | number;
   mapMemfd(): NativeMapping | NativeRefusal | number;
@@ -61,30 +61,31 @@ export interface NativeRun {
   readonly bytes: ArrayBuffer;
   /** The argument of {@link Native.kickVcpu}. */
   readonly token: bigint;
-  /** Calls KVM_RUN on this thread; returns -EBUSY while the vCPU runs on another one. */
+  /** Calls KVM_RUN on this thread; returns -EBUSY while the vCPU runs on another thread. */
   run(this: void): number;
-  /** Runs on the vCPU's own thread; 0 if it was started. */
+  /** Starts a run on the vCPU's own thread; returns 0 if the run was started. */
   start(this: void): 0 | NativeRefusal;
   /**
-   * Interrupts the started run if it is still in progress; a pause makes it return -512. Returns 0, or tgkill's -errno;
-   * in that case the run continues, and the caller must kick again.
+   * Interrupts the started run if the run is still in progress; a pause makes the run return -512. Returns 0, or
+   * tgkill's -errno: the run then continues, and the caller must kick again.
    */
   kick(this: void, isPause?: boolean): number;
   /**
-   * Bit 0 (1): KVM_RUN was called. Bit 1 (2): it entered the guest. Bit 2 (4): the last -EINTR of {@link run} was
-   * caused by a signal that is not a kick.
+   * Bit 0 (1): KVM_RUN was called. Bit 1 (2): KVM_RUN has entered the guest. Bit 2 (4): the last -EINTR of {@link run}
+   * was caused by a signal that is not a kick.
    */
   history(this: void): number;
   /**
-   * Sets the rules of exit-filter.ts; an empty array removes the filter. -EBUSY while the vCPU runs on another thread.
+   * Sets the rules of exit-filter.ts; an empty array removes the filter. Returns -EBUSY while the vCPU runs on another
+   * thread.
    */
   setFilter(this: void, rules: Uint8Array, ring: NativeMapping): number;
 }
 
-/** Mapped memory of this process. The windows of the mapping become empty when it is closed. */
+/** Mapped memory of this process. When the mapping is closed, its windows become empty. */
 export interface NativeMapping {
   byteLength(): number;
-  /** Calls madvise on all of it; accepts only advice that does not change the content. */
+  /** Calls madvise for the whole mapping; accepts only advice that does not change the content. */
   advise(advice: number): number;
   /** Whether a page was lost (SIGBUS) and replaced by zeros. */
   hasLostPages(): boolean;
@@ -92,7 +93,7 @@ export interface NativeMapping {
   close(): void;
 }
 
-/** The failed call of several; `errno` is positive. */
+/** Reports which system call failed, if a function makes several; `errno` is positive. */
 export interface NativeRefusal {
   readonly call: string;
   readonly errno: number;
@@ -103,7 +104,7 @@ export function isRefusal(answer: unknown): answer is NativeRefusal {
   return typeof answer === "object" && answer !== null && Object.hasOwn(answer, "errno");
 }
 
-/** The process's limit of open descriptors, and the number that the addon has open. */
+/** The process's limit of open descriptors, and the number of descriptors that the addon has open. */
 export interface NativeDescriptors {
   readonly limit: number;
   readonly own: number;
@@ -114,19 +115,23 @@ export interface Native {
   open(path: string): NativeFd | number;
   eventfd(initval: number, flags: number): NativeHostFile | number;
   openFile(path: string): NativeHostFile | number;
-  /** Maps pages of `1 << pageShift` bytes: 12 if omitted; 21 and 30 are huge pages. */
+  /** Maps pages of `1 << pageShift` bytes. `pageShift` is 12 if omitted; 21 and 30 are huge pages. */
   mapAnonymous(length: number, pageShift?: number, reserve?: boolean): NativeMapping | number;
   mapMemfd(length: number, pageShift?: number, reserve?: boolean): NativeMapping | NativeRefusal;
-  /** Creates a private copy-on-write mapping; without `length`, up to the end of the file. */
+  /** Maps a file privately (copy on write); without `length`, the mapping ends at the end of the file. */
   mapFile(path: string, offset: number, length?: number): NativeMapping | NativeRefusal;
   /**
-   * Installs the SIGBUS handler for lost pages again if another handler replaced it. Returns 0, or sigaction's -errno.
+   * Installs the SIGBUS handler for lost pages again if another handler has replaced this handler. Returns 0, or
+   * sigaction's -errno.
    */
   keepBusHandler(): number;
   reqXcompGuestPerm(component: number): number;
   /** Executes CPUID on the CPU of this thread; writes eax, ebx, ecx and edx into 16 bytes. */
   hostCpuid(fn: number, index: number, registers: Uint8Array): void;
-  /** Interrupts the current or the next run of a vCPU of any thread. Returns false if no open vCPU has this token. */
+  /**
+   * Interrupts the current run of a vCPU on any thread, or its next run if no run is in progress. Returns false if no
+   * open vCPU has this token.
+   */
   kickVcpu(token: bigint): boolean | NativeRefusal;
   /** Returns RLIMIT_NOFILE, and the number of descriptors that the addon has open in this process. */
   descriptors(): NativeDescriptors | number;
@@ -134,14 +139,14 @@ export interface Native {
 
 let loaded: Native | undefined;
 
-/** The Node-API version that the addon is built for; Node.js has it since 20.19. */
+/** The Node-API version for which the addon is built. Node.js supports this version since 20.19. */
 const NODE_API = 8;
 
-/** Returns the reason why the addon cannot run in this runtime; `undefined` if it can. */
+/** Returns the reason why the addon cannot run in this runtime; `undefined` if the addon can run. */
 export function runtimeProblem(
   versions: Readonly<Record<string, string | undefined>>,
 ): string | undefined {
-  // Bun aborts the process when an addon calls a function of libuv that Bun lacks.
+  // If an addon calls a function of libuv that Bun does not have, Bun aborts the process.
   if (versions["bun"] !== undefined) {
     return `node-kvm needs Node.js: Bun ${versions["bun"]} has no libuv for addons`;
   }
@@ -151,7 +156,8 @@ export function runtimeProblem(
 }
 
 /**
- * Restores the SIGBUS handler: Node replaces it when a listener is added, and resets it when the last one is removed.
+ * Restores the SIGBUS handler: Node replaces the handler when a listener is added, and resets it when the last listener
+ * is removed.
  */
 function watchListeners({ keepBusHandler }: Native): void {
   const look = (event: string | symbol): void => {
@@ -166,7 +172,7 @@ const REMEDY = "install node-kvm again or, in a clone, run `npm run build:native
 const NOT_OURS = "the file is a module, but not this addon, or another version of this addon";
 const CUT = `the file is damaged: its end is missing; ${REMEDY}`;
 
-/** All functions of {@link Native}: an addon of another version may lack one. */
+/** All functions of {@link Native}. An addon of another version may not have all of them. */
 const FUNCTIONS: Readonly<Record<keyof Native, true>> = {
   open: true,
   eventfd: true,
@@ -186,17 +192,21 @@ function isOurs(addon: unknown): boolean {
   return Object.keys(FUNCTIONS).every((name) => typeof exported[name] === "function");
 }
 
-/** The meanings of the loader's messages and their remedies. The first matching row applies. */
+/** The meanings of the loader's messages, with remedies. The first matching row applies. */
 const LOAD_FAILURES: readonly (readonly [words: RegExp, meaning: string])[] = [
   [
     /NODE_MODULE_VERSION|did not self-register/,
-    `it was built for another version of Node or another ABI; ${REMEDY}`,
+    `the addon was built for another version of Node or another ABI; ${REMEDY}`,
   ],
-  // glibc finds no file or a linker script under musl's name; musl does not find glibc's loader.
-  [/libc\.so: (invalid ELF header|cannot open)/, "it was built for musl, but this Node uses glibc"],
+  // For an addon for musl, glibc finds no file with the name of musl's library, or a linker script. For an addon for
+  // glibc, musl does not find glibc's loader.
+  [
+    /libc\.so: (invalid ELF header|cannot open)/,
+    "the addon was built for musl, but this Node uses glibc",
+  ],
   [
     /Error loading shared library ld-linux-x86-64\.so/,
-    "it was built for glibc, but this Node uses musl",
+    "the addon was built for glibc, but this Node uses musl",
   ],
   [
     /(undefined symbol: |Error relocating .*: )(node_api|napi)_/,
@@ -204,11 +214,11 @@ const LOAD_FAILURES: readonly (readonly [words: RegExp, meaning: string])[] = [
   ],
   [
     /undefined symbol|Error relocating .*: symbol not found/,
-    `a symbol is missing, so it was built against other libraries; ${REMEDY}`,
+    `a symbol is missing, so the addon was built against other libraries; ${REMEDY}`,
   ],
   [
     /version `[^']*' not found/,
-    `it was built against a newer C or C++ library than this system has; ${REMEDY} here`,
+    `the addon was built against a newer C or C++ library than this system has; ${REMEDY} here`,
   ],
   [
     /ELF|file too short|cannot read file data|not a dynamic|Exec format error/,
@@ -221,14 +231,14 @@ const LOAD_FAILURES: readonly (readonly [words: RegExp, meaning: string])[] = [
   ],
   [
     /cannot open shared object file|Error loading shared library/,
-    "a shared library that it needs is missing",
+    "a shared library that the addon needs is missing",
   ],
-  [/cannot allocate memory/i, "there is not enough memory to map it"],
+  [/cannot allocate memory/i, "there is not enough memory to map the addon"],
 ];
 
 /**
- * Returns what the first bytes of a file show to be wrong with it. The loader's messages do not show this: glibc
- * reports a file for another machine as a file that does not exist.
+ * Returns the fault that the first bytes of a file show; `undefined` if they show no fault. The loader's messages are
+ * not sufficient: glibc reports a file for another machine as a file that does not exist.
  */
 export function headerProblem(header: Uint8Array): string | undefined {
   const view = new DataView(header.buffer, header.byteOffset, header.byteLength);
@@ -238,12 +248,12 @@ export function headerProblem(header: Uint8Array): string | undefined {
   }
   const [bits, machine] = [view.getUint8(4), view.getUint16(18, true)];
   if (bits === CLASS_64 && machine === X86_64) return undefined;
-  return `it was built for another architecture (ELF machine ${machine}); this is x86-64 (${X86_64})`;
+  return `the addon was built for another architecture (ELF machine ${machine}); this is x86-64 (${X86_64})`;
 }
 
 /**
- * Whether an ELF file ends before its section headers, which linkers write last. The loader does not check it: the
- * process ends with SIGBUS when it touches a page that the file lacks.
+ * Whether an ELF file ends before its section headers, which linkers write last. The loader does not check this: the
+ * process ends with SIGBUS at an access to a page that the file does not have.
  */
 function isCut(header: Uint8Array, size: number): boolean {
   if (headerProblem(header) !== undefined || header.length < HEADER_BYTES) return false;
@@ -252,10 +262,13 @@ function isCut(header: Uint8Array, size: number): boolean {
   return view.getBigUint64(40, true) + BigInt(each * count) > BigInt(size);
 }
 
-/** The bytes of an ELF header of 64 bits. */
+/** The size of a 64-bit ELF header in bytes. */
 const HEADER_BYTES = 64;
 
-/** Returns the first bytes of a file, and whether it was cut; `undefined` if it cannot be read. */
+/**
+ * Returns the first bytes of a file, and whether the end of the file is missing; `undefined` if the file cannot be
+ * read.
+ */
 function readHeader(file: string): { header: Uint8Array; isCut: boolean } | undefined {
   try {
     const descriptor = openSync(file, "r");
@@ -286,7 +299,7 @@ export function loadFailure(cause: unknown, file?: string): string {
 /**
  * Returns the file of the addon: the value of NODE_KVM_ADDON, or the first of {@link addonPlaces} that exists.
  *
- * @throws {@link AddonError} if there is none, or if this system is not Linux on x86-64.
+ * @throws {@link AddonError} if no such file exists, or if this system is not Linux on x86-64.
  */
 function addonFile(): string {
   const { platform, arch } = process;
@@ -296,7 +309,7 @@ function addonFile(): string {
   const named = process.env["NODE_KVM_ADDON"];
   if (named !== undefined && named !== "") {
     const exists = existsSync(named);
-    // A FIFO or a device could be read forever.
+    // Only a regular file is accepted, because reading a FIFO or a device may never end.
     if (exists && statSync(named).isFile()) return resolve(named);
     const problem = exists ? "which is no regular file" : "which does not exist";
     const reason = `NODE_KVM_ADDON names this file, ${problem}`;
@@ -310,7 +323,7 @@ function addonFile(): string {
 }
 
 /**
- * Loads the addon on first use; importing this package does not load it.
+ * Loads the addon at its first use; importing this package does not load the addon.
  *
  * @throws {@link AddonError} if the runtime is not Node.js, if the system is not Linux on x86-64, or if the addon does
  *   not exist or cannot be loaded. The message has the cause and the remedy. The environment variable `NODE_KVM_ADDON`
@@ -336,9 +349,9 @@ export function native(): Native {
 }
 
 /**
- * Rejects `new` by programs, which cannot have an object of the addon.
+ * Throws if a program has called `new`: only this package can pass the constructor an object of the addon.
  *
- * @param method - a method that the addon's object has and no class of this package.
+ * @param method - the name of a method that the addon's object has, and that no class of this package has.
  * @throws TypeError that names the method to use instead.
  */
 export function expectNative(

@@ -21,10 +21,10 @@ function distance(a: string, b: string): number {
   return rows.at(-1)?.at(-1) ?? 0;
 }
 
-/** Longer names are not compared with others: no name in this package is as long. */
+/** The maximum length of a name that is compared with the known names. No name in this package is longer. */
 const LONGEST_NAME = 64;
 
-/** Returns the number of letters of `a` that follow the words that it shares with `b` (for example, `KVM_CAP_`). */
+/** Returns the number of letters of `a` after the leading words that `a` and `b` share (for example, `KVM_CAP_`). */
 function ownLetters(a: string, b: string): number {
   let shared = 0;
   while (shared < a.length && a[shared] === b[shared]) shared += 1;
@@ -32,7 +32,7 @@ function ownLetters(a: string, b: string): number {
 }
 
 /**
- * Finds the name that `unknown` is probably a misspelling of.
+ * Finds the known name that the caller probably meant by `unknown`.
  *
  * @returns undefined if more than a third of the letters differ from every known name. Leading words that both names
  *   share do not count.
@@ -50,10 +50,10 @@ export function nearestName(unknown: string, known: Iterable<string>): string | 
   return best;
 }
 
-/** Longer lists of known names are not printed. */
+/** The maximum length of a printed list of known names. */
 const MOST_NAMES = 24;
 
-/** Formats the end of a message about an unknown name: the most similar known name, or all of them. */
+/** Formats the end of a message about an unknown name: the most similar known name, or all known names. */
 export function suggestion(
   unknown: string,
   known: Iterable<string>,
@@ -65,7 +65,7 @@ export function suggestion(
   return names.length === 0 || names.length > most ? "" : `; known are ${names.join(", ")}`;
 }
 
-/** Quotes a name of the caller and shortens it to a length that fits a message. */
+/** Quotes a name that the caller has passed, and shortens the name so that it fits a message. */
 export function quoted(name: string): string {
   return JSON.stringify(name.length > LONGEST_NAME ? `${name.slice(0, LONGEST_NAME)}…` : name);
 }
@@ -93,7 +93,7 @@ export type WideInteger = bigint | number;
  * unchanged, and a number is accepted if it is a safe integer, so no bits are lost.
  *
  * @param where - the start of the error's message.
- * @throws TypeError for anything but a bigint or a number.
+ * @throws TypeError for a value that is neither a bigint nor a number.
  * @throws RangeError for a number that is not a safe integer.
  */
 export function toBigInt(where: string, value: unknown): bigint {
@@ -122,7 +122,7 @@ export function toU64(where: string, value: unknown): bigint {
 /**
  * Returns an unsigned 32-bit value of the caller as a number.
  *
- * @throws TypeError for anything but an integer: a number, or a bigint.
+ * @throws TypeError for a value that is neither a bigint nor an integer number.
  * @throws RangeError for a value below 0 or above 2^32 - 1.
  */
 export function toU32(where: string, value: unknown): number {
@@ -147,7 +147,7 @@ export function refuseNonBooleans(where: string, options: object, names: readonl
 /**
  * Returns a path that can be passed to a system call.
  *
- * @throws TypeError for anything but a non-empty string without NUL characters.
+ * @throws TypeError for a value that is not a string, for an empty string, and for a string with a NUL character.
  */
 export function toPath(where: string, path: unknown): string {
   if (typeof path !== "string") {
@@ -158,9 +158,9 @@ export function toPath(where: string, path: unknown): string {
 }
 
 /**
- * Returns the bytes of an array with any element type and of any realm. The result shares its memory.
+ * Returns the bytes of an array with any element type and of any realm. The result and the array share their memory.
  *
- * @throws TypeError for anything but a typed array, a Buffer or a DataView.
+ * @throws TypeError for a value that is not a typed array, a Buffer or a DataView.
  */
 export function toBytes(where: string, data: unknown): Uint8Array {
   if (ArrayBuffer.isView(data))
@@ -172,20 +172,23 @@ export function toBytes(where: string, data: unknown): Uint8Array {
 const isTagged = (value: object): boolean =>
   Array.isArray(value) || typeof Reflect.get(value, Symbol.toStringTag) === "string";
 
-/** An iterable with more elements is rejected, because it may have no end: 2^24. */
+/**
+ * The maximum number of elements of an iterable: 2^24. An iterable with more elements is rejected, because it may be
+ * endless.
+ */
 const MOST_ELEMENTS = 0x100_0000;
 
 /**
  * Returns the elements of an iterable.
  *
- * @throws TypeError for anything else, and for a string; RangeError for more than 2^24 elements.
+ * @throws TypeError for a value that is not iterable, and for a string; RangeError for more than 2^24 elements.
  */
 export function toList<T>(where: string, elements: Iterable<T>): T[] {
   const given: unknown = elements;
   const isObject = typeof given === "object" && given !== null;
   if (isObject && typeof Reflect.get(given, Symbol.iterator) === "function") {
-    // Array.from() is not used for such a value, because it takes twice as long for an iterable that is not an array,
-    // such as a CPUID table.
+    // A loop is used, because Array.from() takes twice as long for an iterable that is not an array, such as a CPUID
+    // table.
     const list: T[] = [];
     for (const element of elements) {
       if (list.length === MOST_ELEMENTS) {
@@ -199,9 +202,9 @@ export function toList<T>(where: string, elements: Iterable<T>): T[] {
 }
 
 /**
- * Rejects anything but an object whose own enumerable members are all `known`.
+ * Rejects a value that is not an object, and an object with an own enumerable member that is not in `known`.
  *
- * @param where - the start of the message: the called method, `"vm.createVcpu()"`.
+ * @param where - the start of the message, which is the called method: `"vm.createVcpu()"`.
  * @param known - the names of all members.
  * @param noun - the name for a member in the message.
  * @throws TypeError `createVm(): unknown option "machinType"; did you mean "machineType"?`
@@ -224,10 +227,10 @@ export function refuseUnknown(
 }
 
 /**
- * Rejects anything but an object that has all members of `required` and no others except those of `optional`. A member
- * with the value `undefined` counts as missing.
+ * Rejects a value that is not an object, an object that lacks a member of `required`, and an object with a member that
+ * is in neither list. A member with the value `undefined` counts as missing.
  *
- * @throws TypeError that names the unknown member, or all missing ones.
+ * @throws TypeError that names the unknown member, or all missing members.
  */
 export function refuseMisfit(
   where: string,
@@ -241,7 +244,8 @@ export function refuseMisfit(
 }
 
 /**
- * Rejects anything but an object that has all members of `required`. @throws TypeError that names all missing members.
+ * Rejects a value that is not an object, and an object that lacks a member of `required`. @throws TypeError that names
+ * all missing members.
  */
 export function refuseMissing(
   where: string,

@@ -1,6 +1,6 @@
 /**
- * The folder of the installed package, and the addon in it. The files that the lab copies into a machine are
- * lab/machine/installation.ts.
+ * The folder of the installed package, and the addon in it. lab/machine/installation.ts lists the files that the lab
+ * copies into a machine.
  */
 import { existsSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -11,7 +11,10 @@ export function packageFolder(): string {
   return dirname(createRequire(import.meta.url).resolve("node-kvm/package.json"));
 }
 
-/** Returns the C library of this process. Only one file at a time can be right: each needs its own C library. */
+/**
+ * Returns the C library of this process. The package has an addon for each C library, and a process can load only the
+ * addon for its own C library.
+ */
 export function cLibrary(): "glibc" | "musl" {
   try {
     return readFileSync("/proc/self/maps", "latin1").includes("/ld-musl-") ? "musl" : "glibc";
@@ -20,7 +23,9 @@ export function cLibrary(): "glibc" | "musl" {
   }
 }
 
-/** Lists where the addon of this process may be, below {@link packageFolder}; the first file that exists is used. */
+/**
+ * Lists the possible paths of this process's addon below {@link packageFolder}. The first file that exists is loaded.
+ */
 export function addonPlaces(): readonly string[] {
   const target = cLibrary() === "musl" ? "linuxmusl-x64" : "linux-x64";
   return ["build/Release/node_kvm.node", `prebuilds/${target}/node_kvm.node`];

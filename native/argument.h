@@ -34,7 +34,7 @@ class Argument {
   const std::string& complaint() const { return complaint_; }
   const Refusal& refusal() const { return refusal_; }
 
-  // Returns the argument for the kernel, which is valid until JavaScript runs again.
+  // Returns the argument for the kernel. The result is valid until JavaScript runs again.
   uint64_t Address();
 
   // Returns the struct with the kernel's result.
@@ -54,7 +54,7 @@ class Argument {
     Napi::Value original;
     std::span<uint8_t> copy;
     bool copies_back;
-    std::vector<std::span<uint8_t>> hidden;  // the parts of the copy to hide from JavaScript
+    std::vector<std::span<uint8_t>> hidden;  // parts that JavaScript must not see
   };
   struct File {
     uint8_t* place;
@@ -79,7 +79,7 @@ class Argument {
   Refusal refusal_;
   std::vector<Copied> copied_;
   std::vector<File> files_;
-  std::vector<std::shared_ptr<Region>> mapped_;  // the objects that the call itself uses
+  std::vector<std::shared_ptr<Region>> mapped_;  // memory that the call uses
   std::vector<std::shared_ptr<Region>> held_;
 };
 

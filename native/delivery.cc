@@ -25,7 +25,7 @@ Refusal Delivery::Of(Napi::Env env, Delivery** delivery) {
   made->idle_.data = made.get();
   static_cast<void>(uv_idle_init(loop, &made->idle_));  // this call cannot fail
   uv_unref(reinterpret_cast<uv_handle_t*>(&made->idle_));
-  // From here on, the handles of this object own it: OnClosed deletes it.
+  // From here on, the libuv handles in this object own the object: OnClosed deletes the object.
   Delivery* const owned = made.release();
   if (napi_add_async_cleanup_hook(env, OnEnvironmentEnds, owned, &owned->hook_) != napi_ok) {
     owned->CloseHandles();

@@ -28,11 +28,11 @@ class Delivery {
   // Call this function on the environment's thread.
   void Add(VcpuThread* thread) { threads_.insert(thread); }
   void Remove(VcpuThread* thread);
-  // A started run prevents the process from exiting until it was delivered.
+  // A started run prevents the process from exiting until the end of the run was delivered.
   void Expect();
   void Delivered();
-  // Until this uv_hrtime() time, the event loop polls for finished runs instead of sleeping. While
-  // the loop polls, it handles other events.
+  // Until this uv_hrtime() time, the event loop polls for finished runs instead of sleeping, and
+  // also handles other events.
   void PollUntil(uint64_t when);
 
   // This function can be called on any thread; the environment's thread then calls Deliver of the

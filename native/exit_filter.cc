@@ -28,8 +28,8 @@ T At(std::span<const uint8_t> run, size_t offset) {
   return value;
 }
 
-// Returns the part of a value that a read of `size` bytes returns, for each element of a string
-// instruction.
+// Answers a read: writes the low `size` bytes of a value into each element. A string instruction
+// may have several elements.
 void Answer(std::span<uint8_t> elements, uint64_t value, size_t size) {
   for (size_t at = 0; at + size <= elements.size(); at += size) {
     memcpy(elements.data() + at, &value, size);

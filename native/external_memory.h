@@ -1,6 +1,7 @@
-// Reports the memory that this addon's objects use outside of V8's heap to V8's garbage collector,
-// which otherwise counts only the small JavaScript objects. mapping.cc computes the amounts for
-// mappings. wrap.h calls V8, because the code that runs vCPUs is also compiled without Node.
+// Reports to V8's garbage collector how much memory this addon's objects use outside of V8's heap.
+// Without these reports, V8 counts only the small JavaScript objects. mapping.cc computes the
+// amounts for mappings. wrap.h calls V8, because the code that runs vCPUs is also compiled without
+// Node.
 #pragma once
 
 #include <cstddef>

@@ -41,10 +41,10 @@ int64_t SetSignalMask(int fd, std::span<uint8_t> mask) {
   return result;
 }
 
-// Sets close-on-exec. KVM opens VMs, vCPUs, devices and statistics with O_CLOEXEC, but a
-// guest_memfd without O_CLOEXEC, and KVM_CREATE_GUEST_MEMFD has no flag for it (__kvm_gmem_create).
-// A child process that another thread starts between the two calls still inherits the descriptor.
-// Returns false on failure, with errno set.
+// Sets close-on-exec. KVM opens VMs, vCPUs, devices and statistics with O_CLOEXEC, but not a
+// guest_memfd (__kvm_gmem_create), and KVM_CREATE_GUEST_MEMFD has no flag for O_CLOEXEC. If another
+// thread starts a child process between the ioctl and this call, the child process still inherits
+// the descriptor. Returns false on failure, with errno set.
 bool CloseOnExec(int fd) {
   // NOLINTBEGIN(cppcoreguidelines-pro-type-vararg)
   const int flags = fcntl(fd, F_GETFD);

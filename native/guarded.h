@@ -34,9 +34,9 @@ class GuardedCopy {
   size_t size_ = 0;
 };
 
-// The copies of the arguments of the current calls, which later calls reuse. Calls nest: preparing
-// an argument may run JavaScript, which may issue another ioctl. The copies of the nested call are
-// acquired later and released earlier.
+// The copies of the arguments of the current calls. Later calls reuse the memory of the copies.
+// Calls nest: preparing an argument may run JavaScript, which may issue another ioctl. The copies
+// of the nested call are acquired later and released earlier.
 class GuardedCopies {
  public:
   // The maximum number and size of copies that are kept between calls; other copies are unmapped. A

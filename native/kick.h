@@ -29,7 +29,7 @@ struct Wake {
   pid_t tid = 0;
 };
 
-// The handler of the kick signals, which is async-signal-safe.
+// The handler of the kick signals. The handler is async-signal-safe.
 void OnKick(int signal);
 
 // The kicks of one vCPU. The thread that runs the vCPU calls Enter and Leave; any thread calls

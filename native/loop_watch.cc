@@ -18,8 +18,8 @@ namespace node_kvm {
 
 namespace {
 
-// If a loop has not handled its first wake-up, a second wake-up may not make the epoll descriptor
-// ready (uv_async_send does nothing in this case), so such a loop is checked again.
+// The delay before a loop is checked again, in milliseconds. While a loop has not handled a
+// wake-up, uv_async_send does nothing, so a second wake-up may not make the epoll descriptor ready.
 constexpr int kAgainMs = 100;
 
 // This object is never destroyed, because the watching thread runs until the process exits.

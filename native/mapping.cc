@@ -37,8 +37,8 @@ constexpr size_t kAdvices[] = {MADV_MERGEABLE, MADV_HUGEPAGE, MADV_DONTDUMP, MAD
 // VMs that are not yet collected.
 constexpr size_t kMostUnknownBytes = size_t{16} << 20;
 
-// Reads a JavaScript number that is an integer and not negative; if it returns false, `size` is
-// unchanged.
+// Reads an integer of 0 or more from JavaScript. Returns false for any other value; do not use
+// `size` in this case.
 bool ReadSize(const Napi::Value& value, size_t* size) {
   if (!value.IsNumber()) return false;
   const double number = value.As<Napi::Number>().DoubleValue();

@@ -80,7 +80,7 @@ class Range {
 class Region {
  public:
   // Returns null with errno set if the kernel fails; the caller then keeps the backing's
-  // descriptor. `file`, if any, stays open until the region is destroyed.
+  // descriptor. If `file` is passed, it stays open until the region is destroyed.
   static std::shared_ptr<Region> Map(size_t length, const Backing& backing,
                                      std::shared_ptr<UniqueFd> file = nullptr);
   static std::shared_ptr<Region> OfDescriptor(int fd, size_t length, uint64_t offset = 0);
@@ -102,8 +102,8 @@ class Region {
     reported_.Set(size - std::min(size, shown_));
   }
 
-  // Subtracts the bytes of a new ArrayBuffer from the reported memory, because V8 counts them
-  // itself.
+  // Subtracts the bytes of a new ArrayBuffer from the reported memory, because V8 itself counts the
+  // bytes of ArrayBuffers.
   void Shown(size_t length) {
     shown_ += length;
     reported_.Set(reported_.bytes() - std::min(reported_.bytes(), length));

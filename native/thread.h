@@ -1,4 +1,4 @@
-// Starts threads that block all signals except the given ones.
+// Starts threads that block all signals except a list of signals.
 #pragma once
 
 #include <pthread.h>
@@ -8,8 +8,8 @@
 
 namespace node_kvm {
 
-// While this object exists, the thread that created it blocks all signals except the given ones (0
-// is none) and the signals of its own faults.
+// While this object exists, the thread that has created the object blocks all signals except those
+// of `unblocked` (0 is no signal) and the signals of the thread's own faults.
 class BlockedSignals {
  public:
   explicit BlockedSignals(std::span<const int> unblocked = {});
@@ -25,8 +25,8 @@ class BlockedSignals {
   int error_;
 };
 
-// Returns 0 or -errno. The new thread blocks all signals except the given ones (0 is none) from its
-// first instruction.
+// Returns 0 or -errno. From its first instruction, the new thread blocks all signals except those
+// of `unblocked` (0 is no signal).
 int StartThread(void* (*main)(void*), void* argument, std::span<const int> unblocked,
                 pthread_t* thread);
 

@@ -32,8 +32,8 @@ class VcpuRun {
   int Run(Caller caller, Wake* wake);
   Kick& kick() { return kick_; }
 
-  // Returns whether KVM_RUN was called, and whether it has certainly entered the guest. Call this
-  // function only between runs.
+  // Returns whether KVM_RUN was called, and whether the vCPU has certainly entered the guest. Call
+  // this function only between runs.
   bool has_run() const { return has_run_; }
   bool has_entered() const { return has_entered_; }
   // Returns whether a signal that is not a kick has ended the last run. Call this function only
@@ -61,7 +61,7 @@ class VcpuRun {
   int fd() const { return descriptor_->fd(); }
 
   std::shared_ptr<Descriptor> descriptor_;
-  std::shared_ptr<Region> region_;  // kvm_run; it is null after the vCPU was closed
+  std::shared_ptr<Region> region_;  // kvm_run; the pointer is null after the vCPU was closed
   std::unique_ptr<ExitFilter> filter_;
   Kick kick_;
   uint64_t token_ = 0;

@@ -48,8 +48,8 @@ class VcpuThread {
   // delivered, with the result EINTR if it was interrupted.
   void Close();
 
-  void Abandon();  // Delivery calls it; no run is delivered after this call
-  void Deliver();  // Delivery calls it; it calls `done`
+  void Abandon();  // for Delivery: after this call, no run is delivered
+  void Deliver();  // for Delivery: calls `done` with the result of the ended run
 
  private:
   static void* Main(void* self);
@@ -60,15 +60,15 @@ class VcpuThread {
 
   Napi::Env env_;
   VcpuRun run_;
-  bool is_running_ = false;  // whether a run was started and its end was not delivered
-  LoopWatch* watch_;         // it is null on the main thread, which cannot be terminated
+  bool is_running_ = false;  // whether the end of a started run was not yet delivered
+  LoopWatch* watch_;         // the pointer is null on the main thread
   Delivery* delivery_ = nullptr;
   Napi::FunctionReference done_;
   bool has_thread_ = false;
   pthread_t thread_ = {};
   SpinWait for_end_;      // the wait of the environment's thread for the end of a run
   SpinWait for_request_;  // the wait of the vCPU's thread for the next run
-  // The CPUs on which the two threads ran last.
+  // The CPUs on which the environment's thread and the vCPU's thread ran last.
   std::atomic<int> loop_cpu_ = -1;
   std::atomic<int> thread_cpu_ = -1;
   sem_t wanted_ = {};

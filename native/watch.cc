@@ -15,7 +15,7 @@ struct Watch::Poll {
   napi_env env = nullptr;
   LoopCall call;
   napi_async_cleanup_hook_handle hook = nullptr;
-  Watch* watch = nullptr;  // it is null while the handle is being closed
+  Watch* watch = nullptr;  // the pointer is null while the handle is being closed
 
   static void OnReadable(uv_poll_t* handle, int status, int events);
   static void OnTeardown(napi_async_cleanup_hook_handle hook, void* data);
@@ -24,9 +24,9 @@ struct Watch::Poll {
 
 void Watch::Poll::OnReadable(uv_poll_t* handle, int status, int /*events*/) {
   const auto* poll = static_cast<Poll*>(handle->data);
-  // libuv stops polling a descriptor at EPOLLERR. An eventfd has EPOLLERR at 2^64 - 1, which KVM's
-  // signals can reach; it is still readable. If libuv cannot continue to poll, `readable` is called
-  // a last time and reads the counter.
+  // libuv stops polling a descriptor at EPOLLERR. An eventfd with the counter 2^64 - 1 has
+  // EPOLLERR, but is still readable; KVM's signals can reach this counter. If libuv cannot continue
+  // to poll, `readable` is called a last time and reads the counter.
   if (status < 0) static_cast<void>(uv_poll_start(handle, UV_READABLE, OnReadable));
   const Napi::Env env = poll->env;
   const Napi::HandleScope scope(env);

@@ -34,8 +34,8 @@ struct Addon {
   Napi::FunctionReference mapping_class;
   GuardedCopies copies;
   std::shared_ptr<ExternalMemory> external_memory;
-  Delivery* delivery = nullptr;           // it is set after a vCPU has run on its own thread
-  std::unique_ptr<LoopWatch> loop_watch;  // it is set in a worker that has created a vCPU
+  Delivery* delivery = nullptr;           // set after the first run on a vCPU's own thread
+  std::unique_ptr<LoopWatch> loop_watch;  // set in a worker that has created a vCPU
 };
 
 // Each load of the addon uses a random tag, so an object of another copy of this addon has another
@@ -67,7 +67,7 @@ inline Napi::Value ThrowRangeError(Napi::Env env, const std::string& message) {
   return env.Undefined();
 }
 
-// Throws an error for a failed Node-API call, which may or may not have left an exception pending.
+// Throws an error for a failed Node-API call. An exception of this call may already be pending.
 inline Napi::Value ThrowUnlessPending(Napi::Env env, const std::string& message) {
   if (!env.IsExceptionPending()) Napi::Error::New(env, message).ThrowAsJavaScriptException();
   return env.Undefined();

@@ -1,12 +1,12 @@
 /**
  * Compiles a layout, at its first use, into functions that read and write its struct. The functions are closures over
  * the layout's offsets, because a program may forbid the evaluation of strings as code. The functions of the most
- * frequent structs are generated (generated/frequent.ts): the generated readers read any struct, and the generated
- * writers write only a value that is whole and fits. layout.ts has the layouts; struct.ts has the functions for other
+ * frequent structs are generated (generated/frequent.ts). A generated reader reads any bytes of its struct; a generated
+ * writer writes only a complete value that fits. layout.ts has the layouts; struct.ts has the functions for other
  * files.
  *
  * If a value does not fit, the writer throws a {@link Misfit}. Each level (field, element, struct) adds its part of the
- * path to the error, so no path is built for a value that fits.
+ * path to the error, so the code builds no path for a value that fits.
  */
 
 import { quoted, suggestion } from "../options.ts";
@@ -30,7 +30,7 @@ type Read = (view: DataView, at: number) => unknown;
 /** Writes a value at an offset. @throws Misfit after the earlier members were written */
 type Write = (view: DataView, at: number, value: unknown) => void;
 
-/** The functions of a type. */
+/** The functions that read and write a type. */
 export interface Codec {
   readonly read: Read;
   readonly write: Write;
@@ -177,7 +177,7 @@ function bitField(type: FieldType, [shift, width]: readonly [number, number]): C
 const bytesAt = (view: DataView, at: number, length: number): Uint8Array =>
   new Uint8Array(view.buffer, view.byteOffset + at, length);
 
-/** The functions that read and write an array, whose length is an argument of each call. */
+/** The functions that read and write an array. The length of the array is an argument of each call. */
 interface ListCodec {
   readonly read: (view: DataView, at: number, count: number) => unknown;
   /** Writes at most `count` elements, and returns the number of written elements. */
@@ -187,7 +187,7 @@ interface ListCodec {
 const tooLong = (of: FieldType, length: number, count: number): Misfit =>
   new Misfit(RangeError, `: ${length} elements do not fit ${nameOfType({ of, count })}`);
 
-/** Reads and writes an array of `u8`, whose value is a `Uint8Array`. */
+/** Reads and writes an array of `u8`. The value of such an array is a `Uint8Array`. */
 const byteList: ListCodec = {
   read: (view, at, count) => bytesAt(view, at, count).slice(),
   write(view, at, value, count) {

@@ -25,8 +25,8 @@ export interface ExitRow {
 }
 
 /**
- * The exits of x86 by name: the 27 that arch/x86/kvm and virt/kvm of Linux 7.2 return, and KVM_EXIT_NMI, which only the
- * headers define. All other exit reasons belong to another architecture or a later kernel.
+ * The exits of x86 by name: the 27 exits that the code of Linux 7.2 returns (arch/x86/kvm, virt/kvm), and KVM_EXIT_NMI,
+ * which only the headers define. All other exit reasons belong to another architecture or a later kernel.
  */
 export const EXITS = {
   KVM_EXIT_UNKNOWN: {
@@ -139,13 +139,13 @@ export const EXITS = {
     kind: "x86_rdmsr",
     members: ["msr"],
     fields: ["msr.reason", "msr.index"],
-    others: { fields: ["msr.error", "msr.data"], why: "user space sets it" },
+    others: { fields: ["msr.error", "msr.data"], why: "user space sets these fields" },
   },
   KVM_EXIT_X86_WRMSR: {
     kind: "x86_wrmsr",
     members: ["msr"],
     fields: ["msr.reason", "msr.index", "msr.data"],
-    others: { fields: ["msr.error"], why: "user space sets it" },
+    others: { fields: ["msr.error"], why: "user space sets this field" },
   },
   KVM_EXIT_DIRTY_RING_FULL: { kind: "dirty_ring_full", members: [], fields: [] },
   KVM_EXIT_AP_RESET_HOLD: { kind: "ap_reset_hold", members: [], fields: [] },
@@ -198,7 +198,7 @@ export const EXITS = {
     kind: "snp_req_certs",
     members: ["snp_req_certs"],
     fields: ["snp_req_certs.gpa", "snp_req_certs.npages"],
-    others: { fields: ["snp_req_certs.ret"], why: "user space sets it" },
+    others: { fields: ["snp_req_certs.ret"], why: "user space sets this field" },
   },
 } as const;
 

@@ -1,7 +1,7 @@
 /**
- * Reads and writes members of a struct for generated/frequent.ts. A generated writer writes only a value that has all
- * members of its struct in the struct's order and that fits. codec.ts writes all other values, and creates the error if
- * a value does not fit.
+ * Reads and writes members of a struct for generated/frequent.ts. A generated writer writes only a value that fits and
+ * has all members in the struct's order. codec.ts writes all other values, and creates the error if a value does not
+ * fit.
  */
 import type { Layout } from "./layout.ts";
 
@@ -24,20 +24,20 @@ export function bytes(view: DataView, at: number, length: number): Uint8Array {
   return new Uint8Array(view.buffer, view.byteOffset + at, length).slice();
 }
 
-/** Lists the names of a struct's members, in its order. */
+/** Lists the names of a struct's members in the order of the struct. */
 export function namesOf<T>(layout: Layout<T>): readonly (keyof T & string)[] {
   return layout.fields.map(({ name }) => name as keyof T & string);
 }
 
 /**
- * An object with these members. The content of the object may also be in an iterator; the writer of the struct checks
- * this.
+ * An object with these members. If the object is also iterable, its properties may not describe its content; the writer
+ * of the struct checks this.
  */
 type Whole<K extends string> = Readonly<Record<K, unknown>> & Partial<Iterable<unknown>>;
 
 /**
- * Returns whether a value has exactly these own enumerable properties in this order, so that no member is inherited,
- * unknown or missing.
+ * Returns whether the own enumerable properties of a value are exactly these names, in this order. No member is then
+ * inherited, unknown or missing.
  */
 export function isWhole<K extends string>(x: unknown, names: readonly K[]): x is Whole<K> {
   if (typeof x !== "object" || x === null) return false;

@@ -1,6 +1,6 @@
 /**
- * Reads the texts of generated/ioctls.ts. As nested objects, the descriptions of 119 ioctls took twice as long to load.
- * ioctl.ts has the members of a description.
+ * Parses the descriptions of ioctls, which generated/ioctls.ts contains as text. As nested objects, the descriptions of
+ * 119 ioctls took twice as long to load. ioctl.ts has the members of a description.
  */
 
 import type { CapabilityName } from "./generated/names.ts";
@@ -9,13 +9,13 @@ import type { Layout } from "./layout.ts";
 
 export type { Ioctl } from "./ioctl.ts";
 
-/** The members that few ioctls have. */
+/** The members of an ioctl's description that most ioctls do not have. */
 type Rest = Pick<Ioctl, "links" | "nullable" | "fdOffset">;
 
-/** The members that follow from the descriptors. */
+/** The members of an ioctl's description that the list of descriptors determines. */
 type Availability = Pick<Ioctl, "fds" | "capability" | "since">;
 
-/** By text: most ioctls share one of a few. */
+/** The parsed lists of descriptors by their text, because most ioctls have one of a few texts. */
 const availabilities = new Map<string, Availability>();
 
 function availabilityOf(text: string): Availability {
@@ -39,8 +39,9 @@ function availabilityOf(text: string): Availability {
 /**
  * Makes the description of an ioctl.
  *
- * @param facts name, request, kind, result, direction, size and section; `-` is no section
- * @param descriptors for each kind of descriptor its name, capability and oldest kernel; `-` is no capability
+ * @param facts name, request, kind, result, direction, size and section; `-` means no section
+ * @param descriptors for each kind of descriptor: its name, the capability and the oldest kernel; `-` means no
+ *   capability
  * @internal
  */
 /* @__NO_SIDE_EFFECTS__ */

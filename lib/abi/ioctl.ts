@@ -7,7 +7,7 @@ import { IOCTLS } from "./generated/ioctls.ts";
 import type { CapabilityName } from "./generated/names.ts";
 import type { Layout } from "./layout.ts";
 
-/** A kind of descriptor with KVM ioctls: /dev/kvm, a VM, a vCPU, or a KVM_CREATE_DEVICE device. */
+/** A kind of descriptor that has KVM ioctls: /dev/kvm, a VM, a vCPU, or a device of KVM_CREATE_DEVICE. */
 export type FdKind = "sys" | "vm" | "vcpu" | "dev";
 
 /**
@@ -30,9 +30,10 @@ export type Direction = "none" | "in" | "out" | "inout";
  * native code writes the address or the descriptor into the field.
  *
  * - `bytes`: the field gets the address of bytes
- * - `memory`: the field gets the address of guest memory, which the kernel uses after the call
+ * - `memory`: the field gets the address of guest memory; the kernel uses this memory after the call
  * - `fd`: the field gets the descriptor of a file
- * - `command`: the field gets the address of the struct of a KVM_MEMORY_ENCRYPT_OP command, which also has links
+ * - `command`: the field gets the address of a struct for a KVM_MEMORY_ENCRYPT_OP command; this struct may contain
+ *   addresses too
  */
 export interface Link {
   /** The path of the field in the struct: `dirtyBitmap`, `ranges[3].bitmap`. */

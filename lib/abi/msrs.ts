@@ -19,8 +19,8 @@ import {
 
 /**
  * The MSRs that this package names, except KVM's own MSRs, which are constants of `node-kvm/abi`. A name that ends with
- * `0` is the first MSR of a series. General counters have consecutive numbers, the counters of AMD's family 15h have
- * every second number, and each machine-check bank has four MSRs and each variable MTRR two.
+ * `0` is the first MSR of a series. General counters have consecutive numbers. The counters of AMD's family 15h have
+ * every second number. A machine-check bank has four MSRs, and a variable MTRR has two MSRs.
  */
 export const MSRS = {
   MSR_IA32_TSC: 0x10,

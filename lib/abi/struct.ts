@@ -25,7 +25,7 @@ export type StructInput<T> = T extends bigint
 
 type Members = Readonly<Record<string, unknown>>;
 
-/** Creates a view of `bytes` from `offset` to the end, which must have at least `size` bytes. */
+/** Creates a view of `bytes` from `offset` to the end; throws if the view would have less than `size` bytes. */
 function viewOf(layout: Layout, size: number, bytes: Uint8Array, offset: number): DataView {
   const left = bytes.byteLength - offset;
   if (!Number.isInteger(offset) || offset < 0 || left < size) {
@@ -52,7 +52,7 @@ export function tailLength(layout: Layout, value: unknown): number {
  * @param offset the struct's offset, in bytes
  * @returns an object with one property per field; the count determines the number of elements of a tail, and a tail
  *   without a count has as many elements as fit
- * @throws RangeError if there are too few bytes for the struct or for its count
+ * @throws RangeError if there are too few bytes for the struct, or for as many elements as its count
  */
 export function read<T>(layout: Layout<T>, bytes: Uint8Array, offset = 0): T {
   return readView(layout, viewOf(layout, layout.size, bytes, offset));
@@ -99,9 +99,9 @@ export function encode<T>(layout: Layout<T>, value: StructInput<T>, where?: stri
 }
 
 /**
- * Same as {@link write}, at the start of a view that is large enough.
+ * Writes a struct at the start of a view, as {@link write} does. The view must be large enough.
  *
- * @returns true if `value` is known to have every field of the struct, at every depth; false if it may not
+ * @returns true if it found every field of the struct in `value`, at every depth; otherwise a field may be missing
  * @internal
  */
 export function fill<T>(

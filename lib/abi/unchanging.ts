@@ -1,6 +1,6 @@
 /**
- * Registers lists of structs that never change, so that the encoded bytes of a list can be cached. The class that
- * creates such a list registers it, because no other code can determine that a list is immutable at every depth.
+ * Registers lists of structs that never change, so that the encoded bytes of a list can be cached. Only the class that
+ * creates a list can know that the list never changes at any depth, so this class registers the list.
  */
 
 const lists = new WeakSet<object>();

@@ -195,7 +195,7 @@ export function missingFields(layout: Layout, value: object): readonly string[] 
  * @param value the value, which must be valid for `encode`
  * @param remedy the end of the message, which explains how to get the missing fields
  * @throws TypeError that names the missing fields
- * @throws TypeError that names two members of a union that differ, because one of them would be lost
+ * @throws TypeError that names two members of a union if their bytes differ, because one of the values would be lost
  */
 export function refusePartial(where: string, layout: Layout, value: object, remedy = ""): void {
   const search = new Search(false);
@@ -215,7 +215,7 @@ export function refuseShortArrays(where: string, layout: Layout, patch: object):
   complain(where, layout, search.missing, "");
 }
 
-/** Rejects a value if one of these fields is missing. @throws TypeError that names the missing fields */
+/** Rejects a value if one of the required fields is missing. @throws TypeError that names the missing fields */
 export function refuseWithout(
   where: string,
   layout: Layout,

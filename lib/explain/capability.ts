@@ -28,7 +28,7 @@ import {
 import { claim, fault, type Judge, only, open } from "./verdict.ts";
 import { firstOf, hex, unknownBits } from "./wording.ts";
 
-/** The capability and first argument of a KVM_ENABLE_CAP, with the evidence. */
+/** The capability and the first argument of a refused KVM_ENABLE_CAP, with the evidence. */
 interface Switch {
   readonly name: CapabilityName;
   readonly first: bigint;
@@ -74,7 +74,7 @@ const zero: Rule = ({ first }) => (first === 0n ? undefined : `args[0] ${hex(fir
 const nonZero: Rule = ({ first }) => (first === 0n ? "args[0] must not be 0" : undefined);
 
 /**
- * The size in bytes of the ring entries that KVM may reserve: 64 entries, and 512 entries for PML, each with 16 bytes.
+ * The size in bytes of the ring entries that KVM may reserve: 64 entries, and 512 more for PML; an entry has 16 bytes.
  */
 const RESERVED_RING_BYTES = 9216n;
 
@@ -211,7 +211,8 @@ export const ENABLE_CAP: Reasons = {
     "argument or order": asked((found) =>
       fault(firstOf(...(found.card?.rules ?? []).map((rule) => () => rule(found)))),
     ),
-    // arch/x86/kvm/x86.c:kvm_vm_ioctl_enable_cap compares args[0] with bsp_vcpu_id; Linux 6.1 does not compare it
+    // arch/x86/kvm/x86.c:kvm_vm_ioctl_enable_cap compares args[0] with bsp_vcpu_id; Linux 6.1 does not make this
+    // comparison
     "boot vCPU left out": of(["KVM_CAP_MAX_VCPU_ID"], ({ first }) =>
       open(`args[0] ${first}: KVM_SET_BOOT_CPU_ID has selected a vCPU with a higher id`),
     ),
@@ -273,7 +274,8 @@ function nameOf(refusal: Refusal): CapabilityName | undefined {
 }
 
 function explainPins({ first, evidence }: Switch): string | undefined {
-  // MAX_NR_RESERVED_IOAPIC_PINS is KVM_MAX_IRQ_ROUTES, which this capability returns.
+  // KVM's limit MAX_NR_RESERVED_IOAPIC_PINS is equal to KVM_MAX_IRQ_ROUTES. KVM_CHECK_EXTENSION of KVM_CAP_IRQ_ROUTING
+  // returns KVM_MAX_IRQ_ROUTES.
   const most = capability(evidence, "KVM_CAP_IRQ_ROUTING");
   if (most === undefined || most === 0 || first <= BigInt(most)) return undefined;
   return `args[0] is ${first} IOAPIC pins, but KVM reserves at most ${most} routes`;

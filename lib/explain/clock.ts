@@ -15,7 +15,8 @@ import { hex, unknownBits } from "./wording.ts";
 /** The causes of errors of KVM_SET_TSC_KHZ, on a VM and on a vCPU. */
 export const SET_TSC_KHZ: Reasons = {
   EINVAL: {
-    // KVM has this check since Linux 6.17; before, only an invalid frequency on a host with TSC scaling causes EINVAL.
+    // KVM has this check since Linux 6.17. On older kernels, only an invalid frequency on a host with TSC scaling
+    // causes EINVAL.
     "after the first vCPU": ({ evidence, fd }) => {
       const late = fd === "vm" ? afterVcpu(evidence) : undefined;
       const isProven = capability(evidence, "KVM_CAP_TSC_CONTROL") === 0 || undefined;

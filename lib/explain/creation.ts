@@ -126,7 +126,7 @@ function explainVcpuCount({ evidence }: Refusal): string | undefined {
   return `the VM has ${made} vCPUs, and this KVM supports at most ${most} (KVM_CAP_MAX_VCPUS)`;
 }
 
-/** Returns the sentence that a call was made after the creation of the first vCPU; undefined if the VM has no vCPU. */
+/** Returns a sentence if the VM already has a vCPU: the call came too late. Returns undefined if the VM has no vCPU. */
 export function afterVcpu(evidence: Evidence): string | undefined {
   const ids = known(evidence.vm?.vcpuIds);
   if (ids === undefined || ids.length === 0) return undefined;

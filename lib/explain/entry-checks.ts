@@ -27,8 +27,8 @@ const when = (isWrong: boolean, text: string): string | undefined => (isWrong ? 
 const SEGMENTS = ["cs", "ss", "ds", "es", "fs", "gs"] as const;
 
 /**
- * Describes the fault of each usable segment register that has the fault. In virtual-8086 mode, which has other rules,
- * the list is empty.
+ * Describes each usable segment register for which `isWrong` returns true. Returns undefined if there is none, and in
+ * virtual-8086 mode, which has other rules.
  */
 function ofSegments(
   { sregs, rflags }: EntryState,

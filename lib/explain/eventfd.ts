@@ -25,7 +25,7 @@ const LENGTHS: readonly number[] = [0, 1, 2, 4, 8];
 /** The maximum number of devices on an I/O bus: NR_IOBUS_DEVS in include/linux/kvm_host.h. */
 const BUS_DEVICES = 1000;
 
-/** Leaves the cause open that a descriptor is not an eventfd, because no call can determine this. */
+/** Returns an open verdict for the cause "a descriptor is not an eventfd", because no call can test this. */
 const noEventfd: Rule = (refusal) =>
   open(isSent(refusal) ? "a descriptor is not an eventfd" : undefined);
 

@@ -5,7 +5,7 @@
 import { KVM_INTERNAL_ERRORS } from "../abi/generated/names.ts";
 import { hex } from "./wording.ts";
 
-/** The vendor module of /dev/kvm, which determines the CPU vendor that defines the numbers. */
+/** The vendor module of /dev/kvm. The vendor of the CPU defines the numbers, and the module shows the vendor. */
 export type Vendor = "kvm_intel" | "kvm_amd" | "kvm_pvm";
 
 /**

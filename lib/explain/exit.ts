@@ -54,7 +54,7 @@ export interface ExitEvidence {
   readonly read?: ReadWord;
 }
 
-/** Explains an exit; undefined if the evidence adds no facts to those in the exit. */
+/** Explains an exit; undefined if the evidence adds no fact that the exit does not contain. */
 export function explainExit(exit: ExplainedExit, evidence: ExitEvidence): string | undefined {
   switch (exit.kind) {
     case "shutdown":
@@ -148,7 +148,8 @@ function explainInternalError(exit: InternalError, evidence: ExitEvidence): stri
 }
 
 /**
- * Formats the vector and the type of the event in IDT-vectoring information or EXITINTINFO, which have the same format.
+ * Formats the vector and the type of an event. Intel's IDT-vectoring information and AMD's EXITINTINFO have the same
+ * format.
  */
 function event(info: bigint | undefined): string {
   if (info === undefined) return "an event";

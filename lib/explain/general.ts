@@ -1,5 +1,5 @@
 /**
- * The causes of errors that can occur in any call: a dead VM, a missing ioctl, a wrong count, a limit that was reached.
+ * The causes of errors that can occur in any call: a dead VM, a missing ioctl, a wrong count, an exhausted resource.
  */
 import { isBytes } from "../abi/bytes.ts";
 import { IOCTLS } from "../abi/generated/ioctls.ts";
@@ -18,7 +18,7 @@ const FD_NAMES: Readonly<Record<FdKind, string>> = {
 
 const MISSING_CAPABILITY = "missing capability";
 
-/** The causes that any call can have, which are judged after the causes of the specific call. */
+/** The causes that any call can have. These causes are judged after the causes of the specific call. */
 export const GENERAL: Reasons = {
   EIO: {
     // virt/kvm/kvm_main.c:kvm_vm_ioctl, kvm_vcpu_ioctl and kvm_device_ioctl check kvm->mm and kvm->vm_dead

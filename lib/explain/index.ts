@@ -1,6 +1,6 @@
 /**
- * The functions of explain/ for other folders, which find the reason of a refused call from its arguments and the
- * evidence.
+ * The functions of explain/ that other folders may use. They find the reason for a refused call from its arguments and
+ * from evidence.
  */
 import { errnoName } from "../errors.ts";
 import { ENABLE_CAP } from "./capability.ts";
@@ -163,10 +163,7 @@ const REASONS: Readonly<Record<string, Reasons>> = {
 /** A rule for an errno of a specific call, or for an errno of any call. */
 type NamedRule = readonly [call: string, errno: string, cause: string, rule: Rule];
 
-/**
- * Lists every rule, for the checks of explain/. Each call of this function builds the list again, because only checks
- * need it.
- */
+/** Lists every rule, for the tests of explain/. The list is not cached, because only tests call this function. */
 export function everyRule(): readonly NamedRule[] {
   return Object.entries({ ...REASONS, "any call": GENERAL }).flatMap(([call, reasons]) =>
     Object.entries(reasons).flatMap(([errno, rules]) =>
@@ -178,9 +175,9 @@ export function everyRule(): readonly NamedRule[] {
 /**
  * Explains why the kernel refused a call, in a sentence that names the argument.
  *
- * A cause that the evidence proves is stated as a fact. Causes that stay open are written as "either … or …". This
- * function never throws: if no reason is known, it returns undefined. This function gathers only the evidence that the
- * errno requires, because each piece of evidence may need an additional system call.
+ * If the evidence proves a cause, the sentence names this cause as a fact. If several causes stay open, the sentence
+ * has the form "either … or …". This function never throws: if no reason is known, it returns undefined. This function
+ * gathers only the evidence that the errno requires, because each piece of evidence may need an additional system call.
  */
 export function explain(refusal: Refusal): string | undefined {
   try {

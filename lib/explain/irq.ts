@@ -53,7 +53,7 @@ const ROUTE_TYPES: readonly number[] = [
 const MAKE_IRQCHIP = "KVM_CREATE_IRQCHIP creates them, before the first vCPU";
 
 /**
- * Returns the sentence that no interrupt controller is in the kernel; undefined if a controller is in the kernel, or if
+ * Returns a sentence if no interrupt controller is in the kernel; undefined if a controller is in the kernel, or if
  * this is unknown.
  */
 export function withoutIrqchip({ vm }: Evidence): string | undefined {
@@ -62,8 +62,8 @@ export function withoutIrqchip({ vm }: Evidence): string | undefined {
 }
 
 /**
- * Returns the sentence that the PICs and the IOAPIC are not in the kernel; undefined if they are in the kernel, or if
- * this is unknown.
+ * Returns a sentence if the PICs and the IOAPIC are not in the kernel; undefined if they are in the kernel, or if this
+ * is unknown.
  */
 function withoutPic(evidence: Evidence): string | undefined {
   if (known(evidence.vm?.irqchip) !== "split") return withoutIrqchip(evidence);
@@ -71,8 +71,8 @@ function withoutPic(evidence: Evidence): string | undefined {
 }
 
 /**
- * Returns the sentence that the vCPU's LAPIC is not in the kernel; undefined if the LAPIC is in the kernel, or if this
- * is unknown.
+ * Returns a sentence if the vCPU's LAPIC is not in the kernel; undefined if the LAPIC is in the kernel, or if this is
+ * unknown.
  */
 export function withoutLapic({ vcpu }: Evidence): string | undefined {
   if (known(vcpu?.hasLapic) !== false) return undefined;

@@ -117,7 +117,7 @@ function guestMemfd(text: string): Rule {
   );
 }
 
-/** Leaves the cause open that a slot overlaps KVM's own pages, because these pages exist only on some CPUs. */
+/** Returns an open verdict if a slot overlaps KVM's own pages, because KVM has these pages only on some CPUs. */
 function kernelPages(
   { slot, guestPhysAddr, memorySize }: Region,
   start: bigint | undefined,

@@ -35,8 +35,8 @@ const SVM_FLAGS =
 const EFER_SVME = 12;
 
 /**
- * Returns the sentence that the host does not support nested virtualisation; undefined if the host supports it, or if
- * this is unknown.
+ * Returns a sentence if the host does not support nested virtualisation; undefined if the host supports it, or if this
+ * is unknown.
  */
 function withoutNesting(evidence: Evidence): string | undefined {
   return capability(evidence, "KVM_CAP_NESTED_STATE") === 0
@@ -88,8 +88,8 @@ export const SET_NESTED_STATE: Reasons = {
 };
 
 /**
- * Returns the format of nested state that this KVM uses, VMX or SVM, from the features that it supports for guests;
- * undefined if they are unknown.
+ * Returns this KVM's format of nested state, VMX or SVM. The CPUID features that KVM supports for guests determine the
+ * format; undefined if these features are unknown.
  */
 function formatOf(evidence: Evidence): number | undefined {
   const table = supportedTable(evidence);

@@ -1,6 +1,6 @@
 /**
- * A refused call: its arguments, and the evidence that can be gathered after it. The other files of this folder judge
- * the causes, by subject.
+ * A refused call: its arguments, and the evidence that can be gathered after it. Each other file of this folder judges
+ * the causes of one subject.
  */
 import { isBytes } from "../abi/bytes.ts";
 import type { CapabilityName } from "../abi/generated/names.ts";

@@ -48,7 +48,8 @@ export const RUN: Reasons = {
   EINVAL: {
     "valid registers": syncFields("kvmValidRegs"),
     "dirty registers": syncFields("kvmDirtyRegs"),
-    // kvm_run_sync_regs_from_user clears the dirty bits of registers that KVM accepts, but not those that it refuses.
+    // kvm_run_sync_regs_from_user clears the dirty bits of registers that KVM accepts. The dirty bits of refused
+    // registers stay set.
     "special registers": run(({ kvmDirtyRegs }) =>
       claim(
         (kvmDirtyRegs & BigInt(KVM_SYNC_X86_SREGS)) !== 0n,

@@ -8,7 +8,7 @@ import { type Evidence, known } from "./refusal.ts";
 
 const tables = new WeakMap<readonly CpuidEntry2[], CpuidTable>();
 
-/** Converts entries to a table. The table of each list is cached, because every rule of a call reads it. */
+/** Converts entries to a table. The table of each list is cached, because several rules read the same table. */
 function tableOf(entries: readonly CpuidEntry2[] | undefined): CpuidTable | undefined {
   if (entries === undefined) return undefined;
   const table = tables.get(entries) ?? CpuidTable.from(entries);

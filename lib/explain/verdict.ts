@@ -1,6 +1,6 @@
 /**
- * Verdicts on causes, and the sentence that combines several verdicts. The other files of this folder judge the causes,
- * by subject.
+ * Verdicts on causes, and the sentence that combines several verdicts. Each other file of this folder judges the causes
+ * of one subject.
  */
 
 /** A cause that the evidence does not exclude. */
@@ -10,8 +10,8 @@ export interface Verdict {
   /** The cause, as a sentence without a full stop. */
   readonly text: string;
   /**
-   * The kernel function that returned the errno, if no other place returns it, so that the errno itself proves the
-   * cause.
+   * The kernel function that returned the errno. The member is present only if no other place returns this errno: the
+   * errno then proves the cause.
    */
   readonly source?: string;
 }
@@ -39,12 +39,12 @@ export function fault(text: string | undefined): Verdict | undefined {
   return text === undefined ? undefined : { is: "proven", text };
 }
 
-/** Makes an open verdict for a cause that the argument suggests and that no evidence can decide. */
+/** Makes an open verdict for a cause that the argument suggests; no evidence can prove or exclude this cause. */
 export function open(text: string | undefined): Verdict | undefined {
   return text === undefined ? undefined : { is: "possible", text };
 }
 
-/** Makes a proven verdict for an errno that only one place in the kernel returns, and for only one cause. */
+/** Makes a proven verdict for an errno that only one place in the kernel returns, if this place has only one cause. */
 export function only(source: string, text: string | undefined): Verdict | undefined {
   return text === undefined ? undefined : { is: "proven", text, source };
 }

@@ -1,4 +1,7 @@
-/** Formats the numbers, bits and ranges in reasons. Each other file of this folder finds the reasons of one subject. */
+/**
+ * Formats the numbers, bits and ranges in reasons. The other files of this folder find the reasons, each for one
+ * subject.
+ */
 import { type BitNames, bitsOf } from "../oracle/bits.ts";
 
 /** Formats a number in hexadecimal: `0x1000`. */
@@ -22,7 +25,7 @@ export function range(start: bigint, size: bigint): string {
  * Formats the bits that may not be set: `flags 0x80: bit 7 may not be set; Linux 7.2 has 0x3`.
  *
  * @param value - the name and the value of the argument; omit it if the text before the sentence already names them.
- * @param allowed - the end of the sentence, which names the allowed bits and the reason why they are allowed.
+ * @param allowed - the end of the sentence: the allowed bits, and the reason why only these bits are allowed.
  */
 export function writeForbidden(
   value: string | undefined,

@@ -32,8 +32,8 @@ export class GuestBuilder extends Recorder {
   }
 
   /**
-   * Executes CPUID for each input in a loop and sends all results in one sync: four values per input, which
-   * `decodeCpuid` combines with the inputs. The next `sync()` sends the values that were recorded before this call.
+   * Executes CPUID for each input in a loop and sends all results in one sync: four values per input. `decodeCpuid`
+   * combines the values with the inputs. The next `sync()` sends the values that were recorded before this call.
    *
    * @throws RangeError if there are more than 4096 inputs, or more than 8192 in the whole program
    */
@@ -135,13 +135,13 @@ export class GuestBuilder extends Recorder {
     return this.recordPair();
   }
 
-  /** Executes MONITOR of the mailbox, with no extensions or hints. */
+  /** Executes MONITOR on the address of the mailbox, without extensions and hints. */
   monitor(): this {
     this.a.mov("eax", MAILBOX_GPA).mov("ecx", 0).mov("edx", 0).monitor();
     return this;
   }
 
-  /** Executes MWAIT with no extensions or hints. */
+  /** Executes MWAIT without extensions and hints. */
   mwait(): this {
     this.a.mov("eax", 0).mov("ecx", 0).mwait();
     return this;

@@ -38,7 +38,8 @@ function* decode(
 ): Generator<InstructionFeatures> {
   const x86 = iced();
   const [features, mnemonics] = [namesOf(x86.CpuidFeature), namesOf(x86.Mnemonic)];
-  // Caches the features of each instruction form, because a call into the module for them takes longer than decoding.
+  // Caches the features of each instruction form, because asking the WebAssembly module for the features takes longer
+  // than decoding.
   const known = new Map<number, Omit<InstructionFeatures, "ip">>();
   const instruction = new x86.Instruction();
   try {
@@ -62,7 +63,8 @@ function* decode(
           }
           yield { ip: instruction.ip, ...form };
           if (form.mnemonic !== undefined) continue;
-          // After invalid bytes, decoding continues at the second of them, because any byte may start an instruction.
+          // After invalid bytes, decoding continues at the second invalid byte, because any byte may start an
+          // instruction.
           decoder.position -= instruction.length - 1;
           decoder.ip = instruction.ip + 1n;
         }

@@ -1,6 +1,6 @@
 /**
- * The handlers of the 32 exception vectors: a handler reports the exception to the host, or ends an attempt. modes.ts
- * builds the tables that contain the addresses of the handlers.
+ * The handlers of the 32 exception vectors: a handler reports the exception to the host, or ends the actions of
+ * `attempt()` in the guest. modes.ts builds the tables that contain the addresses of the handlers.
  */
 
 import { refuseUnknown } from "../options.ts";
@@ -55,9 +55,9 @@ function report(a: Assembler): void {
 
 /**
  * Assembles the exception handlers of 32-bit or 64-bit code for the address {@link HANDLERS_GPA}. The handlers write
- * the exception to the mailbox. During an attempt, a handler returns to the end of the attempt with the attempt's stack
- * pointer, and preserves the general registers. Without an attempt, the handler reports the exception to the host and
- * never returns.
+ * the exception to the mailbox. If the exception occurs inside `attempt()`, the handler returns to the end of the
+ * attempt with the attempt's stack pointer, and preserves the general registers. Otherwise, the handler reports the
+ * exception to the host and never returns.
  *
  * @param user the selectors and flags for a return to ring 3 by IRETQ; if omitted, the handlers stay in ring 0 and use
  *   RET
@@ -71,7 +71,8 @@ export function protectedHandlers(bits: 32 | 64, user?: UserSelectorsInput): Uin
   const stack = (words: number) => mem(bits, { base: sp, displacement: words * word });
 
   entries(a);
-  // The stack contains cx, ax, the return address in the entry, the error code (if any), rip, cs and the flags.
+  // The stack contains cx, ax, the return address in the entry, the error code of vectors that have one, rip, cs and
+  // the flags.
   a.push(ax).push(cx).mov(ax, stack(2)).sub("eax", HANDLERS_GPA).shr("eax", 3);
   a.mov(mem(bits, VECTOR), ax);
   a.mov("ecx", ERROR_CODES).emit("Bt_rm32_r32", "ecx", "eax").jcc("b", "coded");

@@ -40,7 +40,8 @@ let loaded: X86 | undefined;
  * @throws Error outside Node.js, because the build of iced-x86 for Node.js reads the module from a file.
  */
 export function iced(): X86 {
-  // The module is not imported statically, because a browser would load it, and the rest of guest/ works in a browser.
+  // The module is not imported statically, because a browser would then load it too. The rest of guest/ works in a
+  // browser.
   const { createRequire } = globalThis.process?.getBuiltinModule?.("node:module") ?? {};
   if (createRequire === undefined) throw new Error("the assembler needs Node.js");
   loaded ??= createRequire(import.meta.url)("iced-x86") as X86;

@@ -37,7 +37,8 @@ export const TABLE_SIZE = 0x1_0000;
 export const TSS_GPA = 0x6_0000;
 
 /**
- * The gpa after the end of the exception handlers' stack (`TSS.rsp0`), which the CPU uses for an exception in ring 3.
+ * The gpa after the end of the exception handlers' stack (`TSS.rsp0`). The CPU uses this stack for an exception in ring
+ * 3.
  */
 export const HANDLER_STACK_GPA = 0x7_0000;
 

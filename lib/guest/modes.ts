@@ -43,14 +43,14 @@ import {
 } from "./segments.ts";
 
 /**
- * A mode: `real` (16 bits), `protected` (32 bits, flat, no paging), `long` (64 bits, 4-level paging, CPL 0) or `user`
- * (the same as `long`, but at CPL 3 with IOPL 3, so that IN and OUT work; exceptions are handled at CPL 0).
+ * A mode: `real` (16 bits), `protected` (32 bits, flat, no paging), `long` (64 bits, 4-level paging, CPL 0) or `user`.
+ * The mode `user` is `long` at CPL 3, with IOPL 3 for IN and OUT; the exception handlers run at CPL 0.
  *
  * The vendor module kvm_pvm emulates all instructions at CPL 0. Observed on Linux 6.18: in all modes except `user`,
- * XGETBV, MONITOR and INT3 cause KVM_EXIT_INTERNAL_ERROR (emulation failed), and in `real` UD2 also does. The #GP of
- * MOV CR4, WRMSR and XSETBV reaches the exception handlers in every mode. At CPL 3, kvm_pvm runs the guest natively and
- * does not keep IOPL, so only the TSS's I/O map allows IN and OUT. Some CPUID bits at CPL 3 are the host CPU's instead
- * of the table's: OSXSAVE is 1, independent of CR4.OSXSAVE.
+ * XGETBV, MONITOR and INT3 cause KVM_EXIT_INTERNAL_ERROR (emulation failed). In the mode `real`, UD2 causes the same
+ * exit. The #GP of MOV CR4, WRMSR and XSETBV reaches the exception handlers in every mode. At CPL 3, kvm_pvm runs the
+ * guest natively and does not keep IOPL, so only the TSS's I/O map allows IN and OUT. At CPL 3, some CPUID bits have
+ * the values of the host CPU, not of the table: OSXSAVE is 1, independent of CR4.OSXSAVE.
  */
 export type ModeName = "real" | "protected" | "long" | "user";
 
@@ -91,7 +91,7 @@ export interface Mode {
   /**
    * Computes the special registers.
    *
-   * @param base the value of KVM_GET_SREGS; the result has its APIC base, CR8 and pending interrupts
+   * @param base the value of KVM_GET_SREGS, from which the result takes the APIC base, CR8 and the pending interrupts
    */
   readonly sregs: (base: Sregs, options?: ModeOptions) => Sregs;
   /** Builds the descriptor tables, the TSS, the page tables and the exception handlers. */

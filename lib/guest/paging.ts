@@ -30,8 +30,8 @@ const ENTRIES = 512;
 const PAGE = 0x1000;
 
 /**
- * Builds page tables that map addresses from 0 to themselves, present and writable. The first table is the root, so CR3
- * is `gpa`.
+ * Builds page tables that map each address from 0 to the same physical address, present and writable. The first table
+ * is the root, so CR3 is `gpa`.
  *
  * @returns the tables in succession, a multiple of 4096 bytes
  * @throws RangeError if `gpa` is not a multiple of 4096, or `size` is not between 1 byte and 512 GiB

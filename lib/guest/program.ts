@@ -7,7 +7,7 @@ import { GuestBuilder } from "./builder.ts";
 import { CODE_GPA, CODE_SIZE, MEMORY_SIZE, TABLE_GPA } from "./layout.ts";
 import { type ModeName, type ModeOptions, modes, type Piece, type StartRegs } from "./modes.ts";
 
-/** Guest memory that is not one array: the interface that `Program.load` requires. */
+/** The interface that `Program.load` requires of guest memory that is not a single array. */
 export interface WritableMemory {
   /** Copies bytes to a gpa. */
   write(gpa: number, bytes: Uint8Array): void;
@@ -26,7 +26,7 @@ export interface Program {
   /** The general registers with which the program starts. */
   readonly regs: StartRegs;
   /**
-   * Writes the program and its tables into guest memory; the memory between them is unchanged.
+   * Writes the program and its tables into guest memory; all other memory stays unchanged.
    *
    * @param memory guest memory from gpa 0: an array, or an object with a method `write`
    * @throws RangeError if memory is an array smaller than `memorySize`

@@ -33,7 +33,7 @@ export class Recorder {
   }
 
   /**
-   * Sends the values that were recorded since the last sync, then the given values, to the host.
+   * Sends to the host the values that were recorded since the last sync, and then the values of the argument.
    *
    * @param values constants of up to 64 bits, for example to mark a place in the program
    * @throws RangeError for more than 480 values, or for a value that does not fit in 64 bits
@@ -63,7 +63,7 @@ export class Recorder {
       if (size === 64) {
         this.a.mov(mem(64, slot), register);
       } else {
-        // An earlier 64-bit value may be in the slot, so its upper bytes are cleared.
+        // The slot may contain an earlier 64-bit value, so the upper bytes of the slot are cleared.
         this.a.mov(mem(32, slot + 4), 0);
         if (size !== 32) this.a.mov(mem(32, slot), 0);
         this.a.mov(mem(size, slot), register);
@@ -106,9 +106,9 @@ export class Recorder {
   }
 
   /**
-   * Runs inner actions that may raise an exception. After the values of the inner actions, it records the vector of the
-   * exception, or {@link NO_FAULT}. An exception ends the inner actions; values that were not recorded before the
-   * exception are 0. The inner actions must restore the stack pointer, and must not sync.
+   * Runs inner actions that may raise an exception. After the values of the inner actions, `attempt` records the vector
+   * of the exception, or {@link NO_FAULT} without an exception. An exception ends the inner actions; values that were
+   * not recorded before the exception are 0. The inner actions must restore the stack pointer, and must not sync.
    *
    * @throws Error if attempts are nested, or the inner actions sync
    */
@@ -119,7 +119,7 @@ export class Recorder {
     const bits = a.bitness;
     const sp = ({ 16: "sp", 32: "esp", 64: "rsp" } as const)[bits];
 
-    // This CALL pushes the address to which both the inner actions and the exception handler return.
+    // This CALL pushes a return address, which the inner actions and the exception handler both use.
     a.call(prepare).jmp(after).label(body);
     const first = this.#recorded;
     this.#attempts += 1;

@@ -6,7 +6,8 @@ import { isBytes } from "../abi/bytes.ts";
 import { MAILBOX_GPA, RESULTS_GPA, TABLE_SIZE } from "./layout.ts";
 
 /**
- * The I/O port to which a guest writes its codes, which PC hardware does not use. A ucall writes one byte: the code.
+ * The I/O port to which a guest writes its codes. PC hardware does not use this port. A ucall writes one byte: the
+ * code.
  */
 export const UCALL_PORT = 0x505;
 
@@ -68,7 +69,7 @@ export function isUcall(exit: PortExit): boolean {
   return exit.port === UCALL_PORT && exit.direction === "out";
 }
 
-/** Guest memory that is not one array: the interface that {@link decodeUcall} requires. */
+/** The interface that {@link decodeUcall} requires of guest memory that is not a single array. */
 export interface ReadableMemory {
   /** Copies bytes from a gpa. */
   read(gpa: number, length: number): Uint8Array;

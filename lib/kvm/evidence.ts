@@ -32,7 +32,7 @@ interface VcpuSource {
   getMsrs(indices: readonly number[]): readonly { readonly data: bigint }[];
 }
 
-/** The history of a vCPU, which its handle records. */
+/** The history of a vCPU, as recorded by the vCPU's handle. */
 export interface VcpuHistory {
   readonly hasRun: boolean;
   readonly hasEntered: boolean;
@@ -45,10 +45,13 @@ export interface VcpuHistory {
  * The ioctls that are issued to find a reason. These ioctls do not change the result of a later call, because their
  * functions in the kernel only copy data. Each of the vCPU ioctls loads the vCPU, as the failed call did.
  *
- * The following ioctls are not used, because they have side effects: KVM_GET_CPUID2 (it applies pending changes of
- * KVM's own bits, cpuid.c:kvm_update_cpuid_runtime, Linux 6.14), KVM_GET_MP_STATE (kvm_apic_accept_events),
- * KVM_GET_VCPU_EVENTS (process_nmi, and the payload of a pending exception), KVM_GET_LAPIC (sync_pir_to_irr),
- * KVM_GET_NESTED_STATE (it copies the VMCS12 out of the CPU).
+ * The following ioctls are not used, because they have side effects:
+ *
+ * - KVM_GET_CPUID2 applies pending changes of KVM's own bits (cpuid.c:kvm_update_cpuid_runtime, Linux 6.14)
+ * - KVM_GET_MP_STATE processes pending INITs and SIPIs (kvm_apic_accept_events)
+ * - KVM_GET_VCPU_EVENTS processes pending NMIs (process_nmi), and delivers the payload of a pending exception
+ * - KVM_GET_LAPIC moves posted interrupts into the IRR (sync_pir_to_irr)
+ * - KVM_GET_NESTED_STATE copies the VMCS12 out of the CPU
  */
 export const EVIDENCE_IOCTLS: Readonly<Record<string, string>> = {
   KVM_CHECK_EXTENSION: "virt/kvm/kvm_main.c:kvm_vm_ioctl_check_extension_generic",
@@ -74,7 +77,9 @@ function supportedCpuid(kvm: KvmSource): readonly CpuidEntry2[] {
   return table;
 }
 
-/** Clears all cached results, because a permission changes what KVM supports for guests of this process. */
+/**
+ * Clears all cached results, because a permission changes the features that KVM supports for guests of this process.
+ */
 export function clearSupportedCpuid(): void {
   for (const kvm of kvms) supported.delete(kvm.deref() ?? kvm);
   kvms = [];
@@ -117,7 +122,7 @@ function irqchipOf(vm: VmSource, { enabled }: VmHistory): IrqchipMode | undefine
 }
 
 /**
- * Gathers evidence from a vCPU that does not run. The vCPU's LAPIC is in the kernel if the VM has one, because the
+ * Gathers evidence from a vCPU that does not run. If the VM has a LAPIC in the kernel, so has each vCPU, because the
  * irqchip must be created before vCPUs.
  */
 export function evidenceOfVcpu(

@@ -1,4 +1,4 @@
-/** The base class of every KVM handle, which owns one descriptor, issues ioctls on it, and closes it. */
+/** The base class of every KVM handle: a handle owns one descriptor, issues ioctls on it, and closes it. */
 import { isBytes, plainBytes } from "../abi/bytes.ts";
 import type { FdKind, Ioctl } from "../abi/ioctl.ts";
 import { borrow, borrowEncoded, type Scratch } from "../abi/scratch.ts";
@@ -39,7 +39,10 @@ import {
 import { methodOf } from "./method-name.ts";
 import { isExplained, type RefusedCall, refused } from "./refused.ts";
 
-/** The end of an error message about missing fields, which names the method that changes single fields. */
+/**
+ * The end of an error message about missing fields. REMEDIES has the ends for ioctls with a method that changes single
+ * fields.
+ */
 const READ_FIRST = "; read the state first and change the result";
 const REMEDIES: ReadonlyMap<string, string> = new Map(
   ["REGS", "SREGS", "SREGS2", "FPU", "DEBUGREGS", "VCPU_EVENTS"].map((name) => {
@@ -119,7 +122,10 @@ export abstract class Handle implements OpenFile {
     return this.#explain ?? this.parent()?.explain ?? isExplained();
   }
 
-  /** Sets the value for this handle, and for all handles created from it whose value was not set. */
+  /**
+   * Sets the value for this handle, and for all handles that were created from this handle and whose own value was not
+   * set.
+   */
   set explain(value: boolean) {
     refuseNonBooleans(this.label, { explain: value }, ["explain"]);
     this.#explain = value;
@@ -135,8 +141,8 @@ export abstract class Handle implements OpenFile {
    * Issues an ioctl with an argument of the right size. The size is checked, also against a count in the struct; the
    * contents are not checked. The kernel's result overwrites the argument's bytes.
    *
-   * For each field that is an address or a descriptor, `context.links` has the value, which replaces the bytes of the
-   * field. Memory slots cannot be set this way; use `vm.setUserMemoryRegion`.
+   * For each field that is an address or a descriptor, `context.links` contains the value. The value replaces the bytes
+   * of the field. Memory slots cannot be set this way; use `vm.setUserMemoryRegion`.
    *
    * @returns the kernel's result, zero or more.
    * @throws {@link KvmError} with the kernel's errno.
@@ -163,7 +169,7 @@ export abstract class Handle implements OpenFile {
     const argument = toArgument(ioctl, given);
     const call = traceCall(this.traced, ioctl, argument, toTraceLinks(ioctl, values));
     const answer = fd.ioctl(ioctl.request, argument, pastEnd, links);
-    // The descriptor that the ioctl created is already closed.
+    // If a later call was refused, the descriptor that the ioctl has created is already closed.
     traceAnswer(call, isRefusal(answer) ? -answer.errno : answer);
     if (isRefusal(answer)) throw this.refusal(answer.call, answer.errno, context, argument);
     if (typeof answer === "number" && answer < 0) {
@@ -328,14 +334,17 @@ export abstract class Handle implements OpenFile {
   }
 
   /**
-   * Returns the last calls on the VM to which this handle belongs, including its vCPUs and devices, or on /dev/kvm.
-   * Each call is one line in strace's format: `console.log(vm.trace().join("\n"))`.
+   * Returns the last calls on this handle's VM, including those on its vCPUs and devices. A handle of /dev/kvm returns
+   * the last calls on /dev/kvm. Each call is one line in strace's format: `console.log(vm.trace().join("\n"))`.
    */
   trace(): readonly string[] {
     return this.traced.ring.steps().map(toLine);
   }
 
-  /** Closes the descriptor, and detaches the views of its mappings, which are then empty. Closing twice is a no-op. */
+  /**
+   * Closes the descriptor, and detaches the views of the handle's mappings: these views are then empty. Closing twice
+   * is a no-op.
+   */
   close(): void {
     const fd = this.#fd;
     this.#fd = undefined;

@@ -1,5 +1,6 @@
 /**
- * Handles record accepted calls to explain later errors, because no ioctl returns their arguments without side effects.
+ * Records the calls of a handle that KVM has accepted. The records explain later errors, because no ioctl returns the
+ * arguments of earlier calls without side effects.
  */
 import { copyOf, isBytes } from "../abi/bytes.ts";
 import { type CapabilityName, KVM_CAPABILITIES } from "../abi/generated/names.ts";
@@ -74,9 +75,9 @@ const TABLES: readonly string[] = ["KVM_SET_CPUID2", "KVM_SET_CPUID", "KVM_GET_C
 const NENT = offsetOf(Cpuid2, "nent");
 
 /**
- * The last CPUID table that a vCPU has accepted or that the program has read; it is kept because an additional
- * KVM_GET_CPUID2 would change the state that must be explained. A table that was read replaces the table that was
- * passed, because kvm_pvm stores a different table.
+ * The last CPUID table that a vCPU has accepted or that the program has read. The table is kept, because an additional
+ * KVM_GET_CPUID2 would change the state that must be explained. A table from KVM_GET_CPUID2 replaces the table that the
+ * program has set, because kvm_pvm stores a different table.
  */
 export class CpuidHistory {
   #ioctl = "";
@@ -86,7 +87,8 @@ export class CpuidHistory {
   record(ioctl: Ioctl, argument: IoctlArgument | undefined): void {
     if (!TABLES.includes(ioctl.name) || !isBytes(argument)) return;
     if (ioctl.name === "KVM_GET_CPUID2" && !hasCount(argument)) return;
-    // Copies the table in place, because a new array for each call costs half as much as encoding the table.
+    // The bytes are copied into the existing array, because allocating an array takes half as long as encoding the
+    // table.
     if (this.#bytes.length === argument.length) this.#bytes.set(argument);
     else this.#bytes = copyOf(argument);
     this.#ioctl = ioctl.name;
@@ -103,7 +105,7 @@ export class CpuidHistory {
 
 /**
  * Returns whether KVM has written the number of entries. Linux 6.1 does not write the number, so the field still has
- * the size of the buffer.
+ * the number of entries that fit the buffer.
  */
 function hasCount(bytes: Uint8Array): boolean {
   const nent = new DataView(bytes.buffer, bytes.byteOffset).getUint32(NENT, true);

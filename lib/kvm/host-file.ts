@@ -99,7 +99,7 @@ export class EventFd extends HostFile {
   }
 
   /**
-   * Adds a number to the counter, which wakes waiters.
+   * Adds a number to the counter, and thereby wakes waiters.
    *
    * @throws {@link KvmError} `EAGAIN` if the counter would exceed 2^64 - 2; `EINVAL` for 2^64 - 1.
    */

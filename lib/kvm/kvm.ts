@@ -105,9 +105,9 @@ export class Kvm extends KvmIoctls {
   }
 
   /**
-   * Requests permission for an XSAVE component that guests may use only after a request, such as 18, AMX tile data. The
-   * permission applies to the process, and must be requested before its first vCPU is created. A granted permission may
-   * be requested again at any time.
+   * Requests permission for a dynamic XSAVE component, such as component 18, AMX tile data. Guests may use a dynamic
+   * component only after this request. The permission applies to the process, and must be requested before its first
+   * vCPU is created. A granted permission may be requested again at any time.
    *
    * @source arch_prctl(2) `ARCH_REQ_XCOMP_GUEST_PERM`; api.rst 4.46; `xstate_request_perm`
    * @throws {@link KvmError} `EBUSY` after the first vCPU, `EOPNOTSUPP` or `EINVAL` if the component does not exist.
@@ -134,8 +134,8 @@ export class Kvm extends KvmIoctls {
   /**
    * Lists the CPUID entries that this kernel supports for guests on this CPU.
    *
-   * Values that depend on the current CPU, such as the APIC id in leaf 1, are the values of the CPU that executed the
-   * call; see `fromSupported` in `node-kvm/cpuid`.
+   * Some values depend on the CPU that executes the call, such as the APIC id in leaf 1; see `fromSupported` in
+   * `node-kvm/cpuid`.
    *
    * @ioctl KVM_GET_SUPPORTED_CPUID (api.rst 4.46; /dev/kvm; KVM_CAP_EXT_CPUID)
    * @throws {@link KvmError} with any errno except `E2BIG`, after which the call is repeated with a larger buffer.

@@ -90,7 +90,7 @@ function toTrace(field: string, value: LinkInput): TraceLink {
   return { field, fd: traced(fileOf(value), value.label) };
 }
 
-// Only own properties are read, because the getter `memory` of a VM must not make the VM a memory link.
+// Only own properties are read: a VM inherits a getter `memory`, but is not a link to guest memory.
 const isMemory = (value: object): value is MemoryLinkInput => Object.hasOwn(value, "memory");
 const isCommand = (value: object): value is CommandLinkInput => Object.hasOwn(value, "bytes");
 

@@ -138,9 +138,9 @@ export class Vcpu extends VcpuIoctls {
    * every other call on this vCPU except {@link kick} and {@link close} throws `ERR_RUNNING`. Answer an exit before the
    * next run. While the VM is paused ({@link Vm.pause}), the run is stopped, and the vCPU can be read and changed.
    *
-   * Because waking an idle CPU is slow, the vCPU's thread and the event loop's thread spin for at most 200 microseconds
-   * before they sleep, if exits occur within this time and each thread has a CPU. While the vCPU's thread runs, the
-   * event loop serves other events.
+   * Waking an idle CPU is slow. If exits occur within 200 microseconds and each thread has its own CPU, the vCPU's
+   * thread and the event loop's thread therefore spin for at most 200 microseconds before they sleep. While the vCPU's
+   * thread runs, the event loop serves other events.
    *
    * @returns the exit; `{ kind: "intr" }` if the run was interrupted by `signal`, {@link kick}, {@link close} or
    *   {@link immediateExit}.
@@ -171,7 +171,7 @@ export class Vcpu extends VcpuIoctls {
     return this.#runner.running;
   }
 
-  /** Interrupts the current {@link run}, which returns `{ kind: "intr" }`. Later runs are not affected. */
+  /** Interrupts the current {@link run}; the run returns `{ kind: "intr" }`. Later runs are not affected. */
   kick(): void {
     this.#runner.kick();
   }
@@ -191,16 +191,16 @@ export class Vcpu extends VcpuIoctls {
    * The exit cannot be answered after this call; if it was not answered before, the guest gets the default of its
    * `reply`. If no exit is pending, the call is a no-op. {@link immediateExit} is unchanged.
    *
-   * One instruction may cause several exits: it reads and writes (`add` to an address without memory), crosses a page,
-   * moves more than 8 bytes, is a string instruction that reads addresses without memory (up to 1024 successive
-   * elements), or is single-stepped (an exit `debug` at its end). `answer` is called with each further exit of the
-   * instruction, and all exits are completed. `rep ins` and `rep outs` stop at the end of a chunk, where RIP still
+   * An instruction may cause several exits if it reads and writes (`add` to an address without memory), crosses a page,
+   * moves more than 8 bytes, or is single-stepped (an exit `debug` at its end). A string instruction that reads
+   * addresses without memory causes an exit for each element, up to 1024. `answer` is called with each further exit of
+   * the instruction, and all exits are completed. `rep ins` and `rep outs` stop at the end of a chunk, where RIP still
    * points to the instruction and RCX has the remaining count. The state at this point can be saved.
    *
    * @param answer - a function that handles a further exit and replies to it.
    * @ioctl KVM_RUN (api.rst 4.10 and 5, `immediate_exit`; vcpu; KVM_CAP_IMMEDIATE_EXIT)
-   * @throws {@link StateError} `ERR_UNANSWERED` if a further exit occurs and `answer` is omitted. A further exit is
-   *   then pending, as after {@link runSync}.
+   * @throws {@link StateError} `ERR_UNANSWERED` if a further exit occurs and `answer` is omitted. The further exit is
+   *   then pending, as an exit of {@link runSync} would be.
    * @throws {@link KvmError} as {@link runSync}.
    */
   completeExit(answer?: (exit: Exit) => void): void {
@@ -221,8 +221,8 @@ export class Vcpu extends VcpuIoctls {
   }
 
   /**
-   * Sets rules for exits that native code handles in all runs of this vCPU, such as port writes that can be ignored, or
-   * the output of a serial port. The rules replace the previous ones.
+   * Sets the exit filter of this vCPU: native code handles the exits that match a rule, in all runs. Examples are port
+   * writes that can be ignored, and the output of a serial port. The rules replace the previous ones.
    *
    * Collected writes are read from the ring in their order. To keep the order relative to other exits, drain the ring
    * before handling an exit. If the ring is full, the next write causes an exit. Traces and recordings do not contain
@@ -313,7 +313,7 @@ export class Vcpu extends VcpuIoctls {
   /**
    * Writes MSRs in order, and stops at the first MSR that KVM rejects.
    *
-   * @returns the number of MSRs that were written: `entries[result]` is the rejected one, if any.
+   * @returns the number of MSRs that were written. If KVM has rejected an MSR, this MSR is `entries[result]`.
    * @ioctl KVM_SET_MSRS (api.rst 4.19; vcpu)
    */
   setMsrs(entries: Iterable<StructInputWith<MsrEntry, "index" | "data">>): number {
@@ -344,7 +344,7 @@ export class Vcpu extends VcpuIoctls {
    *
    * This method issues one KVM_GET_MSRS per 255 MSRs, and one more for each MSR that cannot be read.
    *
-   * @returns the differences; empty if every MSR has its value.
+   * @returns the differences; the list is empty if every MSR has the value that was passed.
    * @ioctl KVM_GET_MSRS (api.rst 4.18; vcpu)
    */
   compareMsrs(
@@ -538,8 +538,8 @@ export class Vcpu extends VcpuIoctls {
    *
    * @returns the low 32 bits of the TDX module's error code; 0 on success.
    * @ioctl KVM_MEMORY_ENCRYPT_OP (api.rst 4.110; vcpu; Linux 7.2)
-   * @throws {@link KvmError} `ENOTTY`: this VM is not of that type; `EINVAL`: the command does not exist, or is not
-   *   allowed in the current state; `EIO`: the TDX module returned an error.
+   * @throws {@link KvmError} `ENOTTY`: this VM is not a TDX VM; `EINVAL`: the command does not exist, or is not allowed
+   *   in the current state; `EIO`: the TDX module returned an error.
    */
   memoryEncryptOp(command: MemoryEncryptOpInput): number {
     return memoryEncryptOp(this, command);
@@ -558,8 +558,8 @@ export class Vcpu extends VcpuIoctls {
   }
 
   /**
-   * Reads the whole state of this vCPU, which must not run. {@link Vm.saveState} combines it with the state of the VM
-   * and of other vCPUs.
+   * Reads the whole state of this vCPU. The vCPU must not run. {@link Vm.saveState} also reads the states of the VM and
+   * of other vCPUs.
    *
    * The method first completes a pending exit ({@link completeExit}).
    *
@@ -575,9 +575,9 @@ export class Vcpu extends VcpuIoctls {
   }
 
   /**
-   * Writes a saved state to this vCPU, which then continues where the saved one stopped. The vCPU may be new, or may
-   * have run with the same CPUID table; a pending exit is dropped. The state is checked first, and every part is read
-   * back at the end ({@link Vm.checkState}, {@link Vm.restoreState}).
+   * Writes a saved state to this vCPU. This vCPU then continues where the saved vCPU stopped. The vCPU may be new, or
+   * may have run with the same CPUID table; a pending exit is dropped. The state is checked first, and every part is
+   * read back at the end ({@link Vm.checkState}, {@link Vm.restoreState}).
    *
    * @throws {@link KvmError} with the errno of the failed ioctl, and what the part requires; the parts before it are
    *   restored.

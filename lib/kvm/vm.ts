@@ -186,22 +186,22 @@ export class Vm extends VmIoctls {
   }
 
   /**
-   * Reads a bitmap of the pages of a slot that the guest has written since the last call, with one bit per page, and
-   * makes KVM track writes to these pages again. With KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, only {@link clearDirtyLog}
-   * makes KVM track the pages again.
+   * Reads the dirty bitmap of a slot: one bit for each page of the slot. A bit is 1 if the guest has written the page
+   * since the last call. The call also makes KVM track writes to these pages again. With
+   * KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, only {@link clearDirtyLog} makes KVM track the pages again.
    *
    * @param pages - the number of pages of the slot; required only if the slot was not set with this object.
    * @ioctl KVM_GET_DIRTY_LOG (api.rst 4.8; vm)
    * @throws {@link KvmError} `ENOENT`: the slot does not exist, or dirty logging is off for it; `EINVAL`: the slot
-   *   number is too large; `ENXIO`: the VM has dirty rings instead.
+   *   number is too large; `ENXIO`: the VM has dirty rings instead of bitmaps.
    */
   getDirtyLog(slot: number, pages?: bigint | number): Uint8Array {
     return getDirtyLog(this, slot, pages, (number) => this.#slots.pagesOf(number));
   }
 
   /**
-   * Iterates over the numbers of the pages of a slot that the guest has written since the last call, relative to the
-   * slot's first page and in ascending order. The log is read when this method is called.
+   * Iterates over the pages of a slot that the guest has written since the last call. The page numbers are relative to
+   * the slot's first page, and ascend. The log is read when this method is called.
    *
    * @throws {@link KvmError} as {@link getDirtyLog}.
    */
@@ -278,7 +278,7 @@ export class Vm extends VmIoctls {
    *
    * @ioctl KVM_IOEVENTFD (api.rst 4.59; vm; KVM_CAP_IOEVENTFD)
    * @throws {@link KvmError} `EINVAL`: `len` is not 0, 1, 2, 4 or 8, the range wraps, or a flag is undefined; `EEXIST`:
-   *   the same ioeventfd is registered already; `ENOENT`: no such ioeventfd is registered, so none can be removed.
+   *   the same ioeventfd is registered already; `ENOENT`: the ioeventfd to remove is not registered.
    */
   ioeventfd(input: IoeventfdInput): void {
     ioeventfd(this, input);
@@ -319,7 +319,7 @@ export class Vm extends VmIoctls {
    *
    * @param blobs - the pages for 32-bit and for 64-bit guests.
    * @ioctl KVM_XEN_HVM_CONFIG (api.rst 4.28; vm; KVM_CAP_XEN_HVM)
-   * @throws {@link KvmError} `EINVAL`: a flag that KVM_CAP_XEN_HVM does not report, or pages together with
+   * @throws {@link KvmError} `EINVAL`: KVM_CAP_XEN_HVM does not report a flag, or pages are passed with
    *   `KVM_XEN_HVM_CONFIG_INTERCEPT_HCALL`.
    */
   xenHvmConfig(config: StructInputWith<XenHvmConfig, "msr">, blobs: XenBlobsInput = {}): void {
@@ -354,7 +354,7 @@ export class Vm extends VmIoctls {
    *
    * @returns the firmware's error code; 0 on success.
    * @ioctl KVM_MEMORY_ENCRYPT_OP (api.rst 4.110; vm)
-   * @throws {@link KvmError} `ENOTTY`: this VM is not of that type; `EINVAL`: the command does not exist, or is not
+   * @throws {@link KvmError} `ENOTTY`: this VM is not an SEV or TDX VM; `EINVAL`: the command does not exist, or is not
    *   allowed in the VM's current state; `EIO`: the firmware returned an error; `EBADF`: the descriptor is not
    *   `/dev/sev`.
    */
@@ -404,8 +404,8 @@ export class Vm extends VmIoctls {
   }
 
   /**
-   * Reads the state of the VM and of the given vCPUs, without memory. `stateToJson` and `stateToBytes` convert the
-   * result into a document. No vCPU may run during the call.
+   * Reads the state of the VM and of the vCPUs that are passed, without memory. `stateToJson` and `stateToBytes`
+   * convert the result into a document. No vCPU may run during the call.
    *
    * Pending exits are completed first ({@link Vcpu.completeExit}).
    *
@@ -418,9 +418,9 @@ export class Vm extends VmIoctls {
   }
 
   /**
-   * Writes a saved state to this VM and its vCPUs, which then continue where the saved VM and vCPUs stopped. The VM
-   * must have the same memory slots with their content, the same interrupt controllers, timer and capabilities, and
-   * vCPUs with the same ids as the saved VM. The vCPUs may be new, or may have run with the same CPUID tables.
+   * Writes a saved state to this VM and its vCPUs. The vCPUs then continue where the saved vCPUs stopped. The VM must
+   * have the same memory slots with their content, the same interrupt controllers, timer and capabilities, and vCPUs
+   * with the same ids as the saved VM. The vCPUs may be new, or may have run with the same CPUID tables.
    *
    * The guest's clocks, kvmclock and the TSC, continue from the saved values.
    *
@@ -453,10 +453,10 @@ export class Vm extends VmIoctls {
   }
 
   /**
-   * Interrupts the {@link Vcpu.run} of each of this VM's vCPUs, which return `{ kind: "intr" }`, and closes the
-   * descriptor. The method kicks all vCPUs before it waits for a vCPU, so closing the VM before its vCPUs is faster if
-   * many guests run. The vCPUs stay open, and the kernel keeps the VM with its memory while one of them is open:
-   * {@link Vcpu.runSync} still works. Close the vCPUs to free the VM.
+   * Interrupts the current {@link Vcpu.run} of each vCPU of this VM, and closes the descriptor. An interrupted run
+   * returns `{ kind: "intr" }`. The method kicks all vCPUs before it waits for the first one, so closing the VM before
+   * its vCPUs is faster if many vCPUs run. The vCPUs stay open, and the kernel keeps the VM with its memory while one
+   * of them is open: {@link Vcpu.runSync} still works. Close the vCPUs to free the VM.
    */
   override close(): void {
     if (!this.closed) this.gate.end();

@@ -24,7 +24,7 @@ export interface SandboxOptions {
 }
 
 /**
- * A VM with one vCPU and a loaded program, which is ready to run.
+ * A VM with one vCPU and a loaded program. The vCPU is ready to run.
  *
  * The constructor makes the calls in an order that works on every kernel: VM, memory, `prepare`, vCPU, CPUID, special
  * registers, registers.

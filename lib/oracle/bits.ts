@@ -47,7 +47,10 @@ export interface ForbiddenBits {
   /** The bits of the value that are not allowed; there is at least one. */
   readonly bits: readonly number[];
   readonly allowed: bigint;
-  /** What sets the limit: this kernel's ABI, the guest features of this host, the register's definition, or x86. */
+  /**
+   * The source that defines the allowed bits: the kernel's ABI, the features that KVM supports for guests, the
+   * definition of the register, or the x86 architecture.
+   */
   readonly allowedBy: "linux" | "guests" | "register" | "x86";
 }
 

@@ -155,7 +155,7 @@ export function apicBaseFinding(
 const cr4Bits = ({ sregs, table, supported }: SregsAsked): FeatureBitsFinding | undefined =>
   featureBits("CR4", sregs.cr4, CR4_BITS, table, supported);
 
-/** The rules of KVM_SET_SREGS, which KVM_SET_SREGS2 also has. */
+/** The rules that KVM_SET_SREGS and KVM_SET_SREGS2 have in common. */
 export const SREGS_RULES: Rules<SregsAsked, SregsFinding> = {
   mode: {
     source: "arch/x86/kvm/x86.c:kvm_is_valid_sregs",
@@ -181,7 +181,8 @@ export const SREGS_RULES: Rules<SregsAsked, SregsFinding> = {
   },
   "CR4 without a table": {
     source: "arch/x86/kvm/x86.c:__kvm_is_valid_cr4",
-    kernels: "6.14 and later; before, a vCPU without a table accepts every feature of the host",
+    kernels:
+      "6.14 and later; on older kernels, a vCPU without a table accepts every feature of the host",
     judge: (asked) => refused(bitsWithCause(cr4Bits(asked), (cause) => cause === "no-table")),
   },
   "EFER.LMSLE": {

@@ -10,7 +10,7 @@ import { type Rules, refused, undecided, verdictIf } from "./verdict.ts";
 const isVmx = (index: number): boolean =>
   index >= MSRS.MSR_IA32_VMX_BASIC && index <= MSRS.MSR_IA32_VMX_VMFUNC;
 
-/** The feature MSRs besides those of VMX whose value user space may set (arch/x86/kvm/x86.c:msr_based_features). */
+/** The feature MSRs, except those of VMX, that user space may write (arch/x86/kvm/x86.c:msr_based_features). */
 const OTHERS: readonly number[] = [
   MSRS.MSR_PLATFORM_INFO,
   MSRS.MSR_IA32_ARCH_CAPABILITIES,
@@ -31,8 +31,8 @@ const ALL = (1n << 64n) - 1n;
 const LOW = 0xffff_ffffn;
 
 /**
- * The limits for the bits of a feature MSR: a bit of `most` may be 1 only if it is 1 in KVM's value; a bit of `least`
- * must be 1 if it is 1 in KVM's value.
+ * The limits for the bits of a feature MSR, as two masks. A bit in `most` must be 0 if the bit is 0 in KVM's value. A
+ * bit in `least` must be 1 if the bit is 1 in KVM's value.
  */
 interface Bounds {
   readonly most: bigint;

@@ -47,7 +47,10 @@ function judgeBit(
   return { bit, name, cause: table?.length === 0 ? "no-table" : "absent", features };
 }
 
-/** Finds the bits of a register that a vCPU may not set. An undefined table is unknown, and excludes no bit. */
+/**
+ * Finds the bits of a register that a vCPU may not set. If a table is undefined, no bit is excluded because of this
+ * table.
+ */
 export function featureBits(
   register: string,
   value: bigint,
@@ -59,7 +62,7 @@ export function featureBits(
   return bits.length === 0 ? undefined : { kind: "feature-bits", register, bits };
 }
 
-/** Returns the finding with only those bits whose cause `isKept` accepts; undefined if no bit remains. */
+/** Removes the bits whose cause `isKept` rejects from a finding; returns undefined if no bit remains. */
 export function bitsWithCause(
   finding: FeatureBitsFinding | undefined,
   isKept: (cause: BitFinding["cause"]) => boolean,

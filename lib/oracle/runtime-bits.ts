@@ -1,6 +1,6 @@
 /**
- * The bits of a stored CPUID table that KVM changes itself, and the trait of kernels that store them unchanged.
- * cpuid/runtime-owned.ts has the list of bits.
+ * The bits of a stored CPUID table that KVM changes itself. Some kernels store some of these bits unchanged; a trait
+ * (traits.ts) identifies such kernels. cpuid/runtime-owned.ts has the list of bits.
  */
 
 import type { CpuidChange } from "../cpuid/diff.ts";
@@ -8,7 +8,7 @@ import { hasSubleaves } from "../cpuid/field.ts";
 import { RUNTIME_OWNED, type RuntimeOwnedBits } from "../cpuid/runtime-owned.ts";
 import type { Trait } from "./traits.ts";
 
-/** Describes bits of a stored table that KVM changes itself, and the trait of kernels that store them unchanged. */
+/** Bits of a stored table that KVM changes itself, and the trait of kernels that store these bits unchanged. */
 export interface KvmOwned extends RuntimeOwnedBits {
   /** The trait of a KVM that stores the bits unchanged. */
   readonly unless?: Trait;

@@ -15,7 +15,9 @@ export const VIRTUAL_ADDRESS_WIDTHS: readonly number[] = [0, 48, 57];
 /** The leaf with the address widths. KVM reads the first entry of this leaf, and ignores the entry's index. */
 const WIDTH_LEAF = 0x8000_0008;
 
-/** XFEATURE_XTILE_DATA, the component of AMX tiles in leaf 0xD.0:eax, which requires a permission of the process. */
+/**
+ * XFEATURE_XTILE_DATA: the bit of AMX tile data in leaf 0xD.0:eax. This component requires a permission of the process.
+ */
 export const XTILE_DATA = 18;
 
 /**

@@ -1,5 +1,5 @@
 /**
- * The types of KVM's rules and of their verdicts. The other files of this folder have the rules, by subject;
+ * The types of KVM's rules and of their verdicts. Each other file of this folder has the rules of one subject;
  * lib/explain writes the findings as sentences.
  */
 

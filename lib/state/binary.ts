@@ -6,9 +6,9 @@
  * | ----- | ---- |
  * | 8     | `KVMSTATE` |
  * | 4     | version, 1 |
- * | 4     | length of the whole |
+ * | 4     | length of all bytes |
  * | …     | sections: length of the name (2), length of the content (4), name, content |
- * | 4     | CRC-32 of all before |
+ * | 4     | CRC-32 of all earlier bytes |
  *
  * Numbers are little endian. The name of a section is the path in the state: `source.kernel`, `vcpus[0].sregs2`.
  */

@@ -1,6 +1,6 @@
 /**
- * Finds incompatibilities between a saved state and a machine before anything is written. Each rule is a row of
- * STATE_RULES. read-back.ts compares the values after they were written.
+ * Finds incompatibilities between a saved state and a machine before anything is written. STATE_RULES is the list of
+ * rules. read-back.ts compares the values after they were written.
  */
 import type { CapabilityName } from "../abi/generated/names.ts";
 import { type CpuidEntry2, type MsrEntry, NestedState } from "../abi/generated/structs.ts";
@@ -207,7 +207,7 @@ export const STATE_RULES: readonly StateRule[] = [
         )
         .map(([, cap, name]) => ({
           part: "cpuid",
-          message: `the table has ${name}'s leaves, and this KVM no ${cap}`,
+          message: `the table has ${name}'s leaves, and this KVM has no ${cap}`,
           prevents: false,
         }));
     }),
@@ -326,7 +326,7 @@ export const STATE_RULES: readonly StateRule[] = [
         .map(([flag, cap]) => ({
           part: "vcpuEvents",
           place: ".flags",
-          message: `it has ${hex(flag)}, and this KVM no ${cap}`,
+          message: `it has ${hex(flag)}, and this KVM has no ${cap}`,
           prevents: true,
         }));
     }),

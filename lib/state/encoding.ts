@@ -50,7 +50,7 @@ export function fromUtf8(bytes: Uint8Array): string {
 
 const POLYNOMIAL = 0xedb88320;
 
-/** The CRC-32 remainder of each byte; the first checksum computes them. */
+/** The CRC-32 remainder of each byte. The remainders are computed for the first checksum. */
 let remainders: Uint32Array | undefined;
 
 function computeRemainders(): Uint32Array {

@@ -50,7 +50,7 @@ export function unlistedMsrs(mcgCap: bigint, cpuid: readonly CpuidEntry2[]): rea
 export const LATE_MSRS: readonly { readonly index: number; readonly why: string }[] = [
   {
     index: MSRS.MSR_IA32_TSC_DEADLINE,
-    why: "KVM accepts it only if the local APIC's timer is in that mode, and arms the timer by the TSC",
+    why: "KVM accepts a TSC deadline only if the local APIC's timer is in TSC-deadline mode, and then computes the expiry from the current TSC",
   },
 ];
 
@@ -61,7 +61,7 @@ export const LATE_MSRS: readonly { readonly index: number; readonly why: string 
 export const COUNTING_MSRS: readonly { readonly index: number; readonly why: string }[] = [
   {
     index: MSRS.MSR_IA32_TSC,
-    why: "the TSC counts; writeTsc() of kvm/vcpu-msrs.ts handles it",
+    why: "the TSC counts; writeTsc() of kvm/state/vcpu-msrs.ts checks it",
   },
   { index: MSRS.MSR_IA32_MPERF, why: "it counts cycles" },
   { index: MSRS.MSR_IA32_APERF, why: "it counts cycles" },
@@ -74,14 +74,14 @@ export const COUNTING_MSRS: readonly { readonly index: number; readonly why: str
     ...range(MSRS.MSR_IA32_PMC0, 8),
   ].map((index) => ({
     index,
-    why: "an Intel performance counter, of which KVM keeps as many bits as it has (pmu.h:pmc_bitmask)",
+    why: "an Intel performance counter; KVM removes the bits beyond the counter's width (pmu.h:pmc_bitmask)",
   })),
   ...[
     ...range(MSRS.MSR_K7_PERFCTR0, 4),
     ...range(0, 6).map((i) => MSRS.MSR_F15H_PERF_CTR0 + 2 * i),
   ].map((index) => ({
     index,
-    why: "an AMD performance counter, of which KVM keeps as many bits as it has (pmu.h:pmc_bitmask)",
+    why: "an AMD performance counter; KVM removes the bits beyond the counter's width (pmu.h:pmc_bitmask)",
   })),
 ];
 

@@ -1,7 +1,8 @@
 /**
- * The parts of a saved machine. Each row has the shape of the part's value, the ioctls that read and write it, and the
- * reason for its position. The order of the rows is the order of restoring. kvm/state/vcpu-state.ts and
- * kvm/state/vm-state.ts use the rows; the capability of the ioctl determines whether a part exists.
+ * The parts of a saved machine. Each row has the shape of the part's value, the ioctls that read and write the part,
+ * and the reason for the part's position in the order. The order of the rows is the order of restoring.
+ * kvm/state/vcpu-state.ts and kvm/state/vm-state.ts use the rows; the capability of the ioctl determines whether a part
+ * exists.
  */
 import {
   KVM_IRQCHIP_IOAPIC,
@@ -31,8 +32,8 @@ export interface PartRow<S extends Shape = Shape> {
   /** The errno of `get` if the VM or the vCPU was created without the part. */
   readonly absent?: "EINVAL" | "ENXIO" | "EIO";
   /**
-   * For a part of bytes: the capability whose value is the maximum number of bytes, and the struct field with the
-   * actual number. Without a field, the number of bytes is always the maximum.
+   * For a part whose value is bytes: the capability that returns the maximum number of bytes, and the struct field with
+   * the actual number. Without a field, the number of bytes is always the maximum.
    */
   readonly size?: { readonly capability: CapabilityName; readonly field?: "size" };
   /** The `chip_id` of the `struct kvm_irqchip` whose field `chip` is the part. */
@@ -41,7 +42,10 @@ export interface PartRow<S extends Shape = Shape> {
   readonly sentAs?: Readonly<Record<string, unknown>>;
   /** The reason for the part's position in the order of restoring. */
   readonly why: string;
-  /** The requirement that the part may violate if KVM rejects it, as the end of a sentence "the saved tscKhz …". */
+  /**
+   * The requirement of the part, as the end of a sentence "the saved tscKhz …". If KVM rejects the part, the part may
+   * violate this requirement.
+   */
   readonly needs: string;
 }
 
@@ -62,7 +66,7 @@ const vcpuRows: Rows<VcpuParts> = {
     get: ioctls.KVM_GET_CPUID2,
     set: ioctls.KVM_SET_CPUID2,
     why: "KVM checks the later parts against the table: CR4, EFER (7.0 and later), XCR0, XSS, the APIC base",
-    needs: "it must be the table with which this vCPU ran, if it has run",
+    needs: "must be the table with which this vCPU has run, if the vCPU has run",
   },
   tscKhz: {
     shape: { kind: "u32", most: MAX_IOCTL_RESULT },
@@ -77,7 +81,7 @@ const vcpuRows: Rows<VcpuParts> = {
     shape: struct(structs.Sregs2),
     get: ioctls.KVM_GET_SREGS2,
     set: ioctls.KVM_SET_SREGS2,
-    why: "RIP and RFLAGS depend on CR0, MSRs and nested state on EFER and CR4, and the local APIC on the APIC base",
+    why: "later parts depend on these registers: RIP and RFLAGS on CR0, MSRs and nested state on EFER and CR4, the local APIC on the APIC base",
     needs: "must have only bits in CR0, CR4, EFER and the APIC base that the CPUID table allows",
   },
   sregs: {
@@ -85,28 +89,28 @@ const vcpuRows: Rows<VcpuParts> = {
     get: ioctls.KVM_GET_SREGS,
     set: ioctls.KVM_SET_SREGS,
     insteadOf: "sregs2",
-    why: "it replaces sregs2 in a state that was saved on a kernel without KVM_CAP_SREGS2",
+    why: "sregs replaces sregs2 in a state that was saved on a kernel without KVM_CAP_SREGS2",
     needs: "must have only bits in CR0, CR4, EFER and the APIC base that the CPUID table allows",
   },
   regs: {
     shape: struct(structs.Regs),
     get: ioctls.KVM_GET_REGS,
     set: ioctls.KVM_SET_REGS,
-    why: "KVM_SET_REGS drops a pending exception, so vcpuEvents, which contains it, must come later",
+    why: "KVM_SET_REGS drops a pending exception; vcpuEvents contains this exception, so vcpuEvents must come later",
     needs: "is accepted by every vCPU",
   },
   debugregs: {
     shape: struct(structs.Debugregs),
     get: ioctls.KVM_GET_DEBUGREGS,
     set: ioctls.KVM_SET_DEBUGREGS,
-    why: "only nested state depends on it: in guest mode KVM uses DR7 as L2's",
+    why: "only nested state depends on the debug registers: in guest mode, KVM uses DR7 as the DR7 of L2",
     needs: "must have no bit above 31 in DR6 and DR7",
   },
   xcrs: {
     shape: struct(structs.Xcrs),
     get: ioctls.KVM_GET_XCRS,
     set: ioctls.KVM_SET_XCRS,
-    why: "KVM checks XCR0 against leaf 0xD of the table, and computes the XSAVE sizes in CPUID from it",
+    why: "KVM checks XCR0 against leaf 0xD of the table, and computes the XSAVE sizes in CPUID from XCR0",
     needs: "must have only XCR0 bits that leaf 0xD of the CPUID table has",
   },
   xsave: {
@@ -115,14 +119,14 @@ const vcpuRows: Rows<VcpuParts> = {
     getBefore: ioctls.KVM_GET_XSAVE,
     set: ioctls.KVM_SET_XSAVE,
     size: { capability: "KVM_CAP_XSAVE2" },
-    why: "its size depends on the table; the MSR XFD, which can disable a component, must come later",
+    why: "the size of the XSAVE area depends on the table; the MSR XFD, which can disable a component, must come later",
     needs: "must contain only components that this host offers to guests",
   },
   msrs: {
     shape: list(structs.MsrEntry),
     get: ioctls.KVM_GET_MSRS,
     set: ioctls.KVM_SET_MSRS,
-    why: "some need a CPUID bit (XSS) or EFER; timers that use the TSC must come later; KVM rejects writes of VMX's MSRs after nested state",
+    why: "some MSRs need a CPUID bit (XSS) or EFER; timers that use the TSC must come later; after nested state, KVM rejects writes of VMX's MSRs",
     needs: "must be MSRs that KVM allows to write",
   },
   lapic: {
@@ -130,14 +134,14 @@ const vcpuRows: Rows<VcpuParts> = {
     get: ioctls.KVM_GET_LAPIC,
     set: ioctls.KVM_SET_LAPIC,
     absent: "EINVAL",
-    why: "its mode depends on the APIC base, and its timer starts at once; the TSC deadline (msrs.ts) must come later",
+    why: "the mode of the local APIC depends on the APIC base, and the APIC's timer starts at once; the TSC deadline (msrs.ts) must come later",
     needs: "needs the local APIC in the kernel: createIrqchip() before the vCPU",
   },
   vcpuEvents: {
     shape: struct(structs.VcpuEvents),
     get: ioctls.KVM_GET_VCPU_EVENTS,
     set: ioctls.KVM_SET_VCPU_EVENTS,
-    why: "KVM_SET_REGS would drop its exception, and it puts a latched INIT into the lapic; nestedState must come later, because entering SMM leaves nested mode",
+    why: "KVM_SET_REGS would drop the exception, and KVM_SET_VCPU_EVENTS puts a latched INIT into the local APIC; nestedState must come later, because entering SMM leaves nested mode",
     needs: "must have only flags whose capabilities are enabled (exception payload, triple fault)",
   },
   mpState: {
@@ -152,7 +156,7 @@ const vcpuRows: Rows<VcpuParts> = {
     get: ioctls.KVM_GET_NESTED_STATE,
     set: ioctls.KVM_SET_NESTED_STATE,
     size: { capability: "KVM_CAP_NESTED_STATE", field: "size" },
-    why: "it needs EFER.SVME or CR4.VMXE, the MSRs of VMX, and SMM; in guest mode KVM uses the restored registers as L2's",
+    why: "nested state needs EFER.SVME or CR4.VMXE, the MSRs of VMX, and SMM; in guest mode, KVM uses the restored registers as the registers of L2",
     needs:
       "must have the format of this host's vendor (SVM or VMX), and the CPUID table must contain that feature",
   },
@@ -181,19 +185,19 @@ const vmRows: Rows<VmParts> = {
     ...chip,
     shape: struct(structs.PicState),
     chipId: KVM_IRQCHIP_PIC_MASTER,
-    why: "all parts of the VM come after the vCPUs, because restoring a local APIC would discard an interrupt that was delivered before",
+    why: "all parts of the VM come after the vCPUs, because restoring a local APIC would discard an interrupt that was already delivered",
   },
   picSlave: {
     ...chip,
     shape: struct(structs.PicState),
     chipId: KVM_IRQCHIP_PIC_SLAVE,
-    why: "it drives a line of the master, which must come first",
+    why: "the slave PIC drives a line of the master PIC, so the master must come first",
   },
   ioapic: {
     ...chip,
     shape: struct(ioapicLayout),
     chipId: KVM_IRQCHIP_IOAPIC,
-    why: "it delivers pending interrupts at once, so the local APICs must come first",
+    why: "the I/O APIC delivers pending interrupts at once, so the local APICs must come first",
   },
   clock: {
     shape: struct(structs.ClockData),
@@ -201,7 +205,7 @@ const vmRows: Rows<VmParts> = {
     set: ioctls.KVM_SET_CLOCK,
     // The flags are 0, because KVM_CLOCK_REALTIME would advance the clock by the time since the save, but not the TSC.
     sentAs: { flags: 0 },
-    why: "KVM may compute the clock from the TSCs, which must come first; the timer must come later",
+    why: "KVM may compute the clock from the TSCs, so the TSCs must come first; the timer must come later",
     needs: "is accepted by every VM",
   },
   pit2: {
@@ -209,7 +213,7 @@ const vmRows: Rows<VmParts> = {
     get: ioctls.KVM_GET_PIT2,
     set: ioctls.KVM_SET_PIT2,
     absent: "ENXIO",
-    why: "its channels start to count at once, and their interrupts need the restored controllers",
+    why: "the timer's channels start to count at once, and their interrupts need the restored controllers",
     needs: "needs the timer in the kernel: KVM_CREATE_PIT2",
   },
 };
@@ -240,7 +244,7 @@ export const SAVE_ORDER: Readonly<Record<string, { place: "first" | "last"; why:
   },
   vcpuEvents: {
     place: "last",
-    why: "KVM_GET_VCPU_EVENTS processes pending NMIs and SMIs, and other reads may make some pending",
+    why: "KVM_GET_VCPU_EVENTS processes pending NMIs and SMIs, and reading other parts may make an NMI or SMI pending",
   },
 };
 

@@ -22,20 +22,20 @@ interface Place {
   readonly path: string;
   readonly wrote: Scalar | undefined;
   readonly reads: Scalar | undefined;
-  /** The struct or array that contains the place: the written one and the one that was read back. */
+  /** The struct or array that contains the place: first the written value, then the value that was read back. */
   readonly owner: readonly [wrote: Members, reads: Members];
   /** The whole part that was written. */
   readonly whole: Members;
-  /** The TSC that was read back, if any. */
+  /** The TSC that was read back; undefined if the state has no TSC. */
   readonly tsc: bigint | undefined;
 }
 
 interface Exception {
-  /** The parts that the row applies to. */
+  /** The names of the parts in which the values may differ. */
   readonly parts: readonly string[];
   /** A pattern for the path inside the part. */
   readonly path: RegExp;
-  /** Returns whether the row applies to a difference; if omitted, the row applies to all differences. */
+  /** Returns whether this difference is allowed; if omitted, all differences at the path are allowed. */
   readonly when?: (place: Place) => boolean;
   /** The reason why the values may differ. */
   readonly why: string;
@@ -71,7 +71,7 @@ export const MAY_DIFFER: readonly Exception[] = [
     parts: ["msrs"],
     path: /^0x6e0$/,
     when: ({ wrote, reads, tsc }) => big(reads) === 0n && tsc !== undefined && big(wrote) <= tsc,
-    why: "IA32_TSC_DEADLINE reads 0 once the deadline has passed (lapic.c:apic_timer_expired)",
+    why: "IA32_TSC_DEADLINE reads as 0 after the deadline (lapic.c:apic_timer_expired)",
   },
   {
     parts: ["msrs"],
@@ -83,7 +83,7 @@ export const MAY_DIFFER: readonly Exception[] = [
     parts: ["sregs", "sregs2"],
     path: /^(cs|ds|es|fs|gs|ss|tr|ldt)\./,
     when: ({ owner }) => owner.every((segment) => segment["unusable"] === 1),
-    why: "the fields of an unusable segment have no effect, and the vendor modules keep different ones",
+    why: "the fields of an unusable segment have no effect, and kvm_intel and kvm_amd keep different fields",
   },
   {
     parts: ["sregs2"],
@@ -95,7 +95,7 @@ export const MAY_DIFFER: readonly Exception[] = [
     parts: ["sregs2"],
     path: /^pdptrs\[/,
     when: isUnset(1),
-    why: "they are written only with KVM_SREGS2_FLAGS_PDPTRS_VALID",
+    why: "the PDPTRs are written only with KVM_SREGS2_FLAGS_PDPTRS_VALID",
   },
   {
     parts: ["sregs"],
@@ -111,7 +111,7 @@ export const MAY_DIFFER: readonly Exception[] = [
     parts: ["lapic"],
     path: /^regs\[0x2[0-7]0\]$/,
     when: hasGained,
-    why: "an interrupt that arrived meanwhile sets a bit of the IRR",
+    why: "an interrupt that has arrived since the write sets a bit of the IRR",
   },
   {
     parts: ["lapic"],
@@ -121,37 +121,37 @@ export const MAY_DIFFER: readonly Exception[] = [
   {
     parts: ["vcpuEvents"],
     path: /^(flags|sipiVector)$/,
-    why: "flags names the valid fields, and KVM never reports a SIPI vector",
+    why: "the flags show which fields are valid, and KVM never reports a SIPI vector",
   },
   {
     parts: ["vcpuEvents"],
     path: /^nmi\.pending$/,
     when: isUnset(1),
-    why: "it is written only with KVM_VCPUEVENT_VALID_NMI_PENDING",
+    why: "nmi.pending is written only with KVM_VCPUEVENT_VALID_NMI_PENDING",
   },
   {
     parts: ["vcpuEvents"],
     path: /^interrupt\.shadow$/,
     when: (place) => isUnset(4)(place) || (hasGained(place) && place.wrote !== 0),
-    why: "it is written only with VALID_SHADOW; on AMD one bit represents both kinds (svm_get_interrupt_shadow)",
+    why: "interrupt.shadow is written only with KVM_VCPUEVENT_VALID_SHADOW; on AMD, one bit represents both kinds of shadow (svm_get_interrupt_shadow)",
   },
   {
     parts: ["vcpuEvents"],
     path: /^smi\./,
     when: isUnset(8),
-    why: "it is written only with KVM_VCPUEVENT_VALID_SMM",
+    why: "the SMI fields are written only with KVM_VCPUEVENT_VALID_SMM",
   },
   {
     parts: ["vcpuEvents"],
     path: /^(exception\.pending|exceptionHasPayload|exceptionPayload)$/,
     when: isUnset(0x10),
-    why: "they are written only with KVM_VCPUEVENT_VALID_PAYLOAD",
+    why: "the payload fields are written only with KVM_VCPUEVENT_VALID_PAYLOAD",
   },
   {
     parts: ["vcpuEvents"],
     path: /^tripleFault\./,
     when: isUnset(0x20),
-    why: "it is written only with KVM_VCPUEVENT_VALID_TRIPLE_FAULT",
+    why: "the triple fault is written only with KVM_VCPUEVENT_VALID_TRIPLE_FAULT",
   },
   {
     parts: ["mpState"],
@@ -162,7 +162,7 @@ export const MAY_DIFFER: readonly Exception[] = [
   {
     parts: ["picMaster", "picSlave"],
     path: /^(irr|lastIrr)$/,
-    why: "they change with the interrupt lines, such as that of the timer",
+    why: "irr and lastIrr change with the interrupt lines, such as the line of the timer",
   },
   {
     parts: ["ioapic"],
@@ -184,12 +184,12 @@ export const MAY_DIFFER: readonly Exception[] = [
   {
     parts: ["clock"],
     path: /^(flags|realtime|hostTsc)$/,
-    why: "KVM_GET_CLOCK fills them in, and KVM_SET_CLOCK with flags 0 ignores them",
+    why: "KVM_GET_CLOCK sets these fields, and KVM_SET_CLOCK with flags 0 ignores them",
   },
   {
     parts: ["pit2"],
     path: /\.countLoadTime$/,
-    why: "it is the host's time at which the count was loaded",
+    why: "the value is the host's time at which the count was loaded",
   },
   {
     parts: ["pit2"],

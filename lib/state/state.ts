@@ -1,6 +1,6 @@
 /**
- * The type of a saved machine: one property for each part, whose value is a struct of the kernel. parts.ts has the list
- * of parts in the order of restoring; json.ts and binary.ts convert a state to documents.
+ * The type of a saved machine: each part is a property, and the value of the property is a struct of the kernel.
+ * parts.ts has the list of parts in the order of restoring; json.ts and binary.ts convert a state to documents.
  */
 import {
   type ClockData,
@@ -132,9 +132,11 @@ export function contradictions(state: Pick<VmState, "vcpus">, complaints: Compla
     const first = seen.get(id);
     if (first === undefined) seen.set(id, i);
     else complaints.add(`vcpus[${i}].id: ${id} is the id of vcpus[${first}] too`);
-    if (sregs && sregs2) complaints.add(`vcpus[${i}].sregs: cannot stand beside sregs2`);
+    if (sregs && sregs2) complaints.add(`vcpus[${i}].sregs: cannot be used together with sregs2`);
     const size = nestedState && read(NestedState, nestedState).size;
     if (size === nestedState?.length) continue;
-    complaints.add(`vcpus[${i}].nestedState: says ${size} bytes, and has ${nestedState?.length}`);
+    complaints.add(
+      `vcpus[${i}].nestedState: the field size is ${size}, but the value has ${nestedState?.length} bytes`,
+    );
   }
 }

@@ -25,8 +25,8 @@ declare module "vitest" {
 /** The options of a claim. */
 export interface ClaimOptions {
   /**
-   * The claim's number in a catalogue of checks, which is printed with the result; several claims may have the same
-   * number.
+   * The claim's number in a catalogue of checks. The number is printed with the result; several claims may have the
+   * same number.
    */
   readonly number?: number;
   /** The expected failures on hosts whose KVM is known to violate the claim. */
@@ -40,7 +40,7 @@ export interface ClaimOptions {
  */
 export type ClaimCheck = (kit: Kit) => void | Promise<void>;
 
-/** The form of a claim's id, which must be valid in reports, in the lab's progress output and in file names. */
+/** The form of a claim's id. An id must be valid in reports, in the lab's progress output and in file names. */
 const ID = /^[\w-]{1,80}$/;
 
 /**

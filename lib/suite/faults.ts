@@ -23,7 +23,7 @@ const refuse = (ioctl: Ioctl, object: string, errno: number): never => {
   throw new KvmError({ call: ioctl.name, object, errno, reason: "(an injected fault)" });
 };
 
-/** The number of earlier calls with a name, for each handle. */
+/** For each handle, the number of calls of {@link timesBefore} with each name. */
 const counted = new WeakMap<Handle, Map<string, number>>();
 function timesBefore(handle: Handle, name: string): number {
   const counts = counted.get(handle) ?? new Map<string, number>();

@@ -32,7 +32,8 @@ export const fixtures: {
   /** Creates the test's kit, and closes it after the test. */
   readonly kit: (context: Skippable, use: (kit: Kit) => Promise<void>) => Promise<void>;
 } = {
-  // The destructuring pattern is required, because vitest reads the names of the used fixtures in it.
+  // The parameter must be a destructuring pattern, because vitest reads the names of the used fixtures from the
+  // pattern.
   kit: async ({ skip }, use) => {
     const problem = deviceProblem();
     if (problem !== undefined) skip(problem);

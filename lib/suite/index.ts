@@ -1,7 +1,7 @@
 /**
- * The entry `node-kvm/test`: claims about KVM with `claim()`, its kit, matchers, known deviations and injected faults.
- * A file of claims runs in vitest, with `node-kvm test FILE` on this host, and with `node-kvm lab run FILE` in the
- * lab's guests.
+ * The entry `node-kvm/test`: claims about KVM with `claim()`, the kit of a claim, matchers, known deviations and
+ * injected faults. A file of claims runs in vitest, with `node-kvm test FILE` on this host, and with `node-kvm lab run
+ * FILE` in the lab's guests.
  *
  * Importing this module adds the matchers to vitest's `expect`, and injects the fault that `NODE_KVM_FAULT` names.
  */

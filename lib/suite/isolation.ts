@@ -4,8 +4,9 @@ import { readFileSync } from "node:fs";
 import type { Result } from "../report/result.ts";
 
 /**
- * Returns whether each file of claims needs its own process, because the permission for AMX tile data applies to a
- * process. On a CPU without AMX, one process for all files takes at most half the time of separate processes.
+ * Returns whether each file of claims needs its own process: true on a CPU with AMX, because the permission for AMX
+ * tile data applies to a process. On a CPU without AMX, one process for all files takes at most half the time of
+ * separate processes.
  */
 export function needsOwnProcesses(): boolean {
   return /\bamx_tile\b/.test(readFileSync("/proc/cpuinfo", "utf8"));
@@ -36,7 +37,7 @@ export function judgeInProcess(args: readonly string[]): readonly Result[] {
 }
 
 /**
- * Judges one file's claims in its own process, which prints its results on this process's standard output.
+ * Judges one file's claims in a new process. The new process prints its results on this process's standard output.
  *
  * @returns a sentence with the exit status or the signal if the process failed; undefined after success.
  */

@@ -1,6 +1,6 @@
 /**
- * The tools of a claim: it creates VMs and vCPUs in the usual states, and checks requirements. At the end of the claim,
- * the kit closes all its handles.
+ * The kit of a claim: it creates VMs and vCPUs in the usual states, checks the claim's requirements, and closes all its
+ * handles at the end of the claim.
  */
 import { readFileSync } from "node:fs";
 import type { CpuidFieldName } from "../cpuid/index.ts";
@@ -82,12 +82,12 @@ export class Kit {
     return fromSupported(this.kvm.getSupportedCpuid());
   }
 
-  /** Creates a VM with one vCPU, which has no CPUID table and has not run. */
+  /** Creates a VM with one vCPU. The vCPU has no CPUID table and has not run. */
   fresh(): Vcpu {
     return this.keep(this.keep(this.kvm.createVm()).createVcpu(0));
   }
 
-  /** Creates a sandbox: a VM with a program and one vCPU, which has its CPUID table and has not run. */
+  /** Creates a sandbox: a VM with a program and one vCPU. The vCPU has its CPUID table and has not run. */
   configured(setup: Setup = {}): Configured {
     const sent = setup.table ?? this.supported;
     const box = this.keep(

@@ -1,8 +1,8 @@
 /**
  * The command that judges claims without vitest, and prints the same JSON report as `node-kvm test --reporter json`.
  * The lab runs this command in its guests, where starting vitest takes 10 s. The command judges the claims of the
- * suite, which its bundle contains, or the claims of a program (program.ts). By default, the command prints each
- * verdict on standard error as soon as the claim was judged.
+ * suite, which are part of the command's bundle, or the claims of a program (program.ts). By default, the command
+ * prints each verdict on standard error as soon as the claim was judged.
  */
 import { closeSync, openSync, readSync, rmSync, writeFileSync, writeSync } from "node:fs";
 import { release } from "node:os";
@@ -38,8 +38,8 @@ const OPTIONS = {
   /** Judges each file in its own process, even if no file needs one. */
   "own-processes": { type: "boolean" },
   /**
-   * Selects the output: `report` prints only a report at the end, `lines` prints each result as a line; without this
-   * option, the command prints a report at the end and progress on standard error.
+   * Selects the output: `report` prints only a report at the end, and `lines` prints each result as a line. Without
+   * this option, the command prints a report at the end, and progress on standard error.
    */
   print: { type: "string" },
 } as const;
@@ -144,7 +144,7 @@ function readBytes(port: number, length: number): Buffer {
   const bytes = Buffer.alloc(length);
   for (let at = 0; at < length; ) {
     const read = readSync(port, bytes, at, length - at, null);
-    if (read === 0) throw new Error("the port ended before the work was whole");
+    if (read === 0) throw new Error("the port ended before the whole work was read");
     at += read;
   }
   return bytes;
@@ -180,8 +180,8 @@ function judgeFiles(
 }
 
 /**
- * Judges each file in its own process, which prints each result as a line. If a claim ends its process, earlier results
- * and the results of other files are not lost.
+ * Judges each file in its own process. Each process prints each result as a line. If a claim ends its process, earlier
+ * results and the results of other files are not lost.
  *
  * @returns the exit status.
  */

@@ -76,7 +76,10 @@ function reason(failure: Error | undefined, expected: string | undefined): strin
   return `${note}${failure.message}${expected === undefined ? "" : `\nKnown: ${expected}`}`;
 }
 
-/** Returns the number of recorded steps, so that faults.ts can find the step of a later call and replace its result. */
+/**
+ * Returns the number of recorded steps. With this number, faults.ts finds the step of a later call, and replaces the
+ * result of the step.
+ */
 export function stepCount(): number {
   return current?.steps.length ?? 0;
 }

@@ -1,7 +1,7 @@
 /**
  * Probes the traits of this host's KVM. A probe tests the behaviour instead of the version, because stable kernels and
  * distributions backport fixes. `TRAITS` of node-kvm/oracle describes the traits; deviations.ts has the failures that
- * they cause.
+ * traits cause.
  */
 import { guest } from "../guest/index.ts";
 import { fromSupported, type Kvm, KvmError, vendorModule } from "../index.ts";

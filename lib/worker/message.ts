@@ -1,6 +1,6 @@
 /**
- * The messages between a vCPU's worker and the thread that owns it. vcpu-worker.ts and serve-vcpu.ts send these
- * messages.
+ * The messages between a vCPU's worker and the owner, which is the thread that has created the worker. vcpu-worker.ts
+ * and serve-vcpu.ts send these messages.
  */
 import type { MessagePort } from "node:worker_threads";
 import { isBytes } from "../abi/bytes.ts";

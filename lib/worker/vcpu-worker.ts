@@ -24,8 +24,8 @@ const LABEL = "vcpu worker";
 export type VcpuWorkerOptions = Omit<WorkerOptions, "workerData">;
 
 /**
- * Runs a vCPU in a worker. The worker's handler runs in the thread that calls KVM_RUN, so an exit that it handles
- * requires no message between threads. {@link run} returns only exits that the worker's handler does not handle.
+ * Runs a vCPU in a worker. The worker's handler runs in the thread that calls KVM_RUN. If the handler handles an exit,
+ * no message between threads is necessary. {@link run} returns only exits that the worker's handler does not handle.
  *
  * The worker's file calls {@link serveVcpu}. A worker prevents the process from exiting only while its vCPU runs.
  */
@@ -121,7 +121,7 @@ export class VcpuWorker {
     // Run numbers are Int32 and never 0, because 0 in the shared buffer means that no run must be interrupted.
     const number = (this.#number % 0x7fff_ffff) + 1;
     try {
-      // An object that is passed as the signal may have called run() or close() itself.
+      // The caller's signal may have a getter that has called run() or close().
       this.#runnable();
       const request: RunRequest = { number, answer: this.#answer };
       this.#port.postMessage(request);

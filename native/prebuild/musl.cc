@@ -1,6 +1,6 @@
 // Defines two functions of glibc that Debian's libc++abi calls and that musl does not have.
-// scripts/prebuild.js links them into the addon for musl. The flag requests checks of the format
-// string, which musl does not implement.
+// scripts/prebuild.js links them into the addon for musl. The argument `flag` requests checks of
+// the format string; musl does not implement these checks.
 #include <cstdarg>
 #include <cstdio>
 

@@ -57,7 +57,7 @@ const FILES = {
 
 type Arguments = typeof ARGUMENTS;
 
-/** Enables a capability with named arguments, such as `mask`, whose values are numbers or bigints. */
+/** Enables a capability with named arguments, such as `mask`. The value of an argument is a number or a bigint. */
 export type NamedCapInput = {
   [C in keyof Arguments]: { readonly cap: C } & {
     readonly [A in Arguments[C][number]]: number | bigint;
@@ -127,7 +127,10 @@ export interface SentCap {
 const WHERE = "enableCap()";
 const RAW: readonly string[] = ["cap", "flags", "args"];
 
-/** Returns the row of a table with this name; `undefined` if the table itself has no such row, as for `toString`. */
+/**
+ * Returns the own property of a table with this name; `undefined` if the table only inherits the name, such as
+ * `toString`.
+ */
 function rowOf<T>(table: Readonly<Record<string, T>>, cap: unknown): T | undefined {
   return typeof cap === "string" && Object.hasOwn(table, cap) ? table[cap] : undefined;
 }

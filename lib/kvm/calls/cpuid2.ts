@@ -29,7 +29,7 @@ const encoded = new WeakMap<object, EncodedCpuid2>();
 
 /**
  * Returns the bytes of a table that never changes, such as a CpuidTable. The bytes are encoded at the first call and
- * kept: to set the same table again, on any vCPU, only copies them.
+ * kept. To set the same table again, on any vCPU, the package only copies the bytes.
  *
  * @returns the bytes; undefined for an iterable whose entries may have changed since the last call
  */
@@ -49,8 +49,8 @@ export function encodedOnce(
 
 /** Reads a table of unknown length; after each E2BIG, the call is repeated with a larger buffer. */
 export function growCpuid2(handle: IoctlTarget, ioctl: Ioctl): readonly CpuidEntry2[] {
-  // KVM returns no count with E2BIG, so the buffer is doubled.
-  // If a future table exceeds KVM_MAX_CPUID_ENTRIES, the kernel always returns E2BIG, and this function throws it.
+  // KVM returns no count with E2BIG, so the buffer is doubled. If a future table exceeds KVM_MAX_CPUID_ENTRIES, the
+  // kernel always returns E2BIG, and this function throws that error.
   for (let nent = 64; ; nent *= 2) {
     const bytes = blank(nent, 0);
     try {

@@ -13,8 +13,8 @@ import { refuseMisfit, toU32 } from "../../options.ts";
 import type { IoctlTarget } from "../handle.ts";
 
 /**
- * The identity of an attribute: its group, and its number in the group, which the kernel's document of the device
- * defines.
+ * The identity of an attribute: its group, and its number in the group. The kernel's documents define both for each
+ * device.
  */
 export interface DeviceAttrInput {
   /** `KVM_X86_GRP_SYSTEM`, `KVM_VCPU_TSC_CTRL`, `KVM_DEV_VFIO_FILE` ... */

@@ -18,8 +18,8 @@ import type { EventFd } from "../host-file.ts";
 export interface IrqfdInput {
   readonly fd: EventFd;
   /**
-   * The GSI, which KVM_SET_GSI_ROUTING routes to an interrupt; without routes, it is the number of the PIC's and the
-   * IOAPIC's pin.
+   * The GSI. KVM_SET_GSI_ROUTING routes a GSI to an interrupt; without routes, the GSI is the number of a pin of the
+   * PIC and the IOAPIC.
    */
   readonly gsi: number;
   /** The flag `KVM_IRQFD_FLAG_DEASSIGN`, or 0. `KVM_IRQFD_FLAG_RESAMPLE` is added if `resamplefd` is present. */

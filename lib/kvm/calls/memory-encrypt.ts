@@ -1,5 +1,5 @@
 /**
- * Encrypted guests: issues the commands of AMD's SEV and Intel's TDX, whose data are buffers of checked size, and pins
+ * Encrypted guests: issues the commands of AMD's SEV and Intel's TDX, checks the sizes of their buffers, and pins
  * memory for SEV.
  */
 import {
@@ -56,7 +56,7 @@ export interface EncRegionInput extends MemoryLinkInput {
   readonly size: bigint | number;
 }
 
-/** Registers or unregisters a range, which must not exceed its memory. */
+/** Registers or unregisters a range, which must be inside the memory. */
 export function setEncRegion(
   handle: IoctlTarget,
   ioctl: typeof KVM_MEMORY_ENCRYPT_REG_REGION,

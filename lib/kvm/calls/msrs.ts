@@ -38,7 +38,8 @@ export function setMsrs(
   }
   let taken = 0;
   for (const batch of batches(all)) {
-    // Only `index` and `data` are passed, because the `reserved` of entries that were read may not be 0.
+    // Only `index` and `data` are passed, because the field `reserved` of an entry from KVM can have a value that is
+    // not 0.
     const sent = batch.map(({ index, data }) => ({ index, data }));
     const bytes = encode(Msrs, { entries: sent }, "setMsrs()");
     const count = handle.ioctl(ioctl, bytes, { args: { entries: batch } });

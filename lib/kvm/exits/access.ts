@@ -97,7 +97,7 @@ export interface WrmsrExit {
   readonly index: number;
   readonly data: bigint;
   /**
-   * Completes the guest's write without an exception, which is also the result without a reply.
+   * Completes the guest's write without an exception. Without a reply, the write also completes without an exception.
    *
    * @throws {@link StateError} `ERR_ANSWERED` if the exit was answered, or the vCPU has run since.
    */
@@ -135,7 +135,8 @@ export function decodeIo(source: ExitSource): IoOutExit | IoInExit | UnknownExit
     const values = readElements(view, start, size, count);
     return { kind: "io", direction: "out", port, size, count, data, values };
   }
-  bytes.fill(0, start, end); // Without a reply, the guest would otherwise read the bytes of the previous exit.
+  // The bytes are cleared, because a guest without a reply would otherwise read the bytes of the previous exit.
+  bytes.fill(0, start, end);
   const { turn } = source;
   const reply = (given: number | readonly number[]): void => {
     const values = listOf(given, count, port);

@@ -28,7 +28,7 @@ export interface BareExit {
    * - `intr`: a signal or `immediate_exit` interrupted KVM_RUN; the guest may not have run.
    * - `irq_window_open`: an interrupt can be injected; this exit occurs only if `request_interrupt_window` was set.
    * - `nmi`: the headers define this exit, but the x86 code of Linux 7.2 does not return it.
-   * - `dirty_ring_full`: the dirty ring is full; harvest its entries, then run the vCPU again.
+   * - `dirty_ring_full`: the dirty ring is full; read its entries with `harvest()`, then run the vCPU again.
    * - `ap_reset_hold`: a CPU of an SEV-ES guest without an in-kernel APIC waits for its start.
    * - `x86_bus_lock`: the guest locked the bus (KVM_CAP_X86_BUS_LOCK_EXIT).
    */

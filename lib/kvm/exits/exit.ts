@@ -1,6 +1,6 @@
 /**
- * The union of all exits of a vCPU, which `kind` distinguishes, and the function that decodes an exit from kvm_run. The
- * other files of this folder define the exits, by subject.
+ * The union type of all exits of a vCPU, and the function that decodes an exit from kvm_run. Each other file of this
+ * folder defines the exits of one subject.
  */
 import { constants } from "node:os";
 import type { EXITS, X86ExitName } from "../../abi/exits.ts";

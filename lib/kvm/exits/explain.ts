@@ -15,9 +15,8 @@ const EXPLAINED: readonly Exit["kind"][] = [
 ];
 
 /**
- * Explains an exit that ends a guest: the name of KVM's suberror and of the hardware's exit code, the address from
- * which the instruction was fetched, the failed check of a state, the exception that was being delivered, the slot of
- * an address.
+ * Explains an exit that ends a guest. The explanation names, for example, KVM's suberror, the hardware's exit code, the
+ * failed check of the guest's state, the exception that was being delivered, or the slot of an address.
  *
  * Call this function before the vCPU runs again. The function calls KVM_GET_SREGS, KVM_GET_REGS and, after a shutdown,
  * KVM_GET_VCPU_EVENTS, and reads page tables in guest memory. A run does not call this function. Of these calls, only

@@ -1,4 +1,4 @@
-/** KVM_GET_DIRTY_LOG and KVM_CLEAR_DIRTY_LOG. dirty-pages.ts has the pages of a bitmap, and dirty rings. */
+/** KVM_GET_DIRTY_LOG and KVM_CLEAR_DIRTY_LOG. dirty-pages.ts iterates over the pages of a bitmap or of a dirty ring. */
 import { KVM_CLEAR_DIRTY_LOG, KVM_GET_DIRTY_LOG } from "../../abi/generated/ioctls.ts";
 import { ClearDirtyLog, DirtyLog } from "../../abi/generated/structs.ts";
 import { encode } from "../../abi/struct.ts";

@@ -13,8 +13,8 @@ import { toBigInt, toBytes } from "../../options.ts";
 const PAGE_BYTES = 4096n;
 
 /**
- * Iterates over the page numbers of the set bits in a dirty bitmap, such as KVM_GET_DIRTY_LOG's, in ascending order.
- * Page 0 is the slot's first page. The bitmap is copied, so later changes of the bitmap have no effect.
+ * Iterates over the page numbers of the set bits in a dirty bitmap, in ascending order. KVM_GET_DIRTY_LOG returns such
+ * a bitmap. Page 0 is the slot's first page. The bitmap is copied, so later changes of the bitmap have no effect.
  */
 export function dirtyPages(bitmap: Uint8Array): Generator<number, void> {
   return bitsOf(wordsOf("dirtyPages()", bitmap));

@@ -19,8 +19,8 @@ const FALLOC_FL_KEEP_SIZE = 1;
 const FALLOC_FL_PUNCH_HOLE = 2;
 
 /**
- * A guest_memfd of a VM. A slot that uses a guest_memfd keeps its file open after this handle was closed or collected,
- * because KVM removes the pages from the guest when the last descriptor of the file is closed
+ * A guest_memfd of a VM. While a slot uses a guest_memfd, the file stays open even if this handle was closed or
+ * collected. If the last descriptor of the file were closed, KVM would remove the pages from the guest
  * (`virt/kvm/guest_memfd.c`, kvm_gmem_release).
  */
 export class GuestMemfd extends Handle {
@@ -60,10 +60,9 @@ export class GuestMemfd extends Handle {
    * Maps the whole file, which must have been created with `GUEST_MEMFD_FLAG_MMAP` and `GUEST_MEMFD_FLAG_INIT_SHARED`.
    * All mappings and the guest share the same bytes.
    *
-   * With `GUEST_MEMFD_FLAG_MMAP` alone, the kernel allows mmap, but each access of the host to the pages, which are
-   * private to the guest, raises SIGBUS (api.rst 4.142; `virt/kvm/guest_memfd.c`, kvm_gmem_fault_user_mapping). This
-   * package rejects such a mapping, because a page of {@link GuestMemory} that cannot be accessed reads as zeros, which
-   * are not the guest's bytes.
+   * With `GUEST_MEMFD_FLAG_MMAP` alone, the pages are private to the guest: the kernel allows mmap, but each access of
+   * the host raises SIGBUS (api.rst 4.142; `virt/kvm/guest_memfd.c`, kvm_gmem_fault_user_mapping). This package rejects
+   * such a mapping, because {@link GuestMemory} would return zeros instead of the guest's bytes.
    *
    * @throws {@link KvmError} `ENODEV`: the file was created without `GUEST_MEMFD_FLAG_MMAP`.
    * @throws {@link StateError} `ERR_PRIVATE`: the file was created with `GUEST_MEMFD_FLAG_MMAP`, but without

@@ -87,20 +87,20 @@ export function mappingOf(memory: GuestMemory): NativeMapping | null {
 /**
  * Host memory for a VM: anonymous and zeroed, or a private copy of a file.
  *
- * A slot that uses the memory keeps it mapped: closing the memory detaches it from JavaScript, but not from a guest
- * that may still run. The page after the end of the memory is inaccessible.
+ * While a slot uses the memory, the memory stays mapped: `close()` detaches the memory from JavaScript, but not from a
+ * guest that may still run. The page after the end of the memory is inaccessible.
  *
  * Close the memory when it is no longer needed. The garbage collector also unmaps unreachable memory, but only later,
  * between turns of the event loop. A synchronous loop that allocates memory without closing it therefore uses more and
- * more memory. This package reports the full size of populated memory and of reserved huge pages to V8. For other
- * memory, whose pages are allocated at the first access, it reports at most 16 MiB.
+ * more memory. This package reports the full size of populated memory and of reserved huge pages to V8. The pages of
+ * other memory are allocated at the first access; for such memory, this package reports at most 16 MiB.
  *
- * If a page is not available at an access (the file was truncated, no huge page is free, or the hardware lost the
- * page), it reads as zeros after this access: see {@link isDamaged}. If the guest accesses such a page before the host
- * has accessed it, KVM_RUN returns `EFAULT` or the exit `memory_fault`. This package installs a SIGBUS handler, which
- * replaces such pages. A SIGBUS that another process sends, or that an access to other memory causes, has its usual
- * effect, and `process.on("SIGBUS")` still works. If only the main thread sets listeners for SIGBUS and only workers
- * load the package, a listener replaces the handler until the next memory is mapped.
+ * A page can be unavailable at an access: the file was truncated, no huge page is free, or the hardware lost the page.
+ * After an access of the host, such a page reads as zeros: see {@link isDamaged}. If the guest accesses such a page
+ * before the host has accessed it, KVM_RUN returns `EFAULT` or the exit `memory_fault`. This package installs a SIGBUS
+ * handler, which replaces such pages. A SIGBUS that another process sends, or that an access to other memory causes,
+ * has its usual effect, and `process.on("SIGBUS")` still works. If only the main thread sets listeners for SIGBUS and
+ * only workers load the package, a listener replaces the handler until the next memory is mapped.
  */
 export class GuestMemory {
   /** The size in bytes. */
@@ -178,8 +178,8 @@ export class GuestMemory {
   }
 
   /**
-   * Whether a page was replaced by zeros because it was not available at an access of the host. The page's address is
-   * not known. Pages that only a guest has accessed are not included.
+   * Whether a page was replaced by zeros, because the page was not available at an access of the host. The page's
+   * address is not known. Pages that only a guest has accessed are not included.
    */
   get isDamaged(): boolean {
     return this.#mapping.hasLostPages();
@@ -244,7 +244,9 @@ export class GuestMemory {
     );
   }
 
-  /** Detaches the memory from JavaScript, and unmaps it as soon as no slot uses it. Closing twice is a no-op. */
+  /**
+   * Detaches the memory from JavaScript, and unmaps the memory as soon as no slot uses it. Closing twice is a no-op.
+   */
   close(): void {
     if (!this.closed) traceUnmap(this);
     mappings.get(this)?.close();

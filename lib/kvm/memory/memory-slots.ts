@@ -79,7 +79,7 @@ export class MemorySlots {
     return [0, 1].flatMap((id) => this.space(id).slots());
   }
 
-  /** Returns the number of pages of a slot; 1 if it is unknown. */
+  /** Returns the number of pages of a slot; 1 if the slot does not exist. */
   pagesOf(slot: number): bigint {
     const found = this.space(slot >>> 16)
       .slots()

@@ -8,7 +8,7 @@ export interface AbortOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** Returns whether a value is an AbortSignal, also of another realm, whose class is different. */
+/** Returns whether a value is an AbortSignal of any realm. The AbortSignal of another realm has another class. */
 function isSignal(value: unknown): value is AbortSignal {
   if (typeof value !== "object" || value === null) return false;
   const methods = ["addEventListener", "removeEventListener", "throwIfAborted"];

@@ -1,6 +1,6 @@
 /**
  * Reads a ring of coalesced writes: writes of the guest that are collected instead of causing exits.
- * vm.registerCoalescedMmio selects the writes. The ring may also be filled by other code in KVM's layout.
+ * vm.registerCoalescedMmio selects the writes. Other code may also fill a ring that has KVM's layout.
  */
 import { isBytes } from "../../abi/bytes.ts";
 import { KVM_COALESCED_MMIO_PAGE_OFFSET } from "../../abi/generated/constants.ts";
@@ -43,13 +43,13 @@ const LEN = offsetOf(CoalescedMmio, "len") / 4;
 const PIO = offsetOf(CoalescedMmio, "pio") / 4;
 const DATA = offsetOf(CoalescedMmio, "data") / 4;
 
-/** For each number of bytes, the mask that keeps this number of bytes of a word. */
+/** The element n is the mask for the n low bytes of a word. */
 const MASKS = Uint32Array.of(0, 0xff, 0xffff, 0xff_ffff, 0xffff_ffff);
 
 /**
  * A ring with the layout of `struct kvm_coalesced_mmio_ring`. KVM or the exit filter adds writes and this class removes
- * writes, possibly at the same time. If the ring is full, the next write of the guest causes an exit. After the vCPU of
- * the mapping was closed, the ring stays empty.
+ * writes, possibly at the same time. If the ring is full, the next write of the guest causes an exit. After the vCPU
+ * was closed, the ring is always empty.
  */
 export class CoalescedRing implements Iterable<CoalescedWrite> {
   /** The number of slots; one slot is always free. */
@@ -146,7 +146,10 @@ export class CoalescedRing implements Iterable<CoalescedWrite> {
   }
 }
 
-/** Returns the ring that KVM fills, which follows a vCPU's kvm_run. All vCPUs of a VM share one coalesced ring. */
+/**
+ * Returns the ring that KVM fills. In the mapping of a vCPU, the ring follows kvm_run. All vCPUs of a VM share one
+ * coalesced ring.
+ */
 export function coalescedRing(run: Uint8Array): CoalescedRing {
   return new CoalescedRing(run.subarray(START, START + PAGE));
 }

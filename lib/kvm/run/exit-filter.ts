@@ -12,7 +12,10 @@ export interface PioRuleInput {
   readonly length?: bigint | number;
   /** The size of matching accesses in bytes: 1, 2 or 4; any size if omitted. */
   readonly size?: number;
-  /** The value that the guest reads, also for each element of a string instruction; if omitted, reads cause exits. */
+  /**
+   * The value that the guest reads. Each element of a string instruction reads the same value. If omitted, reads cause
+   * exits.
+   */
   readonly read?: bigint | number;
   /** The action for writes; if omitted, writes cause exits. */
   readonly write?: "ignore" | "collect";
@@ -71,7 +74,9 @@ interface Plain {
 const U64 = 2n ** 64n;
 const PORTS = 0x1_0000n;
 
-/** The address spaces of rules, each with the member of a rule that selects it and the allowed members. */
+/**
+ * The address spaces. `name` is the member of a rule that selects the address space; `members` are the allowed members.
+ */
 const SPACES = [
   { name: "pio", space: PIO, members: ["pio", "length", "size", "read", "write"] },
   { name: "mmio", space: MMIO, members: ["mmio", "length", "size", "read", "write"] },

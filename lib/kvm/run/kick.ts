@@ -1,4 +1,4 @@
-/** Interrupts a vCPU from another thread, which knows only the vCPU's token. */
+/** Interrupts a vCPU from another thread. The other thread has only the vCPU's token. */
 import { native } from "../../native.ts";
 import { refused } from "../refused.ts";
 

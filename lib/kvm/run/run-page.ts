@@ -77,8 +77,8 @@ export class RunPage {
    * Runs the guest on this thread until it exits. After the run, an earlier exit of `runSync()` cannot be answered.
    *
    * @returns 0, or `-errno`: `-EINTR` (-4) after a signal, a kick or with `immediateExit`; `-EBUSY` (-16) while the
-   *   vCPU runs on its own thread, or its VM is paused; `-EBADF` (-9) after it was closed. With `-EFAULT` (-14) and
-   *   `-EHWPOISON` (-133), {@link exitReason} may be KVM_EXIT_MEMORY_FAULT.
+   *   vCPU runs on its own thread, or its VM is paused; `-EBADF` (-9) after the vCPU was closed. With `-EFAULT` (-14)
+   *   and `-EHWPOISON` (-133), {@link exitReason} may be KVM_EXIT_MEMORY_FAULT.
    * @ioctl KVM_RUN (api.rst 4.10; vcpu)
    */
   enter(): number {
@@ -114,7 +114,7 @@ export class RunPage {
     return this.#words[COUNT] ?? 0;
   }
 
-  /** The first element that the guest wrote, which has `size` bytes. */
+  /** The first element that the guest wrote: an integer of `size` bytes. */
   get ioValue(): number {
     const at = this.#words[DATA_OFFSET] ?? 0;
     switch (this.ioSize) {
@@ -162,17 +162,17 @@ export class RunPage {
     return this.#words[DATA] ?? 0;
   }
 
-  /** Answers an MMIO read with its first four bytes. */
+  /** Sets the first four bytes of the answer to an MMIO read, little-endian. */
   set mmioLow(value: number) {
     this.#words[DATA] = value;
   }
 
-  /** The last four bytes of `mmio.data`. */
+  /** The last four bytes of `mmio.data`, little-endian; bytes beyond `len` are undefined. */
   get mmioHigh(): number {
     return this.#words[DATA + 1] ?? 0;
   }
 
-  /** Sets the upper four bytes of the answer to an MMIO read of eight bytes. */
+  /** Sets the last four bytes of the answer to an MMIO read of eight bytes, little-endian. */
   set mmioHigh(value: number) {
     this.#words[DATA + 1] = value;
   }

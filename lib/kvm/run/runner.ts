@@ -1,6 +1,6 @@
 /**
- * Runs one vCPU, on the calling thread or on its own thread: KVM_RUN, kicks, pauses, exits. vcpu.ts has the public
- * methods.
+ * Runs one vCPU, on the calling thread or on the vCPU's own thread: KVM_RUN, kicks, pauses, exits. vcpu.ts has the
+ * public methods.
  */
 import { constants } from "node:os";
 import { Run } from "../../abi/generated/structs.ts";
@@ -86,7 +86,7 @@ export class Runner {
   readonly #words: Int32Array;
   readonly #exits: ExitSource;
   #pending: Pending | undefined;
-  /** Whether the vCPU's own thread is in KVM_RUN, is about to be, or has not reported the end of its run. */
+  /** Whether a run on the vCPU's own thread was started and has not reported its end. */
   #isInside: boolean = false;
   #wasOnOwnThread: boolean = false;
   #changes = 0;
@@ -105,7 +105,8 @@ export class Runner {
   /** Maps the kvm_run of a vCPU's descriptor; if the mapping fails, closes the descriptor. */
   constructor(fd: NativeFd, owner: RunOwner) {
     const { label } = owner;
-    // A worker in KVM_RUN calls the second function to determine whether its environment is shutting down.
+    // The second argument is for workers: native code calls this function to determine whether the worker is shutting
+    // down.
     const run = fd.mapRun(this.#done, isMainThread() ? undefined : () => undefined);
     if (isRefusal(run)) {
       fd.close();
@@ -153,12 +154,12 @@ export class Runner {
     }
   }
 
-  /** Runs the guest on its own thread until it exits. */
+  /** Runs the guest on the vCPU's own thread until the guest exits. */
   run(options: AbortOptions): Promise<Exit> {
     return this.#begin(signalOf("run()", options));
   }
 
-  /** Runs the guest on its own thread repeatedly, once for each requested exit. */
+  /** Runs the guest on the vCPU's own thread repeatedly, once for each requested exit. */
   exits(options: AbortOptions): AsyncGenerator<Exit, void> {
     const signal = signalOf("exits()", options);
     const isOver = (): boolean => this.#owner.isClosed() || signal?.aborted === true;
@@ -180,7 +181,7 @@ export class Runner {
     return answer;
   }
 
-  /** Completes the instruction of a pending exit, and of each further exit that it causes. */
+  /** Completes the instruction of a pending exit. The instruction may cause further exits; these are also completed. */
   completeExit(answer: ((exit: Exit) => void) | undefined): void {
     for (let exit = this.#complete(); exit !== undefined; exit = this.#complete()) {
       if (answer === undefined) {
@@ -244,7 +245,8 @@ export class Runner {
   }
 
   /**
-   * Throws if the vCPU was closed, or if it runs on its own thread, because the kernel would then block other calls.
+   * Throws if the vCPU was closed. Also throws while the vCPU runs on its own thread, because the kernel would block
+   * other calls.
    */
   expectOpen(): void {
     this.#open();
@@ -262,7 +264,7 @@ export class Runner {
     if (isAborted) return Promise.resolve({ kind: "intr" });
     const ended = new Abortable<Exit>({ signal }, () => this.kick());
     try {
-      // An object that is passed as the signal may have called run() or close() itself.
+      // The caller's signal may have a getter that has called run() or close().
       this.#expectRunnable();
     } catch (error) {
       ended.drop();

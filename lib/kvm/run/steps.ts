@@ -12,8 +12,8 @@ export interface Stepping<T> {
 }
 
 /**
- * Runs steps one after another for `for await`. In an `async function*`, `return()` would wait until the current step
- * ends by itself, which may never happen.
+ * Runs steps one after another for `for await`. This class replaces an `async function*`, whose `return()` would wait
+ * for the current step, which may never end.
  */
 export class Steps<T> implements AsyncGenerator<T, void> {
   readonly #stepping: Stepping<T>;
@@ -37,7 +37,7 @@ export class Steps<T> implements AsyncGenerator<T, void> {
 
   /** Runs the next step after all earlier calls of `next()` have settled. */
   next(): Promise<IteratorResult<T, void>> {
-    // Starts the first step synchronously, so that a kick right after it finds the run.
+    // The first step starts synchronously, so that a kick right after `next()` interrupts its run.
     const done = this.#pending === 0 ? this.#step() : this.#before.then(() => this.#step());
     this.#pending += 1;
     done

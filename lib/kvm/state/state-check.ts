@@ -67,7 +67,7 @@ function targetOf(
   };
 }
 
-/** Finds incompatibilities between saved states of vCPUs and the given vCPUs. */
+/** Finds incompatibilities between saved states of vCPUs and the vCPUs into which they would be restored. */
 export function checkVcpus(
   pairs: readonly (readonly [vcpu: CheckedVcpu, state: VcpuState])[],
   origin: Origin,

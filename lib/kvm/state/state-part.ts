@@ -36,7 +36,7 @@ export function readPart(handle: Handle, part: Part, origin: Origin): unknown {
  * Writes a part.
  *
  * @throws RangeError for a number that KVM cannot return when the part is read back.
- * @throws {@link KvmError} with KVM's errno, and what the part requires.
+ * @throws {@link KvmError} with KVM's errno, and with the requirement of the part.
  */
 export function writePart(handle: Handle, part: Part, value: unknown, origin: Origin): void {
   const { name, set, needs } = part;

@@ -25,7 +25,7 @@ export function msrsToSave(
   return Array.from(new Set([...origin.msrIndexList(), ...unlistedMsrs(mcgCap, cpuid)]));
 }
 
-/** Reads the given MSRs in order, and omits MSRs that KVM cannot read. */
+/** Reads MSRs in order, and omits MSRs that KVM cannot read. */
 export function readable(vcpu: Handle, indices: Iterable<number>): readonly MsrEntry[] {
   const got: MsrEntry[] = [];
   for (let rest = Array.from(indices); rest.length > 0; ) {
@@ -65,18 +65,18 @@ export function readTsc(vcpu: Handle): MsrEntry | undefined {
   return readable(vcpu, [MSRS.MSR_IA32_TSC])[0];
 }
 
-/** A value with bit 62 set, which is far from the value of every real TSC. */
+/** A bit that makes a TSC value far greater than the value of every real TSC. */
 const FAR = 1n << 62n;
 const distance = (a: bigint, b: bigint): bigint => (a < b ? b - a : a - b);
 
 /**
  * Writes the TSC; if KVM rejects the value, returns the MSR's index.
  *
- * If a value is within a second of the value that KVM expects after another write, KVM assumes an attempt to
- * synchronise vCPUs, and ignores it (x86.c:kvm_synchronize_tsc). This assumption is right for the vCPUs of one VM.
- * Before Linux 6.7, however, the creation of a vCPU also counts as a write, so KVM would ignore the TSC of a guest that
- * has run for less than a second. Since Linux 6.7, a first restore counts as a write, so KVM would ignore the TSC of a
- * second restore. Writing a distant value first prevents both cases.
+ * After an earlier write, KVM expects a certain TSC value. If a new value differs by less than a second, KVM assumes
+ * that the program wants to synchronise vCPUs, and ignores the new value (x86.c:kvm_synchronize_tsc). For the vCPUs of
+ * one VM, this result is right. Before Linux 6.7, however, the creation of a vCPU also counts as a write, so KVM would
+ * ignore the TSC of a guest that has run for less than a second. Since Linux 6.7, a first restore counts as a write, so
+ * KVM would ignore the TSC of a second restore. Writing a distant value first prevents both cases.
  */
 export function writeTsc(vcpu: Handle, entry: MsrEntry | undefined): readonly number[] {
   if (entry === undefined) return [];
@@ -90,7 +90,7 @@ export function writeTsc(vcpu: Handle, entry: MsrEntry | undefined): readonly nu
 
 /**
  * Stops the timers behind MSRs that are restored late, so that no old timer fires into the restored local APIC. If KVM
- * rejects an MSR here, it also rejects it later.
+ * rejects an MSR here, KVM also rejects this MSR when it is restored later.
  */
 export function disarm(vcpu: Handle, late: readonly MsrEntry[]): void {
   setMsrs(

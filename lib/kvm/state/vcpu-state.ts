@@ -47,8 +47,8 @@ export interface StatefulVcpu extends Handle {
 }
 
 /**
- * Reads the state of vCPUs. Each part is read from all vCPUs before the next part, so that all vCPUs have the part of
- * nearly the same time.
+ * Reads the state of vCPUs. Each part is read from all vCPUs before the next part, so that the vCPUs' values of a part
+ * are from nearly the same time.
  */
 export function saveVcpus(
   vcpus: readonly StatefulVcpu[],

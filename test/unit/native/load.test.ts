@@ -84,7 +84,7 @@ describe("an addon file that", () => {
     const bytes = Buffer.from(addon);
     bytes.writeUInt16LE(machine, offset);
     expect(failure(written(`${name}.node`, bytes))).toContain(
-      `it was built for another architecture (ELF machine ${machine}); this is x86-64 (62)`,
+      `the addon was built for another architecture (ELF machine ${machine}); this is x86-64 (62)`,
     );
   });
 
@@ -94,7 +94,7 @@ describe("an addon file that", () => {
     const shared = ["-shared", "-nostdlib", "-x", "c", "/dev/null", "-x", "none"];
     execFileSync("cc", [...shared, "-Wl,-soname,libc.so", "-o", libc]);
     execFileSync("cc", [...shared, "-Wl,--no-as-needed", libc, "-o", file]);
-    expect(failure(file)).toContain("it was built for musl, but this Node uses glibc");
+    expect(failure(file)).toContain("the addon was built for musl, but this Node uses glibc");
   });
 
   test.each([
@@ -186,29 +186,32 @@ test("the message of musl's loader about an addon for glibc is explained", () =>
   const words =
     "Error loading shared library ld-linux-x86-64.so.2: No such file or directory (needed by x)";
   expect(loadFailure(new Error(words))).toBe(
-    `it was built for glibc, but this Node uses musl (${words})`,
+    `the addon was built for glibc, but this Node uses musl (${words})`,
   );
 });
 
 test.each<[words: string, meaning: string]>([
   [
     "The module 'x' was compiled against a different Node.js version using NODE_MODULE_VERSION 115.",
-    "it was built for another version of Node or another ABI",
+    "the addon was built for another version of Node or another ABI",
   ],
-  ["Module did not self-register: 'x'.", "it was built for another version of Node or another ABI"],
+  [
+    "Module did not self-register: 'x'.",
+    "the addon was built for another version of Node or another ABI",
+  ],
   ["x: undefined symbol: node_api_set_prototype", "this version of Node lacks a Node-API function"],
   [
     "x: undefined symbol: _ZSt4cout",
-    "a symbol is missing, so it was built against other libraries",
+    "a symbol is missing, so the addon was built against other libraries",
   ],
   [
     "/lib/libstdc++.so.6: version `GLIBCXX_3.4.32' not found (required by x)",
-    "it was built against a newer C or C++ library than this system has",
+    "the addon was built against a newer C or C++ library than this system has",
   ],
   ["x: cannot open shared object file: Permission denied", "no permission to read the file"],
   [
     "libfoo.so: cannot open shared object file: No such file or directory",
-    "a shared library that it needs is missing",
+    "a shared library that the addon needs is missing",
   ],
   [
     "x: failed to map segment from shared object",

@@ -141,7 +141,7 @@ const CASES: readonly Case[] = [
     { cpuid: table({ function: 0x4000_0001, eax: 0x3123_7648 }) },
     { has: { KVM_CAP_HYPERV: 0 } },
     "vcpus[0].cpuid",
-    "the table has Hyper-V's leaves, and this KVM no KVM_CAP_HYPERV",
+    "the table has Hyper-V's leaves, and this KVM has no KVM_CAP_HYPERV",
     false,
   ],
   [
@@ -150,7 +150,7 @@ const CASES: readonly Case[] = [
     { cpuid: table({ function: 0x4000_0000, ebx: 0x566e6558, ecx: 0x65584d4d, edx: 0x4d4d566e }) },
     { has: { KVM_CAP_XEN_HVM: 0 } },
     "vcpus[0].cpuid",
-    "the table has Xen's leaves, and this KVM no KVM_CAP_XEN_HVM",
+    "the table has Xen's leaves, and this KVM has no KVM_CAP_XEN_HVM",
     false,
   ],
   [
@@ -231,7 +231,7 @@ const CASES: readonly Case[] = [
     { vcpuEvents: events(0x20) },
     { has: { KVM_CAP_X86_TRIPLE_FAULT_EVENT: 0 } },
     "vcpus[0].vcpuEvents.flags",
-    "it has 0x20, and this KVM no KVM_CAP_X86_TRIPLE_FAULT_EVENT",
+    "it has 0x20, and this KVM has no KVM_CAP_X86_TRIPLE_FAULT_EVENT",
     true,
   ],
   [
@@ -240,7 +240,7 @@ const CASES: readonly Case[] = [
     { vcpuEvents: events(0x10) },
     { has: { KVM_CAP_EXCEPTION_PAYLOAD: 0 } },
     "vcpus[0].vcpuEvents.flags",
-    "it has 0x10, and this KVM no KVM_CAP_EXCEPTION_PAYLOAD",
+    "it has 0x10, and this KVM has no KVM_CAP_EXCEPTION_PAYLOAD",
     true,
   ],
   [

@@ -114,7 +114,11 @@ describe("a JSON document of a saved state", () => {
     ["source", {}, "source.kernel: expected a string, got nothing"],
     ["source.vendor", 1, "source.vendor: expected a string, got 1"],
     ["vcpus.1.id", 1, "vcpus[1].id: 1 is the id of vcpus[0] too"],
-    ["vcpus.0.nestedState", "AA".repeat(100), "vcpus[0].nestedState: says 0 bytes, and has 150"],
+    [
+      "vcpus.0.nestedState",
+      "AA".repeat(100),
+      "vcpus[0].nestedState: the field size is 0, but the value has 150 bytes",
+    ],
     ["version", 2, "version: expected 1, got 2"],
     ["format", "qcow2", 'format: expected "node-kvm-state", got "qcow2"'],
   ])("whose %s is %j is rejected by name", (path, value, complaint) => {
@@ -127,7 +131,7 @@ describe("a JSON document of a saved state", () => {
     const vcpus = [{ id: 0, sregs2: FULL.vcpus[0]?.sregs2, sregs }] as unknown as VmState["vcpus"];
     const text = stateToJson({ ...FULL, vcpus });
     expect(complaintsOf(() => stateFromJson(text))).toEqual([
-      "vcpus[0].sregs: cannot stand beside sregs2",
+      "vcpus[0].sregs: cannot be used together with sregs2",
     ]);
   });
 
