@@ -140,7 +140,7 @@ function refuseUnclosed(table: CpuidTable, add: Reasons, remove: Reasons): void 
   }
 }
 
-/** The reasons for changes of fields that features() was not called with. */
+/** The reasons for changes of fields that the arguments of features() do not name. */
 function consequence({ name, where }: CpuidBuildDifference): string {
   if (name === "virt_addr_bits") return "it follows from la57";
   if (where.startsWith("0x80000001.0:edx")) return "AMD repeats 0x1:edx there";
@@ -181,8 +181,8 @@ function packSignature(where: string, wanted: Required<CpuidSignatureInput>): nu
 const LONGEST_BRAND = 47;
 
 /**
- * A table that is built in steps. Each method returns a new builder and leaves this one unchanged. The order of entries
- * stays; a new entry is placed after the last lower entry.
+ * A table that is built in steps. Each method returns a new builder and leaves this one unchanged. Entries keep their
+ * order; a new entry is placed after the last entry with a lower function and index.
  */
 export class CpuidBuilder {
   readonly #table: CpuidTable;
@@ -190,7 +190,7 @@ export class CpuidBuilder {
   /** The APIC ids of the topology, if it was set. */
   #ids: readonly number[] | undefined;
 
-  /** Starts with unchanged entries; {@link cpuid} has the usual ways to start. */
+  /** Starts with the given entries, unchanged; callers usually start with a function of {@link cpuid}. */
   constructor(entries: Iterable<CpuidEntry2Input>) {
     this.#table =
       entries instanceof CpuidTable
@@ -394,7 +394,8 @@ export class CpuidBuilder {
   }
 
   /**
-   * Makes the given hypervisor interfaces the only ones; see {@link withHypervisors} for their contents and the errors.
+   * Replaces all hypervisor interfaces with the given ones; see {@link withHypervisors} for their contents and the
+   * errors.
    *
    * @param kinds - the interfaces in the order of their bases, or "none" to remove all and clear the hypervisor bit.
    */
@@ -415,11 +416,10 @@ export class CpuidBuilder {
   }
 
   /**
-   * Removes the features that KVM does not support on a host, because the entries of KVM_GET_SUPPORTED_CPUID lack them,
-   * and the features that need them. The widths of addresses become at most the host's, and leaf 0xD gets the host's
-   * sizes and offsets. {@link changes} lists each removed bit. Hyper-V's and Xen's leaves are not checked, because
-   * KVM_GET_SUPPORTED_CPUID does not report them. osxsave, ospke, ht and tsc_deadline_timer are not checked, because
-   * this ioctl may omit them.
+   * Removes each feature that the host's KVM_GET_SUPPORTED_CPUID does not report, and each feature that needs a removed
+   * feature. The widths of addresses become at most the host's, and leaf 0xD gets the host's sizes and offsets. {@link
+   * changes} lists each removed bit. Hyper-V's and Xen's leaves are not checked, because KVM_GET_SUPPORTED_CPUID does
+   * not report them. osxsave, ospke, ht and tsc_deadline_timer are not checked, because this ioctl may omit them.
    */
   within(supported: Iterable<CpuidEntry2Input>): CpuidBuilder {
     const host = CpuidTable.from(toList("within()", supported));

@@ -19,8 +19,8 @@ export interface CpuidCacheInput {
   /** The line partitions, 1 to 1,024; 1 by default. */
   readonly partitions?: number;
   /**
-   * The logical CPUs that share one cache: those of a core, a die or a package of the table's topology, or their
-   * number. The default is "core" for levels 1 and 2, and "die" for levels 3 and 4.
+   * The logical CPUs that share one cache: those of a core, a die or a package of the table's topology, or a number of
+   * logical CPUs. The default is "core" for levels 1 and 2, and "die" for levels 3 and 4.
    */
   readonly sharedBy?: "core" | "die" | "package" | number;
   /** Whether the cache includes the lower levels; false by default. */
@@ -268,10 +268,11 @@ function refersToLeaf4(table: CpuidTable): boolean {
 /**
  * Replaces the caches of a table with the given caches, ordered by level and type.
  *
- * For Intel, it writes leaf 4 and raises the maximum to it, sets leaf 2 to the descriptor 0xff ("see leaf 4") if leaf 2
- * does not contain this descriptor, and writes the second level to 0x80000006. For AMD and Hygon, it writes 0x80000005,
- * 0x80000006 and, if topoext is 1, 0x8000001d, as far as the extended maximum includes these leaves. TLB fields in
- * these leaves keep their values. `sharedBy` depends on the table's topology, so write the topology first.
+ * For Intel, the function writes leaf 4, raises the maximum to include leaf 4, and writes the second level to leaf
+ * 0x80000006. If leaf 2 does not contain the descriptor 0xff ("see leaf 4"), leaf 2 becomes this descriptor. For AMD
+ * and Hygon, the function writes leaves 0x80000005, 0x80000006 and, if topoext is 1, 0x8000001d; leaves above the
+ * extended maximum are not written. TLB fields in these leaves keep their values. `sharedBy` depends on the table's
+ * topology, so write the topology first.
  *
  * @throws RangeError for a number that does not fit its field, a size that is not ways × line × partitions × sets, two
  *   caches of the same level and type, or a cache that fewer CPUs share than a cache of a lower level; TypeError for an

@@ -83,7 +83,7 @@ interface CpuidRule {
 }
 
 /**
- * The registers in which a bit is a feature, so that the guest cannot use a bit which KVM_GET_SUPPORTED_CPUID lacks.
+ * The registers in which each bit is a feature; a guest cannot use a bit that KVM_GET_SUPPORTED_CPUID does not report.
  * Source: reverse_cpuid[] of arch/x86/kvm/reverse_cpuid.h (7.2), KVM's own leaf, and leaf 0xD.0. All other registers
  * contain numbers, topology or names instead of features.
  */

@@ -69,8 +69,8 @@ export interface CpuidComparison {
   /** The differences that do not matter to a guest: ids, topology, frequencies, bits that KVM computes. */
   readonly notes: readonly CpuidDifference[];
   /**
-   * The elements of `reasons` for bits whose 1 reports that the CPU lacks a function or a flaw. If the CPU lacks a
-   * function, the table with 0 has more; if it lacks a flaw, the table with 1 has more.
+   * The elements of `reasons` for bits that report with 1 that the CPU lacks a function, or that it lacks a flaw. If
+   * the CPU lacks a function, the table with 0 has more; if it lacks a flaw, the table with 1 has more.
    */
   readonly negated: readonly CpuidDifference[];
 }
@@ -140,7 +140,7 @@ export function isNumber({ name, low, high }: Part): boolean {
   return name === undefined || low !== high;
 }
 
-/** The leaf of the PMU; if the table has no PMU, 0 in its EBX does not report that every event exists. */
+/** The leaf of the PMU. If the table has no PMU, zeros in EBX of this leaf do not report that every event exists. */
 const PMU = 0xa;
 
 /** Decides which table has more, from two different values. */
@@ -216,7 +216,8 @@ export function differences(
     const [first, second] = [entryOrZeros(a, fn, index), entryOrZeros(b, fn, index)];
     const differing = CPUID_REGISTERS.filter((register) => first[register] !== second[register]);
     if (differing.length === 0) continue;
-    // The signatures of the second table name a hypervisor leaf only if the first table has no signature for it.
+    // A hypervisor leaf is named by the signatures of the first table; if the first table has no signature for the
+    // leaf, by those of the second.
     const judge = spaceOf(a, fn) === "native" ? b : a;
     const space = spaceOf(judge, fn);
     const relative = fn - (baseOf(judge, space) ?? 0);

@@ -7,9 +7,9 @@ import { type CpuidFieldName, field, fieldsOf } from "./field.ts";
 import type { CpuidTable } from "./table.ts";
 
 /**
- * The severity of a feature whose needed feature is missing. "error": an operating system drops or misuses the feature.
- * "warning": no manual allows the missing feature, but no failure is known. "info": real CPUs have the feature without
- * the needed feature, so such a table is legal.
+ * The severity of the fault that a table has a feature but lacks another feature that it needs. "error": an operating
+ * system drops or misuses the feature. "warning": no manual allows the missing feature, but no failure is known.
+ * "info": real CPUs have the feature without the needed feature, so such a table is legal.
  */
 export type CpuidDependencySeverity = "error" | "warning" | "info";
 
@@ -106,7 +106,7 @@ const GROUPS: readonly Group[] = [
   {
     rule: "D03",
     severity: "info",
-    source: "real CPUs and guests that have the first without the second: 38 of 310, and 6 of 18",
+    source: "38 of 310 real CPUs and 6 of 18 guests have the first feature without the second",
     pairs: [
       ["pcid", "invpcid"],
       ["rtm", "tsxldtrk"],
@@ -206,7 +206,8 @@ export function cpuidDependencies(): readonly CpuidDependency[] {
 }
 
 /**
- * Appends all names that can be reached, each once. The graph has at most one node for each field, so the walk ends.
+ * Appends each name that can be reached from the list, once. The graph has at most one node for each field, so the walk
+ * ends.
  */
 function reach(
   where: string,
@@ -223,8 +224,8 @@ function reach(
  * Adds every feature that the given features need, directly or through others. Pairs of severity "info" are not
  * followed.
  *
- * @returns the given names in their order, each once, then the added names. Closing the result again returns the same
- *   names.
+ * @returns the given names in their order, each once, then the added names. A second call with the result returns the
+ *   same names.
  * @throws TypeError for an unknown name, with suggestions.
  */
 export function closeFeatures(on: Iterable<CpuidFieldName>): readonly CpuidFieldName[] {

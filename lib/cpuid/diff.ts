@@ -70,8 +70,9 @@ export interface CpuidEntryChange {
 }
 
 /**
- * Reports a number besides the registers: an entry's flags or index, an entry's position (only as many entries as must
- * move to turn one order into the other), or the count of entries, for which function and index are undefined.
+ * Reports a changed number outside of the registers: an entry's flags, index or position, or the count of entries.
+ * Positions are reported for the fewest entries that must move to turn one order into the other. For the count,
+ * function and index are undefined.
  */
 export interface CpuidShapeChange {
   /** The kind of number. */
@@ -100,7 +101,9 @@ interface Pair {
   readonly to: number;
 }
 
-/** Returns a key for each entry: function, index, and the number of earlier entries with both. */
+/**
+ * Returns a key for each entry: function, index, and the number of earlier entries with the same function and index.
+ */
 function keyed(entries: readonly CpuidEntry2[], withIndex: boolean): Map<string, number> {
   const seen = new Map<string, number>();
   const keys = new Map<string, number>();
@@ -251,7 +254,7 @@ function ignores(names: ReadonlySet<string>): (change: CpuidChange) => boolean {
   };
 }
 
-/** Returns the checked names of a list of differences to omit. */
+/** Checks a list of differences to omit, and returns its names. */
 function toIgnored(where: string, options: DiffOptions): ReadonlySet<string> {
   refuseUnknown(where, options, ["ignore"]);
   const names = options.ignore === undefined ? [] : toList(`${where}: ignore`, options.ignore);
@@ -323,7 +326,8 @@ function allChanges(a: readonly CpuidEntry2[], b: readonly CpuidEntry2[]): reado
     if (x.flags !== y.flags) shape("flags", pair, x.flags, y.flags);
     const differing = CPUID_REGISTERS.filter((register) => x[register] !== y[register]);
     if (differing.length === 0) continue;
-    // The signatures of the second table name a hypervisor leaf only if the first table has no signature for it.
+    // A hypervisor leaf is named by the signatures of the first table; if the first table has no signature for the
+    // leaf, by those of the second.
     const judge = spaceOf(a, x.function) === "native" ? b : a;
     const space = spaceOf(judge, x.function);
     const base = baseOf(judge, space) ?? 0;

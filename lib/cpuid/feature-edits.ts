@@ -12,9 +12,9 @@ interface FeatureLeaf {
   readonly function: number;
   /** The leaf contains data only if one of these features is 1. */
   readonly features: readonly CpuidFieldName[];
-  /** The values that these fields of the leaf get if the feature is turned on and they are 0. */
+  /** The values for fields of the leaf that are 0 when the feature is turned on. */
   readonly values?: CpuidFieldValuesInput;
-  /** Whether the leaf also contains other data, so that it stays when the features are turned off. */
+  /** Whether the leaf also contains other data; such a leaf stays when the features are turned off. */
   readonly isShared?: true;
 }
 
@@ -68,7 +68,7 @@ const COUNTED: ReadonlySet<number> = new Set([0x7, 0x14, 0x1d, 0x1e, 0x24]);
 /** The bits of 1.edx that AMD repeats in 0x80000001.edx (APM volume 3, appendix E). */
 const AMD_REPEATS = 0x0183f3ff;
 
-/** Adds an entry of zeros if the table does not have it, and raises the maxima that cover it. */
+/** Adds an entry of zeros if the table does not have it, and raises the maxima to include the entry. */
 function withEntryFor(table: CpuidTable, fn: number, index: number): CpuidTable {
   const isHypervisor = fn >>> 28 === 4;
   const made = withSubleaf(isHypervisor ? table : withMaximum(table, fn), fn, index);

@@ -12,7 +12,7 @@ import type { CpuidFieldName } from "./generated/fields.ts";
 export interface UnknownFeature {
   /** The name, as the list spells it. */
   readonly name: string;
-  /** Whether the list switches it on or off. */
+  /** Whether the list turns the feature on or off. */
   readonly state: "on" | "off";
   /** Up to five fields with similar names, the best first; for the first 50 unknown names only. */
   readonly suggestions: readonly CpuidFieldName[];

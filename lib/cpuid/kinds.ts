@@ -16,8 +16,8 @@ import { RUNTIME_OWNED } from "./runtime-owned.ts";
 export type CpuidFieldKind = "feature" | "negated" | "size" | "topology" | "id" | "runtime-owned";
 
 /**
- * The order of a field's values. `bits`: a value has less than another if its bits are a subset. `inverted-bits`: a
- * value has less if its bits are a superset. `number`: the lower number has less. `equal`: different values exclude each
+ * The order of a field's values. `bits`: a value is less than another if its bits are a subset. `inverted-bits`: a
+ * value is less if its bits are a superset. `number`: the lower number is less. `equal`: different values exclude each
  * other. `none`: a guest runs with any value.
  */
 export type CpuidFieldOrder = "bits" | "inverted-bits" | "number" | "equal" | "none";
@@ -234,7 +234,7 @@ const WITHOUT_FUNCTION: readonly CpuidFieldName[] = [
   "hv_hint_no_auto_eoi",
 ];
 
-/** The fields that differ from the row of their register, by kind and order. */
+/** The fields whose kind or order differs from that of their register, grouped by kind and order. */
 const EXCEPTIONS: readonly (readonly [
   nature: CpuidFieldNature,
   names: readonly CpuidFieldName[],
@@ -264,7 +264,8 @@ const EXCEPTIONS: readonly (readonly [
 ] as const;
 
 /**
- * Whether KVM writes the bits on every VM, and not only with a quirk, with HLT exits disabled, or on one old kernel.
+ * Whether KVM writes the bits on every VM; false if KVM writes them only with a quirk, with HLT exits disabled, or on
+ * one old kernel.
  */
 function isAlwaysOwned({ when }: (typeof RUNTIME_OWNED)[number]): boolean {
   return when === "leaf" || when === "compacted" || when === "xen";

@@ -25,9 +25,9 @@ function positionFor(entries: readonly Placed[], made: Placed): number {
 
 /**
  * Makes the wanted entries the only entries of a leaf. An existing entry with a wanted index keeps its position, and
- * the registers that are not given. Its duplicates and the entries with other indexes are removed. New entries are
- * placed after the last lower entry of their range. All other entries keep their order. Entries of a leaf with
- * sub-leaves get KVM_CPUID_FLAG_SIGNIFCANT_INDEX.
+ * the registers that are not given. Duplicates of a wanted entry, and entries with other indexes, are removed. New
+ * entries are placed after the last lower entry of their range. All other entries keep their order. Entries of a leaf
+ * with sub-leaves get KVM_CPUID_FLAG_SIGNIFCANT_INDEX.
  */
 export function withLeaf(
   table: CpuidTable,

@@ -143,8 +143,8 @@ function toParts(code: Uint8Array | Iterable<CodePart>, ip: WideInteger): readon
 
 /**
  * Decodes code, and reports the instruction sets that it uses and those that a table lacks. The function decodes all
- * bytes in order. It may therefore report code that a program does not execute on this CPU because the program checks
- * CPUID first, and may decode data between functions as instructions.
+ * bytes in order. It may therefore report code that a program skips after a check of CPUID, and it may decode data
+ * between functions as instructions.
  *
  * Instructions that a CPU without support executes as NOP, such as ENDBR64, are not reported.
  *

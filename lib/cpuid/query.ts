@@ -33,8 +33,8 @@ export interface XenTscInput {
 }
 
 /**
- * The state of a vCPU that affects the results of its guest's CPUID instruction. If the state of a bit is omitted, the
- * result has the value of the table, which is right for a table of KVM_GET_CPUID2.
+ * The state of a vCPU that affects the results of its guest's CPUID instruction. If a member is omitted, the bits that
+ * depend on it have the table's values, which are right for a table of KVM_GET_CPUID2.
  */
 export interface CpuidQueryOptions {
   /**
@@ -46,7 +46,7 @@ export interface CpuidQueryOptions {
   readonly cr4?: WideInteger;
   /** XCR0, which sets `xsave_sz_xcr0` and, if the table has XSAVEC or XSAVES, `xsave_sz_xcr0_xss`. */
   readonly xcr0?: WideInteger;
-  /** IA32_XSS, which affects `xsave_sz_xcr0_xss`; 0 by default, which Linux 6.1 and 6.12 always use. */
+  /** IA32_XSS, which affects `xsave_sz_xcr0_xss`; 0 by default. Linux 6.1 and 6.12 always use 0. */
   readonly xss?: WideInteger;
   /** IA32_APIC_BASE, whose bit 11 sets `apic`. */
   readonly apicBase?: WideInteger;

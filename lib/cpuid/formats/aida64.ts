@@ -103,7 +103,7 @@ class Report {
       if (!remark.endsWith("]"))
         return "the file ends in this line, and the sub-leaf may be cut off";
     }
-    // A row without a sub-leaf number may belong to a later sub-leaf, because rows above it are damaged.
+    // If the rows above are damaged, a row without a sub-leaf number may belong to a later sub-leaf.
     const isUncertain =
       this.#damaged > 0 &&
       before === undefined &&

@@ -324,7 +324,7 @@ class Reader {
     if (this.#into.problems > MOST_PROBLEMS) this.#stop(this.#token);
   }
 
-  /** Ends the file at a token, because each further fault costs as much time as many entries. */
+  /** Stops the parser at a token, because each further fault costs as much time as many entries. */
   #stop({ line, column }: CToken): void {
     this.#token = { kind: "end", text: "", line, column };
     if (this.#isStopped) return;

@@ -1,6 +1,6 @@
 /**
- * Collects the tables of a file while a parser reads it. The collector applies the limits, adds flags, and removes the
- * results of probes outside of every range.
+ * Collects the tables of a file while a parser reads it. The collector applies the limits, adds flags, and removes
+ * entries of ranges that the CPU does not have.
  */
 import { type CpuidEntry2, type CpuidEntry2Input, entry } from "../entry.ts";
 import { withIndexFlags } from "../index-flags.ts";
@@ -77,7 +77,7 @@ export class TableCollector {
   readonly #notes: string[] = [];
   readonly #cpus: Cpu[] = [];
   #skippedCpus = 0;
-  /** The number of damaged lines since the last entry that may be the header of a CPU. */
+  /** The number of damaged lines since the last entry; each of them may have been the header of a CPU. */
   #doubts = 0;
 
   /** Creates a collector without tables for a format. */
@@ -130,7 +130,7 @@ export class TableCollector {
     cpu.places.add(place);
   }
 
-  /** Records that the header line of a CPU may be damaged, so that an entry that occurs again begins a CPU. */
+  /** Records that the header line of a CPU may be damaged. An entry that occurs again then begins a CPU. */
   doubt(): void {
     this.#doubts += 1;
   }

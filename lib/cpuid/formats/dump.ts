@@ -102,7 +102,7 @@ export interface CpuidFeatureList {
   readonly properties: Readonly<Record<string, string>>;
 }
 
-/** The parts that all contents of a file have. */
+/** The members that the contents of every file have. */
 export interface CpuidDumpBase {
   /** The name of the format. */
   readonly format: string;

@@ -34,7 +34,7 @@ const TEMPLATE_MEMBERS: readonly string[] = [
 ];
 /** The members of a template for ARM. */
 const ARM_MEMBERS: readonly string[] = ["reg_modifiers", "vcpu_features"];
-/** The members of a fingerprint other than its template. */
+/** The members of a fingerprint, except for its template. */
 const FACTS: readonly string[] = [
   ...["firecracker_version", "kernel_version", "microcode_version"],
   ...["bios_version", "bios_revision"],
@@ -100,7 +100,7 @@ interface Template {
   readonly capabilities: readonly CpuidFileCapability[];
 }
 
-/** Reads the parts of a template, and adds the faults to the file's. */
+/** Reads the parts of a template, and adds faults to the file's list. */
 class TemplateReader {
   readonly #fields: JsonFields;
   readonly #problems: ProblemSink;

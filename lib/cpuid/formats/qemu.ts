@@ -206,7 +206,8 @@ function modelText(text: string): { readonly text: string; readonly messages: nu
 }
 
 /**
- * Returns the messages of a log. Each begins at a line with a brace that is not indented, and may have several lines.
+ * Returns the messages of a log. Each message begins at a line with a brace that is not indented; a message may have
+ * several lines.
  */
 function messagesIn(text: string): readonly TextLine[] {
   const messages: { number: number; lines: string[] }[] = [];

@@ -38,7 +38,7 @@ const PREFIXES: readonly Prefix[] = [
   },
 ];
 
-/** A prompt with a command, at which text that was pasted from a terminal begins. */
+/** A prompt with a command; such a line begins a text that was pasted from a terminal. */
 const PROMPT =
   /^(?:\[?[\w.-]{1,64}@[\w.-]{1,64}[^$#%>]{0,200}|sh-[\d.]{1,8}|)[$#%] (?=[^\n]*(?:cpuid|cpuinfo|virsh|cat ))/;
 const PROMPT_NOTE = "the lines with a prompt and a command are skipped";
@@ -119,7 +119,7 @@ function bestOf(formats: readonly CpuidFormat[], head: Uint8Array): Best {
 
 const NAME = "quoted-mail";
 
-/** Returns the format of text with prefixes, whose remaining text has one of the given formats. */
+/** Returns a format for text with prefixes; without the prefixes, the text has one of the given formats. */
 export function quotedMail(formats: readonly CpuidFormat[]): CpuidFormat {
   const parse = (bytes: Uint8Array): CpuidDump => {
     const layers = stripAll(bytes);

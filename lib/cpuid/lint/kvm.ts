@@ -141,7 +141,7 @@ function kvmRegisterFaults(table: LintTable): readonly LintFault[] {
   });
 }
 
-/** Rule K04: features that the VMM implements, each with the fact that states it. */
+/** Rule K04: features that the VMM implements, each with the fact that reports the implementation. */
 const BY_VMM = [
   ["kvm_msi_ext_dest_id", "hasExtendedDestinations", "interrupts do not reach 15-bit APIC ids"],
   ["kvm_hc_map_gpa_range", "handlesMapGpaRange", "the VMM does not answer the hypercall"],

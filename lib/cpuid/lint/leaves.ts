@@ -65,8 +65,8 @@ function maxOf(table: LintTable, fn: number): number | undefined {
 }
 
 /**
- * Returns the leaves above the maximum that a feature needs. The rules of this file report them; rules S02 and S04 do
- * not.
+ * Returns the leaves above the maximum that a feature needs. The rules of this file report these leaves; rules S02 and
+ * S04 do not.
  */
 export function needyLeaves(table: LintTable): ReadonlySet<number> {
   return table.keep("needy leaves", () => {

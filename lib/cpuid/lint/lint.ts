@@ -103,13 +103,13 @@ export interface CpuidLintResult {
   readonly judged: readonly CpuidLintRuleId[];
   /** The rules that were not judged. */
   readonly notJudged: readonly CpuidLintNotJudged[];
-  /** `clean` only if at least one rule was judged and none found a fault. */
+  /** `clean` only if at least one rule was judged and no rule found a fault. */
   readonly verdict: "clean" | "findings" | "nothing judged";
 }
 
 /** The maximum number of tables: KVM's limit of vCPUs on x86 (KVM_MAX_VCPUS). */
 const MOST_TABLES = 4096;
-/** Only rule S12 judges a table with more entries; KVM accepts 256. */
+/** The maximum number of entries that all rules judge; only S12 judges a table with more. KVM accepts 256. */
 const MOST_ENTRIES = 1024;
 /** The maximum number of findings of one rule in one table. */
 const MOST_PER_RULE = 64;

@@ -19,7 +19,7 @@ function off(reason: string, ...ids: readonly CpuidLintRuleId[]): Record<CpuidLi
 
 /**
  * The reason to omit rules about the parts of a table that Firecracker writes after it has applied the template.
- * Source: its documentation of CPUID normalization.
+ * Source: Firecracker's documentation of CPUID normalization.
  */
 const NORMALISED = "Firecracker writes this part after the template";
 

@@ -114,8 +114,8 @@ export function tableOf(facts: CpuidModelFacts): CpuidTable {
 
 /**
  * Makes the table of a model or of a variant. The table describes one package with one core and one thread, with APIC
- * id 0 and the model's caches; {@link withTopology} changes that. The table has every leaf that the features need, and
- * no hypervisor leaves. The hypervisor bit and the bits that KVM writes itself (osxsave, ospke) are 0.
+ * id 0 and the model's caches; {@link withTopology} writes another topology. The table has every leaf that the features
+ * need, and no hypervisor leaves. The hypervisor bit and the bits that KVM writes itself (osxsave, ospke) are 0.
  *
  * @param name - the name, or an alias, as for {@link findModel}.
  * @throws TypeError for an unknown name, with suggestions.
