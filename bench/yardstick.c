@@ -3,7 +3,7 @@
  * only measures; the JavaScript files of this folder choose the commands and evaluate the results.
  *
  * Reads lines `WORD ARGUMENT...` on stdin and answers each with `NANOSECONDS OPERATIONS`, or with
- * `error TEXT`. Needs only the kernel's headers:
+ * `error TEXT`. The program needs only the kernel's headers:
  *
  *   cc -O2 -static -Wall -Werror -pthread -o yardstick yardstick.c
  */

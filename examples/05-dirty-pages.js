@@ -1,4 +1,4 @@
-// Finds the pages that a guest writes with KVM's dirty log, and reads their contents.
+// Uses KVM's dirty log to find the pages that a guest writes, and reads the contents of these pages.
 import { fromSupported, Kvm } from "node-kvm";
 import { KVM_MEM_LOG_DIRTY_PAGES } from "node-kvm/abi";
 import { guest } from "node-kvm/guest";

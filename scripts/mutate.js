@@ -26,7 +26,7 @@ const { values, positionals } = parseArgs({
   options: { least: { type: "string", default: "80" } },
 });
 
-/** The folders that are changed; the unit tests of the same name run against each. */
+/** The folders that the script changes; for each folder, the unit tests of the folder with the same name run. */
 const JUDGED = ["lib/cpuid", "lib/oracle", "lib/state", "lib/explain"];
 const targets = (positionals.length === 0 ? JUDGED : positionals).map((path) =>
   path.replace(/\/$/, ""),

@@ -194,7 +194,7 @@ function sequence(seed) {
   };
 }
 
-/** Draws `count` of the list at random, without repetition. */
+/** Draws `count` elements of the list at random, without repetition. */
 function draw(list, count, next) {
   const left = Array.from(list);
   return Array.from({ length: Math.min(count, left.length) }, () => {

@@ -67,7 +67,8 @@ export function makeLinks(facts, cName, stated) {
   const fields = facts.structs[cName ?? ""]?.fields ?? [];
   return stated.flatMap(({ field, kind, direction, when = [] }) =>
     resolve(facts, fields, field).map(({ offset, width, name }) => {
-      // A descriptor in a field of eight bytes is written into the lower four bytes, because KVM reads only these.
+      // A descriptor in a field of eight bytes is written into the lower four bytes, because KVM reads only these four
+      // bytes.
       if (kind !== "fd" && width !== 8) throw new Error(`${cName}.${field}: ${width} bytes`);
       const conditions = when.map((text) => condition(facts, fields, text));
       return { field: name, kind, direction, offset, width, when: conditions, stated: when };

@@ -101,7 +101,8 @@ export function loadTables(source: string): readonly LoadedTable[] {
 }
 
 /**
- * Loads the table that a word names. If there are several CPUs, it uses the first and reports this on standard error.
+ * Loads the table that a word names. If the file has several CPUs, the function uses the first CPU and reports this on
+ * standard error.
  */
 export function loadTable(source: string): LoadedTable {
   const [first, ...others] = loadTables(source);

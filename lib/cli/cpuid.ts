@@ -176,7 +176,7 @@ function noteLosses(
   if (lost > 0) note(`the format ${format} does not contain ${lost} of ${given.length} entries`);
 }
 
-/** Reports an error of a call with the user's values in one line, after the name of the user's file. */
+/** Reports an error that the user's values caused, in one line after the name of the user's file. */
 function attempt<Result>(call: () => Result, about?: string): Result {
   try {
     return call();

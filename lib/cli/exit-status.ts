@@ -28,7 +28,10 @@ export function commonStatuses(ok: string, finding?: string): readonly StatusRow
   ];
 }
 
-/** Formats the list of exit statuses as the end of a --help, at most 80 columns wide if the meanings have 70. */
+/**
+ * Formats the list of exit statuses as the end of a --help. The list is at most 80 columns wide if no meaning has more
+ * than 70.
+ */
 export function statusHelp(rows: readonly StatusRow[]): string {
   const width = Math.max(...rows.map(([status]) => String(status).length));
   const lines = rows.map(([status, meaning]) => `  ${String(status).padEnd(width)}  ${meaning}`);

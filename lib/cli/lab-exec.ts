@@ -42,7 +42,7 @@ export interface ExecOptions {
 
 /**
  * The exit statuses of the lab itself; any other status is the command's. As with `timeout` and `env`, the command
- * itself may also end with one of these statuses; standard error shows whether the lab did.
+ * itself may also end with one of these statuses; standard error shows whether the status is the lab's.
  */
 export const EXEC_STATUS = {
   /** The command ended with 0, but the kernel reported a WARN, BUG or Oops. */

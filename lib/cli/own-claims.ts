@@ -125,8 +125,8 @@ export class OwnClaims implements Disposable {
 }
 
 /**
- * Rejects machines that had judged their claims before they were saved, because a user's own claims are passed to each
- * run.
+ * Rejects `--start warm`: such a machine judged the suite's claims before it was saved, but a user's own claims are
+ * passed to each run.
  *
  * @throws {@link CommandError}
  */

@@ -17,8 +17,9 @@ export interface TextStream {
 const DEPTH = 4;
 
 /**
- * Whether colours are written to a stream: FORCE_COLOR decides, then whether the stream is a terminal, then NO_COLOR,
- * NODE_DISABLE_COLORS and TERM, as in Node's own `hasColors()`, which only streams of terminals have.
+ * Whether colours are written to a stream. The first of these decides: FORCE_COLOR, whether the stream is a terminal,
+ * NO_COLOR, NODE_DISABLE_COLORS, TERM. Node's own `hasColors()` uses this order, but only streams of terminals have
+ * this method.
  */
 export function hasColours(
   stream: Pick<TextStream, "isTTY">,

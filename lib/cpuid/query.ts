@@ -282,8 +282,8 @@ const sizeOf = (
 const XSAVEC_OR_XSAVES = 0b1010;
 
 /**
- * Returns the value that a rule writes; undefined if the stored bits stay; a list of components if their sizes are
- * missing.
+ * Returns the value that a rule writes; undefined if KVM leaves the stored bits unchanged; a list of components if
+ * their sizes are missing.
  */
 type Value = (asked: Asked) => number | undefined | readonly number[];
 
@@ -374,8 +374,8 @@ interface Written {
 }
 
 /**
- * Lists the values that KVM writes, in KVM's order: first those of the table (kvm_update_cpuid_runtime), then those of
- * the result.
+ * Lists the values that KVM writes, in KVM's order: first the values in the table (kvm_update_cpuid_runtime), then the
+ * values in the result.
  */
 function writes(asked: Asked): readonly Written[] {
   const computed = RUNTIME_OWNED.flatMap((owned) => {
@@ -454,7 +454,7 @@ function topology(
  * - for an absent leaf, zeros if the vendor is AMD or Hygon, if leaf 0 is absent, or if the leaf is in the range of its
  *   class; otherwise the highest basic leaf with the same index;
  * - for an undefined sub-leaf of 0xB or 0x1F, the sub-leaf's number and the x2APIC id instead of zeros;
- * - in all cases with the bits that KVM computes, if their state is given.
+ * - in each case, the bits that KVM computes are added if the caller gives the state from which KVM computes them.
  *
  * @param table - the table of KVM_SET_CPUID2 or KVM_GET_CPUID2.
  * @param fn - EAX, a u32.

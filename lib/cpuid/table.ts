@@ -85,7 +85,9 @@ function refuseNonFunction(where: string, given: unknown): void {
   throw new TypeError(`${where}: expected a function, got ${describe(given)}`);
 }
 
-/** Selects the index at which a field is read; if a field has a range of indexes and none is given, the first. */
+/**
+ * Selects the index at which a field is read: the caller's index, or by default the first index of the field's range.
+ */
 function indexOf(wanted: CpuidField, index: number | undefined): number {
   const own = wanted.index;
   const { first, last } = typeof own === "number" ? { first: own, last: own } : own;

@@ -60,7 +60,7 @@ const INTEL_TYPES: readonly CpuidDomain[] = [
   "die-group",
 ];
 
-/** AMD's types name the part itself (APM volume 3, Fn8000_0026_ECX). */
+/** AMD's types name the part that the shift identifies (APM volume 3, Fn8000_0026_ECX). */
 const AMD_TYPES: readonly CpuidDomain[] = ["unknown", "core", "complex", "die", "package"];
 
 interface Walked {

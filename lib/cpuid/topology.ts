@@ -247,13 +247,14 @@ const FIRST_X2APIC_ID = 255;
  * Writes a topology into the leaves that a guest reads it from, for the vCPU with APIC id 0; {@link forVcpu} makes the
  * table of another vCPU.
  *
- * For all vendors, it writes HTT and ebx[23:16] of leaf 1, and leaf 0xB if the maximum includes it. For Intel, it
- * writes the sharing of the caches in leaf 4 (levels 1 and 2 belong to a core, higher levels to a die). For Intel, it
- * also writes leaf 0x1F if the maximum includes this leaf, and raises the maximum to 0x1F if there are several dies.
- * For Intel, the maximum is raised to 0xB if there are several cores and leaf 4 has no cache, because software
- * otherwise treats all logical CPUs of a package as threads of one core. For AMD and Hygon, it writes CmpLegacy,
- * 0x80000008:ecx and, if the extended maximum includes them, 0x8000001d and 0x8000001e (with topoext) and 0x80000026.
- * On AMD, only 0x80000026 shows dies, and 0x8000001e shows 2 or 4 dies as nodes. All other fields stay unchanged.
+ * For all vendors, the function writes HTT and ebx[23:16] of leaf 1; it writes leaf 0xB if the maximum includes this
+ * leaf. For Intel, the function writes which CPUs share each cache of leaf 4 (a core for levels 1 and 2, a die for
+ * higher levels). For Intel, the function also writes leaf 0x1F if the maximum includes this leaf, and raises the
+ * maximum to 0x1F if there are several dies. For Intel, the maximum is raised to 0xB if there are several cores and
+ * leaf 4 has no cache, because software otherwise treats all logical CPUs of a package as threads of one core. For AMD
+ * and Hygon, the function writes CmpLegacy and 0x80000008:ecx. If the extended maximum includes them, it also writes
+ * leaves 0x8000001d and 0x8000001e (with topoext) and leaf 0x80000026. On AMD, only 0x80000026 shows dies, and
+ * 0x8000001e shows 2 or 4 dies as nodes. All other fields stay unchanged.
  *
  * @throws RangeError for a count that is not a positive integer, for more than 4,096 vCPUs, for APIC ids from 255 on
  *   without x2apic, and for a table without leaf 1; TypeError for an unknown member.

@@ -79,7 +79,7 @@ const EXTENTS: ReadonlyMap<number, Extent> = new Map<number, Extent>([
   [0x80000026, DOMAINS],
 ]);
 
-/** Whether a leaf has a sub-leaf after `index`, according to its first and its latest sub-leaf. */
+/** Whether a leaf has a sub-leaf after `index`, according to sub-leaf 0 and the sub-leaf that was read last. */
 function hasNext(
   extent: Extent,
   index: number,

@@ -139,9 +139,9 @@ function withHostLayout(table: CpuidTable, supported: CpuidTable): CpuidTable {
 }
 
 /**
- * Removes the features that the entries of KVM_GET_SUPPORTED_CPUID lack, and the features that need them, from a table.
- * The widths of addresses become at most the host's, XSAVE components get the host's sizes and offsets, and bits that
- * report a missing function become the host's. All other fields stay unchanged.
+ * Removes from a table each feature that KVM_GET_SUPPORTED_CPUID does not report, and each feature that needs a removed
+ * feature. The widths of addresses become at most the host's, XSAVE components get the host's sizes and offsets, and
+ * bits that report a missing function become the host's. All other fields stay unchanged.
  */
 export function withinSupported(table: CpuidTable, supported: CpuidTable): WithinResult {
   const host = [...supported];

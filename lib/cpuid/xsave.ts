@@ -49,8 +49,9 @@ type Row = readonly [
 ];
 
 /**
- * Source: SDM volume 1, chapter 13, and volume 2, CPUID leaf 0xD; APM volume 2, chapter 11.5; the sizes and offsets of
- * AMD's CPUs with AVX-512, MPX, LWP or PKRU as their leaf 0xD reports them. Only Intel CPUs have MPX, AMX and APX.
+ * Source: SDM volume 1, chapter 13, and volume 2, CPUID leaf 0xD; APM volume 2, chapter 11.5. For AMD's CPUs with
+ * AVX-512, MPX, LWP or PKRU, the sizes and offsets are those that leaf 0xD of these CPUs reports. Only Intel CPUs have
+ * MPX, AMX and APX.
  */
 const ROWS: readonly Row[] = [
   [0, "x87", 160, [0, 0], []],

@@ -50,13 +50,13 @@ export interface CampaignOptions {
   /** The number of machines that run at a time; by default {@link defaultParallel}. */
   readonly parallel?: number;
   readonly signal?: AbortSignal;
-  /** A function that is called for each step of a lane. */
+  /** A function that is called for each step of a machine. */
   readonly onProgress?: (lane: Lane, step: LaneStep) => void;
   /**
    * The way in which a QEMU machine starts; by default `boot`. `boot`: always booted. `saved`: a machine is restored
-   * from a machine that was saved before any VM was created in it. If a claim fails there, the claims are judged again
-   * after a boot. `warm`: a machine is restored from a saved machine that has judged all claims before. A warm start is
-   * faster, but its result is not a valid judgement.
+   * from a machine that was saved before any VM was created in it. If a claim fails in the restored machine, the claims
+   * are judged again after a boot. `warm`: a machine is restored from a saved machine that has judged all claims
+   * before. A warm start is faster, but its result is not a valid judgement.
    */
   readonly start?: LaneStart;
   /** The function that runs a machine; by default runInLab(). @internal */
@@ -78,23 +78,23 @@ export function defaultParallel(): number {
   return Math.max(1, Math.min(availableParallelism() + 1, room));
 }
 
-/** The state of a lane: its files are prepared, its machine starts, claims are judged, or it has ended. */
+/** The state of a machine of the campaign: its files are prepared, it starts, it judges claims, or it has ended. */
 export type LaneStep =
   | { readonly kind: "prepares" }
   | { readonly kind: "starts"; readonly how: MachineStart }
   | { readonly kind: "judged"; readonly claims: number }
   | { readonly kind: "ended"; readonly column: Column };
 
-/** Returns the name of a column. */
+/** Returns the name of a machine's column in the report. */
 export function laneName({ kernel, cpu }: Lane): string {
   return `${shortRelease(kernel.name)} ${cpu}`;
 }
 
 /**
- * Runs all lanes; the columns are in the order of the lanes.
+ * Runs all machines of a campaign; returns one column for each machine, in the order of `lanes`.
  *
- * After the signal was aborted, each unfinished lane gets a column whose problem is the interruption, and the caller
- * checks the signal.
+ * After the signal was aborted, the column of each unfinished machine reports the interruption; the caller checks the
+ * signal.
  */
 export async function runCampaign(options: CampaignOptions): Promise<readonly Column[]> {
   const columns = new Array<Column>(options.lanes.length);
@@ -312,7 +312,7 @@ function describeFailure(report: Report, result: Exited): string | undefined {
 
 const nameOf = ({ id, title }: Result): string => `${id}: ${title}`;
 
-/** Rejects a report with an unknown claim, because no other machine would have a result in its row. */
+/** Rejects a report with an unknown claim, because no other machine would have a result of this claim. */
 function refuseUnknownClaims({ results }: Report, claims: readonly string[] | undefined): void {
   const unknown = results.find((result) => claims?.includes(nameOf(result)) === false);
   if (unknown === undefined) return;

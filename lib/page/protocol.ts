@@ -99,7 +99,7 @@ export interface ResultLine {
 export interface Lines {
   readonly title: string;
   readonly lines: readonly ResultLine[];
-  /** Lines under a title that are shown on request. */
+  /** A title, and lines that the page shows on request. */
   readonly folded?: { readonly title: string; readonly lines: readonly ResultLine[] };
 }
 

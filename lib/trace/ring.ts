@@ -7,8 +7,8 @@ import type { Ioctl } from "../abi/ioctl.ts";
 import type { IoctlStep, ObjectRef, RunStep, Step } from "./record.ts";
 
 /**
- * The number of an argument's bytes that a ring keeps. The longest argument that lines print is that of KVM_SET_SREGS,
- * with 312 bytes.
+ * The number of an argument's bytes that a ring keeps. The longest argument that a line of text shows is that of
+ * KVM_SET_SREGS, with 312 bytes.
  */
 export const RING_BYTES = 320;
 
@@ -39,7 +39,10 @@ export class Ring {
   readonly #integers: (number | bigint | undefined)[] = [];
   readonly #made: (ObjectRef | undefined)[] = [];
   readonly #numbers: Float64Array;
-  /** The arrays are allocated when the first bytes, or the first run, are kept, because many rings have neither. */
+  /**
+   * The arrays are allocated when the first bytes, or the first run, are kept, because many rings contain neither bytes
+   * nor a run.
+   */
   #bytes: Uint8Array | undefined;
   #runs: Int32Array | undefined;
   #next = 0;

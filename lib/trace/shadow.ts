@@ -27,7 +27,7 @@ interface Readable {
   read(offset: number, length: number): Uint8Array;
 }
 
-/** A copy of memory that is initially zeros; pieces of zeros are not stored. */
+/** A copy of the memory. The copy starts with zeros; pieces that contain only zeros are not stored. */
 export class Shadow {
   readonly #memory: Readable;
   readonly #pieces = new Map<number, Uint8Array>();

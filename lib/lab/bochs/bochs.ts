@@ -40,7 +40,7 @@ export function isAmdModel(cpu: string): boolean {
 }
 
 /**
- * Returns Bochs's configuration. Bochs opens files whose names have no folder in its working directory.
+ * Returns Bochs's configuration. Bochs searches its working directory for a file whose name contains no folder.
  *
  * `ips` is the number of instructions in a second of the guest's time. With `sync=none`, this value of `ips` was
  * measured to be the fastest; idle time of the guest is skipped. The serial ports are files to which Bochs writes each

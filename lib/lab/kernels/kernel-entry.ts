@@ -1,6 +1,6 @@
 /**
- * The cache entry of a kernel: downloads the kernel, builds the entry, and makes the rows that list it with the kernels
- * of the catalogue.
+ * The cache entry of a kernel: downloads the kernel, builds the entry, and lists the kernels of the cache together with
+ * those of the catalogue.
  */
 import { existsSync } from "node:fs";
 import { copyFile, mkdir, readdir, rm } from "node:fs/promises";

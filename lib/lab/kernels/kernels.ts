@@ -58,8 +58,8 @@ export interface KernelList {
   /** The suites whose package lists could not be fetched, each with the reason. */
   readonly missing: readonly string[];
   /**
-   * The reason why the archive could not be queried now, in which case the rows are older; or the message that the
-   * archive has no kernel.
+   * The reason why the archive could not be queried now, or a message that the archive has no kernel. If the archive
+   * could not be queried, `rows` is an older list.
    */
   readonly trouble: LabError | undefined;
 }

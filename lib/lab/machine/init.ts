@@ -47,7 +47,7 @@ export type Word =
   /** The last message: the machine powers off. If init does not send its last message, the machine has crashed. */
   | { readonly kind: "end" };
 
-/** The message in the kernel's log if there are fewer serial ports. */
+/** The message that init writes to the kernel's log if the kernel has fewer than four serial ports. */
 export const NO_PORTS = "node-kvm lab: this kernel has no ttyS3";
 
 /** The values of the names between "@" in init.sh. */

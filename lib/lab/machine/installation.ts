@@ -37,9 +37,9 @@ const RUNNER = "dist/suite/run.js";
 export const CLAIMS = "/claims";
 
 /**
- * The part of this package in a guest's root: the whole package with the dependencies of its command and its suite;
- * only the suite's program, which needs less memory and boots faster; or all files that the user's own claims may
- * import.
+ * The part of this package in a guest's root. `package`: the whole package with the dependencies of its command and its
+ * suite. `suite`: only the suite's program, which needs less memory and boots faster. `claims`: all files that the
+ * user's own claims may import.
  */
 export type Root = "package" | "suite" | "claims";
 

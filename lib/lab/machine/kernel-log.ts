@@ -11,8 +11,8 @@ const TROUBLE =
   /^(?:\[[ \d.]+\] )?(?:(?:watchdog: |\S+: )?BUG: |WARNING: |kernel BUG at |Oops: |Internal error: |general protection fault|unchecked MSR access error|stack segment: |traps: PANIC: |PANIC: |double fault: |Kernel panic |(?:rcu: )?INFO: \S+ (?:self-)?detected |INFO: task .* blocked for more than |UBSAN: )/;
 
 /**
- * Each report of the kernel (WARN, BUG, Oops and others) contains at least one of these words. Text without these words is
- * not searched line by line, because that is slower.
+ * Each report of the kernel (WARN, BUG, Oops and others) contains at least one of these words. Text without these words
+ * is not searched line by line, because such a search is slower.
  */
 const HINT = /BUG|WARNING|Oops|error|fault|stack segment|PANIC|panic|INFO|UBSAN/;
 

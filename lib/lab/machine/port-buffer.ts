@@ -3,7 +3,7 @@
 /** The initial capacity, bytes. */
 const FIRST = 4096;
 
-/** Joins pieces. Many small pieces use */
+/** Joins pieces of a stream, and keeps all bytes up to a limit. */
 export class PortBuffer {
   #buffer: Uint8Array = new Uint8Array(0);
   #length = 0;

@@ -25,7 +25,7 @@ export class Monitor {
   constructor(stream: Duplex) {
     this.#stream = stream;
     stream.on("data", (bytes: Buffer) => this.#push(bytes.toString()));
-    // The connection is reset when QEMU is killed, which has the same effect as its end.
+    // If QEMU is killed, the connection is reset; this is handled like the end of the connection.
     stream.on("error", () => this.#end());
     stream.once("close", () => this.#end());
   }

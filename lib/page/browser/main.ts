@@ -9,7 +9,7 @@ import { VIEWS, type View } from "./views.ts";
 
 /** The maximum length of a text that is shown in the text box, because a longer text makes the browser slow. */
 const SHOWN_TEXT = 100_000;
-/** The maximum size of a file that is read. The engine has a lower limit. */
+/** The maximum size of a file that is read. The limit of the engine is lower. */
 const LARGEST_FILE = 64 * 2 ** 20;
 
 const status = byId("status", HTMLOutputElement);

@@ -225,7 +225,7 @@ function memoryCheck(file: CFile, range: MemoryRange, at: number): string {
   return `check_bytes(${at}, ${what}, ${place}, ${name}, sizeof(${name}));`;
 }
 
-/** Whether a signal interrupted a run, which no program can repeat. */
+/** Whether a signal interrupted a run; no program can repeat such a run. */
 export function isSignalled(step: RunStep, isImmediate: boolean): boolean {
   return step.result === -EINTR && !isImmediate;
 }
