@@ -18,7 +18,7 @@ const EMBEDDED = /\.(c|css|js|sh|bash|zsh|fish)$/;
 /** @type {Record<string, RegExp>} */
 const HEADS = {
   ".sh": /(?<=^#!.*\n)(#.*\n)+/,
-  // The printed completion scripts keep all other comments, for users who read the scripts.
+  // All other comments stay in the printed completion scripts, for users who read the scripts.
   ".bash": /^(#.*\n){2}/,
   ".zsh": /^(#.*\n){2}/,
   ".fish": /^(#.*\n){2}/,

@@ -22,7 +22,7 @@ const CHUNK = 30;
 /** @typedef {{ function: number, index: number, eax: number, ebx: number, ecx: number, edx: number }} Row */
 
 /**
- * Reads the rows of one table.
+ * Reads the lines of one table.
  * @param {string} file
  * @returns {Row[]}
  */

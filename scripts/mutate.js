@@ -7,12 +7,12 @@ import { parseArgs } from "node:util";
 
 // usage: node scripts/mutate.js [--least 80] [FOLDER or FILE of lib/explain, lib/state, lib/oracle, lib/cpuid...]
 //
-// Without an argument, the script changes all four folders.
-// For each folder, it prints the numbers of mutants, killed mutants, timeouts and survivors, and the score.
-// Mutants that no test reaches are survivors; the score is the percentage of killed mutants.
-// Then the script lists each survivor, except those of test/mutation/equivalents.json, which no test can kill.
-// The exit status is 1 if a score is below --least and equivalents.json does not list every survivor.
-// The exit status is also 1 if equivalents.json lists a mutant that no longer exists or that a test kills.
+// Without an argument, the script changes all four folders. For each folder, it prints the numbers of mutants, killed
+// mutants, timeouts and survivors, and the score. Mutants that no test reaches are survivors; the score is the
+// percentage of killed mutants. Then the script lists the survivors. The survivors in test/mutation/equivalents.json
+// are not listed, because no test can kill them. The exit status is 1 if a score is below --least and equivalents.json
+// does not list every survivor. The exit status is also 1 if equivalents.json lists a mutant that no longer exists or
+// that a test kills.
 //
 // The script needs the addon.
 // It installs Stryker into build/mutation, in the version that test/mutation/stryker pins.

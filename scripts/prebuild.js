@@ -44,9 +44,9 @@ const TOOLS = [
 ];
 
 /**
- * The build settings of each target. A program runs on systems with the C library of its sysroot or a newer version, so
- * the sysroot for glibc is that of Debian 11: it has glibc 2.31, of which the addon uses only functions up to version
- * 2.28.
+ * The build settings of each target. A program runs on systems with the C library of its sysroot or a newer version.
+ * The sysroot for glibc is therefore that of Debian 11, with glibc 2.31. The addon uses only functions of glibc up to
+ * version 2.28.
  */
 const SYSROOTS = {
   "linux-x64": {
@@ -248,7 +248,7 @@ function writeCompiler(folder, target, root) {
   return compiler;
 }
 
-/** Builds with the repository's binding.gyp, in a separate folder, so that build/ keeps the addon of this system. */
+/** Builds with the repository's binding.gyp, in a separate folder, so that the addon of this system stays in build/. */
 function build(target, mirror) {
   const system = sysroot(target, mirror);
   const folder = join(work, target);

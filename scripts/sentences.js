@@ -1,8 +1,8 @@
 /**
  * Prints sentences of this project, for a reader who judges whether each is understood alone: comments, docstrings,
  * documents, messages and test titles, each with its file and line. A title is printed as in a list of failures,
- * "describe > test". A string in a test is not printed as a message, because it repeats a message or is a row of a
- * table.
+ * "describe > test". A string in a test is not printed as a message, because it repeats a message or belongs to a table
+ * of test cases.
  *
  * `node scripts/sentences.js --seed 1 --count 50` draws 50 at random; the same seed draws the same sentences. `--room
  * test/unit` selects a file or a folder, and `--kind title` one kind (comment, document, message or title). Without
@@ -60,7 +60,7 @@ const isSentence = (text) =>
   (text.replaceAll(/`[^`]*`|\{@link [^}]*\}|\$\{[^}]*\}/g, "").match(/\p{Letter}{2,}/gu) ?? [])
     .length >= 3;
 
-/** Splits text into paragraphs, list items and table rows, and these into sentences. */
+/** Splits text into paragraphs, list items and table rows, and splits each of them into sentences. */
 function sentencesOf(text, line) {
   const found = [];
   let at = line;

@@ -50,7 +50,8 @@ export async function race(contenders, rounds) {
   for (const i of contenders.keys()) await attempt(i, warmUp);
   for (let round = 0; round < rounds; round++) {
     for (let turn = 0; turn < contenders.length; turn++) {
-      // Each round begins with another contender, so that no contender always runs after the same one.
+      // Each round begins with another contender, so that a contender does not always run after the same other
+      // contender.
       const i = (turn + round) % contenders.length;
       await attempt(i, async ({ measure }) => {
         const { ns, operations } = await measure();

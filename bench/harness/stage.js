@@ -58,7 +58,7 @@ export class Stage {
     return yardstick;
   }
 
-  /** Prepares one row. @param {object} row @param {number} n operations a sample */
+  /** Prepares the measurement of one row. @param {object} row @param {number} n operations a sample */
   async contender(row, n) {
     if (row.command === undefined) {
       const sample = await row.start(this);

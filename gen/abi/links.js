@@ -59,7 +59,7 @@ function condition(facts, fields, text) {
 }
 
 /**
- * Makes the links of one ioctl, in the order in which values for them are given.
+ * Makes the links of one ioctl, in the order in which callers pass the values for them.
  * @param {Facts} facts @param {string | undefined} cName @param {ToldLink[]} stated
  * @returns {Link[]}
  */

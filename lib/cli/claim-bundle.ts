@@ -123,7 +123,8 @@ function packageEntries(): readonly string[] {
 const ALLOWED = 'relative files, node:*, node-kvm and expect of "vitest"';
 
 /**
- * An import that is not allowed. The bundler keeps only the message of this error, and appends a stack to the message.
+ * An import that is not allowed. The bundler passes on only the message of this error, and appends a stack to the
+ * message.
  */
 class Refused extends CommandError {
   constructor(importer: string, id: string) {

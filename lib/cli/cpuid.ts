@@ -196,7 +196,7 @@ export function cpuidConvert(source: string, options: WriteOptions & { mask?: st
   writeTables(mask === undefined ? tables : tables.map((table) => masked(table, mask)), options);
 }
 
-/** The kinds of fields, which `--ignore` accepts besides the names of fields and groups. */
+/** The kinds of fields. `--ignore` accepts kinds, names of fields, and groups. */
 const KINDS: ReadonlySet<string> = new Set<CpuidFieldKind>([
   ...(["feature", "negated", "size", "topology", "id", "runtime-owned"] as const),
 ]);

@@ -16,7 +16,7 @@ import { OutputStream } from "./output-stream.ts";
 export interface ExecOptions {
   /** The name of a kernel in the catalogue, or the path of a bzImage or a built kernel tree. */
   readonly kernel: string;
-  /** The folder of the modules of a kernel that is given by its path. */
+  /** The folder of the kernel's modules, if the kernel is named by its path. */
   readonly modules?: string | undefined;
   readonly emulator?: EmulatorName | undefined;
   /** The path of the user's own Bochs. */

@@ -3,7 +3,7 @@ import { WriteStream } from "node:tty";
 import { columnsOf, cut, DEFAULT_WIDTH } from "../report/lines.ts";
 import { type Paint, paint } from "../report/text.ts";
 
-/** The part of `process.stdout` and `process.stderr` that this file uses. */
+/** The members of `process.stdout` and `process.stderr` that this file uses. */
 export interface TextStream {
   readonly isTTY?: boolean;
   readonly columns?: number;

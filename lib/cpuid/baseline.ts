@@ -41,8 +41,8 @@ export type CpuidBaseline =
       readonly kind: "table";
       readonly table: CpuidTable;
       /**
-       * For each given table, its values that the baseline reduces; `first` is the baseline's value, `second` the
-       * table's.
+       * For each given table, the values that the baseline reduces; `first` is the value in the baseline, `second` the
+       * value in the table.
        */
       readonly losses: readonly (readonly CpuidDifference[])[];
       /**
@@ -127,7 +127,7 @@ function combineLeaf(tables: readonly Entries[], place: LeafPlace): Combined {
       const values = found.map((entry) => (entry[register] & part.mask) >>> part.low);
       const { name } = part;
       const { order } = natureAt({ space, function: relative, index, register, name });
-      // If a table lacks the entry, only the bits that report the lack of a function are kept.
+      // If a table lacks the entry, all bits become 0 except the bits that report the lack of a function.
       if (isLacking && (order !== "inverted-bits" || fn === PMU_LEAF)) continue;
       const value = combine(order, part, values);
       const isComponent = fn === XSAVE_LEAF && index >= 2 && order === "equal";
@@ -281,12 +281,12 @@ const vendorOf = (table: CpuidTable): string | undefined => {
 };
 
 /**
- * Makes the table with the most features that every host of a list can run. The table has the features and mask bits
- * that all hosts have, the lowest numbers and address sizes, a bit that reports the lack of a function if any host has
- * the bit, and the XSAVE components that have the same layout on all hosts. Numbers that exclude each other become 0
- * ("not reported"). Each maximum is a leaf that the table has. The signature is the lowest of all tables; topology,
- * caches, brand and ids are those of the first table. {@link compare} returns `subset` or `identical` for the result
- * and each table.
+ * Makes the table with the most features that every host of a list can run. The table has the features and mask bits of
+ * all hosts, the lowest numbers and address sizes, and the XSAVE components with the same layout on all hosts. A bit
+ * that reports the lack of a function is 1 if it is 1 on any host. Numbers that exclude each other become 0 ("not
+ * reported"). Each maximum is a leaf that the table has. The signature is the lowest of all tables; topology, caches,
+ * brand and ids are those of the first table. {@link compare} returns `subset` or `identical` for the result and each
+ * table.
  *
  * @param tables - one table for each host, and at least one table: the entries of KVM_GET_SUPPORTED_CPUID, or a dump.
  * @returns the table and the losses of each host; only the vendors if they differ, because no guest runs unchanged on
@@ -318,8 +318,8 @@ export function baseline(tables: Iterable<Iterable<CpuidEntry2>>): CpuidBaseline
       const eax = signature ?? registers.eax;
       return { ...EMPTY, ...registers, eax, function: fn, index, flags: flags & INDEXED };
     });
-  // If only some tables have a leaf, only its bits that report the lack of a function are kept. A guest does not read
-  // the bits of a leaf above the maximum.
+  // If only some tables have a leaf, its bits become 0 except the bits that report the lack of a function. A guest does
+  // not read the bits of a leaf above the maximum.
   const partial = combined.filter(({ isInAll }) => !isInAll).map(({ place }) => place);
   const read = kept.filter(
     (e) => !isAboveMaximum(kept, e.function) || !partial.some((place) => isAt(e, place)),

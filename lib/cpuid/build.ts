@@ -225,9 +225,8 @@ export class CpuidBuilder {
 
   /**
    * Turns features on ("+avx2") and off ("-rtm"). Any name that findField() knows is accepted at run time. Turning a
-   * feature on or off also changes the parts that depend on it: its leaf, the maxima, AMD's repeated bits in
-   * 0x80000001:edx, and, for la57, the width of virtual addresses. Leaf 0xD does not change; {@link xsave} recomputes
-   * it.
+   * feature on or off also updates its leaf, the maxima, and AMD's repeated bits in 0x80000001:edx. For la57, the width
+   * of virtual addresses changes as well. Leaf 0xD does not change; {@link xsave} recomputes it.
    *
    * @param edits - the features; the last argument may be options.
    * @throws RangeError for an unknown name, with suggestions; for a field of several bits; for a feature that is both

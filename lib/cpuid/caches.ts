@@ -14,7 +14,7 @@ export interface CpuidCacheInput {
   readonly size: number;
   /** The associativity, 1 to 1,024; "full" for a fully associative cache. */
   readonly ways: number | "full";
-  /** The line size in bytes, 1 to 4,096; 64 by default, as on every CPU with these leaves. */
+  /** The line size in bytes, 1 to 4,096; 64 by default, as on every CPU with cache leaves. */
   readonly line?: number;
   /** The line partitions, 1 to 1,024; 1 by default. */
   readonly partitions?: number;
@@ -213,7 +213,7 @@ function oldRegister(
   vendor: "intel" | "amd",
 ): number {
   if (cache === undefined) return 0;
-  // The size of level 3 is that of the whole package, rounded down.
+  // The size of level 3 is the sum for the whole package, rounded down.
   const units = cache.level === 3 ? Math.floor((cache.size * instances) / unit) : cache.size / unit;
   const most = 2 ** (32 - low) - 1;
   if (!Number.isInteger(units) || units < 1 || units > most) {
@@ -274,9 +274,9 @@ function refersToLeaf4(table: CpuidTable): boolean {
  * extended maximum are not written. TLB fields in these leaves keep their values. `sharedBy` depends on the table's
  * topology, so write the topology first.
  *
- * @throws RangeError for a number that does not fit its field, a size that is not ways × line × partitions × sets, two
- *   caches of the same level and type, or a cache that fewer CPUs share than a cache of a lower level; TypeError for an
- *   unknown member.
+ * @throws RangeError for a number that does not fit its field, and for a size that is not ways × line × partitions ×
+ *   sets. RangeError for two caches of the same level and type, and for a cache that fewer CPUs share than a cache of a
+ *   lower level. TypeError for an unknown member.
  */
 export function withCaches(table: CpuidTable, caches: Iterable<CpuidCacheInput>): CpuidTable {
   const where = "withCaches()";

@@ -1,5 +1,5 @@
 /**
- * Finds probable faults of a CPUID table that KVM accepts. Each rule is one row of CPUID_RULES. lib/explain handles
+ * Finds probable faults of a CPUID table that KVM accepts. Each rule is one element of CPUID_RULES. lib/explain handles
  * tables that KVM rejects; diff.ts compares two tables.
  */
 import { refuseUnknown, toList } from "../options.ts";
@@ -193,8 +193,8 @@ export const CPUID_RULES: readonly CpuidRule[] = [
 const OPTIONS = ["id", "supported"] as const;
 
 /**
- * Finds probable faults of a table that KVM accepts: entries that KVM never uses, sub-leaves without their flag,
- * padding that is not 0, an APIC id other than the vCPU's, features that KVM does not support.
+ * Finds probable faults of a table that KVM accepts: entries that KVM never uses, sub-leaves without the index flag,
+ * padding that is not 0, a wrong APIC id, and features that KVM does not support.
  *
  * @returns the findings, in the order of the entries; empty if there are none.
  * @throws RangeError for an `id` or a number that is not a u32; TypeError for an unknown option.

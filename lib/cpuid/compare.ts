@@ -194,8 +194,8 @@ export function isAboveMaximum(entries: readonly CpuidEntry2[], fn: number): boo
 
 /**
  * Whether one table reports nothing about a leaf: it lacks the entry, and the leaf is above the maximum of the range.
- * If one table reports nothing about a leaf, a bit of the other table that reports the lack of a function proves
- * nothing about the first CPU, which may be older.
+ * If one table reports nothing about a leaf, a bit in the other table that reports the lack of a function proves
+ * nothing: the CPU of the first table may only be older.
  */
 function isUnreported(
   fn: number,

@@ -22,7 +22,7 @@ export interface CpuidDependency {
   readonly severity: CpuidDependencySeverity;
   /** The group of the pair: the id of the lint rule that reports it. */
   readonly rule: "D01" | "D02" | "D03" | "D04" | "X23" | "K03" | "H02";
-  /** The document or source file that states the dependency. */
+  /** The document or source file that contains the dependency. */
   readonly source: string;
 }
 
@@ -39,8 +39,8 @@ interface Group {
 
 const GROUPS: readonly Group[] = [
   {
-    // cpuid_deps[] has 73 rows; the row of F16C occurs twice, so there are 72 pairs.
-    // Both features of each row are CPUID bits, so no row is omitted.
+    // cpuid_deps[] has 73 elements; the element of F16C occurs twice, so there are 72 pairs. Both features of each
+    // element are CPUID bits, so no element is omitted.
     rule: "D01",
     severity: "error",
     source: "Linux 7.2, arch/x86/kernel/cpu/cpuid-deps.c, cpuid_deps[]",
@@ -198,8 +198,9 @@ function open(): Graph {
 }
 
 /**
- * Lists every pair: the 72 different pairs of Linux 7.2's cpuid_deps[] (D01), further pairs of the manuals (D02, D04,
- * X23), pairs that CPUs and guests may break (D03), and pairs of KVM's and Hyper-V's interfaces (K03, H02).
+ * Lists every pair, here with the lint rules: the 72 pairs of Linux 7.2's cpuid_deps[] (D01), further pairs from the
+ * manuals (D02, D04, X23), pairs that CPUs and guests may break (D03), and pairs of KVM's and Hyper-V's interfaces
+ * (K03, H02).
  */
 export function cpuidDependencies(): readonly CpuidDependency[] {
   return open().all;

@@ -226,9 +226,9 @@ function registerChanges(
 }
 
 /**
- * A group of differences that {@link diff} omits. `apic-id`: the ids that differ between the CPUs of a machine
- * ({@link PER_CPU_FIELDS}). `runtime-owned`: fields that KVM computes. `order`: positions of entries. The name of a
- * field omits this field.
+ * A group of differences that {@link diff} omits. `apic-id`: the ids that differ between the CPUs of a machine ({@link
+ * PER_CPU_FIELDS}). `runtime-owned`: fields that KVM computes. `order`: positions of entries. If the list contains the
+ * name of a field, this field is omitted.
  */
 export type CpuidIgnore = "apic-id" | "runtime-owned" | "order" | CpuidFieldName;
 

@@ -43,7 +43,7 @@ function slice({ bytes }: File, what: string, offset: bigint, size: bigint): Uin
   return bytes.subarray(Number(offset), Number(offset + size));
 }
 
-/** Returns the rows of a table of headers. */
+/** Returns the headers in a table of section headers or program headers. */
 function rows(
   file: File,
   what: string,

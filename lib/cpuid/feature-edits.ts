@@ -1,7 +1,6 @@
 /**
- * Turns features of a table on and off, with the parts that depend on them: their leaf and its maximum, AMD's repeated
- * bits, the width of virtual addresses, and leaves that describe a feature. dependencies.ts lists the dependencies
- * between features.
+ * Turns features of a table on and off, and updates the rest of the table: the leaves of the features, the maxima,
+ * AMD's repeated bits, and the width of virtual addresses. dependencies.ts lists the dependencies between features.
  */
 import { type CpuidFieldName, field } from "./field.ts";
 import { layoutOf, withLeaf, withMaximum, withSubleaf } from "./leaf.ts";
@@ -109,7 +108,7 @@ function withHypervisorMaximum(table: CpuidTable, base: number, fn: number): Cpu
 const on = (table: CpuidTable, names: readonly CpuidFieldName[]): boolean =>
   names.some((name) => table.has(name));
 
-/** Sets each given field that is 0. */
+/** Sets each field of a list to its given value, unless the field is already nonzero. */
 function filled(table: CpuidTable, values: CpuidFieldValuesInput): CpuidTable {
   const names = (Object.keys(values) as CpuidFieldName[]).filter((name) => !table.get(name));
   return names.reduce((made, name) => withField(made, name, values[name] ?? 0), table);
@@ -149,8 +148,8 @@ function withVirtualBits(before: CpuidTable, made: CpuidTable): CpuidTable {
 }
 
 /**
- * Sets one-bit fields to 1 or 0, and updates the parts that depend on them: the leaves that describe a feature, the
- * maxima, AMD's repeated bits, and the width of virtual addresses.
+ * Sets one-bit fields to 1 or 0, and updates the rest of the table: the leaves that describe a feature, the maxima,
+ * AMD's repeated bits, and the width of virtual addresses.
  */
 export function withFeatures(
   table: CpuidTable,

@@ -39,8 +39,8 @@ const MOST_SUGGESTED = 50;
 const LONGEST_NAME = 64;
 
 /**
- * Finds the fields for the names of a feature list. If a source is given, its names are searched first: `qemu` for the
- * formats qemu-cpu and qemu-qmp, `libvirt` for libvirt-cpu, and `linux` for cpuinfo.
+ * Finds the fields for the names of a feature list. If the caller gives a source, its names are searched first: `qemu`
+ * for the formats qemu-cpu and qemu-qmp, `libvirt` for libvirt-cpu, and `linux` for cpuinfo.
  *
  * @throws TypeError for anything but a feature list with strings, and for an unknown source.
  *

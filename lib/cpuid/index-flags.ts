@@ -42,7 +42,7 @@ function leavesWithMore(entries: readonly CpuidEntry2[]): ReadonlySet<number> {
  *
  * A single sub-leaf 0 stays without the flag, because with the flag a guest with another value in ECX would read zeros.
  * The entry of a leaf without sub-leaves also stays without the flag, even if a log contains results for several values
- * of ECX. Rule S09 of the lint accepts each of these entries.
+ * of ECX. Rule S09 of the lint accepts all entries with these flags.
  */
 export function withIndexFlags(entries: readonly CpuidEntry2[]): readonly CpuidEntry2Input[] {
   const several = leavesWithMore(entries);

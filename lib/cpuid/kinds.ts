@@ -1,6 +1,6 @@
 /**
- * The kind of each CPUID field, and the order of its values, which decides whether a guest that starts with one value
- * may continue with another. diff.ts, compare.ts and baseline.ts use the kinds and the orders.
+ * The kind of each CPUID field, and the order of its values. The order decides whether a guest that starts with one
+ * value may continue with another value. diff.ts, compare.ts and baseline.ts use the kinds and the orders.
  */
 import { refuseMissing } from "../options.ts";
 import type { CpuidRegister } from "./entry.ts";
@@ -52,8 +52,8 @@ const FREE_ID = { kind: "id", order: "none" } as const;
 const OWNED = { kind: "runtime-owned", order: "none" } as const;
 
 /**
- * The first row that includes a register applies to the fields and the unnamed bits of the register. Source: SDM volume
- * 2A, CPUID; APM volume 3, appendix E; TLFS, section 2.4; arch/x86/include/uapi/asm/kvm_para.h; Xen's
+ * For a register, the first element of the list that includes it applies to its fields and its unnamed bits. Source:
+ * SDM volume 2A, CPUID; APM volume 3, appendix E; TLFS, section 2.4; arch/x86/include/uapi/asm/kvm_para.h; Xen's
  * public/arch-x86/cpuid.h.
  */
 const ROWS: readonly Row[] = [
@@ -221,7 +221,7 @@ const WITHOUT_FLAW: readonly CpuidFieldName[] = [
 /**
  * Bits that report that the CPU lacks a function. The function exists if the bit is 0, so a guest that started with 0
  * needs a host with 0. Source: Documentation/virt/kvm/x86/errata.rst for the first two bits; SDM and APM for all other
- * bits. A row above covers all bits of leaf 0xA's EBX.
+ * bits. EBX of leaf 0xA is not listed here: all its bits are in an earlier table of this file.
  */
 const WITHOUT_FUNCTION: readonly CpuidFieldName[] = [
   "fdp_excptn_only",
@@ -299,7 +299,7 @@ function isRowOf(row: Row, { space, function: fn, index, register }: NaturePlace
 }
 
 /**
- * Returns the kind and the order of bits. Bits without a row in the tables of this file have the kind "size", and
+ * Returns the kind and the order of bits. Bits that the tables of this file do not contain have the kind "size", and
  * different values of these bits exclude each other.
  */
 export function natureAt(place: NaturePlace): CpuidFieldNature {
@@ -308,7 +308,9 @@ export function natureAt(place: NaturePlace): CpuidFieldNature {
   return { kind, order };
 }
 
-/** Returns the kind and the order of a field; for a field of several sub-leaves, those of the first sub-leaf. */
+/**
+ * Returns the kind and the order of a field; for a field of several sub-leaves, it returns those of the first sub-leaf.
+ */
 export function natureOf(field: CpuidField): CpuidFieldNature {
   refuseMissing("natureOf()", field, ["space", "function", "index", "register", "name"]);
   const { space, function: fn, index, register, name } = field;

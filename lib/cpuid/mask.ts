@@ -28,8 +28,8 @@ export interface AppliedMask {
 /**
  * Checks the mask of a caller and returns its changes.
  *
- * @throws TypeError for anything but a mask, and RangeError for a number that is not a u32, or a value that has a bit
- *   outside of its mask; the message begins with `where` and names the change.
+ * @throws TypeError for anything but a mask; RangeError for a number that is not a u32, and for a value that has a bit
+ *   outside of its mask. The message begins with `where` and names the change.
  */
 export function toChanges(where: string, mask: CpuidMask): readonly CpuidMaskEntry[] {
   refuseMissing(where, mask, ["mask", "unlisted", "capabilities"]);
@@ -77,9 +77,9 @@ function changed(
 }
 
 /**
- * Changes the registers of a table: `new = (old & ~mask) | value` for each change, in order, and the entry's flags
- * become those of the change. A change applies to the entries with its leaf and sub-leaf; it adds no entries. With
- * `unlisted: "clear"`, only the first change of a register applies, and registers that no change names become 0.
+ * Changes the registers of a table: `new = (old & ~mask) | value` for each change, in order. The entry gets the flags
+ * of the change. A change applies to the entries with its leaf and sub-leaf; it adds no entries. With `unlisted:
+ * "clear"`, only the first change of a register applies, and registers that no change names become 0.
  *
  * @throws TypeError for anything but a table and a mask, and RangeError for bits of the host without `options.host`.
  *

@@ -148,7 +148,7 @@ function toParts(code: Uint8Array | Iterable<CodePart>, ip: WideInteger): readon
  *
  * Instructions that a CPU without support executes as NOP, such as ENDBR64, are not reported.
  *
- * @param code - the bytes, or parts with their addresses, such as `elfCode()` returns.
+ * @param code - the bytes, or several pieces of code with their addresses, as `elfCode()` returns them.
  * @throws TypeError for a missing decoder or an unknown option.
  *
  * @example

@@ -38,8 +38,8 @@ export interface XenTscInput {
  */
 export interface CpuidQueryOptions {
   /**
-   * The vendor's 12 characters, such as `GenuineIntel`; by default those of leaf 0. The vendor determines the result
-   * for an absent leaf.
+   * The vendor's 12 characters, such as `GenuineIntel`; by default the characters in leaf 0. The vendor determines the
+   * result for an absent leaf.
    */
   readonly vendor?: string;
   /** CR4: OSXSAVE (bit 18) sets `osxsave`, PKE (bit 22) sets `ospke`. */
@@ -104,7 +104,7 @@ export interface CpuidQueryResult {
   readonly edx: number;
   /** The origin of the registers. */
   readonly from: CpuidQuerySource;
-  /** The bits that KVM computes from the vCPU's state, including bits that equal those of the table. */
+  /** The bits that KVM computes from the vCPU's state, including bits that have the same value in the table. */
   readonly written: readonly CpuidQueryWrite[];
   /** Missing facts, one sentence each: the size of an XSAVE component that no entry contains. */
   readonly notes: readonly string[];
@@ -313,7 +313,7 @@ const VALUES: ReadonlyMap<string | undefined, Value> = new Map<string, Value>([
   ["xen_host_tsc_khz", ({ state }) => state.xenTsc?.khz],
 ]);
 
-/** Whether the leaf is that of Xen's TSC, and the sub-leaf is the given one (kvm_xen_is_tsc_leaf). */
+/** Whether the guest reads sub-leaf `wanted` of the leaf of Xen's TSC (kvm_xen_is_tsc_leaf). */
 function isXenTsc({ entries, function: fn, index }: Asked, leaf: number, wanted: number): boolean {
   const base = baseOf(entries, "xen");
   if (base === undefined || fn !== base + leaf || index !== wanted) return false;
@@ -451,8 +451,8 @@ function topology(
  * result is:
  *
  * - the first entry that matches; an entry without KVM_CPUID_FLAG_SIGNIFCANT_INDEX matches every index;
- * - for an absent leaf, zeros if the vendor is AMD or Hygon, if leaf 0 is absent, or if the leaf is in the range of its
- *   class; otherwise the highest basic leaf with the same index;
+ * - for an absent leaf, the highest basic leaf with the same index; but zeros if the vendor is AMD or Hygon, if leaf 0
+ *   is absent, or if the leaf is in the range of its class;
  * - for an undefined sub-leaf of 0xB or 0x1F, the sub-leaf's number and the x2APIC id instead of zeros;
  * - in each case, the bits that KVM computes are added if the caller gives the state from which KVM computes them.
  *

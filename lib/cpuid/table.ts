@@ -31,8 +31,8 @@ import { type CpuidQueryOptions, type CpuidQueryResult, query } from "./query.ts
 import { brandOf, vendorOf } from "./values.ts";
 
 /**
- * Maps field names to the values that are written. The compiler rejects unknown names, and any value other than 0 and 1
- * for a one-bit field.
+ * Maps field names to the values that are written. The compiler rejects unknown names, and any value except 0 and 1 for
+ * a one-bit field.
  */
 export type CpuidFieldValuesInput = { readonly [name in CpuidBitName]?: 0 | 1 } & {
   readonly [name in CpuidWideName]?: number;
@@ -53,7 +53,7 @@ export interface CpuidEntryJson {
   readonly ebx: string;
   readonly ecx: string;
   readonly edx: string;
-  /** The three padding words, if any is not 0. */
+  /** The three padding words; omitted if all are 0. */
   readonly padding?: readonly number[];
 }
 
@@ -200,10 +200,10 @@ export class CpuidTable implements Iterable<CpuidEntry2> {
   }
 
   /**
-   * Finds an entry as KVM's cpuid_entry2_find does: the first match. With an index, the lookup is that of the guest's
-   * CPUID instruction: an entry without SIGNIFICANT_INDEX matches any index, and an entry with this flag only its own
-   * index. Without an index, the lookup is that of KVM itself: it finds index 0 of a function that KVM treats as
-   * indexed, and ignores the index for any other function.
+   * Finds an entry as KVM's cpuid_entry2_find does: the first match. With an index, the method works like the guest's
+   * CPUID instruction: an entry without SIGNIFICANT_INDEX matches any index, and an entry with this flag matches only
+   * its own index. Without an index, the method works like KVM's internal lookup: it finds index 0 of a function that
+   * KVM treats as indexed, and ignores the index for any other function.
    */
   find(fn: number, index?: number): CpuidEntry2 | undefined {
     return this.#entries[locate(this.#entries, fn, index)];
@@ -253,8 +253,8 @@ export class CpuidTable implements Iterable<CpuidEntry2> {
 
   /**
    * Sets fields by name, each in the entry that {@link get} reads, and returns the new table. A value that is not an
-   * integer or does not fit its field, and a field whose leaf is absent, is a RangeError that names the field and the
-   * place. The index selects the sub-leaf for fields that several sub-leaves have.
+   * integer or does not fit its field causes a RangeError, which names the field and the place. A field whose leaf is
+   * absent also causes a RangeError. The index selects the sub-leaf for fields that several sub-leaves have.
    */
   with(values: CpuidFieldValuesInput, index?: number): CpuidTable {
     refuseMissing("with(): values", values, []);
@@ -302,9 +302,7 @@ export class CpuidTable implements Iterable<CpuidEntry2> {
     return new CpuidTable(this.#entries.with(position, entry({ ...old, ...patch })));
   }
 
-  /**
-   * Removes every entry of a function, or only the entries with the given index; it is not an error if there are none.
-   */
+  /** Removes every entry of a function, or only the entries with this index; it is not an error if there are none. */
   without(fn: number, index?: number): CpuidTable {
     return this.filter((e) => e.function !== fn || (index !== undefined && e.index !== index));
   }

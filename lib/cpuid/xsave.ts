@@ -1,6 +1,6 @@
 /**
- * The components of the XSAVE area. This file reads leaf 0xD, which describes the components, and recomputes it from
- * the features of a table. lib/oracle contains KVM's rules for XCR0.
+ * The components of the XSAVE area. This file reads leaf 0xD, which describes the components, and recomputes the leaf
+ * from a table's features. lib/oracle contains KVM's rules for XCR0.
  */
 import { describe, refuseMissing, refuseUnknown, toList } from "../options.ts";
 import type { CpuidEntry2Input } from "./entry.ts";
@@ -33,8 +33,9 @@ export interface XsaveComponent {
   /** Whether IA32_XFD can disable the component. */
   readonly hasXfd: boolean;
   /**
-   * Whether a feature alone enables the component. A component that no feature alone enables stays enabled only if the
-   * table already enables it: the CPU has the component, but KVM 7.2 does not allow a guest to enable it in IA32_XSS.
+   * Whether a feature alone enables the component. If no feature alone enables a component, it stays enabled only if
+   * the table already enables it. KVM 7.2 does not allow a guest to enable such a component in IA32_XSS, although the
+   * CPU has it.
    */
   readonly isGiven: boolean;
 }
@@ -226,8 +227,8 @@ export function xsaveOf(table: CpuidTable): XsaveLayout | undefined {
 export interface WithXsaveOptions {
   /**
    * The vendor that determines the offsets of all components. By default, a component keeps the size and offset that
-   * its sub-leaf has, because the CPU's XSAVE instruction uses them; a component without a sub-leaf gets those of the
-   * table's vendor.
+   * its sub-leaf has, because the CPU's XSAVE instruction uses them; a component without a sub-leaf gets the size and
+   * the offset of the table's vendor.
    */
   readonly vendor?: "intel" | "amd";
 }
@@ -284,11 +285,11 @@ function refuseOverlap(parts: readonly XsavePart[]): void {
  * component and for no other, and every size. The features, including those in 0xD.1.eax, stay unchanged.
  *
  * The sizes that KVM writes, 0xD.0:ebx and 0xD.1:ebx, become 576, the size after reset, when XCR0 is 1 and IA32_XSS is
- * 0. Supervisor components need XSAVES. Supervisor components other than CET stay only if the table already enables
- * them. Without XSAVE, sub-leaves 0 and 1 are zeros, and there are no other sub-leaves. With XSAVE, the table's maximum
+ * 0. Supervisor components need XSAVES. Except for CET, a supervisor component stays only if the table already enables
+ * it. Without XSAVE, sub-leaves 0 and 1 are zeros, and there are no other sub-leaves. With XSAVE, the table's maximum
  * is at least 0xD.
  *
- * @throws RangeError if two components overlap, such as those of MPX and APX; TypeError for an unknown option.
+ * @throws RangeError if two components overlap, such as the components of MPX and APX; TypeError for an unknown option.
  */
 export function withXsave(table: CpuidTable, options: WithXsaveOptions = {}): CpuidTable {
   refuseNonTable("withXsave(): table", table);

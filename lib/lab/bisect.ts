@@ -13,7 +13,7 @@ export interface Turn<K> {
   readonly bad: K;
   /** The kernels between `good` and `bad` that could not be judged. */
   readonly skipped: readonly K[];
-  /** The number of judged kernels, including the two given kernels. */
+  /** The number of judged kernels, including the caller's two kernels. */
   readonly asked: number;
 }
 

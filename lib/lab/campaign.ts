@@ -70,8 +70,8 @@ export type LaneStart = "saved" | "boot" | "warm";
 export const DEFAULT_START: LaneStart = "boot";
 
 /**
- * Returns the default number of machines that run at a time: one more than the CPUs of this process, because a machine
- * is idle at times; fewer if the host's memory is too small.
+ * Returns the default number of machines that run at a time. It is the number of this process's CPUs plus one, because
+ * a machine is idle at times; it is smaller if the host has too little memory.
  */
 export function defaultParallel(): number {
   const room = Math.floor(totalmem() / (2 * MEMORY * 2 ** 20));
@@ -144,7 +144,7 @@ function noticed(column: Column, notice: string): Column {
   return { ...column, notice: `${before}${notice}` };
 }
 
-/** Judges the claims on a kernel once; the second value states whether the machine was restored. */
+/** Judges the claims on a kernel once; the second value is true if the machine was restored. */
 async function judgeLane(
   lane: Lane,
   options: CampaignOptions,

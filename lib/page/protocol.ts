@@ -103,14 +103,14 @@ export interface Lines {
   readonly folded?: { readonly title: string; readonly lines: readonly ResultLine[] };
 }
 
-/** An excerpt of a document: the lines around a given line. */
+/** An excerpt of a document: one line, and the lines around it. */
 export interface Excerpt {
   readonly first: number;
   readonly lines: readonly string[];
   readonly total: number;
 }
 
-/** The type of the answer to each kind of request. */
+/** The type of the engine's result for each kind of request. */
 export interface Answers {
   readonly add: DocumentView;
   readonly remove: undefined;
@@ -137,7 +137,7 @@ export interface Message {
   readonly ask: Ask;
 }
 
-/** The reply to a request: an answer, or a sentence with the reason of the failure. */
+/** The reply to a request: a result, or a sentence with the reason of the failure. */
 export type Reply =
   | { readonly id: number; readonly answer: Answers[Ask["op"]] }
   | { readonly id: number; readonly error: string };

@@ -61,7 +61,7 @@ export interface OpenStep {
   readonly made: ObjectRef | undefined;
 }
 
-/** A step with an ioctl other than KVM_RUN. */
+/** A step with an ioctl; KVM_RUN has a step of its own. */
 export interface IoctlStep {
   readonly kind: "ioctl";
   readonly seq: number;
@@ -71,14 +71,14 @@ export interface IoctlStep {
   readonly name: string;
   /** The argument before the call: an integer, or a copy of the bytes. */
   readonly before: bigint | Uint8Array | undefined;
-  /** The size of the argument in bytes; a ring keeps only the first bytes of a longer argument. */
+  /** The size of the argument in bytes; a ring stores only the first bytes of a longer argument. */
   readonly byteLength: number;
   readonly links: readonly LinkRecord[];
   /** The result: zero or more, or `-errno`; 0 if the call created an object. */
   readonly result: number;
   /** The argument's bytes after the call; absent if the kernel did not change them. */
   readonly after: Uint8Array | undefined;
-  /** The object that the call created, if any. */
+  /** The object that the call created; `undefined` if it created none. */
   readonly made: ObjectRef | undefined;
 }
 

@@ -116,7 +116,10 @@ export function tracePermission(component: number, result: number): void {
   publish({ kind: "permission", seq: nextSeq(), component, result });
 }
 
-/** Reports that memory for a guest was mapped; `file` is the native guest_memfd that the memory maps, if any. */
+/**
+ * Reports that memory for a guest was mapped; `file` is the native guest_memfd that the memory maps; it is omitted for
+ * memory without a file.
+ */
 export function traceMap(memory: TracedMemory, file?: object): void {
   recorder?.memory(memory, file && known.get(file));
 }

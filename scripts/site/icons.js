@@ -1,4 +1,5 @@
-// Makes the icons work in pages that are opened from file://, which may not load a part of another file.
+// Makes the icons work in pages that are opened from file://, because such a page may not load an element of another
+// file.
 import { PageEvent } from "typedoc";
 
 /**

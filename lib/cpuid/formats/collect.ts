@@ -13,10 +13,10 @@ import { hasTerminators } from "./terminators.ts";
 /** The rules for completing the entries of a format. */
 export interface CollectOptions {
   /**
-   * "exact" if the file contains KVM's entries: the flags of the file are kept, and no entry is omitted. "dump" if the
-   * file contains only registers: the entries get the flags that KVM needs. CPUs without entries, and the first leaf of
-   * a range that the CPU does not have, are omitted. Programs read the first leaf to find out whether the range exists,
-   * and Intel CPUs return the data of another leaf for an absent range.
+   * "exact" if the file contains KVM's entries: the entries have the flags of the file, and no entry is omitted. "dump"
+   * if the file contains only registers: the entries get the flags that KVM needs. CPUs without entries, and the first
+   * leaf of a range that the CPU does not have, are omitted. Programs read the first leaf to find out whether the range
+   * exists, and Intel CPUs return the data of another leaf for an absent range.
    */
   readonly contents: "exact" | "dump";
   /** False if the format cannot contain all sub-leaves; otherwise a table is complete if it has its terminators. */
@@ -96,7 +96,7 @@ export class TableCollector {
     return this.#cpus.at(-1)?.entries.length ?? 0;
   }
 
-  /** Begins a CPU; `isComplete` is undefined if the file does not state whether the table has all sub-leaves. */
+  /** Begins a CPU; `isComplete` is undefined if the file does not contain whether the table has all sub-leaves. */
   startCpu(cpu: number | undefined, line: number, isComplete?: boolean): void {
     if (this.#cpus.length < MOST_CPUS) {
       this.#cpus.push({ cpu, isComplete, entries: [], lines: [], places: new Set() });

@@ -88,7 +88,7 @@ export interface CpuidMask {
   readonly capabilities: readonly CpuidFileCapability[];
 }
 
-/** A model with feature names, such as those of a QEMU command line or a libvirt domain. */
+/** A model with feature names, as in a QEMU command line or a libvirt domain. */
 export interface CpuidFeatureList {
   /** The model's name, as the file spells it; undefined if there is none. */
   readonly model: string | undefined;
@@ -108,13 +108,13 @@ export interface CpuidDumpBase {
   readonly format: string;
   /** Every fault of the file. Lines with a fault add nothing to the tables. */
   readonly problems: readonly CpuidFileProblem[];
-  /** Remarks about the file, one sentence each, such as skipped parts. */
+  /** Remarks about the file, for example about skipped lines; each remark is one sentence. */
   readonly notes: readonly string[];
   /** The changes of MSRs that the file contains. */
   readonly msrs: readonly CpuidFileMsr[];
 }
 
-/** The contents of a file; `kind` states whether they are tables, a mask or feature names. */
+/** The contents of a file; `kind` is "tables", "mask" or "features". */
 export type CpuidDump = CpuidDumpBase &
   (
     | { readonly kind: "tables"; readonly tables: readonly CpuidFileTable[] }

@@ -1,6 +1,6 @@
 /**
  * Reads and writes Firecracker's JSON: custom CPU templates, which are masks, and fingerprints, which contain the whole
- * table of a guest. The rules are those of Firecracker 1.16 (src/vmm/src/cpu_config: templates.rs,
+ * table of a guest. The rules come from Firecracker 1.16 (src/vmm/src/cpu_config: templates.rs,
  * x86_64/custom_cpu_template.rs).
  */
 import {
@@ -93,14 +93,14 @@ interface RegisterModifier extends Bitmap {
   readonly line: number;
 }
 
-/** The parts of a template. */
+/** The changes of a template: CPUID bits, MSR bits and capabilities. */
 interface Template {
   readonly leaves: readonly LeafModifier[];
   readonly msrs: readonly CpuidFileMsr[];
   readonly capabilities: readonly CpuidFileCapability[];
 }
 
-/** Reads the parts of a template, and adds faults to the file's list. */
+/** Reads the changes of a template, and adds faults to the file's list. */
 class TemplateReader {
   readonly #fields: JsonFields;
   readonly #problems: ProblemSink;

@@ -76,8 +76,8 @@ export class JsonFields {
   }
 
   /**
-   * Returns the members of an object; the members in `required` must be present. If `optional` is given, a member in
-   * neither list is a fault.
+   * Returns the members of an object; the members in `required` must be present. If the caller gives `optional`, a
+   * member in neither list is a fault.
    */
   object(
     value: JsonValue,

@@ -1,4 +1,7 @@
-/** Parses JSON and keeps the place of each value, so that a fault of a file has its line and column. Never throws. */
+/**
+ * Parses JSON and stores the place of each value, so that a fault in a file can be reported with line and column. Never
+ * throws.
+ */
 
 /** The members that all values have. */
 interface JsonBase {

@@ -47,8 +47,8 @@ export class ProblemList {
   }
 
   /**
-   * Returns the faults in the order in which they were added; if some are not in the list, a last row contains their
-   * number.
+   * Returns the faults in the order in which they were added; if some faults are not in the list, its last element
+   * contains their number.
    */
   toArray(): readonly CpuidFileProblem[] {
     const more = this.#count - this.#problems.length;

@@ -33,7 +33,7 @@ function hasBits(subleaves: Subleaves, low: number, high: number, first: number)
   return true;
 }
 
-/** The rule for leaf 0xd: sub-leaf 0 contains the bits of XCR0, and sub-leaf 1 those of IA32_XSS. */
+/** The rule for leaf 0xd: sub-leaf 0 contains the bits of XCR0, and sub-leaf 1 contains the bits of IA32_XSS. */
 const hasComponents = (subleaves: Subleaves): boolean => {
   const [user, more] = [subleaves.get(0), subleaves.get(1)];
   if (user === undefined || more === undefined) return false;

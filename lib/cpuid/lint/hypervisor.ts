@@ -110,7 +110,7 @@ function xenFaults(table: LintTable): readonly LintFault[] {
   return faults;
 }
 
-/** The rules about hypervisor interfaces other than KVM's. */
+/** The rules about the interfaces of hypervisors except KVM. */
 export const HYPERVISOR_RULES: readonly LintRule[] = [
   {
     id: "H01",

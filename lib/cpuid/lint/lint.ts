@@ -30,7 +30,8 @@ import { LINT_RULES } from "./rules.ts";
 import { LintTable } from "./table.ts";
 
 /**
- * The inputs of {@link lint} besides the tables. A rule whose input is missing is not judged, and the result lists it.
+ * The further inputs of {@link lint}; the tables are a separate argument. A rule whose input is missing is not judged,
+ * and the result lists it.
  */
 export interface CpuidLintOptions {
   /** The kind of table; `guest` by default. */
@@ -327,8 +328,8 @@ const ORDER: ReadonlyMap<string, number> = new Map(LINT_RULES.map(({ id }, i) =>
  * whose input is missing is listed in `notJudged`, so pass all known tables and facts. Equal faults of several tables
  * become one finding.
  *
- * @throws TypeError for an unknown option, profile, fact or rule; RangeError for a number that is not a u32, and for
- *   `lines` or `apicIds` of another length than the tables.
+ * @throws TypeError for an unknown option, profile, fact or rule; RangeError for a number that is not a u32, and if
+ *   `lines` or `apicIds` has another length than the list of tables.
  *
  * @example
  * ```ts run

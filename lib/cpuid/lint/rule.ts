@@ -9,7 +9,7 @@ import type { LintTable } from "./table.ts";
 /** The severity of a finding: the guest or KVM fails ("error"), may fail ("warning"), or works ("info"). */
 export type CpuidLintSeverity = "error" | "warning" | "info";
 
-/** The kind of table: that of a real CPU, a table for a guest, or the result of a Firecracker template. */
+/** The kind of table: a real CPU's table, a table for a guest, or the result of a Firecracker template. */
 export type CpuidLintProfile = "cpu" | "guest" | "firecracker";
 
 /** The id of a rule. Ids are stable: the id of a removed rule is not used again. */
@@ -22,7 +22,7 @@ export interface CpuidLintVm {
   readonly hasKernelApic?: boolean;
   /** Whether interrupts reach 15-bit APIC ids: KVM_CAP_X2APIC_API with 32-bit ids and a split irqchip. */
   readonly hasExtendedDestinations?: boolean;
-  /** Whether the VMM answers KVM_HC_MAP_GPA_RANGE, which KVM_CAP_EXIT_HYPERCALL forwards to it. */
+  /** Whether the VMM handles the hypercall KVM_HC_MAP_GPA_RANGE, which KVM_CAP_EXIT_HYPERCALL forwards to the VMM. */
   readonly handlesMapGpaRange?: boolean;
   /** Whether the VMM implements MSR_KVM_MIGRATION_CONTROL. */
   readonly hasMigrationControl?: boolean;
@@ -49,7 +49,7 @@ export type CpuidLintNeed =
   | "several"
   | `vm.${keyof CpuidLintVm}`;
 
-/** The inputs of the rules besides the table. */
+/** The further inputs of the rules; the table is a separate argument. */
 export interface LintInput {
   /** All tables of the VM, one per vCPU. */
   readonly tables: readonly LintTable[];
@@ -100,7 +100,7 @@ export interface LintBits {
   readonly name: CpuidFieldName | undefined;
 }
 
-/** A place in a table: an entry that exists or is absent, and optionally bits of this entry. */
+/** A place in a table: an entry, or some bits of an entry. The table may lack the entry. */
 export interface LintPlace {
   readonly function: number;
   readonly index: number;
@@ -114,7 +114,7 @@ export interface LintFault {
   readonly place: LintPlace;
   /** The message that follows the place. */
   readonly words: string;
-  /** The severity, if it differs from that of the rule. */
+  /** The severity of the fault, if it differs from the rule's severity. */
   readonly severity?: CpuidLintSeverity | undefined;
   /** The edits that remove the fault. */
   readonly fix?: readonly CpuidLintEdit[] | undefined;
@@ -132,7 +132,7 @@ export interface CpuidLintRule {
   readonly remedy: string;
   /** The inputs without which the rule cannot be judged. */
   readonly needs?: readonly CpuidLintNeed[];
-  /** Inputs of which the rule needs at least one. */
+  /** A list of inputs; the rule needs at least one of them. */
   readonly needsOneOf?: readonly CpuidLintNeed[];
 }
 

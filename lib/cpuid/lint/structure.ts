@@ -188,7 +188,9 @@ function known(space: CpuidSpace, fn: number, index: number, register: CpuidRegi
   return mask >>> 0;
 }
 
-/** Whether an entry is above the maximum of its range; rules S02, S04, S05 and those of leaves.ts report this fault. */
+/**
+ * Whether an entry is above the maximum of its range; rules S02, S04, S05 and the rules of leaves.ts report this fault.
+ */
 function isUnread(table: LintTable, { function: fn }: CpuidEntry2): boolean {
   if (isBasic(fn)) return fn > (table.maxBasic ?? fn);
   if (isExtended(fn)) return fn > (table.maxExtended ?? fn);
@@ -398,7 +400,7 @@ export const STRUCTURE_RULES: readonly LintRule[] = [
       const [own, first] = [table.entries[position], table.leaf(0)];
       if (own === undefined || first === undefined) return [];
       if (!table.isAmd && table.vendor !== "intel") return [];
-      // K5 and K6 report 0 in these registers.
+      // K5 and K6 report 0 in EBX, ECX and EDX of leaf 0x80000000.
       if (table.isAmd && table.read("base_family_id") < 0xf) return [];
       return (["ebx", "ecx", "edx"] as const).flatMap((register): readonly LintFault[] => {
         const wanted = table.isAmd ? first[register] : 0;

@@ -1,4 +1,4 @@
-/** The models of Intel's Core, Xeon and Atom families. model.ts defines the type of a row. */
+/** The models of Intel's Core, Xeon and Atom families. model.ts defines the type of a model. */
 import {
   type CpuidModel,
   type CpuidModelCache,

@@ -59,7 +59,7 @@ const VIRTUAL_BITS = 48;
 /** Whether AMD's rules apply: AMD and Hygon repeat leaves 0 and 1 in 0x80000000 and 0x80000001. */
 const isAmd = (vendor: string): boolean => vendor === "AuthenticAMD" || vendor === "HygonGenuine";
 
-/** Lists the entries of facts other than features: maxima, vendor, signature, brand and address sizes. */
+/** Lists the entries that do not describe features: maxima, vendor, signature, brand and address sizes. */
 function identity(facts: CpuidModelFacts): readonly CpuidEntry2Input[] {
   const { maxLeaf, maxExtended, features, brand, physicalBits } = facts;
   const [ebx, edx, ecx] = [0, 4, 8].map((at) => word(facts.vendor, at));

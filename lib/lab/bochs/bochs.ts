@@ -106,7 +106,7 @@ function portFile(folder: string, port: number): string {
   return join(folder, `port${port}`);
 }
 
-/** Passes on the bytes that Bochs appends to the ports' files, including those of the last read after its end. */
+/** Passes on the bytes that Bochs appends to the ports' files; the last read is after the end of Bochs. */
 function follow(folder: string, hear: Hear): () => void {
   const buffer = Buffer.alloc(2 ** 16);
   const files = new Map<number, number>();

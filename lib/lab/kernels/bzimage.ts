@@ -17,7 +17,7 @@ const VERSION = 0x206;
 const KERNEL_VERSION = 0x20e;
 /** The offset in the file to which KERNEL_VERSION is relative. */
 const SETUP = 0x200;
-/** The size of the part of the file that contains the release. */
+/** The number of bytes at the beginning of the file that contain the release. */
 const HEAD_BYTES = 0x10000;
 const PAYLOAD_OFFSET = 0x248;
 const PAYLOAD_LENGTH = 0x24c;
@@ -113,8 +113,8 @@ async function unpack(
 ): Promise<Buffer | undefined> {
   const format = FORMATS.find(({ magic }) => payload.subarray(0, magic.length).equals(magic));
   if (format === undefined) return undefined;
-  // The payload ends with the unpacked size. The size is part of the gzip format; other programs would reject it as
-  // garbage.
+  // The payload ends with the unpacked size. The size is part of the gzip format; other programs would reject the size
+  // as garbage.
   const packed = format.program === "gzip" ? payload : payload.subarray(0, -SIZE_BYTES);
   if (format.program === "gzip") return orUndefined(() => zlib.gunzipSync(packed));
   // Node.js has zstd since 22.15.

@@ -55,7 +55,7 @@ export function moduleChain(
   return loadOrder(kernel, [module], into, signal);
 }
 
-/** Does the same as {@link moduleChain} for given modules. */
+/** Does the same as {@link moduleChain}, for the modules that the caller names. */
 export async function loadOrder(
   kernel: ModuleOwner,
   modules: Iterable<string>,

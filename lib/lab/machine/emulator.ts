@@ -59,7 +59,9 @@ export type BootEnd = {
     }
 );
 
-/** The number of bytes of the emulator's own output that are kept as the reason why it did not start. */
+/**
+ * The maximum number of bytes of the emulator's own output in an error, as the reason why the emulator did not start.
+ */
 const KEPT_OUTPUT = 2 ** 16;
 
 /** The number of a machine's serial ports, which every kernel supports. */
@@ -92,7 +94,7 @@ export interface Emulator {
   readonly args: (paths: readonly string[]) => readonly string[];
   /**
    * The number of sockets, which the emulator inherits as descriptors from {@link FIRST_FD} on. The descriptors of
-   * files follow those of the sockets.
+   * files follow the descriptors of the sockets.
    */
   readonly sockets: number;
   /** Connects the serial ports; returns a function that is called after the process has ended. */
@@ -128,7 +130,7 @@ function killGroup(child: ChildProcess): void {
  *
  * @throws {@link LabError} `ERR_LAB_TOOL` if the emulator rejects its command line, `ERR_LAB_INTERRUPTED` after the
  *   signal; no process is left then.
- * @throws the errors of `onPort` other than `ERR_LAB_GUEST`.
+ * @throws errors of `onPort`, except `ERR_LAB_GUEST`.
  */
 export async function runEmulator(
   emulator: Emulator,

@@ -144,8 +144,8 @@ export interface Work {
   /** The command's standard input; empty by default. */
   readonly stdin?: Uint8Array;
   /**
-   * Files by their absolute path in the guest: bytes, or the path of a host file, which keeps its mode, or of a host
-   * folder with its content.
+   * Files by their absolute path in the guest: bytes, or the path of a file or a folder on the host. The copy of a host
+   * file has the same mode.
    */
   readonly files?: Readonly<Record<string, string | Uint8Array>>;
   /** Paths of files or folders in the guest that are returned after the command has ended. */

@@ -11,8 +11,8 @@ const TROUBLE =
   /^(?:\[[ \d.]+\] )?(?:(?:watchdog: |\S+: )?BUG: |WARNING: |kernel BUG at |Oops: |Internal error: |general protection fault|unchecked MSR access error|stack segment: |traps: PANIC: |PANIC: |double fault: |Kernel panic |(?:rcu: )?INFO: \S+ (?:self-)?detected |INFO: task .* blocked for more than |UBSAN: )/;
 
 /**
- * Each report of the kernel (WARN, BUG, Oops and others) contains at least one of these words. Text without these words
- * is not searched line by line, because such a search is slower.
+ * Words that occur in the kernel's reports (WARN, BUG, Oops and others): each report contains at least one of them.
+ * Text without these words is not searched line by line, because such a search is slower.
  */
 const HINT = /BUG|WARNING|Oops|error|fault|stack segment|PANIC|panic|INFO|UBSAN/;
 
@@ -95,7 +95,7 @@ export class KernelLog {
   }
 }
 
-/** Returns the part of a log that starts with the first report of a fault; the last lines if there is no report. */
+/** Returns the end of a log, from the first report of a fault on; the last lines if there is no report. */
 export function crashReport(log: string): string {
   const lines = log.trimEnd().split("\n");
   const first = lines.findIndex((line) => TROUBLE.test(line));

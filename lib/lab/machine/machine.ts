@@ -142,7 +142,7 @@ export type LabResult = LabRun &
     | {
         /** The machine ended before the command and init had ended, for example by a panic or a triple fault. */
         readonly kind: "crashed";
-        /** The part of the kernel's log that starts with the first report of a fault. */
+        /** The end of the kernel's log, from the first report of a fault on. */
         readonly oops: string;
       }
     | {

@@ -1,9 +1,12 @@
-/** Buffers for bytes that arrive in pieces: one keeps all bytes up to a limit, the other keeps the last bytes. */
+/**
+ * Buffers for bytes that arrive in pieces: one buffer stores all bytes up to a limit, and the other stores only the
+ * last bytes.
+ */
 
 /** The initial capacity, bytes. */
 const FIRST = 4096;
 
-/** Joins pieces of a stream, and keeps all bytes up to a limit. */
+/** Joins the pieces of a stream, and stores all bytes up to a limit. */
 export class PortBuffer {
   #buffer: Uint8Array = new Uint8Array(0);
   #length = 0;

@@ -38,7 +38,7 @@ const SANDBOX = [
   "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
 ];
 
-/** The options of a boot, and those of a machine that is saved or restored. */
+/** The options of a boot, and further options for a machine that is saved or restored. */
 export interface QemuOptions extends BootOptions {
   /**
    * The files with the memory and devices of a machine that is saved or restored; if omitted, the machine's state is
@@ -183,7 +183,7 @@ async function start(
     },
     options,
   );
-  // A machine that was killed for another reason does not answer QMP commands either.
+  // A machine that was killed for another reason does not reply to QMP commands either.
   if (trouble !== undefined && end.why === "ended") throw trouble.error;
   return end;
 }

@@ -103,7 +103,7 @@ async function snapshotOf({ path }: CacheEntry): Promise<Snapshot> {
 export type Saver = (files: { readonly ram: string; readonly state: string }) => Promise<Buffer>;
 
 /**
- * Saves a machine into the cache, and removes those of the same kernel that were saved more than a day ago.
+ * Saves a machine into the cache, and removes saved machines of the same kernel that are more than a day old.
  *
  * @param memory - the machine's memory, MiB.
  * @throws {@link LabError} `ERR_LAB_DISK_FULL` before anything is written, if the disk has no room for twice the
@@ -150,14 +150,14 @@ const POLL_MS = 10;
 /** The memory is in a separate file, so QEMU does not write it to the stream of the devices. */
 const IGNORE_SHARED = { capabilities: [{ capability: "x-ignore-shared", state: true }] };
 
-/** Copies a file; the copy keeps the holes if the system's cp supports this. */
+/** Copies a file; the copy has the same holes if the system's cp supports this. */
 async function copy(from: string, to: string, signal: AbortSignal | undefined): Promise<void> {
   await runOk("cp", [from, to], { signal });
 }
 
 /**
- * Copies a saved machine's memory into the folder of a machine that is restored: QEMU opens its memory for writing,
- * and QEMU's user must not be able to change the cache.
+ * Copies a saved machine's memory into the folder of the restored machine, because QEMU opens its memory for writing,
+ * but QEMU's user must not be able to change the cache.
  */
 export async function copyMemory(
   { ram }: Snapshot,
@@ -171,8 +171,8 @@ export async function copyMemory(
 const SOCKET = "state";
 
 /**
- * The open files of a machine while it is saved. The machine's folder belongs to the emulator's user while the machine
- * runs, so all files are created before the machine starts, and no file is opened by its name afterwards.
+ * The open files of a machine while it is saved. While the machine runs, its folder belongs to the emulator's user. All
+ * files are therefore created before the start, and no file is opened by its name after the start.
  */
 export class MachineToSave implements AsyncDisposable {
   readonly #memory: FileHandle;

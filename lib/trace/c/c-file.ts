@@ -8,7 +8,7 @@ import { Tables } from "./tables.ts";
 
 const indent = (line: string): string => (line === "" ? "" : `\t${line}`);
 
-/** The parts of one file, which grow with each step. */
+/** The lines and definitions of one C file, to which each step adds. */
 export class CFile {
   readonly tables: Tables = new Tables();
   readonly definitions: Definitions = new Definitions();
