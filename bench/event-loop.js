@@ -32,7 +32,7 @@ const figures = {
 export const question = {
   name: "event-loop",
   asks: `How late is the event loop while ${VCPUS} guests spin on other threads?`,
-  note: "Sampled each millisecond, which is part of the delay. Reported only.",
+  note: "The delay is sampled each millisecond, and includes that millisecond. It has no limit.",
   guest: "spin",
   pinned: false,
   async values(stage) {

@@ -101,7 +101,7 @@ async function run(yardstick) {
 function heading({ vendor }) {
   const [{ model }] = cpus();
   const where = `Linux ${release()}, ${vendor}, Node ${process.version}, ${model}`;
-  const how = `${values.rounds} interleaved rounds; an operation's time; ratio and more: of medians, to the first row unless said`;
+  const how = `${values.rounds} interleaved rounds; times are per operation; ratios and differences compare medians, with the first row by default`;
   return `${where}\n${how}\n\n`;
 }
 

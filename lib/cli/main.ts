@@ -44,7 +44,7 @@ program
   .option("--list", "print the claims, one per line, and judge none")
   .option("--progress", "print a line for each claim on standard error")
   .option("--or-lab", "if this host has no usable device, judge a cached kernel in the lab")
-  .option("--repro <dir>", "write a C file for each failed claim, which makes the same calls")
+  .option("--repro <dir>", "for each failed claim, write a C file that makes the same calls")
   .option("--repro-all", "with --repro: write a C file for every claim")
   .option("--require-kvm", "fail, instead of skipping, if there is no usable device")
   .addHelpText(

@@ -89,7 +89,7 @@ export function diffLines(before: CpuidFileTable, after: CpuidFileTable): Lines 
     };
   });
   const { relation } = compare(before.table, after.table);
-  const title = `${counted(lines.length, "difference")}. By what a guest can use, the first table is ${RELATIONS[relation]} the second.`;
+  const title = `${counted(lines.length, "difference")}. In features for a guest, the first table is ${RELATIONS[relation]} the second.`;
   return { title, lines };
 }
 

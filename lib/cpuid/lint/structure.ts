@@ -375,7 +375,7 @@ export const STRUCTURE_RULES: readonly LintRule[] = [
   {
     id: "S06",
     severity: "warning",
-    title: "The vendor is one that KVM and Linux know",
+    title: "KVM and Linux know the vendor",
     source:
       "arch/x86/kvm/cpuid.h and arch/x86/kernel/cpu; an unknown vendor gets no quirks of its CPU",
     remedy: "Set the vendor to GenuineIntel, AuthenticAMD, HygonGenuine, CentaurHauls or Shanghai",
@@ -457,7 +457,7 @@ export const STRUCTURE_RULES: readonly LintRule[] = [
   {
     id: "S10",
     severity: "error",
-    title: "An entry with an index has KVM_CPUID_FLAG_SIGNIFCANT_INDEX",
+    title: "An entry with a nonzero index has KVM_CPUID_FLAG_SIGNIFCANT_INDEX",
     source:
       "cpuid_entry2_find in arch/x86/kvm/cpuid.c ignores the index of an entry without the flag",
     remedy: "Set the flag, or the index to 0",

@@ -397,7 +397,7 @@ export const TOPOLOGY_RULES: readonly LintRule[] = [
   {
     id: "T08",
     severity: "error",
-    title: "The number of threads fits the size of the APIC id's part",
+    title: "The APIC id has enough bits to number the threads",
     source: "APM volume 3, CPUID leaf 0x80000008 ECX: NC and ApicIdSize",
     remedy: "Raise apicid_coreid_len, or reduce cpu_nthreads",
     check: (table) => {
@@ -425,7 +425,7 @@ export const TOPOLOGY_RULES: readonly LintRule[] = [
         ];
         const isRight = others.some((one) => one?.shift === shift && one.count === count);
         if (isRight) return [];
-        const words = `has the shift ${shift} and ${count} logical CPUs in level ${index}, and leaf 0x1f has other ones`;
+        const words = `has the shift ${shift} and ${count} logical CPUs in level ${index}, but leaf 0x1f has other values`;
         return [{ place: table.entryPlace(position), words }];
       });
     },

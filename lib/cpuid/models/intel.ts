@@ -430,9 +430,9 @@ export const INTEL: readonly CpuidModel[] = [
     variants: [],
     aliases: shared(),
     sources: {
-      identity: `${ISE}; Linux arch/x86/include/asm/intel-family.h; equal in QEMU's model of this name`,
+      identity: `${ISE}; Linux arch/x86/include/asm/intel-family.h; QEMU's model of this name has the same values`,
       features: ISE,
-      sizes: "no CPU was observed: the sizes of Granite Rapids",
+      sizes: "no CPU was observed, so the sizes are those of Granite Rapids",
       unverified: ["features", "sizes"],
     },
   },
@@ -550,9 +550,9 @@ export const INTEL: readonly CpuidModel[] = [
     variants: [],
     aliases: shared(),
     sources: {
-      identity: `${ISE}; Linux arch/x86/include/asm/intel-family.h; equal in QEMU's model of this name`,
+      identity: `${ISE}; Linux arch/x86/include/asm/intel-family.h; QEMU's model of this name has the same values`,
       features: ISE,
-      sizes: "no CPU was observed: the sizes of Sierra Forest",
+      sizes: "no CPU was observed, so the sizes are those of Sierra Forest",
       unverified: ["features", "sizes"],
     },
   },

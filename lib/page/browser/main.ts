@@ -45,7 +45,7 @@ function showDocuments(engine: Engine): void {
 
 const MOST_PROBLEMS = 20;
 const NO_TABLE =
-  "It changes tables and is none itself. At the command line, --mask applies a mask, and a list of features becomes a table.";
+  "This document changes tables, but it is not a table. At the command line, --mask applies a mask, and a list of features becomes a table.";
 /** The number of a document's items that are shown at once; further items are shown on request. */
 const MOST_ITEMS = 4;
 
