@@ -7,7 +7,7 @@ import { promisify } from "node:util";
 import { time } from "./harness/table.js";
 
 const [VCPUS, TURNS] = [4, 100];
-/** The histogram takes a sample each millisecond; without a sample it has no maximum. */
+/** The histogram takes a sample each millisecond; without a sample, the histogram has no maximum. */
 const RESOLUTION = { resolution: 1 };
 
 /** Does the work of a usual program, and returns the delay of its event loop. */

@@ -96,7 +96,7 @@ function compare(a, b) {
 }
 
 /**
- * Gives sorted rows their final names; returns how many names got a leaf as suffix.
+ * Gives sorted rows the final names of their fields; returns the number of names with a leaf as suffix.
  * @param {Row[]} rows
  */
 function name(rows) {

@@ -7,7 +7,7 @@
  *
  *   node scripts/cpuid-program.js [--all] FILE...
  *
- * With --all, it also lists the fields for which the program prints no separate line.
+ * With --all, the script also lists the fields for which the program prints no separate line.
  */
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";

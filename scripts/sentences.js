@@ -52,8 +52,8 @@ function withoutMarkers(comment) {
 }
 
 /**
- * A sentence has three words beside its code. A heading, a reference, a parameter's type, an instruction to a linter or
- * a formatter, a marker of prelude.c and the end of a namespace are not sentences.
+ * A sentence has at least three words that are not code. A heading, a reference, a parameter's type, an instruction to
+ * a linter or a formatter, a marker of prelude.c and the end of a namespace are not sentences.
  */
 const isSentence = (text) =>
   !/^(#|NOLINT|biome-ignore|clang-format|part: |namespace |@(ioctl|source|example|\w+ \{))/.test(

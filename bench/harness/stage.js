@@ -9,8 +9,8 @@ import { Yardstick } from "./yardstick.js";
 export class Stage {
   kvm = Kvm.open();
   /**
-   * The supported CPUID table as KVM stores it: kvm_pvm changes some bits, and after a run it accepts only the changed
-   * table.
+   * The supported CPUID table as KVM stores it: kvm_pvm changes some bits, and after a run, KVM accepts only the
+   * changed table.
    */
   cpuid = this.#kept(fromSupported(this.kvm.getSupportedCpuid()));
   #opened = [];

@@ -1,6 +1,7 @@
 /**
  * Finds the fields of ioctls' structs that contain an address or a descriptor, by the paths in ioctl-shapes.json:
- * `ranges[].bitmap` is sixteen fields. Native code fills these fields in. ioctls.js prints them.
+ * `ranges[].bitmap` is sixteen fields. Native code fills in the fields that contain addresses and descriptors.
+ * ioctls.js prints these fields.
  */
 
 import { camelCase } from "./layouts.js";

@@ -1,6 +1,6 @@
 /**
  * Generates lib/kvm/generated/*-ioctls.ts from shapes and ioctl-methods.json: for each kind of descriptor, a class with
- * the methods that only make their ioctl. All other methods are written by hand in lib/kvm.
+ * the methods that only make one ioctl. All other methods are written by hand in lib/kvm.
  */
 
 import { readFileSync } from "node:fs";

@@ -66,7 +66,7 @@ export interface LoadedTable extends CpuidFileTable {
 /** Whether the readable part of a damaged file is used. */
 let isPartialAccepted = false;
 
-/** Sets whether the readable part of a damaged file is used; a command calls it before it loads tables. */
+/** Sets whether the readable part of a damaged file is used; a command calls this function before it loads tables. */
 export function acceptPartial(isAccepted: boolean): void {
   isPartialAccepted = isAccepted;
 }

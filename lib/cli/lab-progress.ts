@@ -74,7 +74,7 @@ export class LabProgress implements KernelNotices {
     if (isEvent && !this.#progress.isLive) this.#progress.event(`${printable(name)}: ${state}`);
   }
 
-  /** Records that a machine has ended, and writes its result. */
+  /** Records that a machine has ended, and writes the machine's result. */
   ended(name: string, column: Column): void {
     const { since } = this.#running.get(name) ?? { since: performance.now() };
     this.#running.delete(name);

@@ -107,8 +107,8 @@ function end(error: unknown): never {
   process.exit(reportFailure(error, running));
 }
 
-// The reader of standard output may close it, as in `node-kvm info | head`.
-// If a command has started machines, interruptible() of lab-kernel.ts then ends the machines.
+// The reader may close standard output, as in `node-kvm info | head`. If a command has started machines,
+// interruptible() of lab-kernel.ts then ends the machines.
 process.stdout.on("error", (error: NodeJS.ErrnoException) => {
   if (error.code === "EPIPE" || isInterruptible()) return;
   end(new CommandError(`standard output cannot be written: ${reasonOf(error)}`));

@@ -1,6 +1,6 @@
 /**
- * Shows the progress of long work on standard error. On a terminal it draws a live block. Without a terminal, it writes
- * one line for each event. After half a minute without an event, it also writes a line, because a CI system may
+ * Shows the progress of long work on standard error. A live block shows the progress on a terminal. Without a terminal,
+ * each event has one line. After half a minute without an event, a further line is written, because a CI system may
  * otherwise consider the job hung.
  */
 import { canRedraw, LiveBlock, type TextStream } from "./terminal.ts";

@@ -32,9 +32,9 @@ function applyTo(entry: CpuidEntry2, change: CpuidChange): CpuidEntry2 {
 }
 
 /**
- * Applies differences to the table that they were found in: `applyDiff(a, diff(a, b))` equals `b` in everything that
- * KVM compares, including order, flags and duplicates. If diff() was called with `ignore`, the ignored fields
- * keep the values of `a`.
+ * Applies differences to the table in which diff() found them: `applyDiff(a, diff(a, b))` equals `b` in everything that
+ * KVM compares, including order, flags and duplicates. If diff() was called with `ignore`, the ignored fields keep the
+ * values of `a`.
  *
  * @throws RangeError if the table lacks the entry or the old value of a change; TypeError for anything but a change.
  */

@@ -154,7 +154,7 @@ function signatureOrder(eax: number): number {
   return wholeFamily * 0x10000 + wholeModel * 0x100 + stepping;
 }
 
-/** Returns the table with the lowest signature; if several have it, the first of them. */
+/** Returns the table with the lowest signature; if several tables have this signature, the first of these tables. */
 function oldest(tables: readonly Entries[]): Entries {
   const signature = (entries: Entries): number =>
     signatureOrder(entries[locate(entries, 1)]?.eax ?? 0);
@@ -318,8 +318,8 @@ export function baseline(tables: Iterable<Iterable<CpuidEntry2>>): CpuidBaseline
       const eax = signature ?? registers.eax;
       return { ...EMPTY, ...registers, eax, function: fn, index, flags: flags & INDEXED };
     });
-  // If only some tables have a leaf, its bits become 0 except the bits that report the lack of a function. A guest does
-  // not read the bits of a leaf above the maximum.
+  // If only some tables have a leaf, all bits of the leaf become 0, except the bits that report the lack of a function.
+  // A guest does not read the bits of a leaf above the maximum.
   const partial = combined.filter(({ isInAll }) => !isInAll).map(({ place }) => place);
   const read = kept.filter(
     (e) => !isAboveMaximum(kept, e.function) || !partial.some((place) => isAt(e, place)),

@@ -27,8 +27,8 @@ export type CpuidFeatureEdit = `${"+" | "-"}${CpuidFieldName}`;
 export interface CpuidFeaturesOptions {
   /**
    * The treatment of features that depend on each other. With "close", the default, turning a feature on also turns on
-   * the features that it needs, and turning it off also turns off the features that need it. With "refuse", a call that
-   * would change further features throws a RangeError.
+   * all features that it needs. Turning a feature off also turns off all features that need it. With "refuse", a call
+   * that would change further features throws a RangeError.
    */
   readonly dependencies?: "close" | "refuse";
 }
@@ -199,7 +199,7 @@ export class CpuidBuilder {
     Object.freeze(this);
   }
 
-  /** The table as built so far, for the vCPU with APIC id 0 if its topology was set. */
+  /** The table that is built so far; if a topology was set, it is the table of the vCPU with APIC id 0. */
   get table(): CpuidTable {
     return this.#table;
   }
@@ -256,7 +256,7 @@ export class CpuidBuilder {
   }
 
   /**
-   * Sets fields to values. If the table lacks the entry, it is added, and the maxima are raised to include it.
+   * Sets fields to values. If the table lacks the entry, the entry is added, and the maxima are raised to include it.
    *
    * @param index - selects the sub-leaf for fields that several sub-leaves have; the sub-leaf must exist.
    * @throws RangeError for a value that does not fit; TypeError for an unknown field, with suggestions.

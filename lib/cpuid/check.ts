@@ -39,7 +39,7 @@ export type CpuidRuleName = "apic-id" | "duplicate" | "index-flag" | "padding" |
 
 /** One fault of a table. */
 export interface CpuidFinding {
-  /** The rule that found it. */
+  /** The rule that found the fault. */
   readonly rule: CpuidRuleName;
   /** The place: an entry as `0x7.0`, or bits as `0x7.0:ebx[5]`. */
   readonly where: string;
@@ -116,7 +116,7 @@ function unsupportedIn(
   const relative = e.function - base;
   const index = isIndexed(relative) ? e.index : 0;
   const key = `${space === "native" ? "" : `${space}:`}${formatLeaf(relative, index)}:${register}`;
-  // KVM_GET_SUPPORTED_CPUID has no leaves of other hypervisors, so they are not checked.
+  // KVM_GET_SUPPORTED_CPUID has no leaves of other hypervisors, so features in such leaves are not checked.
   if (!FEATURE_REGISTERS.has(key) || theirs === undefined) return [];
   const there = supported[locate(supported, theirs + relative, index)]?.[register] ?? 0;
   let left = (e[register] & ~there) >>> 0;

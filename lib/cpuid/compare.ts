@@ -43,9 +43,9 @@ export interface CpuidDifference {
   readonly register: CpuidRegister;
   readonly low: number;
   readonly high: number;
-  /** The value in the first table; 0 if it has no such entry. */
+  /** The value in the first table; 0 if the table lacks the entry. */
   readonly first: number;
-  /** The value in the second table; 0 if it has no such entry. */
+  /** The value in the second table; 0 if the table lacks the entry. */
   readonly second: number;
   /**
    * The table that has more. `both`: the values exclude each other. `neither`: a guest runs with either value; examples
@@ -69,8 +69,8 @@ export interface CpuidComparison {
   /** The differences that do not matter to a guest: ids, topology, frequencies, bits that KVM computes. */
   readonly notes: readonly CpuidDifference[];
   /**
-   * The elements of `reasons` for bits that report with 1 that the CPU lacks a function, or that it lacks a flaw. If
-   * the CPU lacks a function, the table with 0 has more; if it lacks a flaw, the table with 1 has more.
+   * The elements of `reasons` for bits that report, if they are 1, that the CPU lacks a function or a flaw. If the CPU
+   * lacks a function, the table with 0 has more; if it lacks a flaw, the table with 1 has more.
    */
   readonly negated: readonly CpuidDifference[];
 }
@@ -135,7 +135,7 @@ export function partsOf(
   return rest === 0 ? named : [...named, { name: undefined, low: 0, high: 31, mask: rest }];
 }
 
-/** Whether 0 means that the CPU does not report the value; a single bit reports something with both values. */
+/** Whether 0 means that the CPU does not report the value; a one-bit field has a meaning with 0 and with 1. */
 export function isNumber({ name, low, high }: Part): boolean {
   return name === undefined || low !== high;
 }
@@ -238,7 +238,8 @@ export function differences(
           const bits = { function: fn, index, register, low, high };
           const values = [first, second].map((e) => readField(e[register], low, high));
           const [before = 0, after = 0] = values;
-          // Unnamed bits in a register of features are compared separately; in any other register they are one value.
+          // Unnamed bits in a register of features are compared separately; in any other register, all unnamed bits are
+          // one value.
           const more = areBits ? judgeValues([before, after]) : whole;
           const where = formatBits(bits);
           const nature = { fieldKind: kind, order, space };

@@ -32,7 +32,8 @@ export interface CpuidFieldChange {
   /** The field's name; undefined for bits that are not in the database. */
   readonly name: CpuidFieldName | undefined;
   /**
-   * The place, such as `0x7.0:ebx[5]`; for a duplicate entry it includes the entry's number, such as `0x7.0#2:ebx[5]`.
+   * The place, such as `0x7.0:ebx[5]`; for a duplicate entry, the place includes the number of the duplicate, as in
+   * `0x7.0#2:ebx[5]`.
    */
   readonly where: string;
   /** The space of the leaf. */
@@ -62,9 +63,9 @@ export interface CpuidEntryChange {
   readonly function: number;
   /** The sub-leaf. */
   readonly index: number;
-  /** The number of earlier entries in its table with the same function and index. */
+  /** The number of earlier entries in the same table with the same function and index. */
   readonly copy: number;
-  /** The position of the entry in its table. */
+  /** The position of the entry in the table that has the entry. */
   readonly position: number;
   readonly entry: CpuidEntry2;
 }
@@ -132,7 +133,7 @@ function formatCopy({ function: fn, index }: CpuidEntry2, copy: number): string 
   return copy === 0 ? formatLeaf(fn, index) : `${formatLeaf(fn, index)}#${copy + 1}`;
 }
 
-/** Pairs the positions of both lists that have the same key, and removes them from the lists. */
+/** Pairs the positions that have the same key in both lists, and removes the paired positions from the lists. */
 function match(
   a: readonly CpuidEntry2[],
   b: readonly CpuidEntry2[],

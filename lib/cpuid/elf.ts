@@ -121,8 +121,8 @@ function segmentsOf(file: File): readonly ElfCode[] {
 }
 
 /**
- * Lists the executable sections of an ELF file for x86-64 (64 bits, little endian); if it has no section headers, its
- * executable segments. The bytes are views of the file.
+ * Lists the executable sections of an ELF file for x86-64 (64 bits, little endian); for a file without section headers,
+ * lists the executable segments. The bytes are views of the file.
  *
  * @throws TypeError for anything but bytes; RangeError for another kind of file, for a header, a section or a name
  *   table that ends outside of the file, and for executable parts that overlap.

@@ -110,8 +110,9 @@ export function sameEntry(a: CpuidEntry2, b: CpuidEntry2): boolean {
  *
  * With an index, the function works like the guest's CPUID instruction and kvm_find_cpuid_entry_index. An entry without
  * KVM_CPUID_FLAG_SIGNIFCANT_INDEX matches any index; an entry with this flag matches only its own index. Without an
- * index, the function works like kvm_find_cpuid_entry, which KVM uses internally. It finds index 0 of a function for
- * which {@link isIndexed} is true; for any other function, it ignores the index even if the entry has the flag.
+ * index, the function works like kvm_find_cpuid_entry, which KVM uses internally. This lookup finds index 0 of a
+ * function for which {@link isIndexed} is true; for any other function, the lookup ignores the index even if the entry
+ * has the flag.
  */
 export function locate(entries: readonly CpuidEntry2[], fn: number, index?: number): number {
   const wanted = index ?? (isIndexed(fn) ? 0 : undefined);

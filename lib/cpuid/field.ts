@@ -199,9 +199,10 @@ function signature(e: CpuidEntry2): string {
 }
 
 /**
- * Finds the base of a space in a table. For "native" it is 0. For kvm, xen and vmware it is the lowest of 0x40000000,
- * 0x40000100, ... 0x4000ff00 with their signature (KVM's for_each_possible_cpuid_base_hypervisor). For hyperv it is
- * 0x40000000 if leaf 0x40000001 has "Hv#1". Returns undefined if the interface is absent.
+ * Finds the base of a space in a table. For "native", the base is 0. For kvm, xen and vmware, the base is the lowest of
+ * 0x40000000, 0x40000100, ... 0x4000ff00 with the interface's signature (KVM's
+ * for_each_possible_cpuid_base_hypervisor). For hyperv, the base is 0x40000000 if leaf 0x40000001 has "Hv#1". Returns
+ * undefined if the interface is absent.
  */
 export function baseOf(entries: readonly CpuidEntry2[], space: CpuidSpace): number | undefined {
   if (space === "native") return 0;

@@ -234,7 +234,7 @@ const WITHOUT_FUNCTION: readonly CpuidFieldName[] = [
   "hv_hint_no_auto_eoi",
 ];
 
-/** The fields whose kind or order differs from that of their register, grouped by kind and order. */
+/** The fields whose kind or order differs from the kind or order of the register, grouped by kind and order. */
 const EXCEPTIONS: readonly (readonly [
   nature: CpuidFieldNature,
   names: readonly CpuidFieldName[],
@@ -309,7 +309,8 @@ export function natureAt(place: NaturePlace): CpuidFieldNature {
 }
 
 /**
- * Returns the kind and the order of a field; for a field of several sub-leaves, it returns those of the first sub-leaf.
+ * Returns the kind and the order of a field; for a field of several sub-leaves, the kind and the order in the first
+ * sub-leaf.
  */
 export function natureOf(field: CpuidField): CpuidFieldNature {
   refuseMissing("natureOf()", field, ["space", "function", "index", "register", "name"]);

@@ -65,7 +65,7 @@ export function reaches(table: CpuidTable, fn: number): boolean {
 
 /**
  * Raises the maximum of a range, in eax of its first leaf, to at least `fn`. Adds an entry of zeros for `fn` if it is
- * absent: KVM returns the leaf at the maximum for leaves above it.
+ * absent: for a leaf above the maximum, KVM returns the leaf at the maximum.
  */
 export function withMaximum(table: CpuidTable, fn: number): CpuidTable {
   if (reaches(table, fn)) return table;

@@ -78,8 +78,8 @@ function changed(
 
 /**
  * Changes the registers of a table: `new = (old & ~mask) | value` for each change, in order. The entry gets the flags
- * of the change. A change applies to the entries with its leaf and sub-leaf; it adds no entries. With `unlisted:
- * "clear"`, only the first change of a register applies, and registers that no change names become 0.
+ * of the change. A change applies to the entries with the change's leaf and sub-leaf; no entries are added. With
+ * `unlisted: "clear"`, only the first change of a register applies, and registers that no change names become 0.
  *
  * @throws TypeError for anything but a table and a mask, and RangeError for bits of the host without `options.host`.
  *

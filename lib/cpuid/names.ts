@@ -147,8 +147,8 @@ function containing(word: string, own: readonly CpuidFieldName[]): readonly Cpui
 
 /**
  * Suggests up to five fields for an unknown name. For an alias, the function suggests the field of the alias. For any
- * other name, it suggests fields in this order: names one edit away, names that contain the word, names two edits away.
- * If no name is near, it suggests the fields of the nearest aliases.
+ * other name, the function suggests fields in this order: names one edit away, names that contain the word, names two
+ * edits away. If no name is near, the function suggests the fields of the nearest aliases.
  */
 export function suggest(name: string): readonly CpuidFieldName[] {
   if (name === "" || name.length > LONGEST) return [];

@@ -1,6 +1,6 @@
 /**
- * Finds the instruction sets that code needs, and those that a table lacks. instruction-features.ts lists their CPUID
- * bits, elf.ts finds the code of an ELF file, and guest/decode.ts contains a decoder.
+ * Finds the instruction sets that code needs, and the instruction sets that a table lacks. instruction-features.ts
+ * lists their CPUID bits, elf.ts finds the code of an ELF file, and guest/decode.ts contains a decoder.
  */
 import {
   describe,
@@ -142,9 +142,9 @@ function toParts(code: Uint8Array | Iterable<CodePart>, ip: WideInteger): readon
 }
 
 /**
- * Decodes code, and reports the instruction sets that it uses and those that a table lacks. The function decodes all
- * bytes in order. It may therefore report code that a program skips after a check of CPUID, and it may decode data
- * between functions as instructions.
+ * Decodes code, and reports the instruction sets that the code uses, and the instruction sets that a table lacks. The
+ * function decodes all bytes in order. The result may therefore include code that a program skips after a check of
+ * CPUID, and data between functions may be decoded as instructions.
  *
  * Instructions that a CPU without support executes as NOP, such as ENDBR64, are not reported.
  *

@@ -51,8 +51,9 @@ export interface CpuidPortability {
 }
 
 /**
- * Bits that a guest may have although KVM_GET_SUPPORTED_CPUID does not report them, because KVM emulates them or the
- * program provides them (api.rst 4.46; KVM_CAP_TSC_DEADLINE_TIMER, KVM_CAP_X2APIC_API, KVM_CAP_X86_DISABLE_EXITS).
+ * Bits that a guest may have although KVM_GET_SUPPORTED_CPUID does not report them, because KVM emulates these bits or
+ * the program provides them. Source: api.rst 4.46; KVM_CAP_TSC_DEADLINE_TIMER, KVM_CAP_X2APIC_API,
+ * KVM_CAP_X86_DISABLE_EXITS.
  */
 const PROVIDED: ReadonlySet<CpuidFieldName | undefined> = new Set<CpuidFieldName>([
   "x2apic",

@@ -50,16 +50,19 @@ export interface CpuidQueryOptions {
   readonly xss?: WideInteger;
   /** IA32_APIC_BASE, whose bit 11 sets `apic`. */
   readonly apicBase?: WideInteger;
-  /** IA32_MISC_ENABLE, whose bit 18 sets `monitor`. Give it only if KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT is disabled. */
+  /**
+   * IA32_MISC_ENABLE, whose bit 18 sets `monitor`. Set this member only if KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT is
+   * disabled.
+   */
   readonly miscEnable?: WideInteger;
   /** IA32_TSX_CTRL; with bit 1 (RTM_CPUID_CLEAR) the guest reads 0 for `rtm` and `hle`. */
   readonly tsxCtrl?: WideInteger;
   /**
    * HV_X64_MSR_TSC_INVARIANT_CONTROL; if bit 0 is clear and the table has `hv_tsc_invariant`, the guest reads 0 for
-   * `constant_tsc`. Omit it for kernels before 6.2.
+   * `constant_tsc`. Omit this member for kernels before 6.2.
    */
   readonly hvTscInvariantControl?: WideInteger;
-  /** The values of the Xen TSC leaf. Give them only if the VM uses KVM_XEN_HVM_CONFIG on Linux 6.17 or later. */
+  /** The values of the Xen TSC leaf. Set this member only if the VM uses KVM_XEN_HVM_CONFIG on Linux 6.17 or later. */
   readonly xenTsc?: XenTscInput;
   /**
    * The entries of KVM_GET_SUPPORTED_CPUID, whose leaf 0xD contains the sizes of XSAVE components that KVM uses; by
@@ -321,8 +324,8 @@ function isXenTsc({ entries, function: fn, index }: Asked, leaf: number, wanted:
 }
 
 /**
- * Whether KVM writes bits into the found entry. KVM writes into the entry that its internal lookup finds. KVM's
- * internal lookup differs from the guest's, because it ignores the index for a leaf without sub-leaves.
+ * Whether KVM writes bits into the found entry. KVM writes into the entry that its internal lookup finds. For a leaf
+ * without sub-leaves, KVM's internal lookup ignores the index, but the lookup for the guest does not.
  */
 function concerns(owned: RuntimeOwnedBits, asked: Asked): boolean {
   const { function: fn, index } = owned;

@@ -136,8 +136,8 @@ function entryFrom(value: unknown, i: number): CpuidEntry2 {
 }
 
 /**
- * An immutable list of CPUID entries with their order, duplicates and flags: each method that changes something returns
- * a new table. A table iterates over `CpuidEntry2`, so any function that accepts entries also accepts a table.
+ * An immutable list of CPUID entries with their order, duplicates and flags: a method that changes something returns a
+ * new table. A table iterates over `CpuidEntry2`, so any function that accepts entries also accepts a table.
  *
  * @example
  * ```ts run
@@ -238,7 +238,8 @@ export class CpuidTable implements Iterable<CpuidEntry2> {
 
   /**
    * Reads a field as an unsigned number; undefined if its leaf, or its hypervisor, is absent. If several sub-leaves
-   * have the field, the index selects one and defaults to the first; an index outside of their range is a RangeError.
+   * have the field, the index selects the sub-leaf, by default the first. An index outside of the range of these
+   * sub-leaves is a RangeError.
    */
   get(name: CpuidFieldName, index?: number): number | undefined {
     const wanted = field(name);

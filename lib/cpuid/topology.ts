@@ -235,7 +235,7 @@ function highestId(topology: Topology): number {
   );
 }
 
-/** Whether leaf 4 describes a cache; if it does not, Linux ignores its number of cores (parse_num_cores_legacy). */
+/** Whether leaf 4 describes a cache; otherwise Linux ignores the number of cores in leaf 4 (parse_num_cores_legacy). */
 function hasCaches4(table: CpuidTable): boolean {
   return reaches(table, 4) && readField(table.find(4, 0)?.eax ?? 0, 0, 4) !== 0;
 }
@@ -244,8 +244,8 @@ function hasCaches4(table: CpuidTable): boolean {
 const FIRST_X2APIC_ID = 255;
 
 /**
- * Writes a topology into the leaves that a guest reads it from, for the vCPU with APIC id 0; {@link forVcpu} makes the
- * table of another vCPU.
+ * Writes a topology into the leaves from which a guest reads the topology, for the vCPU with APIC id 0; {@link forVcpu}
+ * makes the table of another vCPU.
  *
  * For all vendors, the function writes HTT and ebx[23:16] of leaf 1; it writes leaf 0xB if the maximum includes this
  * leaf. For Intel, the function writes which CPUs share each cache of leaf 4 (a core for levels 1 and 2, a die for
@@ -321,8 +321,8 @@ function domainsFromLevels(table: CpuidTable, vendor: "intel" | "amd"): Domains 
     const levels = levelsIn(table, fn);
     const [core, whole] = [levels[0], levels.at(-1)];
     if (core === undefined || whole === undefined) continue;
-    // Intel's die level contains the number of CPUs in a package; the level below it contains the number of CPUs in a
-    // die.
+    // Intel's die level contains the number of CPUs in a package; the level below the die level contains the number of
+    // CPUs in a die.
     const above = levels.findIndex(({ type }) => fn === 0x1f && type === INTEL.die);
     const amd = levels.find(({ type }) => fn === 0x80000026 && type === AMD.die);
     return { core, die: amd ?? levels[above - 1] ?? whole, package: whole };

@@ -20,7 +20,7 @@ const VENDOR: TextPlace = [[0, ["ebx", "edx", "ecx"]]];
 /** The processor's brand string (SDM volume 2, CPUID leaves 0x80000002 to 0x80000004). */
 const BRAND: TextPlace = [0x8000_0002, 0x8000_0003, 0x8000_0004].map((fn) => [fn, CPUID_REGISTERS]);
 
-/** Reads a text up to its first NUL; undefined if it is empty or a leaf is absent. */
+/** Reads a text up to its first NUL; undefined if the text is empty or a leaf is absent. */
 function textIn(entries: readonly CpuidEntry2[], place: TextPlace): string | undefined {
   const codes: number[] = [];
   for (const [fn, registers] of place) {

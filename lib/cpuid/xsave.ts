@@ -136,7 +136,7 @@ export interface XsaveLayout {
 
 const isIn = (mask: bigint, number: number): boolean => ((mask >> BigInt(number)) & 1n) === 1n;
 
-/** Checks a list of components and returns it. @throws TypeError for anything else. */
+/** Checks and returns a list of components. @throws TypeError for anything else. */
 function partsIn<Part extends object>(
   where: string,
   parts: Iterable<Part>,

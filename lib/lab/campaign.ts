@@ -70,8 +70,8 @@ export type LaneStart = "saved" | "boot" | "warm";
 export const DEFAULT_START: LaneStart = "boot";
 
 /**
- * Returns the default number of machines that run at a time. It is the number of this process's CPUs plus one, because
- * a machine is idle at times; it is smaller if the host has too little memory.
+ * Returns the default number of machines that run at a time. This default is the number of this process's CPUs plus
+ * one, because a machine is idle at times; it is smaller if the host has too little memory.
  */
 export function defaultParallel(): number {
   const room = Math.floor(totalmem() / (2 * MEMORY * 2 ** 20));
@@ -292,7 +292,7 @@ export function toColumn(name: string, result: LabResult, claims?: readonly stri
 }
 
 /**
- * Describes a problem of a run that its report does not show, such as claims that were not judged, which must not count
+ * Describes a problem of a run that the report does not show. For example, claims that were not judged must not count
  * as passed.
  */
 function describeFailure(report: Report, result: Exited): string | undefined {

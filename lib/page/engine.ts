@@ -38,7 +38,7 @@ import type {
   TableRef,
 } from "./protocol.ts";
 
-/** A document: its parsed contents, and its bytes, from which excerpts are made. */
+/** A document: the parsed contents, and the bytes, from which excerpts are made. */
 interface Kept {
   readonly name: string;
   readonly bytes: Uint8Array;

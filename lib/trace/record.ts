@@ -25,7 +25,7 @@ export interface Range {
   readonly bytes: Uint8Array;
 }
 
-/** A range of one guest memory, which is identified by the id of its {@link MapStep}. */
+/** A range of one guest memory; the id of the {@link MapStep} identifies the memory. */
 export interface MemoryRange extends Range {
   readonly memory: number;
 }
@@ -92,7 +92,7 @@ export interface RunStep {
   /** Zero, or `-errno`. */
   readonly result: number;
   readonly exitReason: number;
-  /** The bytes of kvm_run after the exit reason: the union, or its first bytes. */
+  /** The bytes of kvm_run after the exit reason: the union of the exits, or the first bytes of the union. */
   readonly exit: Uint8Array;
   /** The bytes at the data_offset of a KVM_EXIT_IO. */
   readonly io: Uint8Array | undefined;

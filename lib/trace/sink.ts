@@ -39,8 +39,8 @@ export interface Recorder {
   replies(vcpu: Traced, run: Uint8Array): readonly Range[];
   guest(vcpu: Traced, run: Uint8Array): readonly MemoryRange[];
   /**
-   * Reports mapped memory: `memory` is its id, and `fd` is the file that it maps, if this file has not been reported
-   * before.
+   * Reports mapped memory: `memory` is the id of the memory. `fd` is the mapped file, if this file has not been
+   * reported before.
    */
   memory(memory: TracedMemory, fd?: ObjectRef): number;
   unmapped(memory: TracedMemory): void;
@@ -117,8 +117,8 @@ export function tracePermission(component: number, result: number): void {
 }
 
 /**
- * Reports that memory for a guest was mapped; `file` is the native guest_memfd that the memory maps; it is omitted for
- * memory without a file.
+ * Reports that memory for a guest was mapped; `file` is the native guest_memfd that the memory maps; memory without a
+ * file has no `file`.
  */
 export function traceMap(memory: TracedMemory, file?: object): void {
   recorder?.memory(memory, file && known.get(file));

@@ -1,4 +1,4 @@
-// Parses the tag `@ioctl NAME (api.rst section; descriptor; capability; kernel)`, and links it to KVM's manual.
+// Parses the tag `@ioctl NAME (api.rst section; descriptor; capability; kernel)`, and links the tag to KVM's manual.
 import { Converter } from "typedoc";
 
 const MANUAL = "https://docs.kernel.org/virt/kvm/api.html";

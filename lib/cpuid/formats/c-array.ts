@@ -58,7 +58,7 @@ class Reader {
   #before = "";
   /** The number of open braces before the current token. */
   #depth = 0;
-  /** Whether the end of the file was a fault. */
+  /** Whether the list of faults already contains that the file ends too early. */
   #hasEnd = false;
   /** Whether the parser has stopped before the end of the file. */
   #isStopped: boolean = false;
@@ -245,7 +245,7 @@ class Reader {
     return [...words, 0, 0, 0].slice(0, 3);
   }
 
-  /** Reads a number, a constant, or several combined with | and <<; it must fit 32 bits. */
+  /** Reads a number, a constant, or an expression of several with | and <<; the value must fit 32 bits. */
   #value(): number {
     const at = this.#token;
     let value = this.#shifted();

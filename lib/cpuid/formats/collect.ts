@@ -40,7 +40,7 @@ const LAST_OF_PROBE: ReadonlyMap<number, number> = new Map(
 
 /**
  * Whether an entry is the first leaf of a range that the CPU does not have, because its EAX is outside of the range.
- * KVM before 2.6.38 reports 0 in EAX with its hypervisor signature.
+ * KVM before Linux 2.6.38 reports 0 in EAX of the leaf with KVM's signature.
  */
 function isProbe({ function: fn, eax, ebx, ecx, edx }: CpuidEntry2): boolean {
   const last = LAST_OF_PROBE.get(fn);

@@ -70,7 +70,10 @@ export interface CpuidMaskEntry {
 export interface CpuidFileCapability {
   /** The number of KVM_CAP_*. */
   readonly number: number;
-  /** Whether KVM must have the capability; if false, the program does not check it, even if it does so by default. */
+  /**
+   * Whether KVM must have the capability; if false, the program does not check this capability, even if the default is
+   * to check it.
+   */
   readonly isRequired: boolean;
 }
 
@@ -80,8 +83,8 @@ export interface CpuidMask {
   readonly mask: readonly CpuidMaskEntry[];
   /**
    * The treatment of registers that the mask does not name: with "keep", they stay unchanged; with "clear", as in a
-   * profile of Cloud Hypervisor, they become 0. With "clear", the first change that names a register is the only one
-   * that applies to it.
+   * profile of Cloud Hypervisor, they become 0. With "clear", only the first change that names a register applies to
+   * this register.
    */
   readonly unlisted: "keep" | "clear";
   /** KVM capabilities that the file names; only Firecracker's templates name any. */

@@ -104,7 +104,7 @@ export const CPUID_FORMATS: readonly CpuidFormat[] = Object.freeze([
 
 /** The options of {@link readCpuid}. */
 export interface ReadCpuidOptions {
-  /** The name of the format, one of {@link CPUID_FORMATS}; by default it is detected. */
+  /** The name of the format, one of {@link CPUID_FORMATS}; by default, the format is detected. */
   readonly format?: CpuidFormatName;
 }
 

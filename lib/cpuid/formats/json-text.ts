@@ -79,7 +79,7 @@ class Reader {
     return found;
   }
 
-  /** Skips spaces, and then the given character if it follows. */
+  /** Skips spaces, and then one character if it equals `character`. */
   #takes(character: string): boolean {
     this.#match(SPACE);
     if (this.#text[this.#at] !== character) return false;

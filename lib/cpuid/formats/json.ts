@@ -95,7 +95,7 @@ class DocumentReader {
     }
   }
 
-  /** Reads an entry; adds its faults and returns undefined if it has any. */
+  /** Reads an entry; if the entry has faults, adds these and returns undefined. */
   #entry(item: JsonValue): CpuidEntry2Input | undefined {
     if (item.kind !== "object") {
       return this.problem(item.offset, `expected an entry, got ${describeJson(item)}`);

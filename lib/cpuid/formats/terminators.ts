@@ -76,8 +76,8 @@ const RULES: ReadonlyMap<number, (subleaves: Subleaves) => boolean> = new Map([
 const isZero = ({ eax, ebx, ecx, edx }: CpuidEntry2): boolean => (eax | ebx | ecx | edx) === 0;
 
 /**
- * Whether a table has all sub-leaves of each leaf that it has, up to the leaf's terminator or count. Returns false for
- * a table without entries.
+ * Whether a table has all sub-leaves of each of its leaves, up to the leaf's terminator or count. Returns false for a
+ * table without entries.
  */
 export function hasTerminators(entries: Iterable<CpuidEntry2>): boolean {
   const leaves = new Map<number, Map<number, CpuidEntry2>>();

@@ -20,7 +20,9 @@ export function showsIndex({ index, flags }: CpuidEntry2): boolean {
   return index !== 0 || (flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) !== 0;
 }
 
-/** Returns the number of a table's CPU; if the table has no number and there are several tables, its position. */
+/**
+ * Returns the number of a table's CPU; if the table has no number and there are several tables, the table's position.
+ */
 export function cpuNumber(
   { cpu }: CpuidFileTable,
   position: number,
@@ -54,7 +56,7 @@ export function likelihoodOfRows(head: Uint8Array, row: RegExp, few = 0.6): numb
   return rows >= 3 ? 0.7 : few;
 }
 
-/** A damaged line: it begins with a number, contains a register with a value, or is the header of a CPU. */
+/** Matches a damaged line, which begins with a number, contains a register with a value, or is the header of a CPU. */
 const LIKE_ROW =
   /^\s*(?:0x|[0-9a-f]{4,8}\b|\d{1,10}:)|\be[a-d]x=0x|^\s*CPU\b(?:\s*\d+\s*:|[^:]{0,20}:\s*$)|0x[0-9a-f]{7,8}/i;
 /** The beginning of a line with an entry, which is incomplete because the file was cut. */

@@ -31,7 +31,7 @@ import { LintTable } from "./table.ts";
 
 /**
  * The further inputs of {@link lint}; the tables are a separate argument. A rule whose input is missing is not judged,
- * and the result lists it.
+ * and the result lists this rule.
  */
 export interface CpuidLintOptions {
   /** The kind of table; `guest` by default. */
@@ -163,7 +163,7 @@ function isGiven(need: CpuidLintNeed, input: LintInput): boolean {
   }
 }
 
-/** Returns the reason why a rule is not judged; undefined if it is. */
+/** Returns the reason why a rule is not judged; undefined for a rule that is judged. */
 function obstacle(
   rule: LintRule,
   input: LintInput,

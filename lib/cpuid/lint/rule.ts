@@ -126,7 +126,7 @@ export interface CpuidLintRule {
   readonly severity: CpuidLintSeverity;
   /** The condition that a correct table fulfils, as a sentence without a full stop. */
   readonly title: string;
-  /** The manual, the header or the kernel function that requires it. */
+  /** The source of the rule: a manual, a header or a kernel function. */
   readonly source: string;
   /** A sentence without a full stop that describes how to remove the fault. */
   readonly remedy: string;

@@ -56,7 +56,7 @@ class CpuMap {
     return models;
   }
 
-  /** Returns the twelve characters of the vendor that a model names; undefined if it names none. */
+  /** Returns the twelve characters of the vendor that a model names; undefined if the model names no vendor. */
   vendor(models: readonly XmlElement[]): string | undefined {
     const named = models.flatMap((model) => inside(model, "vendor"))[0];
     if (named === undefined) return undefined;

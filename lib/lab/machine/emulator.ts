@@ -101,7 +101,7 @@ export interface Emulator {
   readonly listen: (child: ChildProcess, hear: Hear) => () => void;
   /**
    * Returns the reason why the emulator ended without output of the guest, from the emulator's own output; `undefined`
-   * if it succeeded.
+   * if the emulator succeeded.
    */
   readonly refusal: (status: number | null, output: string) => string | undefined;
 }
@@ -223,7 +223,7 @@ async function end(
   return { status, output: output.bytes.toString() };
 }
 
-/** Returns the error if the guest's output caused it; throws any other error. */
+/** Returns an error that the guest's output caused; throws any other error. */
 function guestFault(error: unknown): string {
   if (error instanceof LabError && error.code === "ERR_LAB_GUEST") return error.message;
   throw error;

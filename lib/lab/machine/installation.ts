@@ -76,8 +76,8 @@ const UNUSED = [
 const LOADED = [".js", ".mjs", ".cjs", ".json", ".node", ".wasm"];
 
 /**
- * Returns the package's folder in the guest. It is the working directory of commands, and `import("node-kvm")` works in
- * it.
+ * Returns the package's folder in the guest. This folder is the working directory of commands, and `import("node-kvm")`
+ * works in it.
  */
 export function guestFolder(): string {
   return inGuest(PACKAGE);

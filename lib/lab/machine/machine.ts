@@ -62,8 +62,8 @@ export interface LabOptions extends Work, PortListeners {
   readonly memory?: number;
   /**
    * The number of CPUs of QEMU's machine; by default 1, as in Bochs. With several CPUs, threads run in parallel more
-   * often. But QEMU 7.2 has hung with several CPUs, and has crashed a kernel that patches its own code, which happens
-   * when the first VM is created.
+   * often. But QEMU 7.2 has hung with several CPUs. It has also crashed a kernel that patched its own code; a kernel
+   * does this when the first VM is created.
    */
   readonly smp?: number | undefined;
   /** The time limit for boot and command together; by default 5 minutes, or 15 minutes in Bochs. */
@@ -78,7 +78,7 @@ export interface LabOptions extends Work, PortListeners {
   /** The archive of a root file system that replaces the lab's own; its init must use the protocol of init.ts. */
   readonly base?: string;
   /**
-   * The maximum number of bytes that the command may print on each output; by default 64 MiB, or 1 GiB if they are
+   * The maximum number of bytes that the command may print on each output; by default 64 MiB, or 1 GiB if the bytes are
    * passed on.
    */
   readonly mostOutput?: number;
@@ -248,7 +248,7 @@ async function writeInitrd(
 }
 
 /**
- * Runs the work in a restored machine; if the cache contains no saved machine, it saves one first.
+ * Runs the work in a restored machine; if the cache contains no saved machine, a machine is saved first.
  *
  * @returns `undefined` if no machine can be restored; the machine must then be booted.
  */
@@ -387,7 +387,7 @@ async function attempt(options: LabOptions, place: Place): Promise<Attempt> {
     }
     await ready;
     await saveDevices(machine.monitor, kept);
-    // A restored machine does not send this message again, but its init counts it.
+    // A restored machine does not send this message again, but its init has counted the message as sent.
     if (ports.stdout.length + ports.stderr.length > 0) {
       throw new LabError("ERR_LAB_TOOL", "the guest printed something before it waited");
     }

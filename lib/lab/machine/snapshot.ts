@@ -99,7 +99,7 @@ async function snapshotOf({ path }: CacheEntry): Promise<Snapshot> {
   return { ram: join(path, RAM), state: join(path, STATE), log };
 }
 
-/** Boots a machine, saves it into these files when it waits, and returns its kernel's log. */
+/** Boots a machine, saves it into the cache's files when it waits for work, and returns its kernel's log. */
 export type Saver = (files: { readonly ram: string; readonly state: string }) => Promise<Buffer>;
 
 /**
