@@ -2,7 +2,7 @@
  * The yardstick: runs the same guest with the same calls as the JavaScript side, in C. The program
  * only measures; the JavaScript files of this folder choose the commands and evaluate the results.
  *
- * Reads lines `WORD ARGUMENT...` on stdin and answers each with `NANOSECONDS OPERATIONS`, or with
+ * Reads lines `WORD ARGUMENT...` on stdin. For each line, prints `NANOSECONDS OPERATIONS`, or
  * `error TEXT`. The program needs only the kernel's headers:
  *
  *   cc -O2 -static -Wall -Werror -pthread -o yardstick yardstick.c

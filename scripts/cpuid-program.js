@@ -2,8 +2,8 @@
  * Compares the fields of lib/cpuid with Debian's `cpuid` program, on raw tables as `cpuid -r` prints them. For each
  * native field of a table, the script changes the lowest bit of the field and decodes both tables with the program.
  * Then the script compares the number in the line that changed with the old and the new value of the field. The script
- * prints the fields whose line shows other numbers, and the fields for which not exactly one line changes. `npm run
- * build` comes first.
+ * prints the fields whose line shows other numbers, and the fields whose change affects no line or several lines. `npm
+ * run build` comes first.
  *
  *   node scripts/cpuid-program.js [--all] FILE...
  *

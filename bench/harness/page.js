@@ -107,8 +107,7 @@ ${CSS}</style>
 <body>
 <h1>node-kvm beside C</h1>
 <p>${escaped(where)}; ${rounds} interleaved rounds.</p>
-<p class="note">A thin line is the time of an operation in one round, the thick line the median, the dashed line the
-median of the row that it is compared with. C is green, JavaScript is blue.</p>
+<p class="note">A thin line is the time of an operation in one round, the thick line the median, the dashed line the median of the row with which the row is compared. C is green, JavaScript is blue.</p>
 ${questions.map(question).join("\n")}
 </body>
 </html>

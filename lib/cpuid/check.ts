@@ -182,7 +182,7 @@ export const CPUID_RULES: readonly CpuidRule[] = [
   },
   {
     name: "unsupported",
-    why: "the guest may use every feature of the table, but KVM or this CPU lacks this one",
+    why: "the guest may use every feature of the table, but KVM or this CPU lacks this feature",
     check: (checked) =>
       checked.supported === undefined
         ? []

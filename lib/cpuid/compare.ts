@@ -69,8 +69,8 @@ export interface CpuidComparison {
   /** The differences that do not matter to a guest: ids, topology, frequencies, bits that KVM computes. */
   readonly notes: readonly CpuidDifference[];
   /**
-   * The elements of `reasons` for bits that report, if they are 1, that the CPU lacks a function or a flaw. If the CPU
-   * lacks a function, the table with 0 has more; if it lacks a flaw, the table with 1 has more.
+   * The elements of `reasons` for bits that report, if they are 1, that the CPU lacks a function or a flaw. For a bit
+   * about a function, the table with 0 has more; for a bit about a flaw, the table with 1 has more.
    */
   readonly negated: readonly CpuidDifference[];
 }

@@ -225,8 +225,8 @@ function reach(
  * Adds every feature that the given features need, directly or through others. Pairs of severity "info" are not
  * followed.
  *
- * @returns the given names in their order, each once, then the added names. A second call with the result returns the
- *   same names.
+ * @returns the given names in their order, without duplicates, followed by the added names. A second call with the
+ *   result returns the same names.
  * @throws TypeError for an unknown name, with suggestions.
  */
 export function closeFeatures(on: Iterable<CpuidFieldName>): readonly CpuidFieldName[] {
@@ -237,7 +237,7 @@ export function closeFeatures(on: Iterable<CpuidFieldName>): readonly CpuidField
  * Adds every feature that needs one of the given features, directly or through others. If the given features are turned
  * off, none of the returned features is usable. Pairs of severity "info" are not followed.
  *
- * @returns the given names in their order, each once, then their dependents.
+ * @returns the given names in their order, without duplicates, followed by the features that need them.
  * @throws TypeError for an unknown name, with suggestions.
  */
 export function dependentFeatures(off: Iterable<CpuidFieldName>): readonly CpuidFieldName[] {

@@ -52,8 +52,8 @@ const FREE_ID = { kind: "id", order: "none" } as const;
 const OWNED = { kind: "runtime-owned", order: "none" } as const;
 
 /**
- * For a register, the first element of the list that includes it applies to its fields and its unnamed bits. Source:
- * SDM volume 2A, CPUID; APM volume 3, appendix E; TLFS, section 2.4; arch/x86/include/uapi/asm/kvm_para.h; Xen's
+ * The first element that includes a register applies to the fields and the unnamed bits of this register. Source: SDM
+ * volume 2A, CPUID; APM volume 3, appendix E; TLFS, section 2.4; arch/x86/include/uapi/asm/kvm_para.h; Xen's
  * public/arch-x86/cpuid.h.
  */
 const ROWS: readonly Row[] = [

@@ -49,7 +49,7 @@ export function toChanges(where: string, mask: CpuidMask): readonly CpuidMaskEnt
       throw new TypeError(`${at}: register is eax, ebx, ecx or edx, not ${describe(register)}`);
     }
     if (((value & ~bits) | (host & bits)) !== 0) {
-      throw new RangeError(`${at}: value has bits outside of mask, or host has bits of it`);
+      throw new RangeError(`${at}: value has bits outside of mask, or host has bits of mask`);
     }
   }
   return changes;

@@ -451,7 +451,7 @@ function topology(
 
 /**
  * Returns the result of a guest's CPUID instruction with `fn` in EAX and `index` in ECX, on a vCPU with this table. The
- * result is:
+ * result depends on the table:
  *
  * - the first entry that matches; an entry without KVM_CPUID_FLAG_SIGNIFCANT_INDEX matches every index;
  * - for an absent leaf, the highest basic leaf with the same index; but zeros if the vendor is AMD or Hygon, if leaf 0

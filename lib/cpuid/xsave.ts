@@ -124,11 +124,11 @@ export interface XsaveLayout {
   readonly xcr0: bigint;
   /** The bits that can be set in IA32_XSS: edx and ecx of sub-leaf 1. */
   readonly xss: bigint;
-  /** The size in bytes for the current XCR0, which KVM writes: ebx of sub-leaf 0. */
+  /** The size in bytes for the current XCR0: ebx of sub-leaf 0. KVM writes this size. */
   readonly currentSize: number;
-  /** The size in bytes if all possible bits of XCR0 are set, which KVM does not write: ecx of sub-leaf 0. */
+  /** The size in bytes if all possible bits of XCR0 are set: ecx of sub-leaf 0. KVM does not write this size. */
   readonly size: number;
-  /** The compacted size in bytes for the current XCR0 and IA32_XSS, which KVM writes: ebx of sub-leaf 1. */
+  /** The compacted size in bytes for the current XCR0 and IA32_XSS: ebx of sub-leaf 1. KVM writes this size. */
   readonly currentCompactedSize: number;
   /** The components 2 to 62 whose sub-leaf contains a size, by number; they may be disabled. */
   readonly parts: readonly XsavePart[];

@@ -24,10 +24,7 @@ const CONSTANTS: ReadonlyMap<string, number> = new Map([
   ["KVM_CPUID_FLAG_STATE_READ_NEXT", 4],
 ]);
 
-/**
- * The maximum depth of braces: kvm_cpuid2, its entries, and one entry. The braces of the padding are read with the
- * entry.
- */
+/** The maximum depth of braces: kvm_cpuid2, its entries, and one entry. The braces of the padding do not count. */
 const DEEPEST = 3;
 
 /** A fault at a token; the parser skips the innermost braced element around it. */

@@ -127,9 +127,9 @@ export type CpuidDump = CpuidDumpBase &
 
 /** One format. */
 export interface CpuidFormat {
-  /** The name in options and messages, as `aida64`. */
+  /** The name of the format in options and messages, such as `aida64`. */
   readonly name: string;
-  /** The title for users, with the programs that use the format. */
+  /** The title of the format, for users; it names the programs that use the format. */
   readonly title: string;
   /** The kind of contents that files of the format have. */
   readonly kind: CpuidDump["kind"];

@@ -100,7 +100,7 @@ function xenFaults(table: LintTable): readonly LintFault[] {
     if (e === undefined) continue;
     const place = table.entryPlace(position);
     if (e.index > 2) {
-      faults.push({ place, words: "is above sub-leaf 2, the last one of Xen's time leaf" });
+      faults.push({ place, words: "is above sub-leaf 2, the last sub-leaf of Xen's time leaf" });
     } else if (!isFlagged(e) && e.index === 0) {
       const words =
         "has no KVM_CPUID_FLAG_SIGNIFCANT_INDEX, so the guest reads it for all three sub-leaves";

@@ -500,7 +500,7 @@ export const TOPOLOGY_RULES: readonly LintRule[] = [
     id: "T13",
     severity: "info",
     title: "Leaves 0x8000001d and 0x8000001e have zeros if topoext is clear",
-    source: "APM volume 3, CPUID leaf 0x80000001 ECX 22: both leaves are reserved without it",
+    source: "APM volume 3, CPUID leaf 0x80000001 ECX 22: without topoext, both leaves are reserved",
     remedy: "Set topoext, or clear both leaves",
     check: (table) => {
       if (!table.isAmd || table.has("topoext")) return [];

@@ -285,7 +285,7 @@ export const INTEL: readonly CpuidModel[] = [
       },
       {
         name: "Cascadelake-Server-noTSX-XSAVES",
-        note: "As noTSX; adds XSAVES, which hypervisors offered later",
+        note: "Like the variant noTSX; adds XSAVES, which hypervisors offered later",
         add: names("arch_capabilities xsaves"),
         remove: names("hle rtm"),
         aliases: shared("Cascadelake-Server-v5"),
@@ -496,7 +496,7 @@ export const INTEL: readonly CpuidModel[] = [
       },
       {
         name: "Snowridge-noMPX-XSAVES",
-        note: "MPX is off; adds XSAVES; without the MSR of split lock detection, which KVM lacks",
+        note: "MPX is off; adds XSAVES; removes the MSR of split lock detection, which KVM does not have",
         add: names("xsaves"),
         remove: names("core_capabilities mpx"),
         aliases: shared("Snowridge-v4"),
