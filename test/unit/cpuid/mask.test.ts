@@ -107,7 +107,10 @@ describe("applyMask", () => {
   });
 
   test.each([
-    [{ value: 1 }, "applyMask(): mask[0]: value has bits outside of mask, or host has bits of mask"],
+    [
+      { value: 1 },
+      "applyMask(): mask[0]: value has bits outside of mask, or host has bits of mask",
+    ],
     [{ mask: 1, host: 1 }, "value has bits outside of mask, or host has bits of mask"],
     [{ mask: -1 }, "applyMask(): mask[0]: mask: -1 does not fit u32"],
     [{ function: 0.5 }, "applyMask(): mask[0]: function: 0.5 is not an integer"],
