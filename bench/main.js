@@ -64,7 +64,7 @@ const allowed = readFileSync("/proc/self/status", "utf8").match(/Cpus_allowed_li
 /** The last of these CPUs is used, because the first CPU handles most interrupts. */
 const LAST = allowed?.split(/[-,]/).at(-1);
 
-/** Measures one question in a separate process, on one CPU unless the question requires more. */
+/** Measures one question in a separate process; the process runs on one CPU, except if the question requires more. */
 async function ask(name, yardstick) {
   const file = join(FOLDER, `${name}.js`);
   const answer = join(FOLDER, "harness/answer.js");

@@ -59,7 +59,7 @@ static struct kvm_sregs *sregs;
 static struct kvm_regs *regs;
 /* The time that a command has measured itself; if negative, the whole duration is the result. */
 static int64_t spent;
-/* Stores the values that were read, so that the compiler does not remove the reads. */
+/* Stores the values that were read; the compiler then does not remove the reads. */
 static volatile uint64_t sink;
 static jmp_buf next_line;
 

@@ -63,7 +63,7 @@ function install() {
   for (const file of files) cpSync(join(manifests, file), join(folder, file));
 }
 
-/** Returns the test files of a folder: those in the folder of the same name under test/unit. */
+/** Returns the test files of a folder: all files in the folder of the same name under test/unit. */
 function testsOf(judged) {
   const tests = judged.replace("lib/", "test/unit/");
   return readdirSync(join(root, tests))

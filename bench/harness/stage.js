@@ -24,7 +24,7 @@ export class Stage {
     this.#yardstick = yardstick;
   }
 
-  /** The guest program of this question, in the given ring. */
+  /** The guest program of this question, for the ring of the setting. */
   get program() {
     return program(this.#guest, this.ring);
   }

@@ -289,7 +289,7 @@ function printClass(shapes, fd) {
 }
 
 /**
- * Returns the text of every class, by file.
+ * Returns the texts of all classes, each with the name of its file.
  * @param {Shape[]} shapes
  * @returns {Record<string, string>}
  */

@@ -16,7 +16,7 @@ export interface ClaimBundle {
   /** The path of the file of claims, as the user wrote it. */
   readonly name: string;
   readonly code: string;
-  /** A comment with the source map, so that errors name the lines of the user's own file. */
+  /** A comment with the source map, which makes errors name the lines of the user's own file. */
   readonly sourceMap: string;
 }
 

@@ -119,7 +119,7 @@ export function loadTable(source: string): LoadedTable {
 }
 
 /**
- * Loads one table for each word. Files are read first, so that a missing file is also reported on a host without KVM.
+ * Loads one table for each word. Files are read first; a missing file is then also reported on a host without KVM.
  * @throws CommandError if more than one word names standard input.
  */
 export function loadEach(sources: readonly string[]): readonly LoadedTable[] {

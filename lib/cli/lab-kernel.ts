@@ -114,7 +114,7 @@ export function isInterruptible(): boolean {
 
 let wasCutShort = false;
 
-/** Records that work was ended early, so that the process does not wait for pending operations of the work. */
+/** Records that work was ended early; the process then does not wait for pending operations of the work. */
 export function cutShort(): void {
   wasCutShort = true;
 }

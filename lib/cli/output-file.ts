@@ -115,7 +115,7 @@ export class OutputFile {
   }
 }
 
-/** The path is resolved, so that a link stays when the file that it refers to is replaced. */
+/** The path is resolved, because a link must stay when its target file is replaced. */
 function realPath(path: string): string {
   try {
     return realpathSync(path);

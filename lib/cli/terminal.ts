@@ -100,7 +100,7 @@ export class LiveBlock {
     this.#drawn = drawn;
   }
 
-  /** Erases the lines, so that something else can be written in their place. */
+  /** Erases the lines, for example before another text is written in their place. */
   erase(): void {
     if (this.#drawn.length > 0) this.#stream.write(this.#erasing());
     this.#drawn = [];

@@ -285,7 +285,7 @@ const vendorOf = (table: CpuidTable): string | undefined => {
  * all hosts, the lowest numbers and address sizes, and the XSAVE components with the same layout on all hosts. A bit
  * that reports the lack of a function is 1 if it is 1 on any host. Numbers that exclude each other become 0 ("not
  * reported"). Each maximum is a leaf that the table has. The signature is the lowest of all tables; topology, caches,
- * brand and ids are those of the first table. {@link compare} returns `subset` or `identical` for the result and each
+ * brand and ids come from the first table. {@link compare} returns `subset` or `identical` for the result and each
  * table.
  *
  * @param tables - one table for each host, and at least one table: the entries of KVM_GET_SUPPORTED_CPUID, or a dump.

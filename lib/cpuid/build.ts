@@ -181,8 +181,8 @@ function packSignature(where: string, wanted: Required<CpuidSignatureInput>): nu
 const LONGEST_BRAND = 47;
 
 /**
- * A table that is built in steps. Each method returns a new builder and leaves this one unchanged. Entries keep their
- * order; a new entry is placed after the last entry with a lower function and index.
+ * A table that is built in steps. Each method returns a new builder and leaves the old builder unchanged. Entries keep
+ * their order; a new entry is placed after the last entry with a lower function and index.
  */
 export class CpuidBuilder {
   readonly #table: CpuidTable;
@@ -415,10 +415,11 @@ export class CpuidBuilder {
   }
 
   /**
-   * Removes each feature that the host's KVM_GET_SUPPORTED_CPUID does not report, and each feature that needs a removed
-   * feature. The widths of addresses become at most the host's, and leaf 0xD gets the host's sizes and offsets. {@link
-   * changes} lists each removed bit. Hyper-V's and Xen's leaves are not checked, because KVM_GET_SUPPORTED_CPUID does
-   * not report them. osxsave, ospke, ht and tsc_deadline_timer are not checked, because this ioctl may omit them.
+   * Removes each feature that KVM_GET_SUPPORTED_CPUID on the host does not report, and each feature that needs a
+   * removed feature. The widths of addresses are limited to the host's widths, and leaf 0xD gets the host's sizes and
+   * offsets. {@link changes} lists each removed bit. Hyper-V's and Xen's leaves are not checked, because
+   * KVM_GET_SUPPORTED_CPUID does not report them. osxsave, ospke, ht and tsc_deadline_timer are not checked, because
+   * this ioctl may omit them.
    */
   within(supported: Iterable<CpuidEntry2Input>): CpuidBuilder {
     const host = CpuidTable.from(toList("within()", supported));
@@ -466,7 +467,7 @@ export interface CpuidStart {
    * @throws TypeError for an unknown name, with suggestions.
    */
   readonly model: (name: string) => CpuidBuilder;
-  /** Starts with the unchanged entries of a table, such as those of KVM_GET_SUPPORTED_CPUID or of a dump. */
+  /** Starts with the unchanged entries of a table, such as the result of KVM_GET_SUPPORTED_CPUID or a dump. */
   readonly from: (entries: Iterable<CpuidEntry2Input>) => CpuidBuilder;
   /**
    * Starts with leaves 0, 1 and 0x80000000, which contain only a vendor, "GenuineIntel" by default.

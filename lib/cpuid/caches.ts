@@ -19,7 +19,7 @@ export interface CpuidCacheInput {
   /** The line partitions, 1 to 1,024; 1 by default. */
   readonly partitions?: number;
   /**
-   * The logical CPUs that share one cache: those of a core, a die or a package of the table's topology, or a number of
+   * The logical CPUs that share one cache: all of a core, a die or a package of the table's topology, or a number of
    * logical CPUs. The default is "core" for levels 1 and 2, and "die" for levels 3 and 4.
    */
   readonly sharedBy?: "core" | "die" | "package" | number;
@@ -266,7 +266,7 @@ function refersToLeaf4(table: CpuidTable): boolean {
 }
 
 /**
- * Replaces the caches of a table with the given caches, ordered by level and type.
+ * Replaces the caches of a table with `caches`, ordered by level and type.
  *
  * For Intel, the function writes leaf 4, raises the maximum to include leaf 4, and writes the second level to leaf
  * 0x80000006. If leaf 2 does not contain the descriptor 0xff ("see leaf 4"), leaf 2 becomes this descriptor. For AMD

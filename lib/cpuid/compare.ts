@@ -185,7 +185,7 @@ function maximumOf(fn: number): number | undefined {
   return fn >= EXTENDED_MAXIMUM && fn <= 0x8000_ffff ? EXTENDED_MAXIMUM : undefined;
 }
 
-/** Whether a leaf is above the maximum of its range in a table, so that software does not read the leaf. */
+/** Whether a leaf is above the maximum of its range in a table; software does not read such a leaf. */
 export function isAboveMaximum(entries: readonly CpuidEntry2[], fn: number): boolean {
   const leaf = maximumOf(fn);
   const max = leaf === undefined ? undefined : entries[locate(entries, leaf)]?.eax;
@@ -216,8 +216,8 @@ export function differences(
     const [first, second] = [entryOrZeros(a, fn, index), entryOrZeros(b, fn, index)];
     const differing = CPUID_REGISTERS.filter((register) => first[register] !== second[register]);
     if (differing.length === 0) continue;
-    // A hypervisor leaf is named by the signatures of the first table; if the first table has no signature for the
-    // leaf, by those of the second.
+    // The signatures of the first table name a hypervisor leaf. If the first table has no signature for the leaf, the
+    // signatures of the second table name it.
     const judge = spaceOf(a, fn) === "native" ? b : a;
     const space = spaceOf(judge, fn);
     const relative = fn - (baseOf(judge, space) ?? 0);

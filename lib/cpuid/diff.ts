@@ -327,8 +327,8 @@ function allChanges(a: readonly CpuidEntry2[], b: readonly CpuidEntry2[]): reado
     if (x.flags !== y.flags) shape("flags", pair, x.flags, y.flags);
     const differing = CPUID_REGISTERS.filter((register) => x[register] !== y[register]);
     if (differing.length === 0) continue;
-    // A hypervisor leaf is named by the signatures of the first table; if the first table has no signature for the
-    // leaf, by those of the second.
+    // The signatures of the first table name a hypervisor leaf. If the first table has no signature for the leaf, the
+    // signatures of the second table name it.
     const judge = spaceOf(a, x.function) === "native" ? b : a;
     const space = spaceOf(judge, x.function);
     const base = baseOf(judge, space) ?? 0;

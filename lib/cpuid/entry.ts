@@ -73,7 +73,7 @@ export function entry(input: CpuidEntry2Input): CpuidEntry2 {
   return Object.freeze({ function: fn, index, flags, eax, ebx, ecx, edx, padding });
 }
 
-/** Whether a value has all members of an entry, with valid numbers, so that it needs no further check. */
+/** Whether a value has all members of an entry, with valid numbers; such a value needs no further check. */
 function isEntry(value: unknown): value is CpuidEntry2 {
   if (typeof value !== "object" || value === null) return false;
   const { function: fn, index, flags, eax, ebx, ecx, edx, padding } = value as CpuidEntry2;

@@ -27,8 +27,8 @@ export interface ResolvedFeatures {
   /** The fields that are in both `on` and `off`, because the list has two names of the field. */
   readonly both: readonly CpuidField[];
   /**
-   * The names without a field: first the names that are turned on, then those that are turned off, in the order of the
-   * list.
+   * The names without a field: first the names that are turned on, then the names that are turned off, in the order of
+   * the list.
    */
   readonly unknown: readonly UnknownFeature[];
 }

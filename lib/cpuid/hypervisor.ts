@@ -103,10 +103,11 @@ function blockOf(
 }
 
 /**
- * Replaces all hypervisor interfaces of a table with the given ones. The first interface is at 0x40000000, and each
- * further interface is 0x100 higher, as KVM expects. The values of an existing interface stay unchanged, and its leaves
- * move to the new base. A new interface has the features that KVM supports for this interface; the names of their
- * fields change these features. The hypervisor bit, 0x1:ecx[31], is set if there is an interface and cleared otherwise.
+ * Replaces all hypervisor interfaces of a table with the interfaces in `kinds`. The first interface is at 0x40000000,
+ * and each further interface is 0x100 higher, as KVM expects. The values of an existing interface stay unchanged, and
+ * its leaves move to the new base. A new interface has the features that KVM supports for this interface; the names of
+ * their fields change these features. The hypervisor bit, 0x1:ecx[31], is set if there is an interface and cleared
+ * otherwise.
  *
  * @param kinds - the interfaces in their order; "hyperv" must be the first. An empty list removes all leaves from
  *   0x40000000 to 0x4000ffff, which hides the hypervisor.

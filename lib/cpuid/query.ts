@@ -290,7 +290,7 @@ const XSAVEC_OR_XSAVES = 0b1010;
  */
 type Value = (asked: Asked) => number | undefined | readonly number[];
 
-/** The rules for the bits in RUNTIME_OWNED that depend on the vCPU's state, by field. */
+/** For each field in RUNTIME_OWNED that depends on the vCPU's state, the rule that computes its value. */
 const VALUES: ReadonlyMap<string | undefined, Value> = new Map<string, Value>([
   ["osxsave", ({ state }) => bitOf(state.cr4, 18)],
   ["apic", ({ state }) => bitOf(state.apicBase, 11)],
@@ -324,8 +324,9 @@ function isXenTsc({ entries, function: fn, index }: Asked, leaf: number, wanted:
 }
 
 /**
- * Whether KVM writes bits into the found entry. KVM writes into the entry that its internal lookup finds. For a leaf
- * without sub-leaves, KVM's internal lookup ignores the index, but the lookup for the guest does not.
+ * Whether KVM writes bits into the entry that the guest's lookup found. KVM writes into the entry that its internal
+ * lookup finds. For a leaf without sub-leaves, KVM's internal lookup ignores the index, but the lookup for the guest
+ * does not.
  */
 function concerns(owned: RuntimeOwnedBits, asked: Asked): boolean {
   const { function: fn, index } = owned;

@@ -7,8 +7,8 @@ import type { CpuidRegister } from "./entry.ts";
 import type { CpuidFieldName, CpuidSpace } from "./field.ts";
 
 /**
- * Describes bits that KVM writes into a stored table, so that the table of KVM_GET_CPUID2 may differ from that of
- * KVM_SET_CPUID2.
+ * Describes bits that KVM writes into a stored table. The table of KVM_GET_CPUID2 may therefore differ from the table
+ * of KVM_SET_CPUID2.
  */
 export interface RuntimeOwnedBits {
   /** The space of `function`. */

@@ -165,7 +165,9 @@ export class CpuidTable implements Iterable<CpuidEntry2> {
     if (new.target === CpuidTable) registerUnchanging(this);
   }
 
-  /** Makes a table from entries, in their order. A number that is not a u32 is a RangeError naming the register. */
+  /**
+   * Makes a table from entries, in their order. A number that is not a u32 causes a RangeError that names the register.
+   */
   static from(entries: Iterable<CpuidEntry2Input>): CpuidTable {
     return new CpuidTable(toList("CpuidTable.from()", entries).map(entry));
   }

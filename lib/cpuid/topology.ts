@@ -125,7 +125,7 @@ function levelEntries(levels: readonly Level[]): Parameters<typeof withLeaf>[2] 
   return [...rows, { index: rows.length, eax: 0, ebx: 0, ecx: rows.length, edx: 0 }];
 }
 
-/** The leaves with topology levels, by vendor. */
+/** For each vendor, the leaves with topology levels. */
 function levelLeaves(
   topology: Topology,
   vendor: "intel" | "amd",

@@ -124,7 +124,7 @@ function withWidths(table: CpuidTable, supported: CpuidTable): CpuidTable {
   }, table);
 }
 
-/** Sets the sizes and offsets of the XSAVE components to those that the host's XSAVE instruction uses. */
+/** Sets the sizes and offsets of the XSAVE components to the values that the host's XSAVE instruction uses. */
 function withHostLayout(table: CpuidTable, supported: CpuidTable): CpuidTable {
   const own = leafEntries(table, 0xd);
   if (own.length === 0) return table;

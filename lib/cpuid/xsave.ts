@@ -51,8 +51,8 @@ type Row = readonly [
 
 /**
  * Source: SDM volume 1, chapter 13, and volume 2, CPUID leaf 0xD; APM volume 2, chapter 11.5. For AMD's CPUs with
- * AVX-512, MPX, LWP or PKRU, the sizes and offsets are those that leaf 0xD of these CPUs reports. Only Intel CPUs have
- * MPX, AMX and APX.
+ * AVX-512, MPX, LWP or PKRU, the sizes and offsets come from leaf 0xD of these CPUs. Only Intel CPUs have MPX, AMX and
+ * APX.
  */
 const ROWS: readonly Row[] = [
   [0, "x87", 160, [0, 0], []],
@@ -282,7 +282,7 @@ function refuseOverlap(parts: readonly XsavePart[]): void {
 
 /**
  * Recomputes leaf 0xD from the features of a table: the bits of XCR0 and IA32_XSS, a sub-leaf for each enabled
- * component and for no other, and every size. The features, including those in 0xD.1.eax, stay unchanged.
+ * component and for no other, and every size. All features, also the features in 0xD.1.eax, stay unchanged.
  *
  * The sizes that KVM writes, 0xD.0:ebx and 0xD.1:ebx, become 576, the size after reset, when XCR0 is 1 and IA32_XSS is
  * 0. Supervisor components need XSAVES. Except for CET, a supervisor component stays only if the table already enables

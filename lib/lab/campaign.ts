@@ -130,7 +130,7 @@ async function runLane(lane: Lane, options: CampaignOptions): Promise<Column> {
   } catch (error) {
     const isInterrupted = error instanceof LabError && error.code === "ERR_LAB_INTERRUPTED";
     if (isInterrupted) return unjudged(laneName(lane), progress.interrupted());
-    // Any error becomes the problem of this column only, so that the other columns are reported.
+    // Any error becomes the problem of only one column; the other columns are still reported.
     const problem = error instanceof LabError ? error.message : `the lab failed: ${String(error)}`;
     return unjudged(laneName(lane), problem);
   }
@@ -204,7 +204,7 @@ const PROGRAM = `${CLAIMS}/program.json`;
 
 /**
  * The command of a machine that is saved: the suite's program, which has loaded all claims, or the runner of the user's
- * own claims. Each restored machine then gets the pattern and the user's claims, so that a saved machine cannot contain
+ * own claims. Each restored machine then gets the pattern and the user's claims; a saved machine thus never contains
  * old claims.
  */
 function heldRunner(isWarm: boolean, { pattern, program }: CampaignOptions): Restore {

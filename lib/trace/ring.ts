@@ -7,8 +7,8 @@ import type { Ioctl } from "../abi/ioctl.ts";
 import type { IoctlStep, ObjectRef, RunStep, Step } from "./record.ts";
 
 /**
- * The maximum number of an argument's bytes that a ring stores. The longest argument that a line of text shows is that
- * of KVM_SET_SREGS, with 312 bytes.
+ * The maximum number of an argument's bytes that a ring stores. Among the arguments that a line of text shows, the
+ * argument of KVM_SET_SREGS is the longest, with 312 bytes.
  */
 export const RING_BYTES = 320;
 

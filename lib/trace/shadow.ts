@@ -33,8 +33,7 @@ export class Shadow {
   readonly #pieces = new Map<number, Uint8Array>();
 
   /**
-   * Starts with a copy of zeros instead of the memory's content, so that the first comparison returns all nonzero
-   * bytes.
+   * Starts with a copy of zeros instead of the memory's content; the first comparison then returns all nonzero bytes.
    */
   constructor(memory: Readable) {
     this.#memory = memory;

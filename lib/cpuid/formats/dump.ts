@@ -7,7 +7,7 @@ import type { CpuidTable } from "../table.ts";
 
 /** A fault of a file, with its place. */
 export interface CpuidFileProblem {
-  /** The line, from 1; 0 for a fault of the whole file, and in a binary file. */
+  /** The line, from 1; 0 in a binary file, and for a fault of the whole file. */
   readonly line: number;
   /** The column, from 1; in a binary file, the byte's offset plus 1. */
   readonly column: number;

@@ -1,5 +1,5 @@
 /**
- * Parses JSON and stores the place of each value, so that a fault in a file can be reported with line and column. Never
+ * Parses JSON and stores the place of each value, because a fault in a file is reported with line and column. Never
  * throws.
  */
 

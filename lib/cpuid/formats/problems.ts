@@ -30,12 +30,12 @@ export class ProblemList {
   readonly #problems: CpuidFileProblem[] = [];
   #count = 0;
 
-  /** Whether the list is full, so that a parser may stop. */
+  /** Whether the list is full; a parser may then stop. */
   get isFull(): boolean {
     return this.#count > MOST_PROBLEMS;
   }
 
-  /** The number of faults that were added, including those that are not in the list. */
+  /** The number of faults that were added, including faults that are not in the list. */
   get length(): number {
     return this.#count;
   }

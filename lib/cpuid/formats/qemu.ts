@@ -1,6 +1,6 @@
 /**
  * Reads and writes QEMU's CPU models with features: the `-cpu` option of a command line, and the JSON of
- * query-cpu-model-expansion. The rules are those of x86_cpu_parse_featurestr (target/i386/cpu.c).
+ * query-cpu-model-expansion. The rules come from x86_cpu_parse_featurestr (target/i386/cpu.c).
  */
 import { quoted } from "../../options.ts";
 import type { CpuidDump, CpuidFeatureList, CpuidFormat } from "./dump.ts";

@@ -1,6 +1,6 @@
 /**
- * Removes the prefixes from lines of pasted text. A prefix is that of quoted mail (`> `), the time in a kernel's log
- * (`[ 1.234567] `) or in a journal (`Jan 02 03:04:05 host kernel: `), or the prompt of a command. The remaining text is
+ * Removes the prefixes from lines of pasted text. A prefix is `> ` of quoted mail, the time in a kernel's log (`[
+ * 1.234567] `) or in a journal (`Jan 02 03:04:05 host kernel: `), or the prompt of a command. The remaining text is
  * read as another format, and lines and columns refer to the original file.
  */
 import type { CpuidDump, CpuidFileProblem, CpuidFormat } from "./dump.ts";
@@ -46,7 +46,7 @@ const PROMPT_NOTE = "the lines with a prompt and a command are skipped";
 /** A text without the prefixes of its lines. */
 interface Stripped {
   readonly bytes: Uint8Array;
-  /** The number of characters that were removed from each line, by line. */
+  /** For each line, the number of characters that were removed. */
   readonly columns: readonly number[];
   readonly note: string;
 }

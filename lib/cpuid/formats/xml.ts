@@ -72,7 +72,7 @@ interface Open {
   readonly children: XmlElement[];
   readonly texts: string[];
   readonly offset: number;
-  /** Whether the tag has no fault, so that the element is added to its parent. */
+  /** Whether the tag has no fault; only then is the element added to its parent. */
   readonly isGood: boolean;
 }
 

@@ -11,8 +11,8 @@ import type { CpuidLintEdit, LintFault, LintRule } from "./rule.ts";
 import { isZero, type LintTable, setBits } from "./table.ts";
 
 /**
- * The groups of pairs, by the rule that reports them. Rule A01 reports all pairs that need amx_tile, so that a fault
- * has one finding.
+ * The groups of pairs, by the rule that reports them. Rule A01 reports all pairs that need amx_tile; each fault
+ * therefore has only one finding.
  */
 let groups: Map<string, CpuidDependency[]> | undefined;
 

@@ -15,7 +15,7 @@ function familyOf(table: LintTable): number {
 /** The families of each vendor. Source: arch/x86/include/asm/intel-family.h, arch/x86/kernel/cpu/amd.c and hygon.c. */
 const FAMILIES: Readonly<Partial<Record<LintVendor, (family: number) => boolean>>> = {
   intel: (family) => [5, 6, 15, 18, 19].includes(family),
-  // The families 4 to 6 are those of Am486, K5, K6, Geode and K7.
+  // The families 4 to 6 belong to Am486, K5, K6, Geode and K7.
   amd: (family) => (family >= 4 && family <= 6) || (family >= 15 && family !== 24),
   hygon: (family) => family === 24,
 };

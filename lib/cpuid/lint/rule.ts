@@ -28,7 +28,7 @@ export interface CpuidLintVm {
   readonly hasMigrationControl?: boolean;
   /** The exits that KVM_CAP_X86_DISABLE_EXITS disables. */
   readonly disabledExits?: readonly ("mwait" | "hlt" | "pause" | "cstate")[];
-  /** Whether KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS is on, so that MWAIT is a no-op instead of a #UD. */
+  /** Whether KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS is on; MWAIT is then a no-op and causes no #UD. */
   readonly hasMwaitQuirk?: boolean;
   /** The XSAVE components of ARCH_GET_XCOMP_GUEST_PERM, as a mask. */
   readonly xcompPermission?: bigint;

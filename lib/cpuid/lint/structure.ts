@@ -169,7 +169,8 @@ const masks = new Map<string, number>();
 
 /** Returns the bits of a register that a field or another rule covers. */
 function known(space: CpuidSpace, fn: number, index: number, register: CpuidRegister): number {
-  // Results for sub-leaves above 64 are not cached, so that a table with many indexes cannot exhaust the memory.
+  // Results for sub-leaves above 64 are not cached, because a table with many indexes could otherwise exhaust the
+  // memory.
   const key = `${space}:${fn}:${index}:${register}`;
   const kept = masks.get(key);
   if (kept !== undefined) return kept;

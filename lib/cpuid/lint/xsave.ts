@@ -158,7 +158,7 @@ const byGroup = (key: keyof typeof GROUPS): LintRule["check"] =>
 /** Returns the size that sub-leaf 0's ECX should have. */
 const wantedSize = (view: View): number => xsaveSize(view.parts, view.xcr0);
 
-/** Whether every enabled component has its sub-leaf, so that sizes can be computed. */
+/** Whether every enabled component has its sub-leaf; only then can sizes be computed. */
 function isKnown(view: View, mask: bigint): boolean {
   const sizes = new Set(view.parts.filter(({ size }) => size > 0).map(({ number }) => number));
   for (let number = 2; number <= LAST_COMPONENT; number += 1) {

@@ -113,7 +113,9 @@ type UnknownIn<S extends string> = S extends `${infer First} ${infer Rest}`
     ? never
     : S;
 
-/** The texts themselves if each word is the name of a field, so that the compiler rejects other texts. */
+/**
+ * The type of the texts if each word is the name of a field; otherwise a type that makes the compiler reject the texts.
+ */
 type Checked<T extends readonly string[]> = {
   readonly [K in keyof T]: [UnknownIn<T[K]>] extends [never]
     ? T[K]

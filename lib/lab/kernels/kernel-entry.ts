@@ -132,7 +132,7 @@ export async function buildKernel(
     return entry;
   } catch (error) {
     if (!(error instanceof LabError)) throw error;
-    // A partial download stays in the cache, so that it can be resumed, except if it has filled the disk.
+    // A partial download stays in the cache and can be resumed, except if it has filled the disk.
     if (error.code === "ERR_LAB_DISK_FULL") await rm(folder, { recursive: true, force: true });
     if (error.code === "ERR_LAB_GONE") await forgetCatalogue(cache);
     throw error;

@@ -70,8 +70,8 @@ export const PORTS = [0, 1, 2, 3] as const;
 /**
  * The kernel arguments for every emulator.
  *
- * The kernel writes the whole log to the port immediately, so that the log survives a crash or a hang.
- * `cryptomgr.notests` omits the self-tests of the ciphers, which take half a second.
+ * The kernel writes the whole log to the port immediately; the log then survives a crash or a hang. `cryptomgr.notests`
+ * omits the self-tests of the ciphers, which take half a second.
  */
 export const KERNEL_ARGUMENTS = "ignore_loglevel panic=-1 cryptomgr.notests 8250.nr_uarts=4";
 

@@ -27,7 +27,7 @@ export const WORK_PORT = 3;
 export type Word =
   /** The root is mounted. */
   | { readonly kind: "up" }
-  /** A message that init sends every few seconds, which distinguishes a silent command from a dead emulator. */
+  /** A message that init sends every few seconds. It distinguishes a silent command from a dead emulator. */
   | { readonly kind: "beat" }
   /** KVM could not be loaded. */
   | { readonly kind: "no-kvm"; readonly why: string }

@@ -53,7 +53,7 @@ export class KernelLog {
       this.#add(this.#rest + text.slice(0, end));
       this.#rest = "";
     }
-    // The pieces are joined at the end of the line, so that a long line is not copied for each piece.
+    // The pieces are joined only at the end of the line, because a long line would otherwise be copied for each piece.
     this.#rest += text.slice(end + 1);
     if (this.#rest.length > LONGEST_LINE) this.end();
     if (taken === bytes.length) return;

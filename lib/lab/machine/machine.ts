@@ -83,7 +83,7 @@ export interface LabOptions extends Work, PortListeners {
    */
   readonly mostOutput?: number;
   /**
-   * A function that is called with the reason when the machine boots again, so that output and log start from the
+   * A function that is called with the reason when the machine boots again; output and log then start from the
    * beginning. The reason is that the emulator hung, or that a saved machine could not be restored.
    */
   readonly onRetry?: (why: string) => void;
@@ -456,8 +456,8 @@ function whole(name: string, arrived: number, sent: number): void {
 }
 
 /**
- * Returns the reason that insmod printed, with the reason in the kernel's log if there is one: `kvm_amd: SVM not
- * supported by CPU 0`.
+ * Returns the reason that insmod printed, and a reason from the kernel's log, such as `kvm_amd: SVM not supported by
+ * CPU 0`.
  */
 function reasonWhyNoKvm(insmod: string, log: string): string {
   const said = log

@@ -37,7 +37,7 @@ export class PortBuffer {
     const taken = Math.min(piece.length, this.room);
     const needed = this.#length + taken;
     if (needed > this.#buffer.length) {
-      // The capacity is doubled, so that each byte is copied once or twice, regardless of the number of pieces.
+      // The capacity is doubled: each byte is then copied only once or twice, whatever the number of pieces is.
       const size = Math.max(needed, FIRST, this.#buffer.length * 2);
       const larger = new Uint8Array(Math.min(size, this.#most));
       larger.set(this.bytes);

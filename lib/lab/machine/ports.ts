@@ -1,6 +1,6 @@
 /**
- * Reads the output of one boot on the machine's four serial ports. Only a limited number of bytes is stored, so that no
- * guest can exhaust the host's memory. machine.ts interprets the output.
+ * Reads the output of one boot on the machine's four serial ports. Only a limited number of bytes is stored, because a
+ * guest could otherwise exhaust the host's memory. machine.ts interprets the output.
  */
 import { LabError } from "../error.ts";
 import { Control, type ControlLimits, type Word } from "./init.ts";

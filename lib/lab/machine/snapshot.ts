@@ -144,7 +144,7 @@ async function removeOlder(cache: LabCache, name: string): Promise<void> {
 
 const DAY_MS = 86_400_000;
 
-/** The pause before a machine is saved, so that no byte is in transit on its ports. */
+/** The pause before a machine is saved; after it, no byte is in transit on the machine's ports. */
 const QUIET_MS = 200;
 const POLL_MS = 10;
 /** The memory is in a separate file, so QEMU does not write it to the stream of the devices. */
