@@ -9,7 +9,7 @@ const FOLDER = fileURLToPath(new URL(".", import.meta.url));
 /** Starts a Node process that runs a module, and waits until it exits. @param {string} source */
 const started = (source) => () => (n) => {
   for (let i = 0; i < n; i++) {
-    // The process runs in this folder, so that `node-kvm` resolves to this package.
+    // The process runs in this folder, where `node-kvm` resolves to this package.
     const args = ["--input-type=module", "--eval", source];
     const { status, stderr } = spawnSync(process.execPath, args, { cwd: FOLDER });
     if (status !== 0) throw new Error(String(stderr));

@@ -5,7 +5,7 @@ import { awaited, iterated } from "./harness/loops.js";
 export const question = {
   name: "async-exit",
   asks: "What does a port exit cost if the event loop handles it?",
-  note: "Not bound to one CPU; pio-exit measures the cost on one CPU.",
+  note: "The guest and the event loop run on separate CPUs; pio-exit measures the cost on one CPU.",
   guest: "port",
   rings: ["ring 0", "ring 3"],
   operations: 200,

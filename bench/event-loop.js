@@ -7,7 +7,7 @@ import { promisify } from "node:util";
 import { time } from "./harness/table.js";
 
 const [VCPUS, TURNS] = [4, 100];
-/** The histogram takes a sample each millisecond; without a sample it has no maximum. */
+/** The histogram takes a sample each millisecond; without a sample, the histogram has no maximum. */
 const RESOLUTION = { resolution: 1 };
 
 /** Does the work of a usual program, and returns the delay of its event loop. */
@@ -32,7 +32,7 @@ const figures = {
 export const question = {
   name: "event-loop",
   asks: `How late is the event loop while ${VCPUS} guests spin on other threads?`,
-  note: "Sampled each millisecond, which is part of the delay. Reported only.",
+  note: "The delay is sampled each millisecond, and includes that millisecond. It has no limit.",
   guest: "spin",
   pinned: false,
   async values(stage) {

@@ -22,7 +22,7 @@ function convenient(stage) {
 
 export const question = {
   name: "immediate-exit",
-  asks: "What does a KVM_RUN cost that does not enter the guest?",
+  asks: "What does a KVM_RUN that does not enter the guest cost?",
   guest: "port",
   operations: 1000,
   rows: [

@@ -44,7 +44,7 @@ const machine = (script, more) => async (stage) => {
   return async (mb) => {
     writeFileSync(program, `#!/bin/sh\n${script(mb)}\nprintf 'end\\n' >&6\n`);
     chmodSync(program, 0o755);
-    // The folder of the current row comes first in PATH, so that its script is found as QEMU.
+    // The folder of the current row comes first in PATH; the lab then starts the script in this folder as QEMU.
     process.env.PATH = `${folder}:${process.env.PATH.replace(`${folder}:`, "")}`;
     const result = await runInLab({
       kernel: { name: "", release: "", vmlinuz: "/k", modules: join(folder, "modules") },

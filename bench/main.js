@@ -64,7 +64,7 @@ const allowed = readFileSync("/proc/self/status", "utf8").match(/Cpus_allowed_li
 /** The last of these CPUs is used, because the first CPU handles most interrupts. */
 const LAST = allowed?.split(/[-,]/).at(-1);
 
-/** Measures one question in a separate process, on one CPU unless the question requires more. */
+/** Measures one question in a separate process; the process runs on one CPU, except if the question requires more. */
 async function ask(name, yardstick) {
   const file = join(FOLDER, `${name}.js`);
   const answer = join(FOLDER, "harness/answer.js");
@@ -101,7 +101,7 @@ async function run(yardstick) {
 function heading({ vendor }) {
   const [{ model }] = cpus();
   const where = `Linux ${release()}, ${vendor}, Node ${process.version}, ${model}`;
-  const how = `${values.rounds} interleaved rounds; an operation's time; ratio and more: of medians, to the first row unless said`;
+  const how = `${values.rounds} interleaved rounds; times are per operation; ratios and differences compare medians, with the first row by default`;
   return `${where}\n${how}\n\n`;
 }
 

@@ -69,8 +69,8 @@ function inJavaScript(stage) {
 
 export const question = {
   name: "many-vms",
-  asks: `What do ${VMS} VMs cost that exist at the same time?`,
-  note: "Each VM has 2 MiB of memory and has touched a few pages of it. Measured once.",
+  asks: `What do ${VMS} VMs that exist at the same time cost?`,
+  note: "Each VM has 2 MiB of memory and has touched a few pages of this memory. The figures are measured once.",
   guest: "port",
   async values(stage) {
     const c = await inC(stage);

@@ -1,6 +1,6 @@
-// Measures KVM_SET_CPUID2 before a vCPU's first run, and with the same table after it.
-// The bytes of a CpuidTable are encoded once, because it never changes; an array of entries is encoded for each call.
-// Both forms are measured.
+// Measures KVM_SET_CPUID2 before a vCPU's first run, and after that run with the same table. The bytes of a CpuidTable
+// are encoded once, because a CpuidTable never changes; an array of entries is encoded for each call. The calls with a
+// CpuidTable and the calls with an array are both measured.
 import { ratio } from "./harness/limits.js";
 import { repeated } from "./harness/loops.js";
 

@@ -2,8 +2,8 @@
  * The yardstick: runs the same guest with the same calls as the JavaScript side, in C. The program
  * only measures; the JavaScript files of this folder choose the commands and evaluate the results.
  *
- * Reads lines `WORD ARGUMENT...` on stdin and answers each with `NANOSECONDS OPERATIONS`, or with
- * `error TEXT`. Needs only the kernel's headers:
+ * Reads lines `WORD ARGUMENT...` on stdin. For each line, prints `NANOSECONDS OPERATIONS`, or
+ * `error TEXT`. The program needs only the kernel's headers:
  *
  *   cc -O2 -static -Wall -Werror -pthread -o yardstick yardstick.c
  */
@@ -59,7 +59,7 @@ static struct kvm_sregs *sregs;
 static struct kvm_regs *regs;
 /* The time that a command has measured itself; if negative, the whole duration is the result. */
 static int64_t spent;
-/* Stores the values that were read, so that the compiler keeps the reads. */
+/* Stores the values that were read; the compiler then does not remove the reads. */
 static volatile uint64_t sink;
 static jmp_buf next_line;
 

@@ -1,4 +1,4 @@
-// A 16-bit guest program, given as bytes, adds BL to AL and writes the sum as a digit to a serial port.
+// A 16-bit guest program, stored here as bytes, adds BL to AL and writes the sum as a digit to a serial port.
 import { GuestMemory, Kvm } from "node-kvm";
 
 const ADDRESS = 0x1000;

@@ -19,7 +19,7 @@ console.log(exit);
 console.log(`the event loop ${turns > 0 ? "ran" : "stood still"} beside the guest`);
 console.log(`rip is 0x${vcpu.getRegs().rip.toString(16)}`);
 
-// The vCPU is usable after the run has ended: the next run continues where it stopped.
+// The vCPU is usable after the run has ended: the next run continues where the first run stopped.
 const kicked = vcpu.run();
 setTimeout(() => vcpu.kick(), 50);
 console.log(await kicked);

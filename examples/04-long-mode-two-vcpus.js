@@ -1,4 +1,4 @@
-// Two vCPUs in long mode access a device that their page tables map; this program answers the accesses.
+// Two vCPUs in long mode access a device that their page tables map; this program handles the accesses.
 import { fromSupported, GuestMemory, Kvm } from "node-kvm";
 import * as x86 from "node-kvm/guest";
 
@@ -6,7 +6,7 @@ const [PML4, PDPT, PD, DEVICE_PD, CODE] = [0x1000, 0x2000, 0x3000, 0x4000, 0x800
 const [DEVICE_GVA, DEVICE_GPA] = [0x4000_0000n, 0xd000_0000n];
 const [TABLE, LARGE] = [0b11n, 0b1000_0011n]; // flags of a page table entry: present and writable; and a page of 2 MiB
 
-/** The guest writes RDI to the device, reads the answer of the device into RAX, and halts. */
+/** The guest writes RDI to the device, reads a value from the device into RAX, and halts. */
 const code = new x86.Assembler(64)
   .mov("rbx", DEVICE_GVA)
   .mov(x86.mem(32, "rbx"), "edi")

@@ -1,4 +1,4 @@
-// Finds the pages that a guest writes with KVM's dirty log, and reads their contents.
+// Uses KVM's dirty log to find the pages that a guest writes, and reads the contents of these pages.
 import { fromSupported, Kvm } from "node-kvm";
 import { KVM_MEM_LOG_DIRTY_PAGES } from "node-kvm/abi";
 import { guest } from "node-kvm/guest";
@@ -18,7 +18,7 @@ const program = guest("long", (g) =>
 const kvm = Kvm.open();
 const box = new Sandbox(kvm, { program, cpuid: fromSupported(kvm.getSupportedCpuid()) });
 const { vm, vcpu, memory } = box;
-// The same slot is set again with another flag: KVM keeps the memory and starts the dirty log.
+// The same slot is set again with another flag: the memory stays unchanged, and KVM starts the dirty log.
 vm.setUserMemoryRegion({ slot: 0, flags: KVM_MEM_LOG_DIRTY_PAGES, guestPhysAddr: 0n, memory });
 
 for (let round = 1; round <= 2; round += 1) {

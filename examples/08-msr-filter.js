@@ -1,4 +1,4 @@
-// The host answers accesses to an MSR: KVM's filter denies the access, and the access becomes an exit instead of #GP.
+// The host handles accesses to an MSR: KVM's filter denies the access, and the access becomes an exit instead of #GP.
 // Needs: KVM_CAP_X86_USER_SPACE_MSR, KVM_CAP_X86_MSR_FILTER
 import { fromSupported, Kvm } from "node-kvm";
 import * as abi from "node-kvm/abi";

@@ -1,4 +1,4 @@
-// Compares CPUID tables field by field: KVM changes one when CR4.OSXSAVE is set, and the program changes another.
+// Compares CPUID tables field by field: KVM changes one table when CR4.OSXSAVE is set, the program changes another one.
 // Needs: CPU xsave
 import { fromSupported, Kvm } from "node-kvm";
 import { CpuidTable, diff, formatChange } from "node-kvm/cpuid";

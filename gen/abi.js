@@ -43,7 +43,7 @@ function write(path, text) {
 const readFacts = () => JSON.parse(readFileSync(join(project, factsFile), "utf8"));
 
 /**
- * Extracts facts; headers that differ from those of the committed facts require --version.
+ * Extracts facts; if the headers differ from the headers of the committed facts, --version is required.
  * @param {string} headers @param {string | undefined} version
  */
 function renewFacts(headers, version) {

@@ -7,9 +7,9 @@
  * the facts about fields in gen/facts/cpuid-{aliases,values,descriptors,kvm}.csv.
  * Usage: node gen/cpuid.js [--out DIR]     DIR gets the files; default lib/cpuid/generated
  *
- * Names: a field has its name in the database. If the database uses one name in several leaves, the first field in the
- * sort order (native before hypervisor spaces, then function, sub-leaf, register, bit) keeps the plain name, and each
- * later field gets its leaf in hexadecimal as a suffix: fsrs (0x7.1) and fsrs_80000021.
+ * Names: a field has its name in the database. If the database uses one name in several leaves, only the first field
+ * has the plain name; each later field gets its leaf in hexadecimal as a suffix: fsrs (0x7.1) and fsrs_80000021. The
+ * order is: native before hypervisor spaces, then function, sub-leaf, register, bit.
  */
 import { createHash } from "node:crypto";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
@@ -96,7 +96,7 @@ function compare(a, b) {
 }
 
 /**
- * Gives sorted rows their final names; returns how many names got a leaf as suffix.
+ * Gives sorted rows the final names of their fields; returns the number of names with a leaf as suffix.
  * @param {Row[]} rows
  */
 function name(rows) {

@@ -2,8 +2,9 @@
  * Turns the C, CSS, JavaScript and shell files of lib/ into strings in lib/ROOM/generated/texts.ts, one file for each
  * room that has such files. tsc, vitest and rolldown import the strings; prelude.c becomes PRELUDE_C.
  *
- * The comment at the beginning of a file is omitted, because it is only for editors of the file. It is a block comment,
- * the lines of comment after "#!" in a script of sh, or the first two lines in a script of another shell.
+ * The comment at the beginning of a file is omitted, because it is only for editors of the file. In a script of sh,
+ * this comment is the lines of comment after "#!"; in a script of another shell, the first two lines; in other files, a
+ * block comment.
  *
  * Usage: node gen/embed.js [--out DIR]; with --out, the files are written below DIR instead of the project.
  */
@@ -17,7 +18,7 @@ const EMBEDDED = /\.(c|css|js|sh|bash|zsh|fish)$/;
 /** @type {Record<string, RegExp>} */
 const HEADS = {
   ".sh": /(?<=^#!.*\n)(#.*\n)+/,
-  // The printed completion scripts keep all other comments, for users who read the scripts.
+  // All other comments stay in the printed completion scripts, for users who read the scripts.
   ".bash": /^(#.*\n){2}/,
   ".zsh": /^(#.*\n){2}/,
   ".fish": /^(#.*\n){2}/,

@@ -2,12 +2,12 @@
  * Compares the fields of lib/cpuid with Debian's `cpuid` program, on raw tables as `cpuid -r` prints them. For each
  * native field of a table, the script changes the lowest bit of the field and decodes both tables with the program.
  * Then the script compares the number in the line that changed with the old and the new value of the field. The script
- * prints the fields whose line shows other numbers, and the fields for which not exactly one line changes. `npm run
- * build` comes first.
+ * prints the fields whose line shows other numbers, and the fields whose change affects no line or several lines. `npm
+ * run build` comes first.
  *
  *   node scripts/cpuid-program.js [--all] FILE...
  *
- * With --all, it also lists the fields for which the program prints no separate line.
+ * With --all, the script also lists the fields for which the program prints no separate line.
  */
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -22,7 +22,7 @@ const CHUNK = 30;
 /** @typedef {{ function: number, index: number, eax: number, ebx: number, ecx: number, edx: number }} Row */
 
 /**
- * Reads the rows of one table.
+ * Reads the lines of one table.
  * @param {string} file
  * @returns {Row[]}
  */

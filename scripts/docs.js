@@ -37,7 +37,7 @@ const constants = Array.from(
   ([, name]) => `${manifest.name}/abi.${name}`,
 );
 
-/** Types that are part of another type, whose page shows them. */
+/** Types that belong to another type; the page of the other type shows them. */
 const PARTS = [
   "Arguments",
   ...["VENDOR_MODULES", "CPUID_FIELDS", "PlainFormatName"],

@@ -43,7 +43,7 @@ function readelf(option, file) {
   });
 }
 
-/** Returns the matching rows of readelf's table of dynamic symbols. */
+/** Returns the lines of readelf's table of dynamic symbols that match. */
 function symbolsOf(file) {
   return readelf("--dyn-syms", file)
     .split("\n")

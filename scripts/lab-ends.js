@@ -38,7 +38,10 @@ function say(what, problem) {
   );
 }
 
-/** Starts a lab command; `ended` resolves to its status, or the signal that ended it, with its output. */
+/**
+ * Starts a lab command; `ended` resolves to the output of the command, with its exit status or the signal that ended
+ * it.
+ */
 function start(...args) {
   const child = spawn(process.execPath, [main, "lab", ...args], {
     env: { ...process.env, NODE_KVM_CACHE: cache },

@@ -1,4 +1,4 @@
-// Runs this project's tests that need /dev/kvm in a kernel of the lab.
+// Runs the tests of this project that need /dev/kvm. They run in a kernel of the lab.
 import { execFileSync, spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";

@@ -1,7 +1,8 @@
 /**
- * Compares the CPU models of lib/cpuid/models with those of an installed QEMU, by query-cpu-model-expansion of QMP, and
- * prints the differences by model and feature. The script exits with 1 if a difference is not listed in this file with
- * its reason, or if a listed difference no longer exists. `npm run build` comes first.
+ * Compares the CPU models of lib/cpuid/models with the models of an installed QEMU, and prints each difference with the
+ * model and the feature. The script reads QEMU's models with query-cpu-model-expansion of QMP. The script exits with 1
+ * if a difference is not listed in this file with its reason, or if a listed difference no longer exists. `npm run
+ * build` comes first.
  *
  *   node scripts/models.js [--qemu PROGRAM]
  */

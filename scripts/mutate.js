@@ -7,12 +7,12 @@ import { parseArgs } from "node:util";
 
 // usage: node scripts/mutate.js [--least 80] [FOLDER or FILE of lib/explain, lib/state, lib/oracle, lib/cpuid...]
 //
-// Without an argument, the script changes all four folders.
-// For each folder, it prints the numbers of mutants, killed mutants, timeouts and survivors, and the score.
-// Mutants that no test reaches are survivors; the score is the percentage of killed mutants.
-// Then the script lists each survivor, except those of test/mutation/equivalents.json, which no test can kill.
-// The exit status is 1 if a score is below --least and equivalents.json does not list every survivor.
-// The exit status is also 1 if equivalents.json lists a mutant that no longer exists or that a test kills.
+// Without an argument, the script changes all four folders. For each folder, it prints the numbers of mutants, killed
+// mutants, timeouts and survivors, and the score. Mutants that no test reaches are survivors; the score is the
+// percentage of killed mutants. Then the script lists the survivors. The survivors in test/mutation/equivalents.json
+// are not listed, because no test can kill them. The exit status is 1 if a score is below --least and equivalents.json
+// does not list every survivor. The exit status is also 1 if equivalents.json lists a mutant that no longer exists or
+// that a test kills.
 //
 // The script needs the addon.
 // It installs Stryker into build/mutation, in the version that test/mutation/stryker pins.
@@ -26,7 +26,7 @@ const { values, positionals } = parseArgs({
   options: { least: { type: "string", default: "80" } },
 });
 
-/** The folders that are changed; the unit tests of the same name run against each. */
+/** The folders that the script changes; for each folder, the unit tests of the folder with the same name run. */
 const JUDGED = ["lib/cpuid", "lib/oracle", "lib/state", "lib/explain"];
 const targets = (positionals.length === 0 ? JUDGED : positionals).map((path) =>
   path.replace(/\/$/, ""),
@@ -63,7 +63,7 @@ function install() {
   for (const file of files) cpSync(join(manifests, file), join(folder, file));
 }
 
-/** Returns the test files of a folder: those in the folder of the same name under test/unit. */
+/** Returns the test files of a folder: all files in the folder of the same name under test/unit. */
 function testsOf(judged) {
   const tests = judged.replace("lib/", "test/unit/");
   return readdirSync(join(root, tests))

@@ -44,9 +44,9 @@ const TOOLS = [
 ];
 
 /**
- * The build settings of each target. A program runs on systems with the C library of its sysroot or a newer version, so
- * the sysroot for glibc is that of Debian 11: it has glibc 2.31, of which the addon uses only functions up to version
- * 2.28.
+ * The build settings of each target. A program runs on systems with the C library of its sysroot or a newer version.
+ * The sysroot for glibc therefore comes from Debian 11, with glibc 2.31. The addon uses only functions of glibc up to
+ * version 2.28.
  */
 const SYSROOTS = {
   "linux-x64": {
@@ -63,9 +63,9 @@ const SYSROOTS = {
     compile: (folder) => [`--sysroot=${folder}`, `--gcc-install-dir=${folder}/${GCC}/10`],
     link: () => ({ before: ["-static-libstdc++", "-static-libgcc"], after: [] }),
   },
-  // Debian has no C++ library for musl, so LLVM's libc++ is used.
-  // libc++ needs only functions of both C libraries, except for those that native/prebuild/musl.cc defines.
-  // elf.js compares the result with the names that musl defines.
+  // Debian has no C++ library for musl, so LLVM's libc++ is used. libc++ needs only functions that both C libraries
+  // have, and functions that native/prebuild/musl.cc defines. elf.js compares the result with the names that musl
+  // defines.
   "linuxmusl-x64": {
     packages: {
       bookworm: [
@@ -248,7 +248,9 @@ function writeCompiler(folder, target, root) {
   return compiler;
 }
 
-/** Builds with the repository's binding.gyp, in a separate folder, so that build/ keeps the addon of this system. */
+/**
+ * Builds with the repository's binding.gyp, in a separate folder, because the addon of this system must stay in build/.
+ */
 function build(target, mirror) {
   const system = sysroot(target, mirror);
   const folder = join(work, target);

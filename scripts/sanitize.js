@@ -11,9 +11,9 @@ import { parseArgs } from "node:util";
 // The tests run on this host, or with --lab in a kernel of the lab.
 // Arguments after -- replace the list of tests below.
 //
-// The script needs g++ with its sanitizers, cmake, and a built dist/.
-// The script downloads nothing: the headers are those beside the running node, or those that npm's `nodedir` names.
-// libtsan of g++ 12 needs a host whose vm.mmap_rnd_bits is at most 28, or `setarch -R`.
+// The script needs g++ with its sanitizers, cmake, and a built dist/. The script downloads nothing: it uses the headers
+// beside the running node, or the headers that npm's `nodedir` names. libtsan of g++ 12 needs a host whose
+// vm.mmap_rnd_bits is at most 28, or `setarch -R`.
 const root = fileURLToPath(new URL("..", import.meta.url));
 const prefix = dirname(dirname(process.execPath));
 const { values, positionals: chosen } = parseArgs({

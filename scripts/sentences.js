@@ -1,8 +1,8 @@
 /**
  * Prints sentences of this project, for a reader who judges whether each is understood alone: comments, docstrings,
  * documents, messages and test titles, each with its file and line. A title is printed as in a list of failures,
- * "describe > test". A string in a test is not printed as a message, because it repeats a message or is a row of a
- * table.
+ * "describe > test". A string in a test is not printed as a message, because it repeats a message or belongs to a table
+ * of test cases.
  *
  * `node scripts/sentences.js --seed 1 --count 50` draws 50 at random; the same seed draws the same sentences. `--room
  * test/unit` selects a file or a folder, and `--kind title` one kind (comment, document, message or title). Without
@@ -52,15 +52,17 @@ function withoutMarkers(comment) {
 }
 
 /**
- * A sentence has three words beside its code. A heading, a reference, a parameter's type, an instruction to a linter and
- * the end of a namespace are not sentences.
+ * A sentence has at least three words that are not code. A heading, a reference, a parameter's type, an instruction to
+ * a linter or a formatter, a marker of prelude.c and the end of a namespace are not sentences.
  */
 const isSentence = (text) =>
-  !/^(#|NOLINT|namespace |@(ioctl|source|example|\w+ \{))/.test(text) &&
+  !/^(#|NOLINT|biome-ignore|clang-format|part: |namespace |@(ioctl|source|example|\w+ \{))/.test(
+    text,
+  ) &&
   (text.replaceAll(/`[^`]*`|\{@link [^}]*\}|\$\{[^}]*\}/g, "").match(/\p{Letter}{2,}/gu) ?? [])
     .length >= 3;
 
-/** Splits text into paragraphs, list items and table rows, and these into sentences. */
+/** Splits text into paragraphs, list items and table rows, and splits each of them into sentences. */
 function sentencesOf(text, line) {
   const found = [];
   let at = line;
@@ -76,9 +78,11 @@ function sentencesOf(text, line) {
   return found;
 }
 
+const withoutCode = (text) =>
+  text.replaceAll(/```.*?```/gs, (block) => block.replaceAll(/[^\n]/g, ""));
+
 function ofDocument(text) {
-  const prose = text.replaceAll(/```.*?```/gs, (block) => block.replaceAll(/[^\n]/g, ""));
-  return sentencesOf(prose, 1).map((one) => ({ ...one, kind: "document" }));
+  return sentencesOf(withoutCode(text), 1).map((one) => ({ ...one, kind: "document" }));
 }
 
 const lineAt = (text, at) => text.slice(0, at).split("\n").length;
@@ -117,9 +121,13 @@ const isText = (node) =>
   node !== undefined && (ts.isStringLiteralLike(node) || ts.isTemplateExpression(node));
 const wordsOf = (node) => node.getText().slice(1, -1).replaceAll(/\s+/g, " ");
 
-/** A string with at least four words, three of them adjacent in lower case, is a message, unless it is a program. */
+/**
+ * A string with at least four words, three of them adjacent in lower case, is a message, unless it is a program or a
+ * list of names such as `fxsr_opt lahf_lm svm`.
+ */
 const isMessage = (text) =>
   text.split(" ").length >= 4 &&
+  !/^(?=.*[0-9_])[a-z0-9_]+( [a-z0-9_]+)+$/.test(text) &&
   /(?:^|\s)[A-Za-z][a-z]*,? [a-z]+,? [a-z]+/.test(text) &&
   !/(^|[\s;])(mov|add|cmp|out|jmp|hlt|const|import) /.test(text);
 
@@ -142,10 +150,9 @@ function ofScript(text, hasMessages) {
     for (const { pos, end } of joined(text, ranges ?? [])) {
       found.set(
         pos,
-        sentencesOf(withoutMarkers(text.slice(pos, end)), lineAt(text, pos)).map((one) => ({
-          ...one,
-          kind: "comment",
-        })),
+        sentencesOf(withoutCode(withoutMarkers(text.slice(pos, end))), lineAt(text, pos)).map(
+          (one) => ({ ...one, kind: "comment" }),
+        ),
       );
     }
   };
@@ -194,7 +201,7 @@ function sequence(seed) {
   };
 }
 
-/** Draws `count` of the list at random, without repetition. */
+/** Draws `count` elements of the list at random, without repetition. */
 function draw(list, count, next) {
   const left = Array.from(list);
   return Array.from({ length: Math.min(count, left.length) }, () => {

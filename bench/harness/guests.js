@@ -21,7 +21,7 @@ const bodies = {
   spin: (a) => a.label("again").inc("eax").jmp("again"),
 };
 
-/** The guest's mode, by setting. */
+/** For each setting, the guest's mode. */
 export const modes = { "ring 0": "long", "ring 3": "user" };
 
 /** @param {keyof typeof bodies} body @param {keyof typeof modes} ring */

@@ -1,9 +1,9 @@
 // The limits of measured figures. A figure above its limit is reported, but the benchmark does not fail.
 
-/** Limits the ratio to the compared row. @param {number} most */
+/** Limits the ratio to the row with which a row is compared. @param {number} most */
 export const ratio = (most) => ({ kind: "ratio", most });
 
-/** Limits the difference from the compared row, in nanoseconds. @param {number} most */
+/** Limits the difference from the row with which a row is compared, in nanoseconds. @param {number} most */
 export const over = (most) => ({ kind: "over", most });
 
 /** Limits the figure, in nanoseconds. @param {number} most */

@@ -2,7 +2,7 @@
 // Like the C side, each loop checks the kind of an exit and reads its value.
 import { KVM_EXIT_HLT, KVM_EXIT_IO, KVM_EXIT_MMIO } from "node-kvm/abi";
 
-/** Stores the values that were read, so that V8 cannot remove the reads. */
+/** Stores the values that were read; V8 then cannot remove the reads. */
 export const sink = { sum: 0 };
 
 const unexpected = (exit) => new Error(`the guest left with ${exit}`);

@@ -1,5 +1,5 @@
-// Formats the answers as one HTML page without scripts, which draws the rounds of each row next to those of C.
-// table.js formats text.
+// Formats the results as one HTML page without scripts. For each row, the page draws the rounds next to the rounds of
+// C. table.js formats text.
 import { readFileSync } from "node:fs";
 import { limitText, time } from "./table.js";
 
@@ -24,8 +24,8 @@ const place = (ns, end) => Math.round((Math.min(ns, end) / end) * WIDTH * 10) / 
 const lines = (times, end) => times.map((ns) => `M${place(ns, end)} 0V${HEIGHT}`).join("");
 
 /**
- * Draws the rounds of a row, the median of the row, and, as a dashed line, the median of the row that it is compared
- * with.
+ * Draws the rounds of a row and their median; a dashed line shows the median of the row with which this row is
+ * compared.
  */
 function drawing({ side, each, median, what }, base, end) {
   const kind = side === "C" ? "c" : "javascript";
@@ -107,8 +107,7 @@ ${CSS}</style>
 <body>
 <h1>node-kvm beside C</h1>
 <p>${escaped(where)}; ${rounds} interleaved rounds.</p>
-<p class="note">A thin line is the time of an operation in one round, the thick line the median, the dashed line the
-median of the row that it is compared with. C is green, JavaScript is blue.</p>
+<p class="note">A thin line is the time of an operation in one round, the thick line the median, the dashed line the median of the row with which the row is compared. C is green, JavaScript is blue.</p>
 ${questions.map(question).join("\n")}
 </body>
 </html>

@@ -1,5 +1,5 @@
-// Measures in interleaved rounds: each round measures every contender once, so that a disturbance affects all of them.
-// stage.js makes the contenders.
+// Measures in interleaved rounds: each round measures every contender once, and a disturbance thus affects all
+// contenders. stage.js makes the contenders.
 
 /** @typedef {{ ns: number, operations: number }} Span */
 
@@ -50,7 +50,8 @@ export async function race(contenders, rounds) {
   for (const i of contenders.keys()) await attempt(i, warmUp);
   for (let round = 0; round < rounds; round++) {
     for (let turn = 0; turn < contenders.length; turn++) {
-      // Each round begins with another contender, so that no contender always runs after the same one.
+      // Each round begins with another contender, because a contender should not always run after the same other
+      // contender.
       const i = (turn + round) % contenders.length;
       await attempt(i, async ({ measure }) => {
         const { ns, operations } = await measure();

@@ -9,8 +9,8 @@ import { Yardstick } from "./yardstick.js";
 export class Stage {
   kvm = Kvm.open();
   /**
-   * The supported CPUID table as KVM stores it: kvm_pvm changes some bits, and after a run it accepts only the changed
-   * table.
+   * The supported CPUID table as KVM stores it: kvm_pvm changes some bits, and after a run, KVM accepts only the
+   * changed table.
    */
   cpuid = this.#kept(fromSupported(this.kvm.getSupportedCpuid()));
   #opened = [];
@@ -24,7 +24,7 @@ export class Stage {
     this.#yardstick = yardstick;
   }
 
-  /** The guest program of this question, in the given ring. */
+  /** The guest program of this question, for the ring of the setting. */
   get program() {
     return program(this.#guest, this.ring);
   }
@@ -58,7 +58,7 @@ export class Stage {
     return yardstick;
   }
 
-  /** Prepares one row. @param {object} row @param {number} n operations a sample */
+  /** Prepares the measurement of one row. @param {object} row @param {number} n operations a sample */
   async contender(row, n) {
     if (row.command === undefined) {
       const sample = await row.start(this);

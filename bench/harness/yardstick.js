@@ -15,7 +15,7 @@ export function compile(to) {
 /** @param {Uint8Array} bytes */
 const hex = (bytes) => Buffer.from(bytes).toString("hex");
 
-/** A process of the yardstick with its own VMs. */
+/** A process that runs the yardstick with separate VMs. */
 export class Yardstick {
   #process;
   #answers;

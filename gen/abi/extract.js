@@ -172,7 +172,7 @@ export function extract(directory, version) {
 }
 
 /**
- * Formats facts as JSON with one fact per line, so that a diff between kernels is readable.
+ * Formats facts as JSON with one fact per line, because a diff between kernels should be readable.
  * @param {Facts} facts
  */
 export function printFacts(facts) {

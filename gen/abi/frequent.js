@@ -1,7 +1,8 @@
 /**
  * Generates lib/abi/generated/frequent.ts from layouts: a plain reader, and for some structs a plain writer, of the
- * structs whose speed matters. V8 makes objects of one shape, and finds their members, fast only in code that names the
- * members. lib/abi/codec.ts reads and writes all other structs, and the values that a plain writer does not accept.
+ * structs whose speed matters. V8 is fast only in code that names the members: it then makes objects of one shape, and
+ * finds their members quickly. lib/abi/codec.ts reads and writes all other structs, and the values that a plain writer
+ * does not accept.
  */
 
 /**

@@ -51,7 +51,7 @@ function printLink({ field, kind, direction, stated }) {
   return `      ${when ? line.replace("{ ", "{\n        ").replace(/ }$/, ",\n      }") : line},\n`;
 }
 
-/** Writes what few ioctls have, as members of an object. @param {Shape} shape */
+/** Writes the properties that only a few ioctls have, as members of an object. @param {Shape} shape */
 function printRest(shape) {
   const links = shape.links.map(printLink).join("");
   return (

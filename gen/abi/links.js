@@ -1,6 +1,7 @@
 /**
  * Finds the fields of ioctls' structs that contain an address or a descriptor, by the paths in ioctl-shapes.json:
- * `ranges[].bitmap` is sixteen fields. Native code fills these fields in. ioctls.js prints them.
+ * `ranges[].bitmap` is sixteen fields. Native code fills in the fields that contain addresses and descriptors.
+ * ioctls.js prints these fields.
  */
 
 import { camelCase } from "./layouts.js";
@@ -59,7 +60,7 @@ function condition(facts, fields, text) {
 }
 
 /**
- * Makes the links of one ioctl, in the order in which values for them are given.
+ * Makes the links of one ioctl, in the order in which callers pass the values for them.
  * @param {Facts} facts @param {string | undefined} cName @param {ToldLink[]} stated
  * @returns {Link[]}
  */
@@ -67,7 +68,8 @@ export function makeLinks(facts, cName, stated) {
   const fields = facts.structs[cName ?? ""]?.fields ?? [];
   return stated.flatMap(({ field, kind, direction, when = [] }) =>
     resolve(facts, fields, field).map(({ offset, width, name }) => {
-      // A descriptor in a field of eight bytes is written into the lower four bytes, because KVM reads only these.
+      // A descriptor in a field of eight bytes is written into the lower four bytes, because KVM reads only these four
+      // bytes.
       if (kind !== "fd" && width !== 8) throw new Error(`${cName}.${field}: ${width} bytes`);
       const conditions = when.map((text) => condition(facts, fields, text));
       return { field: name, kind, direction, offset, width, when: conditions, stated: when };

@@ -59,7 +59,7 @@ function list(doc, type, constant, entries) {
   );
 }
 
-/** The constants that are kept, by name. @param {Facts} facts */
+/** Returns the constants for the generated file, by name. @param {Facts} facts */
 const keptConstants = (facts) =>
   Object.entries(facts.constants).filter(
     ([name]) => isAlwaysKept.test(name) || !isForeign.test(name),

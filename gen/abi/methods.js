@@ -1,6 +1,6 @@
 /**
  * Generates lib/kvm/generated/*-ioctls.ts from shapes and ioctl-methods.json: for each kind of descriptor, a class with
- * the methods that only make their ioctl. All other methods are written by hand in lib/kvm.
+ * the methods that only make one ioctl. All other methods are written by hand in lib/kvm.
  */
 
 import { readFileSync } from "node:fs";
@@ -41,7 +41,7 @@ function lines(text, indent = "") {
   return all;
 }
 
-/** The sentence in the comment of each method that replaces a state. */
+/** A sentence for the comments of methods that replace a state. */
 const WHOLE = "Every field is required, except padding: a field that is missing is a TypeError.";
 
 /** @param {Method} method @param {Shape} shape @param {keyof typeof classes} fd */
@@ -143,7 +143,7 @@ function structCode(method, shape) {
 }
 
 /**
- * Returns the type of a method's argument; throws if ioctl-methods.json does not state which fields may be omitted.
+ * Returns the type of a method's argument; throws if ioctl-methods.json does not list the fields that may be omitted.
  * @param {Method} method @param {Shape} shape @param {string} type
  */
 function inputOf({ ioctl, unwrap, key, whole, needs, each, rest }, shape, type) {
@@ -170,7 +170,7 @@ function inputOf({ ioctl, unwrap, key, whole, needs, each, rest }, shape, type) 
   return { input: `StructInputWith<${type}, ${names}>`, types: ["StructInputWith"] };
 }
 
-/** Makes the method that changes a part of a state. @param {Method} method @param {Shape} shape @returns {Code} */
+/** Makes the method that changes some fields of a state. @param {Method} method @param {Shape} shape @returns {Code} */
 function patchCode({ ioctl }, shape) {
   const struct = shape.struct?.name ?? "";
   const get = ioctl.replace("_SET_", "_GET_");
@@ -289,7 +289,7 @@ function printClass(shapes, fd) {
 }
 
 /**
- * Returns the text of every class, by file.
+ * Returns the texts of all classes, each with the name of its file.
  * @param {Shape[]} shapes
  * @returns {Record<string, string>}
  */

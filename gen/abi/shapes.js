@@ -1,6 +1,6 @@
 /**
- * Makes the shapes of all x86 ioctls: their arguments and results, from the facts of the headers, the rows of
- * kvm-ioctls.tsv and the hand-written exceptions of ioctl-shapes.json. ioctls.js prints the shapes.
+ * Makes the shapes of all x86 ioctls, which describe arguments and results. The sources are the facts of the headers,
+ * kvm-ioctls.tsv, and the hand-written exceptions in ioctl-shapes.json. ioctls.js prints the shapes.
  */
 
 import { readFileSync } from "node:fs";
@@ -34,7 +34,7 @@ export const exceptions = JSON.parse(
   readFileSync(join(factsDirectory, "ioctl-shapes.json"), "utf8"),
 );
 
-/** Reads kvm-ioctls.tsv: a row for each fd of each ioctl. */
+/** Reads kvm-ioctls.tsv, which has a row for each ioctl and each kind of descriptor. */
 function readRows() {
   const [, ...lines] = readFileSync(join(factsDirectory, "kvm-ioctls.tsv"), "utf8")
     .trimEnd()

@@ -16,7 +16,7 @@ export interface ClaimBundle {
   /** The path of the file of claims, as the user wrote it. */
   readonly name: string;
   readonly code: string;
-  /** A comment with the source map, so that errors name the lines of the user's own file. */
+  /** A comment with the source map, which makes errors name the lines of the user's own file. */
   readonly sourceMap: string;
 }
 
@@ -123,7 +123,8 @@ function packageEntries(): readonly string[] {
 const ALLOWED = 'relative files, node:*, node-kvm and expect of "vitest"';
 
 /**
- * An import that is not allowed. The bundler keeps only the message of this error, and appends a stack to the message.
+ * An import that is not allowed. The bundler passes on only the message of this error, and appends a stack to the
+ * message.
  */
 class Refused extends CommandError {
   constructor(importer: string, id: string) {

@@ -46,8 +46,9 @@ export function splitWords(words: readonly string[]): ClaimWords {
 }
 
 /**
- * Lists the files of claims. A path of a file selects that file; the path of a folder selects the files whose names end
- * in `.claims.ts` or `.test.ts` (or `.js`, `.mjs`, `.mts`), sorted by name, without hidden folders and `node_modules`.
+ * Lists the files of claims. The path of a file selects that file. The path of a folder selects the files whose names
+ * end in `.claims.ts` or `.test.ts` (or `.js`, `.mjs`, `.mts`), sorted by name. Hidden folders and `node_modules` are
+ * skipped.
  *
  * @throws {@link CommandError} for a path that does not exist, and for a folder without such files.
  */

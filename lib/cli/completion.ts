@@ -24,8 +24,8 @@ export function completion(program: Command, shell: Shell): string {
 }
 
 /**
- * Lists the words that may follow a command, as `lab run|words`, and the values of its options, as `lab run
- * --start|words`, for the command and its subcommands.
+ * Returns one line for each command and for each option with values. For example, `lab run|words` contains the words
+ * that may follow the command, and `lab run --start|words` the values of the option.
  */
 function rowsOf(command: Command, path: string): readonly string[] {
   const help = command.createHelp();

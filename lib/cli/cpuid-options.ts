@@ -98,7 +98,7 @@ export function addCpuid(program: Command): void {
   add(
     "baseline",
     "print the richest table that all hosts can run, and what each host loses",
-    commonStatuses("there is a baseline", "the hosts have none in common"),
+    commonStatuses("there is a baseline", "the hosts have no baseline in common"),
     "print a table that all hosts can run",
   )
     .argument("<tables...>", "one table for each host, as in `cpuid show`")
@@ -184,7 +184,7 @@ export function addCpuid(program: Command): void {
   add(
     "needs",
     "print the instruction sets that a program needs and a table lacks",
-    commonStatuses("the table has all", "it lacks some"),
+    commonStatuses("the table has all instruction sets", "it lacks some"),
     "print what a program needs",
   )
     .argument("<program>", "an ELF file")

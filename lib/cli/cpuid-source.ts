@@ -1,6 +1,6 @@
 /**
- * Loads the tables that the arguments of `node-kvm cpuid` name: those of this CPU, of this host's KVM, of a model, and
- * of files of any format, standard input and saved states. cpuid.ts implements the commands.
+ * Loads the tables that the arguments of `node-kvm cpuid` name: the tables of this CPU, of this host's KVM, of models,
+ * of saved states, and of files in any format. cpuid.ts implements the commands.
  */
 import { closeSync, openSync, readSync } from "node:fs";
 import {
@@ -66,12 +66,12 @@ export interface LoadedTable extends CpuidFileTable {
 /** Whether the readable part of a damaged file is used. */
 let isPartialAccepted = false;
 
-/** Sets whether the readable part of a damaged file is used; a command calls it before it loads tables. */
+/** Sets whether the readable part of a damaged file is used; a command calls this function before it loads tables. */
 export function acceptPartial(isAccepted: boolean): void {
   isPartialAccepted = isAccepted;
 }
 
-/** Rejects an input that can only be used in part, except if the user has accepted this. */
+/** Rejects a damaged input, except if the user has accepted that only its readable part is used. */
 function refusePartial(what: string): void {
   if (!isPartialAccepted) throw new CommandError(`${what}; --partial uses the rest`);
 }
@@ -86,7 +86,10 @@ const plain = (source: string, table: CpuidTable): LoadedTable => ({
   ...{ isComplete: true, lines: [] },
 });
 
-/** Loads the tables that a word names: those of all CPUs of a dump, or that of the CPU whose number follows `#`. */
+/**
+ * Loads the tables that a word names: the tables of all CPUs of a dump, or the table of the CPU whose number follows
+ * `#`.
+ */
 export function loadTables(source: string): readonly LoadedTable[] {
   const named = Object.hasOwn(NAMED, source) ? NAMED[source] : undefined;
   if (named !== undefined) return [plain(source, named())];
@@ -101,7 +104,8 @@ export function loadTables(source: string): readonly LoadedTable[] {
 }
 
 /**
- * Loads the table that a word names. If there are several CPUs, it uses the first and reports this on standard error.
+ * Loads the table that a word names. If the file has several CPUs, the function uses the first CPU and reports this on
+ * standard error.
  */
 export function loadTable(source: string): LoadedTable {
   const [first, ...others] = loadTables(source);
@@ -115,7 +119,7 @@ export function loadTable(source: string): LoadedTable {
 }
 
 /**
- * Loads one table for each word. Files are read first, so that a missing file is also reported on a host without KVM.
+ * Loads one table for each word. Files are read first; a missing file is then also reported on a host without KVM.
  * @throws CommandError if more than one word names standard input.
  */
 export function loadEach(sources: readonly string[]): readonly LoadedTable[] {
@@ -143,14 +147,14 @@ function modelOf(name: string): CpuidTable {
   }
 }
 
-/** Returns the reason of a failed call, with the terms of the command line instead of those of the API. */
+/** Returns the reason of a failed call, with the terms of the command line instead of the terms of the API. */
 export function plainReason(cause: unknown): string {
   return reasonOf(cause)
     .replace(/^\w+\(\): /, "")
     .replace("models() lists the names", "`node-kvm cpuid model` lists the names");
 }
 
-/** The contents of a file, read only as far as its format needs. */
+/** The contents of a file, or only their beginning if the format needs no more. */
 export interface SourceFile {
   readonly bytes: Uint8Array;
   /** The file's name, or `-`. */
@@ -175,7 +179,7 @@ export function readSource(source: string): SourceFile {
   }
 }
 
-/** Whether a file begins as a saved state does; a saved state may be larger than any dump. */
+/** Whether a file begins like a saved state; a saved state may be larger than any dump. */
 function isState(head: Uint8Array): boolean {
   const text = new TextDecoder("latin1").decode(head.subarray(0, STATE_HEAD));
   return text.startsWith(STATE_MAGIC) || text.includes(`"${STATE_FORMAT}"`);
@@ -184,7 +188,7 @@ function isState(head: Uint8Array): boolean {
 const STATE_MAGIC = "KVMSTATE";
 const STATE_HEAD = 512;
 
-/** Reads a file: a saved state completely, a dump up to the size limit, and only the beginning of any other file. */
+/** Reads a saved state completely, a dump up to the size limit, and only the beginning of any other file. */
 function readWhole(file: string): Uint8Array {
   const fd = file === STDIN ? 0 : openSync(file, "r");
   try {
@@ -358,7 +362,7 @@ function stateTables(source: string, file: string, bytes: Uint8Array): readonly 
       ? stateFromBytes(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length))
       : stateFromJson(new TextDecoder().decode(bytes));
   } catch (cause) {
-    // The message for a saved state may have many lines, one per fault.
+    // The message for a damaged saved state has one line for each fault, and may have many lines.
     const why = reasonOf(cause).split("\n", 2).join("");
     throw new CommandError(`${file} contains no CPUID table: ${why}`, { cause });
   }

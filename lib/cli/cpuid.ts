@@ -176,7 +176,7 @@ function noteLosses(
   if (lost > 0) note(`the format ${format} does not contain ${lost} of ${given.length} entries`);
 }
 
-/** Reports an error of a call with the user's values in one line, after the name of the user's file. */
+/** Reports an error that the user's values caused, in one line after the name of the user's file. */
 function attempt<Result>(call: () => Result, about?: string): Result {
   try {
     return call();
@@ -196,7 +196,7 @@ export function cpuidConvert(source: string, options: WriteOptions & { mask?: st
   writeTables(mask === undefined ? tables : tables.map((table) => masked(table, mask)), options);
 }
 
-/** The kinds of fields, which `--ignore` accepts besides the names of fields and groups. */
+/** The kinds of fields. `--ignore` accepts kinds, names of fields, and groups. */
 const KINDS: ReadonlySet<string> = new Set<CpuidFieldKind>([
   ...(["feature", "negated", "size", "topology", "id", "runtime-owned"] as const),
 ]);

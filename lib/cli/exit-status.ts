@@ -12,11 +12,11 @@ export const STATUS = {
   interrupted: 130,
 } as const;
 
-/** A row of the list of exit statuses: a status and its meaning. */
+/** An exit status and its meaning. */
 export type StatusRow = readonly [status: number | string, meaning: string];
 
 /**
- * Returns the list of exit statuses for a command that uses only the common ones; `ok` and `finding` describe the
+ * Returns the list of exit statuses for a command that uses only the common statuses; `ok` and `finding` describe the
  * statuses 0 and 1 of this command.
  */
 export function commonStatuses(ok: string, finding?: string): readonly StatusRow[] {
@@ -28,7 +28,10 @@ export function commonStatuses(ok: string, finding?: string): readonly StatusRow
   ];
 }
 
-/** Formats the list of exit statuses as the end of a --help, at most 80 columns wide if the meanings have 70. */
+/**
+ * Formats the list of exit statuses as the end of a --help. The list is at most 80 columns wide if no meaning has more
+ * than 70.
+ */
 export function statusHelp(rows: readonly StatusRow[]): string {
   const width = Math.max(...rows.map(([status]) => String(status).length));
   const lines = rows.map(([status, meaning]) => `  ${String(status).padEnd(width)}  ${meaning}`);

@@ -25,8 +25,8 @@ export async function loadOwnClaims(paths: readonly string[]): Promise<OwnClaims
 export const PATTERN_NOTES = `
 A claim is named "short-name: sentence". A pattern selects the claims whose name
 contains it as it is, in upper or lower case: "cpuid" selects many, "set-257:"
-one. The number before a name gives its place in reports, which are sorted by
-subject, which is not part of the name.
+one. The number before a name is not part of the name: it gives the place of the
+claim in reports, which are sorted by subject.
 `;
 
 /** Prints the claims whose name contains the pattern, one per line; returns the exit status. */

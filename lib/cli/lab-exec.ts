@@ -16,7 +16,7 @@ import { OutputStream } from "./output-stream.ts";
 export interface ExecOptions {
   /** The name of a kernel in the catalogue, or the path of a bzImage or a built kernel tree. */
   readonly kernel: string;
-  /** The folder of the modules of a kernel that is given by its path. */
+  /** The folder of the kernel's modules, if the kernel is named by its path. */
   readonly modules?: string | undefined;
   readonly emulator?: EmulatorName | undefined;
   /** The path of the user's own Bochs. */
@@ -42,7 +42,7 @@ export interface ExecOptions {
 
 /**
  * The exit statuses of the lab itself; any other status is the command's. As with `timeout` and `env`, the command
- * itself may also end with one of these statuses; standard error shows whether the lab did.
+ * itself may also end with one of these statuses; standard error shows whether the status is the lab's.
  */
 export const EXEC_STATUS = {
   /** The command ended with 0, but the kernel reported a WARN, BUG or Oops. */

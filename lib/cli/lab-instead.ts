@@ -13,7 +13,7 @@ import type { OwnClaims } from "./own-claims.ts";
 /** The result of the suite in the lab. */
 export interface InsteadReport {
   readonly report: Report;
-  /** Problems other than failed claims, such as warnings in the kernel's log. */
+  /** Problems that are not failed claims, such as warnings in the kernel's log. */
   readonly problems: readonly string[];
 }
 

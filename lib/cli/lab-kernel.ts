@@ -14,7 +14,7 @@ import { CLEAR_LINE, canRedraw, tableWidth } from "./terminal.ts";
 /** Whether the argument of `--kernel` is the path of a kernel instead of a name in the catalogue. */
 export const isPath = (word: string): boolean => word.includes("/");
 
-/** Rejects a folder of modules if none of the kernels uses it. */
+/** Rejects a folder of modules if none of the kernels uses the folder. */
 export function refuseUnusedModules(words: readonly string[], modules: string | undefined): void {
   if (modules === undefined || words.some(isPath)) return;
   throw new CommandError("--modules is for a kernel of your own, whose path has a slash");
@@ -114,7 +114,7 @@ export function isInterruptible(): boolean {
 
 let wasCutShort = false;
 
-/** Records that work was ended early, so that the process does not wait for pending operations of the work. */
+/** Records that work was ended early; the process then does not wait for pending operations of the work. */
 export function cutShort(): void {
   wasCutShort = true;
 }
@@ -126,7 +126,8 @@ export function isCutShort(): boolean {
 
 /**
  * Runs work that SIGINT, SIGTERM and SIGHUP end in order: machines are killed, and temporary files are removed. The
- * same happens if standard output cannot be written, because its reader has closed it or its disk is full.
+ * same happens if standard output cannot be written, because the reader has closed standard output, or the disk is
+ * full.
  *
  * @throws {@link CommandError} if standard output could not be written.
  */

@@ -49,7 +49,7 @@ export async function labKernels(options: LabKernelsOptions = {}): Promise<numbe
 }
 
 /**
- * Formats the kernels as a table, then the totals and the state of the list.
+ * Formats the kernels as a table, followed by the totals and the age of the list.
  *
  * The table fits 80 columns, because it omits the ending that all releases share, and shows the reason why a kernel is
  * not available as a note. The lines below the table are wrapped.

@@ -98,8 +98,8 @@ function openFolder(path: string): number {
 }
 
 /**
- * Writes a temporary file and renames it, so that the bytes go neither through a link nor to another name of the old
- * file.
+ * Writes a temporary file and renames it. The bytes then reach neither the target of a link nor another hard link of
+ * the old file.
  */
 function replace(fd: number, name: string, bytes: Uint8Array): void {
   const path = within(fd, name);

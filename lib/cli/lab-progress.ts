@@ -1,4 +1,4 @@
-/** The progress of `lab run` and `lab bisect`: the state of each machine, and the completed part of the work. */
+/** The progress of `lab run` and `lab bisect`: the state of each machine, and how much of the work is completed. */
 import { type Lane, type LaneStep, laneName } from "../lab/campaign.ts";
 import type { Column } from "../report/matrix.ts";
 import { printable } from "../report/printable.ts";
@@ -64,8 +64,8 @@ export class LabProgress implements KernelNotices {
   }
 
   /**
-   * Records the state of a machine. If `isEvent` is true and there is no live block, the state is also printed as a
-   * line.
+   * Records the state of a machine. If `isEvent` is true and there is no live block, the machine's state is also
+   * printed as a line.
    */
   started(name: string, state: string, isEvent: boolean = false): void {
     const known = this.#running.get(name);
@@ -74,7 +74,7 @@ export class LabProgress implements KernelNotices {
     if (isEvent && !this.#progress.isLive) this.#progress.event(`${printable(name)}: ${state}`);
   }
 
-  /** Records that a machine has ended, and writes its result. */
+  /** Records that a machine has ended, and writes the machine's result. */
   ended(name: string, column: Column): void {
     const { since } = this.#running.get(name) ?? { since: performance.now() };
     this.#running.delete(name);

@@ -23,7 +23,7 @@ export type Stdin = Readable & { readonly isTTY?: boolean };
 /**
  * Reads standard input to its end if it is a file, a pipe or a socket.
  *
- * The input of a terminal is not passed, because the machine gets its input before it boots. A device such as
+ * The input of a terminal is not passed, because the machine gets the whole input before it boots. A device such as
  * `/dev/null` counts as empty, and so does a closed descriptor.
  *
  * @throws {@link CommandError} if it has more than {@link MOST_STDIN} bytes.

@@ -55,7 +55,7 @@ const STARTS: readonly LaneStart[] = ["saved", "boot", "warm"];
  */
 function startOption(usual: LaneStart, ...starts: readonly LaneStart[]): Option {
   const warm = starts.includes("warm")
-    ? "; warm: restore one that has judged claims before, which is not a valid judgement"
+    ? "; warm: restore a machine that has judged claims before, so the result is not a valid judgement"
     : "";
   const how = `saved: restore a machine that was saved after its boot; boot: always boot${warm}`;
   return new Option("--start <how>", how).choices(starts).default(usual);

@@ -44,7 +44,7 @@ program
   .option("--list", "print the claims, one per line, and judge none")
   .option("--progress", "print a line for each claim on standard error")
   .option("--or-lab", "if this host has no usable device, judge a cached kernel in the lab")
-  .option("--repro <dir>", "write a C file for each failed claim, which makes the same calls")
+  .option("--repro <dir>", "for each failed claim, write a C file that makes the same calls")
   .option("--repro-all", "with --repro: write a C file for every claim")
   .option("--require-kvm", "fail, instead of skipping, if there is no usable device")
   .addHelpText(
@@ -107,8 +107,8 @@ function end(error: unknown): never {
   process.exit(reportFailure(error, running));
 }
 
-// The reader of standard output may close it, as in `node-kvm info | head`.
-// If a command has started machines, interruptible() of lab-kernel.ts then ends the machines.
+// The reader may close standard output, as in `node-kvm info | head`. If a command has started machines,
+// interruptible() of lab-kernel.ts then ends the machines.
 process.stdout.on("error", (error: NodeJS.ErrnoException) => {
   if (error.code === "EPIPE" || isInterruptible()) return;
   end(new CommandError(`standard output cannot be written: ${reasonOf(error)}`));

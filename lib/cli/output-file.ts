@@ -22,7 +22,7 @@ import { dirname, join, resolve } from "node:path";
 import { CommandError, reasonOf } from "./failure.ts";
 
 /**
- * An open output file. Until {@link commit}, an existing file at the path keeps its content.
+ * An open output file. Until {@link commit}, the content of an existing file at the path stays unchanged.
  *
  * A path that cannot be replaced by a rename is written in place: a device, a pipe, or a file in a folder that this
  * user cannot change.
@@ -91,7 +91,7 @@ export class OutputFile {
     this.#close();
   }
 
-  /** Abandons the file and keeps the old content; does nothing after {@link commit}. */
+  /** Abandons the new file, so the old content stays; does nothing after {@link commit}. */
   discard(): void {
     if (this.#fd === undefined) return;
     this.#close();
@@ -115,7 +115,7 @@ export class OutputFile {
   }
 }
 
-/** The path is resolved, so that a link stays when the file that it refers to is replaced. */
+/** The path is resolved, because a link must stay when its target file is replaced. */
 function realPath(path: string): string {
   try {
     return realpathSync(path);

@@ -1,6 +1,6 @@
 /**
- * Runs the user's own claims: claim-bundle.ts makes one program of their files, which runs in a separate process on
- * this host or in the lab's guests. suite/run.ts judges the claims in that process.
+ * Runs the user's own claims. claim-bundle.ts bundles the files of claims into one program, which runs in a separate
+ * process on this host or in the lab's guests. suite/run.ts judges the claims in that process.
  */
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
@@ -75,7 +75,7 @@ export class OwnClaims implements Disposable {
    * Judges the claims on this host's KVM.
    *
    * @param onResult - a function that is called with each result immediately.
-   * @returns a description of a problem outside of the claims, if the process ended before it had judged all of them.
+   * @returns a description of a problem outside of the claims, if the process ended before it had judged all claims.
    */
   async judge(
     pattern: string | undefined,
@@ -125,8 +125,8 @@ export class OwnClaims implements Disposable {
 }
 
 /**
- * Rejects machines that had judged their claims before they were saved, because a user's own claims are passed to each
- * run.
+ * Rejects `--start warm`: such a machine judged the suite's claims before it was saved, but a user's own claims are
+ * passed to each run.
  *
  * @throws {@link CommandError}
  */

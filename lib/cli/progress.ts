@@ -1,11 +1,11 @@
 /**
- * Shows the progress of long work on standard error. On a terminal it draws a live block. Without a terminal, it writes
- * a line per event, and a line after half a minute without an event, so that a CI system does not treat the job as
- * hung.
+ * Shows the progress of long work on standard error. A live block shows the progress on a terminal. Without a terminal,
+ * each event has one line. After half a minute without an event, a further line is written, because a CI system may
+ * otherwise consider the job hung.
  */
 import { canRedraw, LiveBlock, type TextStream } from "./terminal.ts";
 
-/** The functions that return the parts of the live block; they are called each time the block is drawn. */
+/** The functions that return the lines of the live block; they are called each time the block is drawn. */
 export interface ProgressView {
   /** Returns a line for each machine or claim that is running now. */
   readonly running: () => readonly string[];
@@ -85,7 +85,7 @@ export class Progress {
     if (block === undefined) return;
     const running = this.#view.running();
     const shown = running.slice(0, block.rows - 1);
-    // A live block of one row shows only the totals.
+    // If the terminal has room for only one line, the live block shows only the totals.
     const hidden = running.length - shown.length;
     if (hidden > 0 && shown.length > 0) {
       shown.splice(-1, 1, `and ${hidden + 1} more`);

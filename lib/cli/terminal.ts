@@ -3,7 +3,7 @@ import { WriteStream } from "node:tty";
 import { columnsOf, cut, DEFAULT_WIDTH } from "../report/lines.ts";
 import { type Paint, paint } from "../report/text.ts";
 
-/** The part of `process.stdout` and `process.stderr` that this file uses. */
+/** The members of `process.stdout` and `process.stderr` that this file uses. */
 export interface TextStream {
   readonly isTTY?: boolean;
   readonly columns?: number;
@@ -17,8 +17,9 @@ export interface TextStream {
 const DEPTH = 4;
 
 /**
- * Whether colours are written to a stream: FORCE_COLOR decides, then whether the stream is a terminal, then NO_COLOR,
- * NODE_DISABLE_COLORS and TERM, as in Node's own `hasColors()`, which only streams of terminals have.
+ * Whether colours are written to a stream. The first of these decides: FORCE_COLOR, whether the stream is a terminal,
+ * NO_COLOR, NODE_DISABLE_COLORS, TERM. Node's own `hasColors()` uses this order, but only streams of terminals have
+ * this method.
  */
 export function hasColours(
   stream: Pick<TextStream, "isTTY">,
@@ -99,7 +100,7 @@ export class LiveBlock {
     this.#drawn = drawn;
   }
 
-  /** Erases the lines, so that something else can be written in their place. */
+  /** Erases the lines, for example before another text is written in their place. */
   erase(): void {
     if (this.#drawn.length > 0) this.#stream.write(this.#erasing());
     this.#drawn = [];

@@ -1,4 +1,4 @@
-/** The progress of `node-kvm test`: the claim that is being judged, and the completed part of the work. */
+/** The progress of `node-kvm test`: the claim that is being judged, and how much of the work is completed. */
 import { printable } from "../report/printable.ts";
 import type { Result } from "../report/result.ts";
 import { counted } from "../report/text.ts";

@@ -69,8 +69,8 @@ const TIMEOUT_MS = 300_000;
 const PACKAGE = packageFolder();
 
 /**
- * The command that judges a claim on this host again and writes its calls as C; the claim's pattern follows these
- * words.
+ * The command that judges a claim on this host again and writes its calls as C; the pattern of the claim is appended to
+ * these words.
  */
 const REPEAT = ["node-kvm", "test", "--repro", "."];
 
@@ -307,7 +307,7 @@ async function collect(
   let cancel = (): void => undefined;
   const reporter = {
     onInit(vitest: Vitest): void {
-      // On these signals, vitest ends the process, but this command only ends the run and keeps the results.
+      // On these signals, vitest ends the process, but this command only ends the run and still reports the results.
       for (const name of INTERRUPTS) {
         const added = process.listeners(name).filter((listener) => !listeners.has(listener));
         for (const listener of added) process.off(name, listener);

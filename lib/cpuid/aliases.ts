@@ -1,6 +1,6 @@
 /**
  * Finds a CPUID field by its name in Linux, QEMU, libvirt, the manuals or the database. names.ts compares names;
- * gen/facts/cpuid-aliases.csv lists them.
+ * gen/facts/cpuid-aliases.csv lists the names.
  */
 import { describe, suggestion } from "../options.ts";
 import { type CpuidField, field, unknownField } from "./field.ts";
@@ -24,7 +24,7 @@ function toName(where: string, name: unknown): string {
 /**
  * Finds a field by its name in any source; case, `-`, `_` and `.` do not matter. If two fields share a name, the
  * sources are searched in this order: the database, Linux, QEMU, libvirt, manuals, kernel constants. With the argument
- * `source`, only names of that source are searched, and not the database's names.
+ * `source`, only the names in that source are searched; the database's names are not searched.
  *
  * @returns undefined for an unknown name.
  * @throws TypeError for anything but a string, and for an unknown source.
@@ -58,18 +58,18 @@ export function resolveField(name: string): CpuidField {
 }
 
 /**
- * Suggests up to five fields for an unknown name, the best first: names at most two letters away and names that contain
- * the word, or aliases at most two letters away. If {@link findField} finds the name, it returns only the name of that
- * field.
+ * Suggests up to five fields for an unknown name, the best first. A suggested name contains the unknown name or differs
+ * from it in at most two letters; if there is no such name, aliases that differ in at most two letters are searched.
+ * For a name that {@link findField} knows, the result is only the name of its field.
  */
 export function suggestFields(name: string): readonly CpuidFieldName[] {
   return suggest(toName("suggestFields()", name));
 }
 
 /**
- * Returns a field's names by source: `linux` as /proc/cpuinfo shows it, `qemu` as a property of -cpu, `libvirt` as in
- * cpu_map, `manual` as Intel's or AMD's manuals have it, `kernel` without X86_FEATURE_. The list is empty for a source
- * that does not name the field.
+ * Returns a field's names by source: `linux` has the names in /proc/cpuinfo, `qemu` the properties of -cpu, `libvirt`
+ * the names in cpu_map, `manual` the names in Intel's and AMD's manuals, and `kernel` the X86_FEATURE_ constants
+ * without this prefix. The list is empty for a source that does not name the field.
  *
  * @throws TypeError for an unknown field.
  *

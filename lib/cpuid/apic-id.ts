@@ -33,7 +33,7 @@ export function apicIdPlace({
   return APIC_ID_PLACES.find((place) => place.function === fn);
 }
 
-/** Returns the bits of an APIC id that fit a place. */
+/** Returns the low bits of an APIC id, as many as the place has. */
 export function apicIdBits({ low, high }: ApicIdPlace, id: number): number {
   return readField(id, 0, high - low);
 }

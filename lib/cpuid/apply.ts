@@ -11,7 +11,7 @@ const KINDS: readonly string[] = ["field", "added", "removed", "flags", "index",
 const misfit = (change: CpuidChange, why: string): RangeError =>
   new RangeError(`applyDiff(): ${formatChange(change)}: ${why}`);
 
-/** Writes a field, or throws if the table has another value. */
+/** Writes a field's new value; throws if the table's value is not the old value of the change. */
 function applyField(entry: CpuidEntry2, change: CpuidFieldChange): CpuidEntry2 {
   const { register, low, high, before, after } = change;
   const has = readField(entry[register], low, high);
@@ -19,7 +19,9 @@ function applyField(entry: CpuidEntry2, change: CpuidFieldChange): CpuidEntry2 {
   return { ...entry, [register]: writeField(entry[register], low, high, after) };
 }
 
-/** Returns an entry with a change of a field, its index or its flags applied; other changes leave it as it is. */
+/**
+ * Applies a change of a field, the index or the flags to an entry; for any other change, returns the entry unchanged.
+ */
 function applyTo(entry: CpuidEntry2, change: CpuidChange): CpuidEntry2 {
   if (change.kind === "field") return applyField(entry, change);
   if (change.kind !== "flags" && change.kind !== "index") return entry;
@@ -30,9 +32,9 @@ function applyTo(entry: CpuidEntry2, change: CpuidChange): CpuidEntry2 {
 }
 
 /**
- * Applies differences to the table that they were found in: `applyDiff(a, diff(a, b))` equals `b` in everything that
- * KVM compares, including order, flags and duplicates. If diff() was called with `ignore`, the ignored fields
- * keep the values of `a`.
+ * Applies differences to the table in which diff() found them: `applyDiff(a, diff(a, b))` equals `b` in everything that
+ * KVM compares, including order, flags and duplicates. If diff() was called with `ignore`, the ignored fields keep the
+ * values of `a`.
  *
  * @throws RangeError if the table lacks the entry or the old value of a change; TypeError for anything but a change.
  */

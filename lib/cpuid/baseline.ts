@@ -40,7 +40,10 @@ export type CpuidBaseline =
   | {
       readonly kind: "table";
       readonly table: CpuidTable;
-      /** For each given table, the values that the baseline reduces; `first` is the baseline's value. */
+      /**
+       * For each given table, the values that the baseline reduces; `first` is the value in the baseline, `second` the
+       * value in the table.
+       */
       readonly losses: readonly (readonly CpuidDifference[])[];
       /**
        * Facts about the table, one sentence each: the source of its topology, and the omitted leaves with the reason.
@@ -60,7 +63,10 @@ const XSAVE_LEAF = 0xd;
 const PMU_LEAF = 0xa;
 const SIGNATURE_LEAVES: readonly number[] = [0x1, 0x8000_0001];
 
-/** Combines the values of one part. Returns undefined if no value fits all tables and 0 has a meaning of its own. */
+/**
+ * Combines the values that all tables have for a field or for unnamed bits. Returns undefined if the values exclude
+ * each other and 0 does not mean "not reported".
+ */
 function combine(
   order: CpuidFieldOrder,
   part: Part,
@@ -121,7 +127,7 @@ function combineLeaf(tables: readonly Entries[], place: LeafPlace): Combined {
       const values = found.map((entry) => (entry[register] & part.mask) >>> part.low);
       const { name } = part;
       const { order } = natureAt({ space, function: relative, index, register, name });
-      // If a table lacks the entry, only the bits that report the lack of a function are kept.
+      // If a table lacks the entry, all bits become 0 except the bits that report the lack of a function.
       if (isLacking && (order !== "inverted-bits" || fn === PMU_LEAF)) continue;
       const value = combine(order, part, values);
       const isComponent = fn === XSAVE_LEAF && index >= 2 && order === "equal";
@@ -148,7 +154,7 @@ function signatureOrder(eax: number): number {
   return wholeFamily * 0x10000 + wholeModel * 0x100 + stepping;
 }
 
-/** Returns the table with the lowest signature; if several have it, the first of them. */
+/** Returns the table with the lowest signature; if several tables have this signature, the first of these tables. */
 function oldest(tables: readonly Entries[]): Entries {
   const signature = (entries: Entries): number =>
     signatureOrder(entries[locate(entries, 1)]?.eax ?? 0);
@@ -167,7 +173,7 @@ function patch(
   return entries.map((entry) => (isAt(entry, place) ? { ...entry, ...change(entry) } : entry));
 }
 
-/** The masks of XSAVE components: their places, and the number of the component at bit 0. */
+/** The masks of XSAVE components: the place of each mask, and the number of the component at bit 0 of the mask. */
 const COMPONENT_MASKS = [
   { index: 0, register: "eax", first: 0 },
   { index: 0, register: "edx", first: 32 },
@@ -176,8 +182,8 @@ const COMPONENT_MASKS = [
 ] as const;
 
 /**
- * Returns the XSAVE components to remove: a component whose sub-leaf only some tables have, and each component of the
- * same features.
+ * Returns the XSAVE components to remove: each component whose sub-leaf only some tables have, and the other components
+ * of the same features.
  */
 function lostComponents(table: CpuidTable, places: readonly LeafPlace[]): ReadonlySet<number> {
   const parts = new Set([...table].filter((e) => e.function === XSAVE_LEAF).map((e) => e.index));
@@ -197,8 +203,8 @@ function featuresOf(components: readonly number[]): readonly CpuidFieldName[] {
 }
 
 /**
- * Removes the components without a sub-leaf, with the features that need them. The largest size of the XSAVE area is
- * recomputed if the sub-leaves of all components are known.
+ * Removes the components without a sub-leaf, and the features that need these components. The largest size of the XSAVE
+ * area is recomputed if the sub-leaves of all components are known.
  */
 function settleXsave(table: CpuidTable, places: readonly LeafPlace[]): CpuidTable {
   const lost = lostComponents(table, places);
@@ -230,7 +236,9 @@ function settleXsave(table: CpuidTable, places: readonly LeafPlace[]): CpuidTabl
 /** The leaf of the address sizes: EAX contains the physical bits, the linear bits and the guest's physical bits. */
 const ADDRESS_LEAF = { function: 0x8000_0008, index: 0 } as const;
 
-/** Sets the guest's physical bits to the smallest value of all tables; to 0 if that equals the physical bits. */
+/**
+ * Sets the guest's physical bits to the smallest value of all tables, or to 0 if this value equals the physical bits.
+ */
 function settleAddresses(entries: Entries, tables: readonly Entries[]): Entries {
   const all = tables.flatMap((table) => table[locate(table, ADDRESS_LEAF.function)]?.eax ?? []);
   const usable = all.map((eax) => readField(eax, 16, 23) || readField(eax, 0, 7));
@@ -273,15 +281,16 @@ const vendorOf = (table: CpuidTable): string | undefined => {
 };
 
 /**
- * Makes the table with the most features that every host of a list can run. The table has the features and mask bits
- * that all hosts have, the lowest numbers and address sizes, a bit that reports the lack of a function if any host has
- * the bit, and the XSAVE components that have the same layout on all hosts. Numbers that exclude each other become 0
- * ("not reported"). Each maximum is a leaf that the table has. The signature is the lowest; topology, caches, brand and
- * ids are those of the first table. {@link compare} returns `subset` or `identical` for the result and each table.
+ * Makes the table with the most features that every host of a list can run. The table has the features and mask bits of
+ * all hosts, the lowest numbers and address sizes, and the XSAVE components with the same layout on all hosts. A bit
+ * that reports the lack of a function is 1 if it is 1 on any host. Numbers that exclude each other become 0 ("not
+ * reported"). Each maximum is a leaf that the table has. The signature is the lowest of all tables; topology, caches,
+ * brand and ids come from the first table. {@link compare} returns `subset` or `identical` for the result and each
+ * table.
  *
  * @param tables - one table for each host, and at least one table: the entries of KVM_GET_SUPPORTED_CPUID, or a dump.
- * @returns the table with the losses of each host; or the vendors if they differ, because no guest runs unchanged on
- *   both.
+ * @returns the table and the losses of each host; only the vendors if they differ, because no guest runs unchanged on
+ *   CPUs of two vendors.
  * @throws RangeError for an empty list.
  */
 export function baseline(tables: Iterable<Iterable<CpuidEntry2>>): CpuidBaseline {
@@ -309,8 +318,8 @@ export function baseline(tables: Iterable<Iterable<CpuidEntry2>>): CpuidBaseline
       const eax = signature ?? registers.eax;
       return { ...EMPTY, ...registers, eax, function: fn, index, flags: flags & INDEXED };
     });
-  // If only some tables have a leaf, only its bits that report the lack of a function are kept.
-  // A guest does not read these bits above the maximum.
+  // If only some tables have a leaf, all bits of the leaf become 0, except the bits that report the lack of a function.
+  // A guest does not read the bits of a leaf above the maximum.
   const partial = combined.filter(({ isInAll }) => !isInAll).map(({ place }) => place);
   const read = kept.filter(
     (e) => !isAboveMaximum(kept, e.function) || !partial.some((place) => isAt(e, place)),
@@ -341,8 +350,8 @@ function formatLoss({ where, name, low, high, first, second, order }: CpuidDiffe
 }
 
 /**
- * Formats a baseline as lines: its notes, and each host's losses under `host 1`, from 1, as `0x1.0:ecx[17] pcid: the host
- * has 1, the baseline 0`.
+ * Formats a baseline as lines: the notes, and then for each host a line such as `host 1` and one line for each loss,
+ * such as `0x1.0:ecx[17] pcid: the host has 1, the baseline 0`.
  */
 export function formatBaseline(result: CpuidBaseline): string {
   refuseMissing("formatBaseline()", result, ["kind"]);

@@ -20,7 +20,7 @@ export interface CpuidBuildChange {
   readonly reason: string;
 }
 
-/** A change before its step and its reason are added. */
+/** A change to which the step and the reason are not yet added. */
 export type CpuidBuildDifference = Omit<CpuidBuildChange, "step" | "reason">;
 
 const keyOf = ({ function: fn, index }: CpuidEntry2): string => formatLeaf(fn, index);

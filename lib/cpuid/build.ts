@@ -27,8 +27,8 @@ export type CpuidFeatureEdit = `${"+" | "-"}${CpuidFieldName}`;
 export interface CpuidFeaturesOptions {
   /**
    * The treatment of features that depend on each other. With "close", the default, turning a feature on also turns on
-   * the features that it needs, and turning it off also turns off the features that need it. With "refuse", a call that
-   * would change further features throws a RangeError.
+   * all features that it needs. Turning a feature off also turns off all features that need it. With "refuse", a call
+   * that would change further features throws a RangeError.
    */
   readonly dependencies?: "close" | "refuse";
 }
@@ -140,7 +140,7 @@ function refuseUnclosed(table: CpuidTable, add: Reasons, remove: Reasons): void 
   }
 }
 
-/** The reasons for changes of fields that features() was not called with. */
+/** The reasons for changes of fields that the arguments of features() do not name. */
 function consequence({ name, where }: CpuidBuildDifference): string {
   if (name === "virt_addr_bits") return "it follows from la57";
   if (where.startsWith("0x80000001.0:edx")) return "AMD repeats 0x1:edx there";
@@ -181,8 +181,8 @@ function packSignature(where: string, wanted: Required<CpuidSignatureInput>): nu
 const LONGEST_BRAND = 47;
 
 /**
- * A table that is built in steps. Each method returns a new builder and leaves this one unchanged. The order of entries
- * stays; a new entry is placed after the last lower entry.
+ * A table that is built in steps. Each method returns a new builder and leaves the old builder unchanged. Entries keep
+ * their order; a new entry is placed after the last entry with a lower function and index.
  */
 export class CpuidBuilder {
   readonly #table: CpuidTable;
@@ -190,7 +190,7 @@ export class CpuidBuilder {
   /** The APIC ids of the topology, if it was set. */
   #ids: readonly number[] | undefined;
 
-  /** Starts with unchanged entries; {@link cpuid} has the usual ways to start. */
+  /** Starts with the given entries, unchanged; callers usually start with a function of {@link cpuid}. */
   constructor(entries: Iterable<CpuidEntry2Input>) {
     this.#table =
       entries instanceof CpuidTable
@@ -199,7 +199,7 @@ export class CpuidBuilder {
     Object.freeze(this);
   }
 
-  /** The table as built so far, for the vCPU with APIC id 0 if its topology was set. */
+  /** The table that is built so far; if a topology was set, it is the table of the vCPU with APIC id 0. */
   get table(): CpuidTable {
     return this.#table;
   }
@@ -225,9 +225,8 @@ export class CpuidBuilder {
 
   /**
    * Turns features on ("+avx2") and off ("-rtm"). Any name that findField() knows is accepted at run time. Turning a
-   * feature on or off also changes the parts that depend on it: its leaf, the maxima, AMD's repeated bits in
-   * 0x80000001:edx, and, for la57, the width of virtual addresses. Leaf 0xD does not change; {@link xsave} recomputes
-   * it.
+   * feature on or off also updates its leaf, the maxima, and AMD's repeated bits in 0x80000001:edx. For la57, the width
+   * of virtual addresses changes as well. Leaf 0xD does not change; {@link xsave} recomputes it.
    *
    * @param edits - the features; the last argument may be options.
    * @throws RangeError for an unknown name, with suggestions; for a field of several bits; for a feature that is both
@@ -257,7 +256,7 @@ export class CpuidBuilder {
   }
 
   /**
-   * Sets fields to values. If the table lacks the entry, it is added, and the maxima are raised to include it.
+   * Sets fields to values. If the table lacks the entry, the entry is added, and the maxima are raised to include it.
    *
    * @param index - selects the sub-leaf for fields that several sub-leaves have; the sub-leaf must exist.
    * @throws RangeError for a value that does not fit; TypeError for an unknown field, with suggestions.
@@ -394,7 +393,8 @@ export class CpuidBuilder {
   }
 
   /**
-   * Makes the given hypervisor interfaces the only ones; see {@link withHypervisors} for their contents and the errors.
+   * Replaces all hypervisor interfaces with the given ones; see {@link withHypervisors} for their contents and the
+   * errors.
    *
    * @param kinds - the interfaces in the order of their bases, or "none" to remove all and clear the hypervisor bit.
    */
@@ -415,9 +415,9 @@ export class CpuidBuilder {
   }
 
   /**
-   * Removes the features that KVM does not support on a host, because the entries of KVM_GET_SUPPORTED_CPUID lack them,
-   * and the features that need them. The widths of addresses become at most the host's, and leaf 0xD gets the host's
-   * sizes and offsets. {@link changes} lists each removed bit. Hyper-V's and Xen's leaves are not checked, because
+   * Removes each feature that KVM_GET_SUPPORTED_CPUID on the host does not report, and each feature that needs a
+   * removed feature. The widths of addresses are limited to the host's widths, and leaf 0xD gets the host's sizes and
+   * offsets. {@link changes} lists each removed bit. Hyper-V's and Xen's leaves are not checked, because
    * KVM_GET_SUPPORTED_CPUID does not report them. osxsave, ospke, ht and tsc_deadline_timer are not checked, because
    * this ioctl may omit them.
    */
@@ -467,7 +467,7 @@ export interface CpuidStart {
    * @throws TypeError for an unknown name, with suggestions.
    */
   readonly model: (name: string) => CpuidBuilder;
-  /** Starts with the unchanged entries of a table, such as those of KVM_GET_SUPPORTED_CPUID or of a dump. */
+  /** Starts with the unchanged entries of a table, such as the result of KVM_GET_SUPPORTED_CPUID or a dump. */
   readonly from: (entries: Iterable<CpuidEntry2Input>) => CpuidBuilder;
   /**
    * Starts with leaves 0, 1 and 0x80000000, which contain only a vendor, "GenuineIntel" by default.

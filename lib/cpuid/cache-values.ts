@@ -167,8 +167,8 @@ const READERS: { readonly [vendor in "amd" | "other"]: readonly Reader[] } = {
 };
 
 /**
- * Returns the caches of leaf 4, 0x8000001D, 2, or 0x80000005 and 0x80000006: for AMD and Hygon the first of 0x8000001D,
- * 0x80000005/6 and 4 that has caches, for others the first of 4, 2, 0x8000001D and 0x80000005/6. The caches are in the
+ * Returns the caches from the first leaf that describes caches. For AMD and Hygon, the leaves are tried in the order
+ * 0x8000001D, 0x80000005/6, 4; for other vendors in the order 4, 2, 0x8000001D, 0x80000005/6. The caches are in the
  * order of the leaf. At most 32 sub-leaves are read. Leaf 0x80000006 gives the size of the L3 cache in steps of 512
  * KiB, rounded down.
  *

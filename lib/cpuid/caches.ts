@@ -14,13 +14,13 @@ export interface CpuidCacheInput {
   readonly size: number;
   /** The associativity, 1 to 1,024; "full" for a fully associative cache. */
   readonly ways: number | "full";
-  /** The line size in bytes, 1 to 4,096; 64 by default, as on every CPU with these leaves. */
+  /** The line size in bytes, 1 to 4,096; 64 by default, as on every CPU with cache leaves. */
   readonly line?: number;
   /** The line partitions, 1 to 1,024; 1 by default. */
   readonly partitions?: number;
   /**
-   * The logical CPUs that share one cache: those of a core, a die or a package of the table's topology, or their
-   * number. The default is "core" for levels 1 and 2, and "die" for levels 3 and 4.
+   * The logical CPUs that share one cache: all of a core, a die or a package of the table's topology, or a number of
+   * logical CPUs. The default is "core" for levels 1 and 2, and "die" for levels 3 and 4.
    */
   readonly sharedBy?: "core" | "die" | "package" | number;
   /** Whether the cache includes the lower levels; false by default. */
@@ -213,7 +213,7 @@ function oldRegister(
   vendor: "intel" | "amd",
 ): number {
   if (cache === undefined) return 0;
-  // The size of level 3 is that of the whole package, rounded down.
+  // The size of level 3 is the sum for the whole package, rounded down.
   const units = cache.level === 3 ? Math.floor((cache.size * instances) / unit) : cache.size / unit;
   const most = 2 ** (32 - low) - 1;
   if (!Number.isInteger(units) || units < 1 || units > most) {
@@ -266,16 +266,17 @@ function refersToLeaf4(table: CpuidTable): boolean {
 }
 
 /**
- * Replaces the caches of a table with the given caches, ordered by level and type.
+ * Replaces the caches of a table with `caches`, ordered by level and type.
  *
- * For Intel, it writes leaf 4 and raises the maximum to it, sets leaf 2 to the descriptor 0xff ("see leaf 4") if leaf 2
- * does not contain this descriptor, and writes the second level to 0x80000006. For AMD and Hygon, it writes 0x80000005,
- * 0x80000006 and, if topoext is 1, 0x8000001d, as far as the extended maximum includes these leaves. TLB fields in
- * these leaves keep their values. `sharedBy` depends on the table's topology, so write the topology first.
+ * For Intel, the function writes leaf 4, raises the maximum to include leaf 4, and writes the second level to leaf
+ * 0x80000006. If leaf 2 does not contain the descriptor 0xff ("see leaf 4"), leaf 2 becomes this descriptor. For AMD
+ * and Hygon, the function writes leaves 0x80000005, 0x80000006 and, if topoext is 1, 0x8000001d; leaves above the
+ * extended maximum are not written. TLB fields in these leaves keep their values. `sharedBy` depends on the table's
+ * topology, so write the topology first.
  *
- * @throws RangeError for a number that does not fit its field, a size that is not ways × line × partitions × sets, two
- *   caches of the same level and type, or a cache that fewer CPUs share than a cache of a lower level; TypeError for an
- *   unknown member.
+ * @throws RangeError for a number that does not fit its field, and for a size that is not ways × line × partitions ×
+ *   sets. RangeError for two caches of the same level and type, and for a cache that fewer CPUs share than a cache of a
+ *   lower level. TypeError for an unknown member.
  */
 export function withCaches(table: CpuidTable, caches: Iterable<CpuidCacheInput>): CpuidTable {
   const where = "withCaches()";

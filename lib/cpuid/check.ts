@@ -1,5 +1,5 @@
 /**
- * Finds probable faults of a CPUID table that KVM accepts. Each rule is one row of CPUID_RULES. lib/explain handles
+ * Finds probable faults of a CPUID table that KVM accepts. Each rule is one element of CPUID_RULES. lib/explain handles
  * tables that KVM rejects; diff.ts compares two tables.
  */
 import { refuseUnknown, toList } from "../options.ts";
@@ -39,7 +39,7 @@ export type CpuidRuleName = "apic-id" | "duplicate" | "index-flag" | "padding" |
 
 /** One fault of a table. */
 export interface CpuidFinding {
-  /** The rule that found it. */
+  /** The rule that found the fault. */
   readonly rule: CpuidRuleName;
   /** The place: an entry as `0x7.0`, or bits as `0x7.0:ebx[5]`. */
   readonly where: string;
@@ -83,7 +83,7 @@ interface CpuidRule {
 }
 
 /**
- * The registers in which a bit is a feature, so that the guest cannot use a bit which KVM_GET_SUPPORTED_CPUID lacks.
+ * The registers in which each bit is a feature; a guest cannot use a bit that KVM_GET_SUPPORTED_CPUID does not report.
  * Source: reverse_cpuid[] of arch/x86/kvm/reverse_cpuid.h (7.2), KVM's own leaf, and leaf 0xD.0. All other registers
  * contain numbers, topology or names instead of features.
  */
@@ -116,7 +116,7 @@ function unsupportedIn(
   const relative = e.function - base;
   const index = isIndexed(relative) ? e.index : 0;
   const key = `${space === "native" ? "" : `${space}:`}${formatLeaf(relative, index)}:${register}`;
-  // KVM_GET_SUPPORTED_CPUID has no leaves of other hypervisors, so they are not checked.
+  // KVM_GET_SUPPORTED_CPUID has no leaves of other hypervisors, so features in such leaves are not checked.
   if (!FEATURE_REGISTERS.has(key) || theirs === undefined) return [];
   const there = supported[locate(supported, theirs + relative, index)]?.[register] ?? 0;
   let left = (e[register] & ~there) >>> 0;
@@ -182,7 +182,7 @@ export const CPUID_RULES: readonly CpuidRule[] = [
   },
   {
     name: "unsupported",
-    why: "the guest may use every feature of the table, but KVM or this CPU lacks this one",
+    why: "the guest may use every feature of the table, but KVM or this CPU lacks this feature",
     check: (checked) =>
       checked.supported === undefined
         ? []
@@ -193,8 +193,8 @@ export const CPUID_RULES: readonly CpuidRule[] = [
 const OPTIONS = ["id", "supported"] as const;
 
 /**
- * Finds probable faults of a table that KVM accepts: entries that KVM never uses, sub-leaves without their flag,
- * padding that is not 0, an APIC id other than the vCPU's, features that KVM does not support.
+ * Finds probable faults of a table that KVM accepts: entries that KVM never uses, sub-leaves without the index flag,
+ * padding that is not 0, a wrong APIC id, and features that KVM does not support.
  *
  * @returns the findings, in the order of the entries; empty if there are none.
  * @throws RangeError for an `id` or a number that is not a u32; TypeError for an unknown option.

@@ -43,9 +43,9 @@ export interface CpuidDifference {
   readonly register: CpuidRegister;
   readonly low: number;
   readonly high: number;
-  /** The value in the first table; 0 if it has no such entry. */
+  /** The value in the first table; 0 if the table lacks the entry. */
   readonly first: number;
-  /** The value in the second table; 0 if it has no such entry. */
+  /** The value in the second table; 0 if the table lacks the entry. */
   readonly second: number;
   /**
    * The table that has more. `both`: the values exclude each other. `neither`: a guest runs with either value; examples
@@ -69,8 +69,8 @@ export interface CpuidComparison {
   /** The differences that do not matter to a guest: ids, topology, frequencies, bits that KVM computes. */
   readonly notes: readonly CpuidDifference[];
   /**
-   * The elements of `reasons` for bits whose 1 reports that the CPU lacks a function or a flaw. If the CPU lacks a
-   * function, the table with 0 has more; if it lacks a flaw, the table with 1 has more.
+   * The elements of `reasons` for bits that report, if they are 1, that the CPU lacks a function or a flaw. For a bit
+   * about a function, the table with 0 has more; for a bit about a flaw, the table with 1 has more.
    */
   readonly negated: readonly CpuidDifference[];
 }
@@ -135,12 +135,12 @@ export function partsOf(
   return rest === 0 ? named : [...named, { name: undefined, low: 0, high: 31, mask: rest }];
 }
 
-/** Whether 0 means that the CPU does not report the value; a single bit reports something with both values. */
+/** Whether 0 means that the CPU does not report the value; a one-bit field has a meaning with 0 and with 1. */
 export function isNumber({ name, low, high }: Part): boolean {
   return name === undefined || low !== high;
 }
 
-/** The leaf of the PMU; if the table has no PMU, 0 in its EBX does not report that every event exists. */
+/** The leaf of the PMU. If the table has no PMU, zeros in EBX of this leaf do not report that every event exists. */
 const PMU = 0xa;
 
 /** Decides which table has more, from two different values. */
@@ -185,7 +185,7 @@ function maximumOf(fn: number): number | undefined {
   return fn >= EXTENDED_MAXIMUM && fn <= 0x8000_ffff ? EXTENDED_MAXIMUM : undefined;
 }
 
-/** Whether a leaf is above the maximum of its range in a table, so that software does not read the leaf. */
+/** Whether a leaf is above the maximum of its range in a table; software does not read such a leaf. */
 export function isAboveMaximum(entries: readonly CpuidEntry2[], fn: number): boolean {
   const leaf = maximumOf(fn);
   const max = leaf === undefined ? undefined : entries[locate(entries, leaf)]?.eax;
@@ -194,8 +194,8 @@ export function isAboveMaximum(entries: readonly CpuidEntry2[], fn: number): boo
 
 /**
  * Whether one table reports nothing about a leaf: it lacks the entry, and the leaf is above the maximum of the range.
- * If one table reports nothing about a leaf, a bit of the other table that reports the lack of a function proves
- * nothing about the first CPU, which may be older.
+ * If one table reports nothing about a leaf, a bit in the other table that reports the lack of a function proves
+ * nothing: the CPU of the first table may only be older.
  */
 function isUnreported(
   fn: number,
@@ -216,7 +216,8 @@ export function differences(
     const [first, second] = [entryOrZeros(a, fn, index), entryOrZeros(b, fn, index)];
     const differing = CPUID_REGISTERS.filter((register) => first[register] !== second[register]);
     if (differing.length === 0) continue;
-    // The signatures of the second table name a hypervisor leaf only if the first table has no signature for it.
+    // The signatures of the first table name a hypervisor leaf. If the first table has no signature for the leaf, the
+    // signatures of the second table name it.
     const judge = spaceOf(a, fn) === "native" ? b : a;
     const space = spaceOf(judge, fn);
     const relative = fn - (baseOf(judge, space) ?? 0);
@@ -237,7 +238,8 @@ export function differences(
           const bits = { function: fn, index, register, low, high };
           const values = [first, second].map((e) => readField(e[register], low, high));
           const [before = 0, after = 0] = values;
-          // Unnamed bits in a register of features are compared separately; in any other register they are one value.
+          // Unnamed bits in a register of features are compared separately; in any other register, all unnamed bits are
+          // one value.
           const more = areBits ? judgeValues([before, after]) : whole;
           const where = formatBits(bits);
           const nature = { fieldKind: kind, order, space };

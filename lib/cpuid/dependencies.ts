@@ -7,9 +7,9 @@ import { type CpuidFieldName, field, fieldsOf } from "./field.ts";
 import type { CpuidTable } from "./table.ts";
 
 /**
- * The severity of a feature whose needed feature is missing. "error": an operating system drops or misuses the feature.
- * "warning": no manual allows the missing feature, but no failure is known. "info": real CPUs have the feature without
- * the needed feature, so such a table is legal.
+ * The severity of the fault that a table has a feature but lacks another feature that it needs. "error": an operating
+ * system drops or misuses the feature. "warning": no manual allows the missing feature, but no failure is known.
+ * "info": real CPUs have the feature without the needed feature, so such a table is legal.
  */
 export type CpuidDependencySeverity = "error" | "warning" | "info";
 
@@ -22,7 +22,7 @@ export interface CpuidDependency {
   readonly severity: CpuidDependencySeverity;
   /** The group of the pair: the id of the lint rule that reports it. */
   readonly rule: "D01" | "D02" | "D03" | "D04" | "X23" | "K03" | "H02";
-  /** The document or source file that states the dependency. */
+  /** The document or source file that contains the dependency. */
   readonly source: string;
 }
 
@@ -39,8 +39,8 @@ interface Group {
 
 const GROUPS: readonly Group[] = [
   {
-    // cpuid_deps[] has 73 rows; the row of F16C occurs twice, so there are 72 pairs.
-    // Both features of each row are CPUID bits, so no row is omitted.
+    // cpuid_deps[] has 73 elements; the element of F16C occurs twice, so there are 72 pairs. Both features of each
+    // element are CPUID bits, so no element is omitted.
     rule: "D01",
     severity: "error",
     source: "Linux 7.2, arch/x86/kernel/cpu/cpuid-deps.c, cpuid_deps[]",
@@ -106,7 +106,7 @@ const GROUPS: readonly Group[] = [
   {
     rule: "D03",
     severity: "info",
-    source: "real CPUs and guests that have the first without the second: 38 of 310, and 6 of 18",
+    source: "38 of 310 real CPUs and 6 of 18 guests have the first feature without the second",
     pairs: [
       ["pcid", "invpcid"],
       ["rtm", "tsxldtrk"],
@@ -198,15 +198,17 @@ function open(): Graph {
 }
 
 /**
- * Lists every pair: the 72 different pairs of Linux 7.2's cpuid_deps[] (D01), further pairs of the manuals (D02, D04,
- * X23), pairs that CPUs and guests may break (D03), and pairs of KVM's and Hyper-V's interfaces (K03, H02).
+ * Lists every pair, here with the lint rules: the 72 pairs of Linux 7.2's cpuid_deps[] (D01), further pairs from the
+ * manuals (D02, D04, X23), pairs that CPUs and guests may break (D03), and pairs of KVM's and Hyper-V's interfaces
+ * (K03, H02).
  */
 export function cpuidDependencies(): readonly CpuidDependency[] {
   return open().all;
 }
 
 /**
- * Appends all names that can be reached, each once. The graph has at most one node for each field, so the walk ends.
+ * Appends each name that can be reached from the list, once. The graph has at most one node for each field, so the walk
+ * ends.
  */
 function reach(
   where: string,
@@ -223,8 +225,8 @@ function reach(
  * Adds every feature that the given features need, directly or through others. Pairs of severity "info" are not
  * followed.
  *
- * @returns the given names in their order, each once, then the added names. Closing the result again returns the same
- *   names.
+ * @returns the given names in their order, without duplicates, followed by the added names. A second call with the
+ *   result returns the same names.
  * @throws TypeError for an unknown name, with suggestions.
  */
 export function closeFeatures(on: Iterable<CpuidFieldName>): readonly CpuidFieldName[] {
@@ -235,7 +237,7 @@ export function closeFeatures(on: Iterable<CpuidFieldName>): readonly CpuidField
  * Adds every feature that needs one of the given features, directly or through others. If the given features are turned
  * off, none of the returned features is usable. Pairs of severity "info" are not followed.
  *
- * @returns the given names in their order, each once, then their dependents.
+ * @returns the given names in their order, without duplicates, followed by the features that need them.
  * @throws TypeError for an unknown name, with suggestions.
  */
 export function dependentFeatures(off: Iterable<CpuidFieldName>): readonly CpuidFieldName[] {

@@ -32,7 +32,8 @@ export interface CpuidFieldChange {
   /** The field's name; undefined for bits that are not in the database. */
   readonly name: CpuidFieldName | undefined;
   /**
-   * The place, such as `0x7.0:ebx[5]`; for a duplicate entry it includes the entry's number, such as `0x7.0#2:ebx[5]`.
+   * The place, such as `0x7.0:ebx[5]`; for a duplicate entry, the place includes the number of the duplicate, as in
+   * `0x7.0#2:ebx[5]`.
    */
   readonly where: string;
   /** The space of the leaf. */
@@ -62,16 +63,17 @@ export interface CpuidEntryChange {
   readonly function: number;
   /** The sub-leaf. */
   readonly index: number;
-  /** The number of earlier entries in its table with the same function and index. */
+  /** The number of earlier entries in the same table with the same function and index. */
   readonly copy: number;
-  /** The position of the entry in its table. */
+  /** The position of the entry in the table that has the entry. */
   readonly position: number;
   readonly entry: CpuidEntry2;
 }
 
 /**
- * Reports a number besides the registers: an entry's flags or index, an entry's position (only as many entries as must
- * move to turn one order into the other), or the count of entries, for which function and index are undefined.
+ * Reports a changed number outside of the registers: an entry's flags, index or position, or the count of entries.
+ * Positions are reported for the fewest entries that must move to turn one order into the other. For the count,
+ * function and index are undefined.
  */
 export interface CpuidShapeChange {
   /** The kind of number. */
@@ -100,7 +102,9 @@ interface Pair {
   readonly to: number;
 }
 
-/** Returns a key for each entry: function, index, and the number of earlier entries with both. */
+/**
+ * Returns a key for each entry: function, index, and the number of earlier entries with the same function and index.
+ */
 function keyed(entries: readonly CpuidEntry2[], withIndex: boolean): Map<string, number> {
   const seen = new Map<string, number>();
   const keys = new Map<string, number>();
@@ -129,7 +133,7 @@ function formatCopy({ function: fn, index }: CpuidEntry2, copy: number): string 
   return copy === 0 ? formatLeaf(fn, index) : `${formatLeaf(fn, index)}#${copy + 1}`;
 }
 
-/** Pairs the positions of both lists that have the same key, and removes them from the lists. */
+/** Pairs the positions that have the same key in both lists, and removes the paired positions from the lists. */
 function match(
   a: readonly CpuidEntry2[],
   b: readonly CpuidEntry2[],
@@ -223,9 +227,9 @@ function registerChanges(
 }
 
 /**
- * A group of differences that {@link diff} omits. `apic-id`: the ids that differ between the CPUs of a machine
- * ({@link PER_CPU_FIELDS}). `runtime-owned`: fields that KVM computes. `order`: positions of entries. The name of a
- * field omits this field.
+ * A group of differences that {@link diff} omits. `apic-id`: the ids that differ between the CPUs of a machine ({@link
+ * PER_CPU_FIELDS}). `runtime-owned`: fields that KVM computes. `order`: positions of entries. If the list contains the
+ * name of a field, this field is omitted.
  */
 export type CpuidIgnore = "apic-id" | "runtime-owned" | "order" | CpuidFieldName;
 
@@ -251,7 +255,7 @@ function ignores(names: ReadonlySet<string>): (change: CpuidChange) => boolean {
   };
 }
 
-/** Returns the checked names of a list of differences to omit. */
+/** Checks a list of differences to omit, and returns its names. */
 function toIgnored(where: string, options: DiffOptions): ReadonlySet<string> {
   refuseUnknown(where, options, ["ignore"]);
   const names = options.ignore === undefined ? [] : toList(`${where}: ignore`, options.ignore);
@@ -323,7 +327,8 @@ function allChanges(a: readonly CpuidEntry2[], b: readonly CpuidEntry2[]): reado
     if (x.flags !== y.flags) shape("flags", pair, x.flags, y.flags);
     const differing = CPUID_REGISTERS.filter((register) => x[register] !== y[register]);
     if (differing.length === 0) continue;
-    // The signatures of the second table name a hypervisor leaf only if the first table has no signature for it.
+    // The signatures of the first table name a hypervisor leaf. If the first table has no signature for the leaf, the
+    // signatures of the second table name it.
     const judge = spaceOf(a, x.function) === "native" ? b : a;
     const space = spaceOf(judge, x.function);
     const base = baseOf(judge, space) ?? 0;

@@ -43,7 +43,7 @@ function slice({ bytes }: File, what: string, offset: bigint, size: bigint): Uin
   return bytes.subarray(Number(offset), Number(offset + size));
 }
 
-/** Returns the rows of a table of headers. */
+/** Returns the headers in a table of section headers or program headers. */
 function rows(
   file: File,
   what: string,
@@ -121,8 +121,8 @@ function segmentsOf(file: File): readonly ElfCode[] {
 }
 
 /**
- * Lists the executable sections of an ELF file for x86-64 (64 bits, little endian); if it has no section headers, its
- * executable segments. The bytes are views of the file.
+ * Lists the executable sections of an ELF file for x86-64 (64 bits, little endian); for a file without section headers,
+ * lists the executable segments. The bytes are views of the file.
  *
  * @throws TypeError for anything but bytes; RangeError for another kind of file, for a header, a section or a name
  *   table that ends outside of the file, and for executable parts that overlap.

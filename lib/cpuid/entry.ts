@@ -38,7 +38,7 @@ function complaint(value: unknown): string | undefined {
   return number < 0 || number > 0xffffffff ? "does not fit 32 bits" : undefined;
 }
 
-/** The padding of an entry without given padding: zeros. */
+/** The padding of an entry if the caller gives none: zeros. */
 const NO_PADDING: readonly number[] = Object.freeze([0, 0, 0]);
 
 const MEMBERS: readonly string[] = ["function", "index", "flags", ...CPUID_REGISTERS, "padding"];
@@ -73,7 +73,7 @@ export function entry(input: CpuidEntry2Input): CpuidEntry2 {
   return Object.freeze({ function: fn, index, flags, eax, ebx, ecx, edx, padding });
 }
 
-/** Whether a value has all members of an entry, with valid numbers, so that it needs no further check. */
+/** Whether a value has all members of an entry, with valid numbers; such a value needs no further check. */
 function isEntry(value: unknown): value is CpuidEntry2 {
   if (typeof value !== "object" || value === null) return false;
   const { function: fn, index, flags, eax, ebx, ecx, edx, padding } = value as CpuidEntry2;
@@ -93,8 +93,8 @@ export function toEntries(where: string, table: Iterable<CpuidEntry2Input>): Cpu
 }
 
 /**
- * Compares two entries as KVM does when a vCPU that has run gets a table again: function, index, flags and the four
- * registers are compared, padding is not (kvm_cpuid_check_equal).
+ * Compares two entries as KVM does when a vCPU that has run gets a table again (kvm_cpuid_check_equal). The padding is
+ * not compared; function, index, flags and the four registers are.
  */
 export function sameEntry(a: CpuidEntry2, b: CpuidEntry2): boolean {
   return (
@@ -108,11 +108,11 @@ export function sameEntry(a: CpuidEntry2, b: CpuidEntry2): boolean {
 /**
  * Finds the position of the entry that KVM's cpuid_entry2_find returns, or -1: the first match.
  *
- * With an index, the lookup is that of the guest's CPUID instruction and of kvm_find_cpuid_entry_index: an entry
- * without KVM_CPUID_FLAG_SIGNIFCANT_INDEX matches any index, and an entry with this flag matches only its own index.
- * Without an index, the lookup is that of kvm_find_cpuid_entry, which KVM uses internally: it finds index 0 of a
- * function for which {@link isIndexed} is true; for any other function it ignores the index even if the entry has the
- * flag.
+ * With an index, the function works like the guest's CPUID instruction and kvm_find_cpuid_entry_index. An entry without
+ * KVM_CPUID_FLAG_SIGNIFCANT_INDEX matches any index; an entry with this flag matches only its own index. Without an
+ * index, the function works like kvm_find_cpuid_entry, which KVM uses internally. This lookup finds index 0 of a
+ * function for which {@link isIndexed} is true; for any other function, the lookup ignores the index even if the entry
+ * has the flag.
  */
 export function locate(entries: readonly CpuidEntry2[], fn: number, index?: number): number {
   const wanted = index ?? (isIndexed(fn) ? 0 : undefined);

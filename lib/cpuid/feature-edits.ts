@@ -1,7 +1,6 @@
 /**
- * Turns features of a table on and off, with the parts that depend on them: their leaf and its maximum, AMD's repeated
- * bits, the width of virtual addresses, and leaves that describe a feature. dependencies.ts lists the dependencies
- * between features.
+ * Turns features of a table on and off, and updates the rest of the table: the leaves of the features, the maxima,
+ * AMD's repeated bits, and the width of virtual addresses. dependencies.ts lists the dependencies between features.
  */
 import { type CpuidFieldName, field } from "./field.ts";
 import { layoutOf, withLeaf, withMaximum, withSubleaf } from "./leaf.ts";
@@ -12,9 +11,9 @@ interface FeatureLeaf {
   readonly function: number;
   /** The leaf contains data only if one of these features is 1. */
   readonly features: readonly CpuidFieldName[];
-  /** The values that these fields of the leaf get if the feature is turned on and they are 0. */
+  /** The values for fields of the leaf that are 0 when the feature is turned on. */
   readonly values?: CpuidFieldValuesInput;
-  /** Whether the leaf also contains other data, so that it stays when the features are turned off. */
+  /** Whether the leaf also contains other data; such a leaf stays when the features are turned off. */
   readonly isShared?: true;
 }
 
@@ -68,7 +67,7 @@ const COUNTED: ReadonlySet<number> = new Set([0x7, 0x14, 0x1d, 0x1e, 0x24]);
 /** The bits of 1.edx that AMD repeats in 0x80000001.edx (APM volume 3, appendix E). */
 const AMD_REPEATS = 0x0183f3ff;
 
-/** Adds an entry of zeros if the table does not have it, and raises the maxima that cover it. */
+/** Adds an entry of zeros if the table does not have it, and raises the maxima to include the entry. */
 function withEntryFor(table: CpuidTable, fn: number, index: number): CpuidTable {
   const isHypervisor = fn >>> 28 === 4;
   const made = withSubleaf(isHypervisor ? table : withMaximum(table, fn), fn, index);
@@ -109,7 +108,7 @@ function withHypervisorMaximum(table: CpuidTable, base: number, fn: number): Cpu
 const on = (table: CpuidTable, names: readonly CpuidFieldName[]): boolean =>
   names.some((name) => table.has(name));
 
-/** Sets each given field that is 0. */
+/** Sets each field of a list to its given value, unless the field is already nonzero. */
 function filled(table: CpuidTable, values: CpuidFieldValuesInput): CpuidTable {
   const names = (Object.keys(values) as CpuidFieldName[]).filter((name) => !table.get(name));
   return names.reduce((made, name) => withField(made, name, values[name] ?? 0), table);
@@ -149,8 +148,8 @@ function withVirtualBits(before: CpuidTable, made: CpuidTable): CpuidTable {
 }
 
 /**
- * Sets one-bit fields to 1 or 0, and updates the parts that depend on them: the leaves that describe a feature, the
- * maxima, AMD's repeated bits, and the width of virtual addresses.
+ * Sets one-bit fields to 1 or 0, and updates the rest of the table: the leaves that describe a feature, the maxima,
+ * AMD's repeated bits, and the width of virtual addresses.
  */
 export function withFeatures(
   table: CpuidTable,

@@ -12,7 +12,7 @@ import type { CpuidFieldName } from "./generated/fields.ts";
 export interface UnknownFeature {
   /** The name, as the list spells it. */
   readonly name: string;
-  /** Whether the list switches it on or off. */
+  /** Whether the list turns the feature on or off. */
   readonly state: "on" | "off";
   /** Up to five fields with similar names, the best first; for the first 50 unknown names only. */
   readonly suggestions: readonly CpuidFieldName[];
@@ -27,8 +27,8 @@ export interface ResolvedFeatures {
   /** The fields that are in both `on` and `off`, because the list has two names of the field. */
   readonly both: readonly CpuidField[];
   /**
-   * The names without a field: first the names that are turned on, then those that are turned off, in the order of the
-   * list.
+   * The names without a field: first the names that are turned on, then the names that are turned off, in the order of
+   * the list.
    */
   readonly unknown: readonly UnknownFeature[];
 }
@@ -39,8 +39,8 @@ const MOST_SUGGESTED = 50;
 const LONGEST_NAME = 64;
 
 /**
- * Finds the fields for the names of a feature list. If a source is given, its names are searched first: `qemu` for the
- * formats qemu-cpu and qemu-qmp, `libvirt` for libvirt-cpu, and `linux` for cpuinfo.
+ * Finds the fields for the names of a feature list. If the caller gives a source, its names are searched first: `qemu`
+ * for the formats qemu-cpu and qemu-qmp, `libvirt` for libvirt-cpu, and `linux` for cpuinfo.
  *
  * @throws TypeError for anything but a feature list with strings, and for an unknown source.
  *

@@ -64,7 +64,7 @@ export function readField(value: number, low: number, high: number): number {
   return ((value >>> low) & (2 ** (high - low + 1) - 1)) >>> 0;
 }
 
-/** Writes bits `high`..`low` of a register, keeps all others, and returns an unsigned 32-bit number. */
+/** Writes bits `high`..`low` of a register without changing other bits; returns an unsigned 32-bit number. */
 export function writeField(value: number, low: number, high: number, bits: number): number {
   const mask = 2 ** (high - low + 1) - 1;
   return ((value & ~(mask << low)) | ((bits & mask) << low)) >>> 0;
@@ -199,9 +199,10 @@ function signature(e: CpuidEntry2): string {
 }
 
 /**
- * Finds the base of a space in a table: 0 for "native"; for kvm, xen and vmware the lowest of 0x40000000, 0x40000100,
- * ... 0x4000ff00 with their signature (KVM's for_each_possible_cpuid_base_hypervisor); for hyperv 0x40000000 if leaf
- * 0x40000001 has "Hv#1". Returns undefined if the interface is absent.
+ * Finds the base of a space in a table. For "native", the base is 0. For kvm, xen and vmware, the base is the lowest of
+ * 0x40000000, 0x40000100, ... 0x4000ff00 with the interface's signature (KVM's
+ * for_each_possible_cpuid_base_hypervisor). For hyperv, the base is 0x40000000 if leaf 0x40000001 has "Hv#1". Returns
+ * undefined if the interface is absent.
  */
 export function baseOf(entries: readonly CpuidEntry2[], space: CpuidSpace): number | undefined {
   if (space === "native") return 0;

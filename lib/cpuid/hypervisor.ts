@@ -35,7 +35,7 @@ const BLOCKS: Readonly<Record<CpuidHypervisor, Block>> = {
     { function: 1, eax: 0x31237648 },
     { function: 2, eax: 14393, ebx: 10 << 16 },
     { function: 3, eax: bits(1, 4, 5, 6, 9) },
-    // Leaf 4 recommends relaxed timing, and never to notify the hypervisor about long spinning.
+    // Leaf 4 tells the guest to use relaxed timing, and never to notify the hypervisor about long spinning.
     { function: 4, eax: bits(5), ebx: 0xffffffff },
     { function: 5, eax: 64 },
   ],
@@ -103,10 +103,11 @@ function blockOf(
 }
 
 /**
- * Makes the given interfaces the only ones of a table. The first interface is at 0x40000000, and each further interface
- * is 0x100 higher, as KVM expects. An existing interface keeps its values and moves to its new base. A new interface
- * has the features that KVM supports for it; change them by the names of their fields. The hypervisor bit, 0x1:ecx[31],
- * is set if there is an interface and cleared otherwise.
+ * Replaces all hypervisor interfaces of a table with the interfaces in `kinds`. The first interface is at 0x40000000,
+ * and each further interface is 0x100 higher, as KVM expects. The values of an existing interface stay unchanged, and
+ * its leaves move to the new base. A new interface has the features that KVM supports for this interface; the names of
+ * their fields change these features. The hypervisor bit, 0x1:ecx[31], is set if there is an interface and cleared
+ * otherwise.
  *
  * @param kinds - the interfaces in their order; "hyperv" must be the first. An empty list removes all leaves from
  *   0x40000000 to 0x4000ffff, which hides the hypervisor.

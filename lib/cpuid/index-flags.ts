@@ -17,7 +17,7 @@ function spacesOf(entries: readonly CpuidEntry2[]): ReadonlyMap<number, CpuidSpa
   return spaces;
 }
 
-/** Returns the leaves with sub-leaves ({@link hasSubleaves}) of which the table has a sub-leaf other than 0. */
+/** Returns the leaves with sub-leaves ({@link hasSubleaves}) for which the table has a sub-leaf above 0. */
 function leavesWithMore(entries: readonly CpuidEntry2[]): ReadonlySet<number> {
   const fns = new Set(entries.flatMap((e) => (e.index === 0 ? [] : [e.function])));
   const spaces = fns.size === 0 ? undefined : spacesOf(entries);
@@ -30,19 +30,19 @@ function leavesWithMore(entries: readonly CpuidEntry2[]): ReadonlySet<number> {
 }
 
 /**
- * Adds the flags that KVM needs to return the CPU's answers, to entries without flags, such as those of a dump or of a
- * walk. The following entries get the flag KVM_CPUID_FLAG_SIGNIFCANT_INDEX:
+ * Adds flags to entries without flags, such as the entries of a dump or of a walk. KVM needs these flags to return the
+ * CPU's results. The following entries get the flag KVM_CPUID_FLAG_SIGNIFCANT_INDEX:
  *
  * - Each entry of a function that KVM treats as indexed (cpuid_function_is_indexed); KVM_GET_SUPPORTED_CPUID sets the
  *   same flags.
  * - Each entry of a sub-leaf other than 0, because KVM ignores the index of an entry without the flag.
- * - Sub-leaf 0 of any other leaf with sub-leaves ({@link hasSubleaves}), if the table has further sub-leaves of it.
- *   Examples are leaves 0x1b, 0x20, 0x23, 0x80000026, and Xen's 0x40000003. KVM_SET_CPUID2 accepts any flags, and
+ * - Sub-leaf 0 of any other leaf with sub-leaves ({@link hasSubleaves}), if the table has further sub-leaves of the
+ *   leaf. Examples are leaves 0x1b, 0x20, 0x23, 0x80000026, and Xen's 0x40000003. KVM_SET_CPUID2 accepts any flags, and
  *   cpuid_entry2_find returns the first match: without the flag, sub-leaf 0 would hide the others.
  *
  * A single sub-leaf 0 stays without the flag, because with the flag a guest with another value in ECX would read zeros.
- * Sub-leaf 0 of a leaf that has no sub-leaves also stays without the flag, even if a log contains answers for several
- * values of ECX. Rule S09 of the lint accepts each of these entries.
+ * The entry of a leaf without sub-leaves also stays without the flag, even if a log contains results for several values
+ * of ECX. Rule S09 of the lint accepts all entries with these flags.
  */
 export function withIndexFlags(entries: readonly CpuidEntry2[]): readonly CpuidEntry2Input[] {
   const several = leavesWithMore(entries);

@@ -1,4 +1,6 @@
-/** The entry `node-kvm/cpuid`: tables, fields and their differences. Loads no native code; works on any OS. */
+/**
+ * The entry `node-kvm/cpuid`: tables, fields and their differences. The entry loads no native code and works on any OS.
+ */
 export type { WideInteger } from "../options.ts";
 export {
   aliasesOf,

@@ -18,8 +18,8 @@ export interface UnnamedBit {
 
 /**
  * The way in which CPUID reports an instruction set. `any`: each of these fields reports the instruction set. `bit`: a
- * bit that is not in the database reports the instruction set. `none`: CPUID does not report it; the value is the
- * reason.
+ * bit that is not in the database reports the instruction set. `none`: CPUID does not report the instruction set; the
+ * value is the reason.
  */
 export type InstructionFeature =
   | { readonly kind: "any"; readonly fields: readonly CpuidFieldName[] }
@@ -227,7 +227,7 @@ export const INSTRUCTION_FEATURES: Readonly<Record<string, InstructionFeature>> 
   AVX_VNNI_INT16: any("avx_vnni_int16"),
 };
 
-/** The effect of an instruction on a CPU that lacks it. */
+/** The effect of an instruction on a CPU that does not support the instruction. */
 export interface WithoutSupport {
   /** The instruction that the CPU executes instead, because it ignores the prefix of the encoding. */
   readonly runsAs: string;

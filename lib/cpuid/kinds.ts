@@ -1,6 +1,6 @@
 /**
- * The kind of each CPUID field, and the order of its values, which decides whether a guest that starts with one value
- * may continue with another. diff.ts, compare.ts and baseline.ts use the kinds and the orders.
+ * The kind of each CPUID field, and the order of its values. The order decides whether a guest that starts with one
+ * value may continue with another value. diff.ts, compare.ts and baseline.ts use the kinds and the orders.
  */
 import { refuseMissing } from "../options.ts";
 import type { CpuidRegister } from "./entry.ts";
@@ -16,8 +16,8 @@ import { RUNTIME_OWNED } from "./runtime-owned.ts";
 export type CpuidFieldKind = "feature" | "negated" | "size" | "topology" | "id" | "runtime-owned";
 
 /**
- * The order of a field's values. `bits`: a value has less than another if its bits are a subset. `inverted-bits`: a
- * value has less if its bits are a superset. `number`: the lower number has less. `equal`: different values exclude each
+ * The order of a field's values. `bits`: a value is less than another if its bits are a subset. `inverted-bits`: a
+ * value is less if its bits are a superset. `number`: the lower number is less. `equal`: different values exclude each
  * other. `none`: a guest runs with any value.
  */
 export type CpuidFieldOrder = "bits" | "inverted-bits" | "number" | "equal" | "none";
@@ -52,8 +52,8 @@ const FREE_ID = { kind: "id", order: "none" } as const;
 const OWNED = { kind: "runtime-owned", order: "none" } as const;
 
 /**
- * The first row that includes a register applies to the fields and the unnamed bits of the register. Source: SDM volume
- * 2A, CPUID; APM volume 3, appendix E; TLFS, section 2.4; arch/x86/include/uapi/asm/kvm_para.h; Xen's
+ * The first element that includes a register applies to the fields and the unnamed bits of this register. Source: SDM
+ * volume 2A, CPUID; APM volume 3, appendix E; TLFS, section 2.4; arch/x86/include/uapi/asm/kvm_para.h; Xen's
  * public/arch-x86/cpuid.h.
  */
 const ROWS: readonly Row[] = [
@@ -221,7 +221,7 @@ const WITHOUT_FLAW: readonly CpuidFieldName[] = [
 /**
  * Bits that report that the CPU lacks a function. The function exists if the bit is 0, so a guest that started with 0
  * needs a host with 0. Source: Documentation/virt/kvm/x86/errata.rst for the first two bits; SDM and APM for all other
- * bits. A row above covers all bits of leaf 0xA's EBX.
+ * bits. EBX of leaf 0xA is not listed here: all its bits are in an earlier table of this file.
  */
 const WITHOUT_FUNCTION: readonly CpuidFieldName[] = [
   "fdp_excptn_only",
@@ -234,7 +234,7 @@ const WITHOUT_FUNCTION: readonly CpuidFieldName[] = [
   "hv_hint_no_auto_eoi",
 ];
 
-/** The fields that differ from the row of their register, by kind and order. */
+/** The fields whose kind or order differs from the kind or order of the register, grouped by kind and order. */
 const EXCEPTIONS: readonly (readonly [
   nature: CpuidFieldNature,
   names: readonly CpuidFieldName[],
@@ -264,7 +264,8 @@ const EXCEPTIONS: readonly (readonly [
 ] as const;
 
 /**
- * Whether KVM writes the bits on every VM, and not only with a quirk, with HLT exits disabled, or on one old kernel.
+ * Whether KVM writes the bits on every VM; false if KVM writes them only with a quirk, with HLT exits disabled, or on
+ * one old kernel.
  */
 function isAlwaysOwned({ when }: (typeof RUNTIME_OWNED)[number]): boolean {
   return when === "leaf" || when === "compacted" || when === "xen";
@@ -298,7 +299,7 @@ function isRowOf(row: Row, { space, function: fn, index, register }: NaturePlace
 }
 
 /**
- * Returns the kind and the order of bits. Bits without a row in the tables of this file have the kind "size", and
+ * Returns the kind and the order of bits. Bits that the tables of this file do not contain have the kind "size", and
  * different values of these bits exclude each other.
  */
 export function natureAt(place: NaturePlace): CpuidFieldNature {
@@ -307,7 +308,10 @@ export function natureAt(place: NaturePlace): CpuidFieldNature {
   return { kind, order };
 }
 
-/** Returns the kind and the order of a field; for a field of several sub-leaves, those of the first sub-leaf. */
+/**
+ * Returns the kind and the order of a field; for a field of several sub-leaves, the kind and the order in the first
+ * sub-leaf.
+ */
 export function natureOf(field: CpuidField): CpuidFieldNature {
   refuseMissing("natureOf()", field, ["space", "function", "index", "register", "name"]);
   const { space, function: fn, index, register, name } = field;

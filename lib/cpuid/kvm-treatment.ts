@@ -1,5 +1,5 @@
 /**
- * The treatment of a CPUID field by KVM: whether KVM reports the field, and whether KVM writes it.
+ * The treatment of a CPUID field by KVM: whether KVM reports the field, and whether KVM writes the field.
  * gen/facts/cpuid-kvm.csv contains the data.
  */
 import { field } from "./field.ts";

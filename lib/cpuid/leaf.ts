@@ -24,10 +24,10 @@ function positionFor(entries: readonly Placed[], made: Placed): number {
 }
 
 /**
- * Makes the wanted entries the only entries of a leaf. An existing entry with a wanted index keeps its position, and
- * the registers that are not given. Its duplicates and the entries with other indexes are removed. New entries are
- * placed after the last lower entry of their range. All other entries keep their order. Entries of a leaf with
- * sub-leaves get KVM_CPUID_FLAG_SIGNIFCANT_INDEX.
+ * Makes the wanted entries the only entries of a leaf. An existing entry with a wanted index stays at its position;
+ * registers that the caller does not give stay unchanged. Duplicates of a wanted entry, and entries with other indexes,
+ * are removed. New entries are placed after the last lower entry of their range. All other entries keep their order.
+ * Entries of a leaf with sub-leaves get KVM_CPUID_FLAG_SIGNIFCANT_INDEX.
  */
 export function withLeaf(
   table: CpuidTable,
@@ -65,7 +65,7 @@ export function reaches(table: CpuidTable, fn: number): boolean {
 
 /**
  * Raises the maximum of a range, in eax of its first leaf, to at least `fn`. Adds an entry of zeros for `fn` if it is
- * absent: KVM returns the leaf at the maximum for leaves above it.
+ * absent: for a leaf above the maximum, KVM returns the leaf at the maximum.
  */
 export function withMaximum(table: CpuidTable, fn: number): CpuidTable {
   if (reaches(table, fn)) return table;

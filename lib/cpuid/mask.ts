@@ -28,8 +28,8 @@ export interface AppliedMask {
 /**
  * Checks the mask of a caller and returns its changes.
  *
- * @throws TypeError for anything but a mask, and RangeError for a number that is not a u32, or a value that has a bit
- *   outside of its mask; the message begins with `where` and names the change.
+ * @throws TypeError for anything but a mask; RangeError for a number that is not a u32, and for a value that has a bit
+ *   outside of its mask. The message begins with `where` and names the change.
  */
 export function toChanges(where: string, mask: CpuidMask): readonly CpuidMaskEntry[] {
   refuseMissing(where, mask, ["mask", "unlisted", "capabilities"]);
@@ -49,7 +49,7 @@ export function toChanges(where: string, mask: CpuidMask): readonly CpuidMaskEnt
       throw new TypeError(`${at}: register is eax, ebx, ecx or edx, not ${describe(register)}`);
     }
     if (((value & ~bits) | (host & bits)) !== 0) {
-      throw new RangeError(`${at}: value has bits outside of mask, or host has bits of it`);
+      throw new RangeError(`${at}: value has bits outside of mask, or host has bits of mask`);
     }
   }
   return changes;
@@ -77,8 +77,8 @@ function changed(
 }
 
 /**
- * Changes the registers of a table: `new = (old & ~mask) | value` for each change, in order, and the entry's flags
- * become those of the change. A change applies to the entries with its leaf and sub-leaf; it adds no entries. With
+ * Changes the registers of a table: `new = (old & ~mask) | value` for each change, in order. The entry gets the flags
+ * of the change. A change applies to the entries with the change's leaf and sub-leaf; no entries are added. With
  * `unlisted: "clear"`, only the first change of a register applies, and registers that no change names become 0.
  *
  * @throws TypeError for anything but a table and a mask, and RangeError for bits of the host without `options.host`.

@@ -35,7 +35,7 @@ interface Names {
 
 let names: Names | undefined;
 
-/** Adds a name; if two fields have the same name, the first keeps it. */
+/** Adds a name; if two fields have the same name, the name finds the first field. */
 function add(to: Map<string, CpuidFieldName>, alias: string, name: CpuidFieldName): void {
   const key = normalize(alias);
   if (!to.has(key)) to.set(key, name);
@@ -146,9 +146,9 @@ function containing(word: string, own: readonly CpuidFieldName[]): readonly Cpui
 }
 
 /**
- * Suggests up to five fields for an unknown name. If the name is an alias, it suggests the field of this alias.
- * Otherwise it suggests the names one edit away, the names that contain the word, and the names two edits away, or the
- * nearest aliases if no name is near.
+ * Suggests up to five fields for an unknown name. For an alias, the function suggests the field of the alias. For any
+ * other name, the function suggests fields in this order: names one edit away, names that contain the word, names two
+ * edits away. If no name is near, the function suggests the fields of the nearest aliases.
  */
 export function suggest(name: string): readonly CpuidFieldName[] {
   if (name === "" || name.length > LONGEST) return [];

@@ -1,6 +1,6 @@
 /**
- * Finds the instruction sets that code needs, and those that a table lacks. instruction-features.ts lists their CPUID
- * bits, elf.ts finds the code of an ELF file, and guest/decode.ts contains a decoder.
+ * Finds the instruction sets that code needs, and the instruction sets that a table lacks. instruction-features.ts
+ * lists their CPUID bits, elf.ts finds the code of an ELF file, and guest/decode.ts contains a decoder.
  */
 import {
   describe,
@@ -142,13 +142,13 @@ function toParts(code: Uint8Array | Iterable<CodePart>, ip: WideInteger): readon
 }
 
 /**
- * Decodes code, and reports the instruction sets that it uses and those that a table lacks. The function decodes all
- * bytes in order. It may therefore report code that a program does not execute on this CPU because the program checks
- * CPUID first, and may decode data between functions as instructions.
+ * Decodes code, and reports the instruction sets that the code uses, and the instruction sets that a table lacks. The
+ * function decodes all bytes in order. The result may therefore include code that a program skips after a check of
+ * CPUID, and data between functions may be decoded as instructions.
  *
  * Instructions that a CPU without support executes as NOP, such as ENDBR64, are not reported.
  *
- * @param code - the bytes, or parts with their addresses, such as `elfCode()` returns.
+ * @param code - the bytes, or several pieces of code with their addresses, as `elfCode()` returns them.
  * @throws TypeError for a missing decoder or an unknown option.
  *
  * @example

@@ -51,8 +51,9 @@ export interface CpuidPortability {
 }
 
 /**
- * Bits that a guest may have although KVM_GET_SUPPORTED_CPUID does not report them, because KVM emulates them or the
- * program provides them (api.rst 4.46; KVM_CAP_TSC_DEADLINE_TIMER, KVM_CAP_X2APIC_API, KVM_CAP_X86_DISABLE_EXITS).
+ * Bits that a guest may have although KVM_GET_SUPPORTED_CPUID does not report them, because KVM emulates these bits or
+ * the program provides them. Source: api.rst 4.46; KVM_CAP_TSC_DEADLINE_TIMER, KVM_CAP_X2APIC_API,
+ * KVM_CAP_X86_DISABLE_EXITS.
  */
 const PROVIDED: ReadonlySet<CpuidFieldName | undefined> = new Set<CpuidFieldName>([
   "x2apic",
@@ -65,7 +66,9 @@ const PROVIDED: ReadonlySet<CpuidFieldName | undefined> = new Set<CpuidFieldName
   "kvm_hint_realtime",
 ]);
 
-/** The maxima of a table. Differences of maxima do not matter, because the guest keeps its own table. */
+/**
+ * The maxima of a table. Differences of maxima do not matter, because the guest still has its own table after a move.
+ */
 const OWN_LIMITS: ReadonlySet<CpuidFieldName | undefined> = new Set<CpuidFieldName>([
   "max_std_leaf",
   "leaf7_n_subleaves",
@@ -178,9 +181,9 @@ function atBaseOf(
 
 /**
  * Decides whether a guest that started with a table can continue on another host. The destination may have more
- * features than the guest's table, but not fewer. A guest keeps its own table, so ids, topology, caches, the brand, the
- * maxima and bits that KVM computes do not matter. KVM accepts a table with features that the host lacks; the guest
- * then fails when it first uses such a feature, or KVM rejects its registers.
+ * features than the guest's table, but not fewer. After a move, a guest still has its own table, so ids, topology,
+ * caches, the brand, the maxima and bits that KVM computes do not matter. KVM accepts a table with features that the
+ * host lacks; the guest then fails when it first uses such a feature, or KVM rejects its registers.
  *
  * @param from - the guest's table (KVM_GET_CPUID2, or a saved state).
  * @param to - the entries of KVM_GET_SUPPORTED_CPUID on the destination, or a table of a guest that runs there.

@@ -72,8 +72,8 @@ function printFields(entries: readonly CpuidEntry2[]): string {
 
 /**
  * Formats a table. "raw" prints one aligned line per entry, in order. "fields" prints each register that is not 0: the
- * names of its features, its fields of several bits as `name = value` (hexadecimal from 16 bits) with the name of the
- * value if it is not 0 and has one, and its reserved bits that are 1.
+ * names of its features, its fields of several bits as `name = value`, and its reserved bits that are 1. Values of 16
+ * or more bits are hexadecimal; a value that is not 0 is followed by its name, if it has one.
  *
  * @throws TypeError for an unknown option or format.
  */

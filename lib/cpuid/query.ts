@@ -33,33 +33,36 @@ export interface XenTscInput {
 }
 
 /**
- * The state of a vCPU that affects the results of its guest's CPUID instruction. If the state of a bit is omitted, the
- * result has the value of the table, which is right for a table of KVM_GET_CPUID2.
+ * The state of a vCPU that affects the results of its guest's CPUID instruction. If a member is omitted, the bits that
+ * depend on it have the table's values, which are right for a table of KVM_GET_CPUID2.
  */
 export interface CpuidQueryOptions {
   /**
-   * The vendor's 12 characters, such as `GenuineIntel`; by default those of leaf 0. The vendor determines the result
-   * for an absent leaf.
+   * The vendor's 12 characters, such as `GenuineIntel`; by default the characters in leaf 0. The vendor determines the
+   * result for an absent leaf.
    */
   readonly vendor?: string;
   /** CR4: OSXSAVE (bit 18) sets `osxsave`, PKE (bit 22) sets `ospke`. */
   readonly cr4?: WideInteger;
   /** XCR0, which sets `xsave_sz_xcr0` and, if the table has XSAVEC or XSAVES, `xsave_sz_xcr0_xss`. */
   readonly xcr0?: WideInteger;
-  /** IA32_XSS, which affects `xsave_sz_xcr0_xss`; 0 by default, which Linux 6.1 and 6.12 always use. */
+  /** IA32_XSS, which affects `xsave_sz_xcr0_xss`; 0 by default. Linux 6.1 and 6.12 always use 0. */
   readonly xss?: WideInteger;
   /** IA32_APIC_BASE, whose bit 11 sets `apic`. */
   readonly apicBase?: WideInteger;
-  /** IA32_MISC_ENABLE, whose bit 18 sets `monitor`. Give it only if KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT is disabled. */
+  /**
+   * IA32_MISC_ENABLE, whose bit 18 sets `monitor`. Set this member only if KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT is
+   * disabled.
+   */
   readonly miscEnable?: WideInteger;
   /** IA32_TSX_CTRL; with bit 1 (RTM_CPUID_CLEAR) the guest reads 0 for `rtm` and `hle`. */
   readonly tsxCtrl?: WideInteger;
   /**
    * HV_X64_MSR_TSC_INVARIANT_CONTROL; if bit 0 is clear and the table has `hv_tsc_invariant`, the guest reads 0 for
-   * `constant_tsc`. Omit it for kernels before 6.2.
+   * `constant_tsc`. Omit this member for kernels before 6.2.
    */
   readonly hvTscInvariantControl?: WideInteger;
-  /** The values of the Xen TSC leaf. Give them only if the VM uses KVM_XEN_HVM_CONFIG on Linux 6.17 or later. */
+  /** The values of the Xen TSC leaf. Set this member only if the VM uses KVM_XEN_HVM_CONFIG on Linux 6.17 or later. */
   readonly xenTsc?: XenTscInput;
   /**
    * The entries of KVM_GET_SUPPORTED_CPUID, whose leaf 0xD contains the sizes of XSAVE components that KVM uses; by
@@ -104,7 +107,7 @@ export interface CpuidQueryResult {
   readonly edx: number;
   /** The origin of the registers. */
   readonly from: CpuidQuerySource;
-  /** The bits that KVM computes from the vCPU's state, including bits that equal those of the table. */
+  /** The bits that KVM computes from the vCPU's state, including bits that have the same value in the table. */
   readonly written: readonly CpuidQueryWrite[];
   /** Missing facts, one sentence each: the size of an XSAVE component that no entry contains. */
   readonly notes: readonly string[];
@@ -282,12 +285,12 @@ const sizeOf = (
 const XSAVEC_OR_XSAVES = 0b1010;
 
 /**
- * Returns the value that a rule writes; undefined if the stored bits stay; a list of components if their sizes are
- * missing.
+ * Returns the value that a rule writes; undefined if KVM leaves the stored bits unchanged; a list of components if
+ * their sizes are missing.
  */
 type Value = (asked: Asked) => number | undefined | readonly number[];
 
-/** The rules for the bits in RUNTIME_OWNED that depend on the vCPU's state, by field. */
+/** For each field in RUNTIME_OWNED that depends on the vCPU's state, the rule that computes its value. */
 const VALUES: ReadonlyMap<string | undefined, Value> = new Map<string, Value>([
   ["osxsave", ({ state }) => bitOf(state.cr4, 18)],
   ["apic", ({ state }) => bitOf(state.apicBase, 11)],
@@ -313,7 +316,7 @@ const VALUES: ReadonlyMap<string | undefined, Value> = new Map<string, Value>([
   ["xen_host_tsc_khz", ({ state }) => state.xenTsc?.khz],
 ]);
 
-/** Whether the leaf is that of Xen's TSC, and the sub-leaf is the given one (kvm_xen_is_tsc_leaf). */
+/** Whether the guest reads sub-leaf `wanted` of the leaf of Xen's TSC (kvm_xen_is_tsc_leaf). */
 function isXenTsc({ entries, function: fn, index }: Asked, leaf: number, wanted: number): boolean {
   const base = baseOf(entries, "xen");
   if (base === undefined || fn !== base + leaf || index !== wanted) return false;
@@ -321,8 +324,9 @@ function isXenTsc({ entries, function: fn, index }: Asked, leaf: number, wanted:
 }
 
 /**
- * Whether KVM writes bits into the found entry. KVM writes into the entry that its internal lookup finds. KVM's
- * internal lookup differs from the guest's, because it ignores the index for a leaf without sub-leaves.
+ * Whether KVM writes bits into the entry that the guest's lookup found. KVM writes into the entry that its internal
+ * lookup finds. For a leaf without sub-leaves, KVM's internal lookup ignores the index, but the lookup for the guest
+ * does not.
  */
 function concerns(owned: RuntimeOwnedBits, asked: Asked): boolean {
   const { function: fn, index } = owned;
@@ -374,8 +378,8 @@ interface Written {
 }
 
 /**
- * Lists the values that KVM writes, in KVM's order: first those of the table (kvm_update_cpuid_runtime), then those of
- * the result.
+ * Lists the values that KVM writes, in KVM's order: first the values in the table (kvm_update_cpuid_runtime), then the
+ * values in the result.
  */
 function writes(asked: Asked): readonly Written[] {
   const computed = RUNTIME_OWNED.flatMap((owned) => {
@@ -448,13 +452,13 @@ function topology(
 
 /**
  * Returns the result of a guest's CPUID instruction with `fn` in EAX and `index` in ECX, on a vCPU with this table. The
- * result is:
+ * result depends on the table:
  *
  * - the first entry that matches; an entry without KVM_CPUID_FLAG_SIGNIFCANT_INDEX matches every index;
- * - for an absent leaf, zeros if the vendor is AMD or Hygon, if leaf 0 is absent, or if the leaf is in the range of its
- *   class; otherwise the highest basic leaf with the same index;
+ * - for an absent leaf, the highest basic leaf with the same index; but zeros if the vendor is AMD or Hygon, if leaf 0
+ *   is absent, or if the leaf is in the range of its class;
  * - for an undefined sub-leaf of 0xB or 0x1F, the sub-leaf's number and the x2APIC id instead of zeros;
- * - in all cases with the bits that KVM computes, if their state is given.
+ * - in each case, the bits that KVM computes are added if the caller gives the state from which KVM computes them.
  *
  * @param table - the table of KVM_SET_CPUID2 or KVM_GET_CPUID2.
  * @param fn - EAX, a u32.

@@ -7,8 +7,8 @@ import type { CpuidRegister } from "./entry.ts";
 import type { CpuidFieldName, CpuidSpace } from "./field.ts";
 
 /**
- * Describes bits that KVM writes into a stored table, so that the table of KVM_GET_CPUID2 may differ from that of
- * KVM_SET_CPUID2.
+ * Describes bits that KVM writes into a stored table. The table of KVM_GET_CPUID2 may therefore differ from the table
+ * of KVM_SET_CPUID2.
  */
 export interface RuntimeOwnedBits {
   /** The space of `function`. */
@@ -26,8 +26,8 @@ export interface RuntimeOwnedBits {
   readonly field?: CpuidFieldName;
   /**
    * The kind of the condition. `leaf`: the leaf exists. `quirk`: KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT is disabled.
-   * `compacted`: the table has XSAVEC or XSAVES. `hlt`: HLT exits are disabled. `sgx` and `xen`: the table has their
-   * leaves, on some kernels.
+   * `compacted`: the table has XSAVEC or XSAVES. `hlt`: HLT exits are disabled. `sgx` and `xen`: the table has the
+   * leaves of SGX or Xen, and the kernel is one of some versions.
    */
   readonly when: "leaf" | "quirk" | "compacted" | "hlt" | "sgx" | "xen";
   /** The condition as text, with the kernels. */

@@ -31,8 +31,8 @@ import { type CpuidQueryOptions, type CpuidQueryResult, query } from "./query.ts
 import { brandOf, vendorOf } from "./values.ts";
 
 /**
- * Maps field names to the values that are written. The compiler rejects unknown names, and any value other than 0 and 1
- * for a one-bit field.
+ * Maps field names to the values that are written. The compiler rejects unknown names, and any value except 0 and 1 for
+ * a one-bit field.
  */
 export type CpuidFieldValuesInput = { readonly [name in CpuidBitName]?: 0 | 1 } & {
   readonly [name in CpuidWideName]?: number;
@@ -53,7 +53,7 @@ export interface CpuidEntryJson {
   readonly ebx: string;
   readonly ecx: string;
   readonly edx: string;
-  /** The three padding words, if any is not 0. */
+  /** The three padding words; omitted if all are 0. */
   readonly padding?: readonly number[];
 }
 
@@ -85,7 +85,9 @@ function refuseNonFunction(where: string, given: unknown): void {
   throw new TypeError(`${where}: expected a function, got ${describe(given)}`);
 }
 
-/** Selects the index at which a field is read; if a field has a range of indexes and none is given, the first. */
+/**
+ * Selects the index at which a field is read: the caller's index, or by default the first index of the field's range.
+ */
 function indexOf(wanted: CpuidField, index: number | undefined): number {
   const own = wanted.index;
   const { first, last } = typeof own === "number" ? { first: own, last: own } : own;
@@ -134,8 +136,8 @@ function entryFrom(value: unknown, i: number): CpuidEntry2 {
 }
 
 /**
- * An immutable list of CPUID entries with their order, duplicates and flags: each method that changes something returns
- * a new table. A table iterates over `CpuidEntry2`, so any function that accepts entries also accepts a table.
+ * An immutable list of CPUID entries with their order, duplicates and flags: a method that changes something returns a
+ * new table. A table iterates over `CpuidEntry2`, so any function that accepts entries also accepts a table.
  *
  * @example
  * ```ts run
@@ -163,7 +165,9 @@ export class CpuidTable implements Iterable<CpuidEntry2> {
     if (new.target === CpuidTable) registerUnchanging(this);
   }
 
-  /** Makes a table from entries, in their order. A number that is not a u32 is a RangeError naming the register. */
+  /**
+   * Makes a table from entries, in their order. A number that is not a u32 causes a RangeError that names the register.
+   */
   static from(entries: Iterable<CpuidEntry2Input>): CpuidTable {
     return new CpuidTable(toList("CpuidTable.from()", entries).map(entry));
   }
@@ -198,10 +202,10 @@ export class CpuidTable implements Iterable<CpuidEntry2> {
   }
 
   /**
-   * Finds an entry as KVM's cpuid_entry2_find does: the first match. With an index, the lookup is that of the guest's
-   * CPUID instruction: an entry without SIGNIFICANT_INDEX matches any index, and an entry with this flag only its own
-   * index. Without an index, the lookup is that of KVM itself: it finds index 0 of a function that KVM treats as
-   * indexed, and ignores the index for any other function.
+   * Finds an entry as KVM's cpuid_entry2_find does: the first match. With an index, the method works like the guest's
+   * CPUID instruction: an entry without SIGNIFICANT_INDEX matches any index, and an entry with this flag matches only
+   * its own index. Without an index, the method works like KVM's internal lookup: it finds index 0 of a function that
+   * KVM treats as indexed, and ignores the index for any other function.
    */
   find(fn: number, index?: number): CpuidEntry2 | undefined {
     return this.#entries[locate(this.#entries, fn, index)];
@@ -236,7 +240,8 @@ export class CpuidTable implements Iterable<CpuidEntry2> {
 
   /**
    * Reads a field as an unsigned number; undefined if its leaf, or its hypervisor, is absent. If several sub-leaves
-   * have the field, the index selects one and defaults to the first; an index outside of their range is a RangeError.
+   * have the field, the index selects the sub-leaf, by default the first. An index outside of the range of these
+   * sub-leaves is a RangeError.
    */
   get(name: CpuidFieldName, index?: number): number | undefined {
     const wanted = field(name);
@@ -251,8 +256,8 @@ export class CpuidTable implements Iterable<CpuidEntry2> {
 
   /**
    * Sets fields by name, each in the entry that {@link get} reads, and returns the new table. A value that is not an
-   * integer or does not fit its field, and a field whose leaf is absent, is a RangeError that names the field and the
-   * place. The index selects the sub-leaf for fields that several sub-leaves have.
+   * integer or does not fit its field causes a RangeError, which names the field and the place. A field whose leaf is
+   * absent also causes a RangeError. The index selects the sub-leaf for fields that several sub-leaves have.
    */
   with(values: CpuidFieldValuesInput, index?: number): CpuidTable {
     refuseMissing("with(): values", values, []);
@@ -300,9 +305,7 @@ export class CpuidTable implements Iterable<CpuidEntry2> {
     return new CpuidTable(this.#entries.with(position, entry({ ...old, ...patch })));
   }
 
-  /**
-   * Removes every entry of a function, or only the entries with the given index; it is not an error if there are none.
-   */
+  /** Removes every entry of a function, or only the entries with this index; it is not an error if there are none. */
   without(fn: number, index?: number): CpuidTable {
     return this.filter((e) => e.function !== fn || (index !== undefined && e.index !== index));
   }

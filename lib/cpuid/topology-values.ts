@@ -2,7 +2,10 @@
 import { type CpuidEntry2, locate, toEntries } from "./entry.ts";
 import { isAmdLike, valueIn, walk } from "./values.ts";
 
-/** A part of a package, or the whole package. A complex is a group of cores of an AMD CPU with a common L3 cache. */
+/**
+ * A group of logical processors: a package, or a group inside a package. A complex is a group of cores of an AMD CPU
+ * with a common L3 cache.
+ */
 export type CpuidDomain =
   | "core"
   | "module"
@@ -13,16 +16,16 @@ export type CpuidDomain =
   | "package"
   | "unknown";
 
-/** One level of the topology, which divides the next higher level into parts of equal size. */
+/** One level of the topology. It divides the next higher level into groups of equal size. */
 export interface CpuidTopologyLevel {
-  /** The kind of the parts. */
+  /** The kind of the groups. */
   readonly domain: CpuidDomain;
   /**
-   * The shift of the level: `apicId >>> shift` is equal for all logical processors of one part, and differs between
-   * parts.
+   * The shift of the level: `apicId >>> shift` is equal for all logical processors of one group, and differs between
+   * groups.
    */
   readonly shift: number;
-  /** The number of logical processors of one part; it may be 0, because some hypervisors do not set it. */
+  /** The number of logical processors of one group; it may be 0, because some hypervisors do not set it. */
   readonly processors: number;
 }
 
@@ -36,7 +39,9 @@ export interface CpuidTopology {
   readonly levels: readonly CpuidTopologyLevel[];
   /** The number of logical processors of one core. */
   readonly threadsPerCore: number;
-  /** The number of cores of one package: its logical processors divided by those of a core, rounded up. */
+  /**
+   * The number of cores of one package: its logical processors divided by the logical processors of a core, rounded up.
+   */
   readonly coresPerPackage: number;
   /** The number of logical processors of one package. */
   readonly processorsPerPackage: number;
@@ -46,9 +51,9 @@ export interface CpuidTopology {
 const MOST_LEVELS = 8;
 
 /**
- * The part that a level's shift identifies, by the type of the level. Intel's types name the members of the part: the
- * shift of "core" gives the number of the next larger part, whose type is that of the next level (SDM volume 2, CPUID
- * leaf 0x1F). The shift of type 1 (logical processor) gives the number of the core.
+ * The group that a level's shift identifies, by the type of the level. Intel's types name the members of the group (SDM
+ * volume 2, CPUID leaf 0x1F): the shift of "core" gives the number of the next larger group, and the next level has the
+ * type of this group. The shift of type 1 (logical processor) gives the number of the core.
  */
 const INTEL_TYPES: readonly CpuidDomain[] = [
   "unknown",
@@ -60,7 +65,7 @@ const INTEL_TYPES: readonly CpuidDomain[] = [
   "die-group",
 ];
 
-/** AMD's types name the part itself (APM volume 3, Fn8000_0026_ECX). */
+/** AMD's types name the group that the shift identifies (APM volume 3, Fn8000_0026_ECX). */
 const AMD_TYPES: readonly CpuidDomain[] = ["unknown", "core", "complex", "die", "package"];
 
 interface Walked {
@@ -169,8 +174,8 @@ function topology(
 }
 
 /**
- * Returns the topology of leaf 0x1F, 0xB or, for AMD and Hygon, 0x80000026; if none of these leaves has levels, it
- * returns the topology of leaves 1, 4, 0x80000008 and 0x8000001E. At most eight levels are read.
+ * Returns the topology of leaf 0x1F, 0xB or, for AMD and Hygon, 0x80000026; if none of these leaves has levels, the
+ * topology comes from leaves 1, 4, 0x80000008 and 0x8000001E. At most eight levels are read.
  *
  * @returns undefined if leaf 1 is also absent.
  * @throws TypeError for anything but an iterable of entries.

@@ -1,6 +1,6 @@
 /**
- * Writes the topology of a table: the bits of an APIC id that number the thread, the core, the die and the package, and
- * the leaves that describe these bits for Intel and AMD. forVcpu() writes the fields that differ between vCPUs.
+ * Writes the topology of a table. An APIC id has bits that number the thread, the core, the die and the package; leaves
+ * of Intel and AMD describe these bits. forVcpu() writes the fields that differ between vCPUs.
  */
 import { describe, refuseUnknown } from "../options.ts";
 import { checkApicId } from "./apic-id.ts";
@@ -67,7 +67,7 @@ function shiftsOf({ dies, cores, threads }: Topology): {
 }
 
 /**
- * Lists the APIC id of each vCPU: the threads of the first core, then those of the next core, die and package. Each of
+ * Lists the APIC id of each vCPU: first the threads of the first core, then of the next core, die and package. Each of
  * the four numbers has as many bits as its count needs, so the ids have gaps if a count is not a power of two.
  *
  * @throws RangeError for a count that is not a positive integer, and for more than 4,096 vCPUs; TypeError for an
@@ -125,7 +125,7 @@ function levelEntries(levels: readonly Level[]): Parameters<typeof withLeaf>[2] 
   return [...rows, { index: rows.length, eax: 0, ebx: 0, ecx: rows.length, edx: 0 }];
 }
 
-/** The leaves with topology levels, by vendor. */
+/** For each vendor, the leaves with topology levels. */
 function levelLeaves(
   topology: Topology,
   vendor: "intel" | "amd",
@@ -176,8 +176,8 @@ function withLeaf1(table: CpuidTable, topology: Topology, vendor: "intel" | "amd
 }
 
 /**
- * Sets the number of CPUs that share each cache of leaf 4 (Intel) or 0x8000001d (AMD): those of a core for levels 1 and
- * 2, and those of a die for higher levels.
+ * Sets the number of CPUs that share each cache of leaf 4 (Intel) or 0x8000001d (AMD). The CPUs of a core share levels
+ * 1 and 2, and the CPUs of a die share higher levels.
  */
 function withShares(table: CpuidTable, topology: Topology, vendor: "intel" | "amd"): CpuidTable {
   const fn = vendor === "intel" ? 4 : 0x8000001d;
@@ -235,7 +235,7 @@ function highestId(topology: Topology): number {
   );
 }
 
-/** Whether leaf 4 describes a cache; if it does not, Linux ignores its number of cores (parse_num_cores_legacy). */
+/** Whether leaf 4 describes a cache; otherwise Linux ignores the number of cores in leaf 4 (parse_num_cores_legacy). */
 function hasCaches4(table: CpuidTable): boolean {
   return reaches(table, 4) && readField(table.find(4, 0)?.eax ?? 0, 0, 4) !== 0;
 }
@@ -244,19 +244,20 @@ function hasCaches4(table: CpuidTable): boolean {
 const FIRST_X2APIC_ID = 255;
 
 /**
- * Writes a topology into the leaves that a guest reads it from, for the vCPU with APIC id 0; {@link forVcpu} makes the
- * table of another vCPU.
+ * Writes a topology into the leaves from which a guest reads the topology, for the vCPU with APIC id 0; {@link forVcpu}
+ * makes the table of another vCPU.
  *
- * For all vendors, it writes HTT and ebx[23:16] of leaf 1, and leaf 0xB if the maximum includes it. For Intel, it
- * writes the sharing of the caches in leaf 4 (levels 1 and 2 belong to a core, higher levels to a die). For Intel, it
- * also writes leaf 0x1F if the maximum includes this leaf, and raises the maximum to 0x1F if there are several dies.
- * For Intel, the maximum is raised to 0xB if there are several cores and leaf 4 has no cache, because software
- * otherwise treats all logical CPUs of a package as threads of one core. For AMD and Hygon, it writes CmpLegacy,
- * 0x80000008:ecx and, if the extended maximum includes them, 0x8000001d and 0x8000001e (with topoext) and 0x80000026.
- * On AMD, only 0x80000026 shows dies, and 0x8000001e shows 2 or 4 dies as nodes. All other fields stay unchanged.
+ * For all vendors, the function writes HTT and ebx[23:16] of leaf 1; it writes leaf 0xB if the maximum includes this
+ * leaf. For Intel, the function writes which CPUs share each cache of leaf 4 (a core for levels 1 and 2, a die for
+ * higher levels). For Intel, the function also writes leaf 0x1F if the maximum includes this leaf, and raises the
+ * maximum to 0x1F if there are several dies. For Intel, the maximum is raised to 0xB if there are several cores and
+ * leaf 4 has no cache; otherwise software treats all logical CPUs of a package as threads of one core. For AMD and
+ * Hygon, the function writes CmpLegacy and 0x80000008:ecx. If the extended maximum includes them, it also writes leaves
+ * 0x8000001d and 0x8000001e (with topoext) and leaf 0x80000026. On AMD, only 0x80000026 shows dies, and 0x8000001e
+ * shows 2 or 4 dies as nodes. All other fields stay unchanged.
  *
  * @throws RangeError for a count that is not a positive integer, for more than 4,096 vCPUs, for APIC ids from 255 on
- *   without x2apic, and for a table without leaf 1; TypeError for an unknown member.
+ *   without x2apic, and for a table without leaf 1. TypeError for an unknown member.
  */
 export function withTopology(table: CpuidTable, topology: CpuidTopologyInput): CpuidTable {
   refuseNonTable("withTopology(): table", table);
@@ -320,7 +321,8 @@ function domainsFromLevels(table: CpuidTable, vendor: "intel" | "amd"): Domains 
     const levels = levelsIn(table, fn);
     const [core, whole] = [levels[0], levels.at(-1)];
     if (core === undefined || whole === undefined) continue;
-    // Intel's die level contains the number of CPUs in a package; the level below it contains that of a die.
+    // Intel's die level contains the number of CPUs in a package; the level below the die level contains the number of
+    // CPUs in a die.
     const above = levels.findIndex(({ type }) => fn === 0x1f && type === INTEL.die);
     const amd = levels.find(({ type }) => fn === 0x80000026 && type === AMD.die);
     return { core, die: amd ?? levels[above - 1] ?? whole, package: whole };
@@ -353,8 +355,9 @@ export function domainsOf(table: CpuidTable): Domains {
 }
 
 /**
- * Sets the fields that differ between vCPUs: the APIC id, as {@link fromSupported} does, and on AMD and Hygon the core
- * and the node in 0x8000001e, which are computed from the id and the table's topology. All other fields stay unchanged.
+ * Sets the fields that differ between vCPUs. {@link fromSupported} sets the same places of the APIC id; for AMD and
+ * Hygon, this function also sets the core and the node in 0x8000001e, computed from the id and the table's topology.
+ * All other fields stay unchanged.
  *
  * @param apicId - the vCPU's APIC id, which is the argument of KVM_CREATE_VCPU.
  * @throws RangeError for an `apicId` that is not a u32.

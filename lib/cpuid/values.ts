@@ -20,7 +20,7 @@ const VENDOR: TextPlace = [[0, ["ebx", "edx", "ecx"]]];
 /** The processor's brand string (SDM volume 2, CPUID leaves 0x80000002 to 0x80000004). */
 const BRAND: TextPlace = [0x8000_0002, 0x8000_0003, 0x8000_0004].map((fn) => [fn, CPUID_REGISTERS]);
 
-/** Reads a text up to its first NUL; undefined if it is empty or a leaf is absent. */
+/** Reads a text up to its first NUL; undefined if the text is empty or a leaf is absent. */
 function textIn(entries: readonly CpuidEntry2[], place: TextPlace): string | undefined {
   const codes: number[] = [];
   for (const [fn, registers] of place) {
@@ -97,7 +97,9 @@ export interface CpuidAddressSizes {
   readonly physical: number;
   /** The width of a linear address; 0 if the table does not report it. */
   readonly virtual: number;
-  /** The width of a guest's physical address with nested paging; undefined if it equals that of a physical address. */
+  /**
+   * The width of a guest's physical address with nested paging; undefined if it equals the width of a physical address.
+   */
   readonly guestPhysical: number | undefined;
 }
 
@@ -129,8 +131,8 @@ export function isAmdLike(entries: readonly CpuidEntry2[]): boolean {
 }
 
 /**
- * Finds the entries of a leaf's sub-leaves 0, 1 and so on, as a guest's CPUID instruction does, up to the first
- * sub-leaf that is absent or that ends the list. An entry without SIGNIFICANT_INDEX, which matches every index, is
+ * Finds the entries of a leaf's sub-leaves 0, 1 and so on, as a guest's CPUID instruction does. The list ends before
+ * the first absent sub-leaf and before a terminator. An entry without SIGNIFICANT_INDEX, which matches every index, is
  * returned once.
  *
  * @param most - the maximum number of sub-leaves that are read.

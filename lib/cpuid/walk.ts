@@ -79,7 +79,7 @@ const EXTENTS: ReadonlyMap<number, Extent> = new Map<number, Extent>([
   [0x80000026, DOMAINS],
 ]);
 
-/** Whether a leaf has a sub-leaf after `index`, according to its first and its latest sub-leaf. */
+/** Whether a leaf has a sub-leaf after `index`, according to sub-leaf 0 and the sub-leaf that was read last. */
 function hasNext(
   extent: Extent,
   index: number,
@@ -136,8 +136,8 @@ function range(
 }
 
 /**
- * Reads all leaves that a CPU has: the basic, hypervisor, extended, Transmeta and Centaur ranges, each up to the
- * maximum in its first leaf, with all sub-leaves up to and including the terminator. Sub-leaves of 0xD without a
+ * Reads all leaves that a CPU has: the basic, hypervisor, extended, Transmeta and Centaur ranges. Each range is read up
+ * to the maximum in its first leaf, with all sub-leaves up to and including the terminator. Sub-leaves of 0xD without a
  * component are omitted. KVM_CPUID_FLAG_SIGNIFCANT_INDEX is set for the entries of a leaf whose index is significant in
  * KVM, and of a leaf of which several sub-leaves were read.
  *

@@ -22,7 +22,7 @@ interface Register {
   readonly position: number;
   readonly entry: CpuidEntry2;
   readonly register: (typeof CPUID_REGISTERS)[number];
-  /** The bits of the host in this register. */
+  /** The bits that the register has in the host's table. */
   readonly there: number;
   readonly space: CpuidSpace;
   readonly relative: number;
@@ -95,7 +95,7 @@ function withoutState(table: CpuidTable, supported: CpuidTable): readonly CpuidF
 }
 
 /**
- * Bits that report a missing function: their values in the guest must equal those of the CPU (errata.rst of KVM's
+ * Bits that report a missing function; a guest must have the CPU's values of these bits (errata.rst of KVM's
  * documentation).
  */
 const OF_THE_CPU: readonly CpuidFieldName[] = ["fdp_excptn_only", "zero_fcs_fds"];
@@ -124,7 +124,7 @@ function withWidths(table: CpuidTable, supported: CpuidTable): CpuidTable {
   }, table);
 }
 
-/** Sets the sizes and offsets of the XSAVE components to those that the host's XSAVE instruction uses. */
+/** Sets the sizes and offsets of the XSAVE components to the values that the host's XSAVE instruction uses. */
 function withHostLayout(table: CpuidTable, supported: CpuidTable): CpuidTable {
   const own = leafEntries(table, 0xd);
   if (own.length === 0) return table;
@@ -139,9 +139,9 @@ function withHostLayout(table: CpuidTable, supported: CpuidTable): CpuidTable {
 }
 
 /**
- * Removes the features that the entries of KVM_GET_SUPPORTED_CPUID lack, and the features that need them, from a table.
- * The widths of addresses become at most the host's, XSAVE components get the host's sizes and offsets, and bits that
- * report a missing function become the host's. All other fields stay unchanged.
+ * Removes from a table each feature that KVM_GET_SUPPORTED_CPUID does not report, and each feature that needs a removed
+ * feature. The widths of addresses become at most the host's, XSAVE components get the host's sizes and offsets, and
+ * bits that report a missing function become the host's. All other fields stay unchanged.
  */
 export function withinSupported(table: CpuidTable, supported: CpuidTable): WithinResult {
   const host = [...supported];
@@ -157,7 +157,7 @@ export function withinSupported(table: CpuidTable, supported: CpuidTable): Withi
     }
   }
   const off = withFeatures(table, [], dropped.keys());
-  // Only bits without a name remain at this point.
+  // All unsupported features with a name are off now; this call clears unsupported bits without a name.
   const made = withoutUnsupported(off, host).table;
   const sized = withWidths(withCpuBits(made, supported), supported);
   return { table: withHostLayout(sized, supported), dropped };

@@ -1,6 +1,6 @@
 /**
- * The components of the XSAVE area. This file reads leaf 0xD, which describes the components, and recomputes it from
- * the features of a table. lib/oracle contains KVM's rules for XCR0.
+ * The components of the XSAVE area. This file reads leaf 0xD, which describes the components, and recomputes the leaf
+ * from a table's features. lib/oracle contains KVM's rules for XCR0.
  */
 import { describe, refuseMissing, refuseUnknown, toList } from "../options.ts";
 import type { CpuidEntry2Input } from "./entry.ts";
@@ -33,8 +33,9 @@ export interface XsaveComponent {
   /** Whether IA32_XFD can disable the component. */
   readonly hasXfd: boolean;
   /**
-   * Whether a feature alone enables the component. A component that no feature alone enables stays enabled only if the
-   * table already enables it: the CPU has the component, but KVM 7.2 does not allow a guest to enable it in IA32_XSS.
+   * Whether a feature alone enables the component. If no feature alone enables a component, it stays enabled only if
+   * the table already enables it. KVM 7.2 does not allow a guest to enable such a component in IA32_XSS, although the
+   * CPU has it.
    */
   readonly isGiven: boolean;
 }
@@ -49,8 +50,9 @@ type Row = readonly [
 ];
 
 /**
- * Source: SDM volume 1, chapter 13, and volume 2, CPUID leaf 0xD; APM volume 2, chapter 11.5; the sizes and offsets of
- * AMD's CPUs with AVX-512, MPX, LWP or PKRU as their leaf 0xD reports them. Only Intel CPUs have MPX, AMX and APX.
+ * Source: SDM volume 1, chapter 13, and volume 2, CPUID leaf 0xD; APM volume 2, chapter 11.5. For AMD's CPUs with
+ * AVX-512, MPX, LWP or PKRU, the sizes and offsets come from leaf 0xD of these CPUs. Only Intel CPUs have MPX, AMX and
+ * APX.
  */
 const ROWS: readonly Row[] = [
   [0, "x87", 160, [0, 0], []],
@@ -122,11 +124,11 @@ export interface XsaveLayout {
   readonly xcr0: bigint;
   /** The bits that can be set in IA32_XSS: edx and ecx of sub-leaf 1. */
   readonly xss: bigint;
-  /** The size in bytes for the current XCR0, which KVM writes: ebx of sub-leaf 0. */
+  /** The size in bytes for the current XCR0: ebx of sub-leaf 0. KVM writes this size. */
   readonly currentSize: number;
-  /** The size in bytes if all possible bits of XCR0 are set, which KVM does not write: ecx of sub-leaf 0. */
+  /** The size in bytes if all possible bits of XCR0 are set: ecx of sub-leaf 0. KVM does not write this size. */
   readonly size: number;
-  /** The compacted size in bytes for the current XCR0 and IA32_XSS, which KVM writes: ebx of sub-leaf 1. */
+  /** The compacted size in bytes for the current XCR0 and IA32_XSS: ebx of sub-leaf 1. KVM writes this size. */
   readonly currentCompactedSize: number;
   /** The components 2 to 62 whose sub-leaf contains a size, by number; they may be disabled. */
   readonly parts: readonly XsavePart[];
@@ -134,7 +136,7 @@ export interface XsaveLayout {
 
 const isIn = (mask: bigint, number: number): boolean => ((mask >> BigInt(number)) & 1n) === 1n;
 
-/** Checks a list of components and returns it. @throws TypeError for anything else. */
+/** Checks and returns a list of components. @throws TypeError for anything else. */
 function partsIn<Part extends object>(
   where: string,
   parts: Iterable<Part>,
@@ -225,8 +227,8 @@ export function xsaveOf(table: CpuidTable): XsaveLayout | undefined {
 export interface WithXsaveOptions {
   /**
    * The vendor that determines the offsets of all components. By default, a component keeps the size and offset that
-   * its sub-leaf has, because the CPU's XSAVE instruction uses them; a component without a sub-leaf gets those of the
-   * table's vendor.
+   * its sub-leaf has, because the CPU's XSAVE instruction uses them; a component without a sub-leaf gets the size and
+   * the offset of the table's vendor.
    */
   readonly vendor?: "intel" | "amd";
 }
@@ -280,14 +282,14 @@ function refuseOverlap(parts: readonly XsavePart[]): void {
 
 /**
  * Recomputes leaf 0xD from the features of a table: the bits of XCR0 and IA32_XSS, a sub-leaf for each enabled
- * component and for no other, and every size. The features, including those in 0xD.1.eax, stay unchanged.
+ * component and for no other, and every size. All features, also the features in 0xD.1.eax, stay unchanged.
  *
  * The sizes that KVM writes, 0xD.0:ebx and 0xD.1:ebx, become 576, the size after reset, when XCR0 is 1 and IA32_XSS is
- * 0. Supervisor components need XSAVES. Supervisor components other than CET stay only if the table already enables
- * them. Without XSAVE, sub-leaves 0 and 1 are zeros, and there are no other sub-leaves. With XSAVE, the table's maximum
+ * 0. Supervisor components need XSAVES. Except for CET, a supervisor component stays only if the table already enables
+ * it. Without XSAVE, sub-leaves 0 and 1 are zeros, and there are no other sub-leaves. With XSAVE, the table's maximum
  * is at least 0xD.
  *
- * @throws RangeError if two components overlap, such as those of MPX and APX; TypeError for an unknown option.
+ * @throws RangeError if two components overlap, such as the components of MPX and APX; TypeError for an unknown option.
  */
 export function withXsave(table: CpuidTable, options: WithXsaveOptions = {}): CpuidTable {
   refuseNonTable("withXsave(): table", table);

@@ -13,12 +13,12 @@ export interface Turn<K> {
   readonly bad: K;
   /** The kernels between `good` and `bad` that could not be judged. */
   readonly skipped: readonly K[];
-  /** The number of judged kernels, including the two given kernels. */
+  /** The number of judged kernels, including the caller's two kernels. */
   readonly asked: number;
 }
 
 /**
- * Reports that the judgement of one of the two given kernels differs from the stated one, so that no search is
+ * Reports that one of the caller's two kernels has another judgement than the caller expected, so no search is
  * possible.
  */
 export class NotAnEnd<K> extends Error {
@@ -26,7 +26,7 @@ export class NotAnEnd<K> extends Error {
   readonly kernel: K;
   readonly judgement: Judgement;
 
-  /** Makes the error; `expected` is the judgement that the caller stated for the kernel. */
+  /** Makes the error; `expected` is the judgement that the caller expected for the kernel. */
   constructor(kernel: K, expected: Judgement, judgement: Judgement) {
     super(`${String(kernel)} was given as ${expected}, but is ${judgement}`);
     this.kernel = kernel;

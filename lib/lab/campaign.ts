@@ -50,13 +50,13 @@ export interface CampaignOptions {
   /** The number of machines that run at a time; by default {@link defaultParallel}. */
   readonly parallel?: number;
   readonly signal?: AbortSignal;
-  /** A function that is called for each step of a lane. */
+  /** A function that is called for each step of a machine. */
   readonly onProgress?: (lane: Lane, step: LaneStep) => void;
   /**
    * The way in which a QEMU machine starts; by default `boot`. `boot`: always booted. `saved`: a machine is restored
-   * from a machine that was saved before any VM was created in it. If a claim fails there, the claims are judged again
-   * after a boot. `warm`: a machine is restored from a saved machine that has judged all claims before. A warm start is
-   * faster, but its result is not a valid judgement.
+   * from a machine that was saved before any VM was created in it. If a claim fails in the restored machine, the claims
+   * are judged again after a boot. `warm`: a machine is restored from a saved machine that has judged all claims
+   * before. A warm start is faster, but its result is not a valid judgement.
    */
   readonly start?: LaneStart;
   /** The function that runs a machine; by default runInLab(). @internal */
@@ -70,31 +70,31 @@ export type LaneStart = "saved" | "boot" | "warm";
 export const DEFAULT_START: LaneStart = "boot";
 
 /**
- * Returns the default number of machines that run at a time: one more than the CPUs of this process, because a machine
- * is idle at times; fewer if the host's memory is too small.
+ * Returns the default number of machines that run at a time. This default is the number of this process's CPUs plus
+ * one, because a machine is idle at times; it is smaller if the host has too little memory.
  */
 export function defaultParallel(): number {
   const room = Math.floor(totalmem() / (2 * MEMORY * 2 ** 20));
   return Math.max(1, Math.min(availableParallelism() + 1, room));
 }
 
-/** The state of a lane: its files are prepared, its machine starts, claims are judged, or it has ended. */
+/** The state of a machine of the campaign: its files are prepared, it starts, it judges claims, or it has ended. */
 export type LaneStep =
   | { readonly kind: "prepares" }
   | { readonly kind: "starts"; readonly how: MachineStart }
   | { readonly kind: "judged"; readonly claims: number }
   | { readonly kind: "ended"; readonly column: Column };
 
-/** Returns the name of a column. */
+/** Returns the name of a machine's column in the report. */
 export function laneName({ kernel, cpu }: Lane): string {
   return `${shortRelease(kernel.name)} ${cpu}`;
 }
 
 /**
- * Runs all lanes; the columns are in the order of the lanes.
+ * Runs all machines of a campaign; returns one column for each machine, in the order of `lanes`.
  *
- * After the signal was aborted, each unfinished lane gets a column whose problem is the interruption, and the caller
- * checks the signal.
+ * After the signal was aborted, the column of each unfinished machine reports the interruption; the caller checks the
+ * signal.
  */
 export async function runCampaign(options: CampaignOptions): Promise<readonly Column[]> {
   const columns = new Array<Column>(options.lanes.length);
@@ -130,7 +130,7 @@ async function runLane(lane: Lane, options: CampaignOptions): Promise<Column> {
   } catch (error) {
     const isInterrupted = error instanceof LabError && error.code === "ERR_LAB_INTERRUPTED";
     if (isInterrupted) return unjudged(laneName(lane), progress.interrupted());
-    // Any error becomes the problem of this column only, so that the other columns are reported.
+    // Any error becomes the problem of only one column; the other columns are still reported.
     const problem = error instanceof LabError ? error.message : `the lab failed: ${String(error)}`;
     return unjudged(laneName(lane), problem);
   }
@@ -144,7 +144,7 @@ function noticed(column: Column, notice: string): Column {
   return { ...column, notice: `${before}${notice}` };
 }
 
-/** Judges the claims on a kernel once; the second value states whether the machine was restored. */
+/** Judges the claims on a kernel once; the second value is true if the machine was restored. */
 async function judgeLane(
   lane: Lane,
   options: CampaignOptions,
@@ -204,7 +204,7 @@ const PROGRAM = `${CLAIMS}/program.json`;
 
 /**
  * The command of a machine that is saved: the suite's program, which has loaded all claims, or the runner of the user's
- * own claims. Each restored machine then gets the pattern and the user's claims, so that a saved machine cannot contain
+ * own claims. Each restored machine then gets the pattern and the user's claims; a saved machine thus never contains
  * old claims.
  */
 function heldRunner(isWarm: boolean, { pattern, program }: CampaignOptions): Restore {
@@ -292,7 +292,7 @@ export function toColumn(name: string, result: LabResult, claims?: readonly stri
 }
 
 /**
- * Describes a problem of a run that its report does not show, such as claims that were not judged, which must not count
+ * Describes a problem of a run that the report does not show. For example, claims that were not judged must not count
  * as passed.
  */
 function describeFailure(report: Report, result: Exited): string | undefined {
@@ -312,7 +312,7 @@ function describeFailure(report: Report, result: Exited): string | undefined {
 
 const nameOf = ({ id, title }: Result): string => `${id}: ${title}`;
 
-/** Rejects a report with an unknown claim, because no other machine would have a result in its row. */
+/** Rejects a report with an unknown claim, because no other machine would have a result of this claim. */
 function refuseUnknownClaims({ results }: Report, claims: readonly string[] | undefined): void {
   const unknown = results.find((result) => claims?.includes(nameOf(result)) === false);
   if (unknown === undefined) return;

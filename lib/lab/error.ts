@@ -21,8 +21,8 @@ export const LAB_ERRORS = {
 export type LabErrorCode = keyof typeof LAB_ERRORS;
 
 /**
- * Reports that the lab cannot work, for example because a file is damaged, a program is missing or the disk is full;
- * the message contains the cause and the remedy.
+ * Reports that the lab cannot work, for example because a file is damaged, a program is missing or the disk is full.
+ * The message contains the cause and the remedy.
  */
 export class LabError extends Error {
   override readonly name: string = "LabError";

@@ -26,7 +26,7 @@ const TONES: Readonly<Record<CpuidLintFinding["severity"], ResultLine["tone"]>> 
 /** The profiles that {@link lintLines} accepts. */
 export const PROFILES: Offer["profiles"] = Object.entries(LINT_PROFILES)
   .map(([name, { title }]) => ({ name, title }))
-  // The default profile is that of a guest's table, as in the command line.
+  // The default profile is the profile for a guest's table, as in the command line.
   .toSorted((a, b) => Number(b.name === "guest") - Number(a.name === "guest"));
 
 function toProfile(name: string): CpuidLintProfile {
@@ -89,7 +89,7 @@ export function diffLines(before: CpuidFileTable, after: CpuidFileTable): Lines 
     };
   });
   const { relation } = compare(before.table, after.table);
-  const title = `${counted(lines.length, "difference")}. By what a guest can use, the first table is ${RELATIONS[relation]} the second.`;
+  const title = `${counted(lines.length, "difference")}. In features for a guest, the first table is ${RELATIONS[relation]} the second.`;
   return { title, lines };
 }
 

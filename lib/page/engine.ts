@@ -1,7 +1,7 @@
 /**
- * The engine of the page: keeps the documents and answers requests about their tables. The engine runs in a worker and
- * has no access to the page. protocol.ts defines the messages; comparisons.ts makes the results about faults and about
- * several tables.
+ * The engine of the page: it stores the documents, and replies to requests about their tables. The engine runs in a
+ * worker and has no access to the page. protocol.ts defines the messages; comparisons.ts makes the results about faults
+ * and about several tables.
  */
 
 import { aliasesOf } from "../cpuid/aliases.ts";
@@ -38,14 +38,14 @@ import type {
   TableRef,
 } from "./protocol.ts";
 
-/** A document: its parsed contents, and its bytes, from which excerpts are made. */
+/** A document: the parsed contents, and the bytes, from which excerpts are made. */
 interface Kept {
   readonly name: string;
   readonly bytes: Uint8Array;
   readonly dump: CpuidDump;
 }
 
-/** Answers one request. The reply to a failed request contains one sentence. */
+/** Replies to one request. The reply to a failed request contains one sentence. */
 export type PageEngine = (id: number, ask: Ask) => Reply;
 
 /** Lists the formats and profiles that the page offers. */

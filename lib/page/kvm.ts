@@ -22,7 +22,7 @@ export function underKvm({ table, lines: fileLines }: CpuidFileTable): Lines {
       const verdict = apply(rule, asked);
       if (verdict === undefined) return [];
       const { finding } = verdict;
-      // The rule about E2BIG assumes that KVM rejected the count, so it is omitted for a count that KVM accepts.
+      // The rule about E2BIG assumes that KVM rejected the count, so this rule is omitted for a count that KVM accepts.
       if (finding.kind === "too-many-entries" && finding.nent <= finding.most) return [];
       const isPermission = finding.kind === "no-amx-permission";
       return [

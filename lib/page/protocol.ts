@@ -99,18 +99,18 @@ export interface ResultLine {
 export interface Lines {
   readonly title: string;
   readonly lines: readonly ResultLine[];
-  /** Lines under a title that are shown on request. */
+  /** A title, and lines that the page shows on request. */
   readonly folded?: { readonly title: string; readonly lines: readonly ResultLine[] };
 }
 
-/** An excerpt of a document: the lines around a given line. */
+/** An excerpt of a document: one line, and the lines around it. */
 export interface Excerpt {
   readonly first: number;
   readonly lines: readonly string[];
   readonly total: number;
 }
 
-/** The type of the answer to each kind of request. */
+/** The type of the engine's result for each kind of request. */
 export interface Answers {
   readonly add: DocumentView;
   readonly remove: undefined;
@@ -137,7 +137,7 @@ export interface Message {
   readonly ask: Ask;
 }
 
-/** The reply to a request: an answer, or a sentence with the reason of the failure. */
+/** The reply to a request: a result, or a sentence with the reason of the failure. */
 export type Reply =
   | { readonly id: number; readonly answer: Answers[Ask["op"]] }
   | { readonly id: number; readonly error: string };

@@ -1,4 +1,7 @@
-/** Exports a recording as one C file that makes the same calls. The folder c/ generates the parts of the C file. */
+/**
+ * Exports a recording as one C file that makes the same calls. The files of the folder c/ generate the text of the C
+ * file.
+ */
 import { refuseMissing } from "../options.ts";
 import { CFile } from "./c/c-file.ts";
 import { addIoctl } from "./c/calls.ts";
@@ -31,11 +34,11 @@ const HEADERS = [
 /**
  * Exports a recording as one C file, which needs only a C compiler and Linux's headers (6.1 or later).
  *
- * The program makes the same calls in the same order, with the same guest memory, and compares every result. The
- * program exits with 0 if all results equal the recording, with 1 if a result differs (each difference is printed), and
- * with 2 if there is no KVM. The last line of the output states whether the claim's result was reproduced. Differences
- * in results that vary (clocks, the APIC id of the current CPU) are printed and not counted. Differences in results
- * that describe the host are also not counted, if the host is not the recorded host.
+ * The program makes the same calls in the same order, with the same guest memory, and compares every result. The exit
+ * status is 0 if all results equal the recording, 1 if a result differs, and 2 if there is no KVM. Each difference is
+ * printed. The last line of the output reports whether the claim's result was reproduced. Differences in results that
+ * vary (clocks, the APIC id of the current CPU) are printed and not counted. Differences in results that describe the
+ * host are also not counted, if the host is not the recorded host.
  *
  * @throws Error if the recording uses a handle that was created before the recording began.
  */
@@ -73,7 +76,7 @@ export function exportC(trace: Trace): string {
   return `${parts.join("\n\n")}\n`;
 }
 
-/** Processes the steps in order, and keeps the state of earlier steps that a later step needs. */
+/** Processes the steps in order, and stores the state of earlier steps that a later step needs. */
 class Steps {
   readonly #file: CFile;
   /** The vCPUs whose immediate_exit is set. */
@@ -158,7 +161,7 @@ function titleOf(about: About): string {
   return name === "" ? "a recording" : name;
 }
 
-/** Returns the last line of the program's output, which states the consequence of its results for the claim. */
+/** Returns the last line of the program's output: the consequence of the program's results for the claim. */
 function verdictLines(about: About): { readonly same: string; readonly other: string } {
   // The line is a format string of printf, so it must not contain "%" or a trigraph.
   const title = titleOf(about).replaceAll(/[^\w .-]/g, "_");

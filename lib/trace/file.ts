@@ -11,8 +11,8 @@ const [TRIES, WAIT_MS] = [100, 10];
 /**
  * Appends every following step to a file or a pipe, before the traced call returns to its caller.
  *
- * If a line cannot be written (the disk is full, a pipe's reader has exited or has read nothing for a second), the
- * trace ends with a process warning `NODE_KVM_TRACE`, and the program continues.
+ * If a line cannot be written, the trace ends with a process warning `NODE_KVM_TRACE`, and the program continues.
+ * Reasons are a full disk, and a pipe whose reader has exited or has read nothing for a second.
  *
  * @throws Error of open(2): `ENOENT`, `EACCES`, `ENXIO` for a pipe without a reader.
  */

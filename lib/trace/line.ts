@@ -20,8 +20,8 @@ function nameOf(table: Readonly<Record<string, number>>, number: number): string
 }
 
 /**
- * Finds an ioctl by its whole request number and the kind of its descriptor; if this kind has no such ioctl, the ioctl
- * of another kind with the same number.
+ * Finds an ioctl by its whole request number and the kind of its descriptor. If this kind has no such ioctl, an ioctl
+ * of another kind with the same number is returned.
  */
 export function ioctlOf(request: number, fd: ObjectRef): Ioctl | undefined {
   const all = IOCTLS.filter((ioctl) => ioctl.request === request);

@@ -7,9 +7,9 @@ import { ioctlOf, toLine } from "./line.ts";
 import type { IoctlStep, ObjectRef, Step } from "./record.ts";
 
 /**
- * Writes a step as one line of JSON, without the newline. In this format, bytes are hexadecimal, 64-bit integers
- * are decimal strings, and `text` is the same as {@link toLine}. For an ioctl whose argument this package knows,
- * `argument` and `answer` are the fields of the struct.
+ * Writes a step as one line of JSON, without the newline. In this format, bytes are hexadecimal, 64-bit integers are
+ * decimal strings, and `text` is the same as {@link toLine}. For an ioctl whose argument this package knows, `argument`
+ * contains the fields of the struct before the call, and `answer` the fields after the call.
  */
 export function toNdjson(step: Step): string {
   return JSON.stringify({ ...step, ...decoded(step), text: toLine(step) }, replace);

@@ -25,7 +25,7 @@ export interface Range {
   readonly bytes: Uint8Array;
 }
 
-/** A range of one guest memory, which is identified by the id of its {@link MapStep}. */
+/** A range of one guest memory; the id of the {@link MapStep} identifies the memory. */
 export interface MemoryRange extends Range {
   readonly memory: number;
 }
@@ -61,7 +61,7 @@ export interface OpenStep {
   readonly made: ObjectRef | undefined;
 }
 
-/** A step with an ioctl other than KVM_RUN. */
+/** A step with an ioctl; KVM_RUN has a step of its own. */
 export interface IoctlStep {
   readonly kind: "ioctl";
   readonly seq: number;
@@ -71,14 +71,14 @@ export interface IoctlStep {
   readonly name: string;
   /** The argument before the call: an integer, or a copy of the bytes. */
   readonly before: bigint | Uint8Array | undefined;
-  /** The size of the argument in bytes; a ring keeps only the first bytes of a longer argument. */
+  /** The size of the argument in bytes; a ring stores only the first bytes of a longer argument. */
   readonly byteLength: number;
   readonly links: readonly LinkRecord[];
   /** The result: zero or more, or `-errno`; 0 if the call created an object. */
   readonly result: number;
   /** The argument's bytes after the call; absent if the kernel did not change them. */
   readonly after: Uint8Array | undefined;
-  /** The object that the call created, if any. */
+  /** The object that the call created; `undefined` if it created none. */
   readonly made: ObjectRef | undefined;
 }
 
@@ -92,7 +92,7 @@ export interface RunStep {
   /** Zero, or `-errno`. */
   readonly result: number;
   readonly exitReason: number;
-  /** The bytes of kvm_run after the exit reason: the union, or its first bytes. */
+  /** The bytes of kvm_run after the exit reason: the union of the exits, or the first bytes of the union. */
   readonly exit: Uint8Array;
   /** The bytes at the data_offset of a KVM_EXIT_IO. */
   readonly io: Uint8Array | undefined;

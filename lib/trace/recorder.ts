@@ -86,8 +86,8 @@ class Tape implements Recorder, Recording {
 }
 
 /**
- * Starts to record every call of this thread. Earlier calls are not included, so start before the device is opened.
- * Guest memory is compared at each call, and the comparison takes time linear in the size of the memory.
+ * Starts to record every call of this thread. Earlier calls are not included, so start the recording before the device
+ * is opened. Guest memory is compared at each call, and the comparison takes time linear in the size of the memory.
  *
  * @throws Error if another recording is in progress.
  * @example

@@ -1,5 +1,5 @@
 /**
- * Keeps the last calls of one VM at low cost: each call is copied into arrays that are allocated once. line.ts formats
+ * Stores the last calls of one VM at low cost: each call is copied into arrays that are allocated once. line.ts formats
  * the calls; recorder.ts records all calls with all bytes.
  */
 import { EXIT_REASON_OFFSET, EXIT_UNION_OFFSET } from "../abi/exits.ts";
@@ -7,22 +7,22 @@ import type { Ioctl } from "../abi/ioctl.ts";
 import type { IoctlStep, ObjectRef, RunStep, Step } from "./record.ts";
 
 /**
- * The number of an argument's bytes that a ring keeps. The longest argument that lines print is that of KVM_SET_SREGS,
- * with 312 bytes.
+ * The maximum number of an argument's bytes that a ring stores. Among the arguments that a line of text shows, the
+ * argument of KVM_SET_SREGS is the longest, with 312 bytes.
  */
 export const RING_BYTES = 320;
 
-/** The number of calls that a ring keeps. */
+/** The number of calls that a ring stores. */
 export const RING_LENGTH = 256;
 
 /** The offsets of fields in `kvm_run`, in 32-bit words. */
 const EXIT_REASON = EXIT_REASON_OFFSET / 4;
 const UNION = EXIT_UNION_OFFSET / 4;
-/** The number of bytes of kvm_run that are kept for a run: the exit reason, and 32 bytes of the union. */
+/** The number of bytes of kvm_run that a ring stores for a run: the exit reason, and 32 bytes of the union. */
 const UNION_WORDS = 8;
 const RUN_WORDS = 1 + UNION_WORDS;
 
-/** The positions of the numbers in an entry; a length of -1 means that no bytes are kept. */
+/** The positions of the numbers in an entry; a length of -1 means that no bytes are stored. */
 const [SEQ, RESULT, LENGTH, BEFORE, AFTER, NUMBERS] = [0, 1, 2, 3, 4, 5];
 /** The result that marks a call that has not returned. */
 const PENDING = -1_000_000;
@@ -39,7 +39,10 @@ export class Ring {
   readonly #integers: (number | bigint | undefined)[] = [];
   readonly #made: (ObjectRef | undefined)[] = [];
   readonly #numbers: Float64Array;
-  /** The arrays are allocated when the first bytes, or the first run, are kept, because many rings have neither. */
+  /**
+   * The arrays are allocated when the first bytes, or the first run, are stored, because many rings contain neither
+   * bytes nor a run.
+   */
   #bytes: Uint8Array | undefined;
   #runs: Int32Array | undefined;
   #next = 0;

@@ -27,14 +27,13 @@ interface Readable {
   read(offset: number, length: number): Uint8Array;
 }
 
-/** A copy of memory that is initially zeros; pieces of zeros are not stored. */
+/** A copy of the memory. The copy starts with zeros; pieces that contain only zeros are not stored. */
 export class Shadow {
   readonly #memory: Readable;
   readonly #pieces = new Map<number, Uint8Array>();
 
   /**
-   * Starts with a copy of zeros instead of the memory's content, so that the first comparison returns all nonzero
-   * bytes.
+   * Starts with a copy of zeros instead of the memory's content; the first comparison then returns all nonzero bytes.
    */
   constructor(memory: Readable) {
     this.#memory = memory;

@@ -39,8 +39,8 @@ export interface Recorder {
   replies(vcpu: Traced, run: Uint8Array): readonly Range[];
   guest(vcpu: Traced, run: Uint8Array): readonly MemoryRange[];
   /**
-   * Reports mapped memory: `memory` is its id, and `fd` is the file that it maps, if this file has not been reported
-   * before.
+   * Reports mapped memory: `memory` is the id of the memory. `fd` is the mapped file, if this file has not been
+   * reported before.
    */
   memory(memory: TracedMemory, fd?: ObjectRef): number;
   unmapped(memory: TracedMemory): void;
@@ -116,7 +116,10 @@ export function tracePermission(component: number, result: number): void {
   publish({ kind: "permission", seq: nextSeq(), component, result });
 }
 
-/** Reports that memory for a guest was mapped; `file` is the native guest_memfd that the memory maps, if any. */
+/**
+ * Reports that memory for a guest was mapped; `file` is the native guest_memfd that the memory maps; memory without a
+ * file has no `file`.
+ */
 export function traceMap(memory: TracedMemory, file?: object): void {
   recorder?.memory(memory, file && known.get(file));
 }

@@ -17,8 +17,8 @@ let last = 0;
 /** The identity of a descriptor in traces. */
 export class Traced implements ObjectRef {
   /**
-   * The part of the identity that steps contain. This part does not contain the ring, because the ring of /dev/kvm
-   * would otherwise reference the rings of all its VMs.
+   * The members of the identity that steps contain. Steps do not contain the ring, because the ring of /dev/kvm would
+   * otherwise reference the rings of all VMs.
    */
   readonly ref: ObjectRef & { label: string };
   /** The ring of the last calls: a VM shares it with all objects that were created from the VM. */

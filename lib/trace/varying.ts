@@ -15,7 +15,7 @@ import { offsetOf, sizeOf } from "../abi/struct.ts";
 export interface Varying {
   /** The offset of the integer in the result, in bytes. */
   readonly offset: number;
-  /** The bits that may differ in the little-endian integer at that offset. */
+  /** The bits that may differ in the little-endian integer at `offset`. */
   readonly mask: bigint;
   readonly why: string;
 }

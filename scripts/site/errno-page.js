@@ -25,7 +25,10 @@ async function readRules() {
   return everyRule();
 }
 
-/** Reads the tables of calls in docs/errors.md: a row for each call and errno. "as above" repeats the previous text. */
+/**
+ * Reads the tables of calls in docs/errors.md, which have a row for each call and errno. "as above" repeats the
+ * previous text.
+ */
 function readRows() {
   let above = "";
   const [, ...sections] = readFileSync("docs/errors.md", "utf8").split("\n### ");

@@ -1,9 +1,10 @@
-// Makes the icons work in pages that are opened from file://, which may not load a part of another file.
+// Makes the icons work in pages that are opened from file://, because such a page may not load an element of another
+// file.
 import { PageEvent } from "typedoc";
 
 /**
  * Changes each icon into a reference to an element of the same page. TypeDoc's icons.js adds the icons to each page,
- * but only after the browser has tried to load them from icons.svg, which it reports as an error.
+ * but the browser first tries to load them from icons.svg and reports an error.
  *
  * @param {import("typedoc").Application} application
  */

@@ -18,7 +18,10 @@ function readRows() {
   });
 }
 
-/** Returns the cells of a row; throws if no docstring has the row's ioctl, or if the docstring has another section. */
+/**
+ * Returns the cells of a row; throws if no docstring has a tag for the ioctl of the row, or if the tag names another
+ * section of the manual.
+ */
 function cellsOf({ ioctl, fd, section, since }, tags) {
   const own = tags.filter((tag) => tag.ioctl === ioctl && tag.fd === fd);
   if (own.length === 0) throw new Error(`${ioctl} (${fd}): no method has its @ioctl tag`);

@@ -1,4 +1,4 @@
-// Parses the tag `@ioctl NAME (api.rst section; descriptor; capability; kernel)`, and links it to KVM's manual.
+// Parses the tag `@ioctl NAME (api.rst section; descriptor; capability; kernel)`, and links the tag to KVM's manual.
 import { Converter } from "typedoc";
 
 const MANUAL = "https://docs.kernel.org/virt/kvm/api.html";
@@ -27,7 +27,7 @@ export function sectionOf(ioctl) {
 /** The descriptors of the tags, and their names in gen/facts/kvm-ioctls.tsv. */
 const DESCRIPTORS = { "/dev/kvm": "sys", vm: "vm", vcpu: "vcpu", device: "dev" };
 
-/** Splits a tag's text; throws if it does not have the form above. @param {string} text */
+/** Splits the text of an `@ioctl` tag; throws if the text has another form. @param {string} text */
 export function parseTag(text) {
   const [, ioctl, inside] = /^(KVM_[A-Z0-9_]+) \((.*)\)$/.exec(text.trim()) ?? [];
   const parts = inside?.split("; ") ?? [];

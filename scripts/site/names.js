@@ -29,7 +29,7 @@ export function nameModules(application, entries) {
 /** Names each document after its first heading. @param {import("typedoc").Application} application */
 export function titleDocuments(application) {
   application.converter.on(Converter.EVENT_CREATE_DOCUMENT, (_, document) => {
-    // Code in a heading is a separate part.
+    // TypeDoc stores a heading in pieces, and code in a heading is a separate piece.
     const text = document.content.map((part) => part.text).join("");
     const title = /^# (.*)\n/.exec(text)?.[1];
     if (title === undefined) throw new Error(`${document.name}: the document has no title`);

@@ -1,6 +1,6 @@
 /**
- * Reads the CPUID rows of reports of AIDA64, EVEREST and the InstLatx64 collection. Rows of MSRs and all other lines of
- * a report are skipped.
+ * Reads the CPUID lines in reports of AIDA64, EVEREST and the InstLatx64 collection. Lines about MSRs and all other
+ * lines of a report are skipped.
  */
 import { hasSubleaves } from "../field.ts";
 import { hasVendor, TableCollector } from "./collect.ts";
@@ -59,7 +59,7 @@ class Report {
     return this.#into.finish();
   }
 
-  /** Adds the contents of a line; returns the fault of the line, if any. */
+  /** Adds the contents of a line; returns the fault of the line, or undefined. */
   #line(line: TextLine): string | undefined {
     const { text } = line;
     if (text.length > LONGEST_LINE) return `the line has more than ${LONGEST_LINE} characters`;
@@ -103,7 +103,7 @@ class Report {
       if (!remark.endsWith("]"))
         return "the file ends in this line, and the sub-leaf may be cut off";
     }
-    // A row without a sub-leaf number may belong to a later sub-leaf, because rows above it are damaged.
+    // If the rows above are damaged, a row without a sub-leaf number may belong to a later sub-leaf.
     const isUncertain =
       this.#damaged > 0 &&
       before === undefined &&
@@ -140,7 +140,10 @@ function format(tables: readonly CpuidFileTable[]): Uint8Array {
   return encodeLines(lines, "\r\n");
 }
 
-/** The format of AIDA64's and EVEREST's reports (`CPUID 00000001: …`), including those of the InstLatx64 collection. */
+/**
+ * The format of AIDA64's and EVEREST's reports (`CPUID 00000001: …`), including the reports in the InstLatx64
+ * collection.
+ */
 export const aida64: CpuidFormat = {
   name: "aida64",
   title: "text of AIDA64, EVEREST or InstLatx64",

@@ -24,10 +24,7 @@ const CONSTANTS: ReadonlyMap<string, number> = new Map([
   ["KVM_CPUID_FLAG_STATE_READ_NEXT", 4],
 ]);
 
-/**
- * The maximum depth of braces: kvm_cpuid2, its entries, and one entry. The braces of the padding are read with the
- * entry.
- */
+/** The maximum depth of braces: kvm_cpuid2, its entries, and one entry. The braces of the padding do not count. */
 const DEEPEST = 3;
 
 /** A fault at a token; the parser skips the innermost braced element around it. */
@@ -58,7 +55,7 @@ class Reader {
   #before = "";
   /** The number of open braces before the current token. */
   #depth = 0;
-  /** Whether the end of the file was a fault. */
+  /** Whether the list of faults already contains that the file ends too early. */
   #hasEnd = false;
   /** Whether the parser has stopped before the end of the file. */
   #isStopped: boolean = false;
@@ -245,7 +242,7 @@ class Reader {
     return [...words, 0, 0, 0].slice(0, 3);
   }
 
-  /** Reads a number, a constant, or several combined with | and <<; it must fit 32 bits. */
+  /** Reads a number, a constant, or an expression of several with | and <<; the value must fit 32 bits. */
   #value(): number {
     const at = this.#token;
     let value = this.#shifted();
@@ -324,7 +321,7 @@ class Reader {
     if (this.#into.problems > MOST_PROBLEMS) this.#stop(this.#token);
   }
 
-  /** Ends the file at a token, because each further fault costs as much time as many entries. */
+  /** Stops the parser at a token, because each further fault costs as much time as many entries. */
   #stop({ line, column }: CToken): void {
     this.#token = { kind: "end", text: "", line, column };
     if (this.#isStopped) return;

@@ -1,6 +1,6 @@
 /**
- * Collects the tables of a file while a parser reads it. The collector applies the limits, adds flags, and removes the
- * results of probes outside of every range.
+ * Collects the tables of a file while a parser reads it. The collector applies the limits, adds flags, and removes
+ * entries of ranges that the CPU does not have.
  */
 import { type CpuidEntry2, type CpuidEntry2Input, entry } from "../entry.ts";
 import { withIndexFlags } from "../index-flags.ts";
@@ -13,10 +13,10 @@ import { hasTerminators } from "./terminators.ts";
 /** The rules for completing the entries of a format. */
 export interface CollectOptions {
   /**
-   * "exact" if the file contains KVM's entries: the flags of the file are kept, and no entry is omitted. "dump" if the
-   * file contains only registers: the entries get the flags that KVM needs. CPUs without entries, and the first leaf of
-   * a range that the CPU does not have, are omitted. Programs read the first leaf to find out whether the range exists,
-   * and Intel CPUs return the data of another leaf for an absent range.
+   * "exact" if the file contains KVM's entries: the entries have the flags of the file, and no entry is omitted. "dump"
+   * if the file contains only registers: the entries get the flags that KVM needs. CPUs without entries, and the first
+   * leaf of a range that the CPU does not have, are omitted. Programs read the first leaf to find out whether the range
+   * exists, and Intel CPUs return the data of another leaf for an absent range.
    */
   readonly contents: "exact" | "dump";
   /** False if the format cannot contain all sub-leaves; otherwise a table is complete if it has its terminators. */
@@ -40,7 +40,7 @@ const LAST_OF_PROBE: ReadonlyMap<number, number> = new Map(
 
 /**
  * Whether an entry is the first leaf of a range that the CPU does not have, because its EAX is outside of the range.
- * KVM before 2.6.38 reports 0 in EAX with its hypervisor signature.
+ * KVM before Linux 2.6.38 reports 0 in EAX of the leaf with KVM's signature.
  */
 function isProbe({ function: fn, eax, ebx, ecx, edx }: CpuidEntry2): boolean {
   const last = LAST_OF_PROBE.get(fn);
@@ -77,7 +77,7 @@ export class TableCollector {
   readonly #notes: string[] = [];
   readonly #cpus: Cpu[] = [];
   #skippedCpus = 0;
-  /** The number of damaged lines since the last entry that may be the header of a CPU. */
+  /** The number of damaged lines since the last entry; each of them may have been the header of a CPU. */
   #doubts = 0;
 
   /** Creates a collector without tables for a format. */
@@ -96,7 +96,7 @@ export class TableCollector {
     return this.#cpus.at(-1)?.entries.length ?? 0;
   }
 
-  /** Begins a CPU; `isComplete` is undefined if the file does not state whether the table has all sub-leaves. */
+  /** Begins a CPU; `isComplete` is undefined if the file does not contain whether the table has all sub-leaves. */
   startCpu(cpu: number | undefined, line: number, isComplete?: boolean): void {
     if (this.#cpus.length < MOST_CPUS) {
       this.#cpus.push({ cpu, isComplete, entries: [], lines: [], places: new Set() });
@@ -130,7 +130,7 @@ export class TableCollector {
     cpu.places.add(place);
   }
 
-  /** Records that the header line of a CPU may be damaged, so that an entry that occurs again begins a CPU. */
+  /** Records that the header line of a CPU may be damaged. An entry that occurs again then begins a CPU. */
   doubt(): void {
     this.#doubts += 1;
   }

@@ -1,7 +1,7 @@
 /**
  * Reads logs of the CPUID queries of a guest: the D script of Propolis (`CPUID query: leaf/subleaf ... returns rax =
  * ...`), and KVM's tracepoint kvm_cpuid. A log contains the leaves that the guest queried, often several times. The
- * table contains each leaf once, and two different answers for a leaf are a fault.
+ * table contains each leaf once, and two different results for a leaf are a fault.
  */
 import { CPUID_REGISTERS, type CpuidEntry2Input, formatLeaf, isIndexed } from "../entry.ts";
 import { TableCollector } from "./collect.ts";
@@ -32,7 +32,7 @@ function queryOf(text: string, line: number): Query | string | undefined {
   const traced = TRACEPOINT.exec(text);
   const words = (PROPOLIS.exec(text) ?? traced)?.slice(1, 7);
   if (!words) return `${shownLine(text)} is not a whole query`;
-  // KVM found no entry, so the answer is that of another leaf, or zeros.
+  // KVM found no entry, so the result contains the data of another leaf, or zeros.
   if (traced?.[7]?.toLowerCase() === "not found") return undefined;
   const numbers = words.map((word) => Number.parseInt(word, 16));
   if (numbers.some((number) => number > 0xffffffff)) return "a number does not fit 32 bits";
@@ -87,7 +87,7 @@ function parse(bytes: Uint8Array): CpuidDump {
 
 /**
  * Returns the queries of a leaf that become entries. A guest may leave any value in ECX if a leaf has no sub-leaves. If
- * all answers are equal and KVM does not treat the leaf as indexed, the queries become one entry.
+ * all results are equal and KVM does not treat the leaf as indexed, the queries become one entry.
  */
 function asked(fn: number, queries: ReadonlyMap<number, Query>): readonly Query[] {
   const all = [...queries.values()];

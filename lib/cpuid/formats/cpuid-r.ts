@@ -1,6 +1,6 @@
 /**
  * Reads and writes the text of `cpuid -r`, and this package's raw text, which adds the flags of each entry after the
- * registers. Other formats with one entry per line are in other files of this folder.
+ * registers. Other files of this folder contain the other formats with one entry per line.
  */
 import { printTable } from "../print.ts";
 import { TableCollector } from "./collect.ts";
@@ -26,16 +26,16 @@ const ROW =
 /** `CPU 0:`, and `CPU:` with the option -1. */
 const HEADER = /^\s*CPU(?:\s*(\d{1,9}))?\s*:\s*$/i;
 
-/** The first part of a row that a mail program wrapped: the line ends after a register, and EDX is missing. */
+/** The first half of an entry that a mail program wrapped: the line ends after a register, and EDX is missing. */
 const WRAPPED =
   /^\s*(?:0x)?[0-9a-f]{1,8}(?:\s+(?:0x)?[0-9a-f]{1,8})?\s*:\s*eax=(?:0x)?[0-9a-f]{8}(?:[\s,]+e[bc]x=(?:0x)?[0-9a-f]{8}){0,2}[\s,]*$/i;
 
-/** The second part of a wrapped row. */
+/** The second half of a wrapped entry. */
 const REST = /^\s*(?:e[bc]x=(?:0x)?[0-9a-f]{8}[\s,]+){0,2}edx=(?:0x)?[0-9a-f]{8}\s*$/i;
 
 const WRAPPED_OR_REST = new RegExp(`${WRAPPED.source}|${REST.source}`, "i");
 
-/** Joins the two parts of wrapped rows. */
+/** Joins the two lines of each wrapped entry. */
 function* unwrapped(lines: Iterable<TextLine>): Generator<TextLine> {
   let part: TextLine | undefined;
   for (const line of lines) {
@@ -51,7 +51,10 @@ function* unwrapped(lines: Iterable<TextLine>): Generator<TextLine> {
   if (part !== undefined) yield part;
 }
 
-/** Whether the end of the row may be missing: the file ends within the row, and the last number has too few digits. */
+/**
+ * Whether the end of an entry may be missing: the file ends within the entry's line, and the last number has too few
+ * digits.
+ */
 const isCut = (line: TextLine, edx: string, flags: string | undefined): boolean =>
   !line.isTerminated && flags === undefined && edx.length < 8;
 
@@ -76,7 +79,7 @@ function parse(bytes: Uint8Array, name: string): CpuidDump {
   return into.finish();
 }
 
-/** Adds the contents of a line; returns the fault of the line, if any. */
+/** Adds the contents of a line; returns the fault of the line, or undefined. */
 function readLine(line: TextLine, hasFlags: boolean, into: TableCollector): string | undefined {
   if (line.text.length > LONGEST_LINE) return `the line has more than ${LONGEST_LINE} characters`;
   if (line.text.trim() === "") return undefined;
@@ -140,8 +143,8 @@ export const cpuidR: CpuidFormat = {
 const RAW_ROW = /^\s*0x[0-9a-f]{1,8}\s+0x[0-9a-f]{1,8}\s*:\s*eax=.{30,120}\sflags=\w{1,10}\s*$/i;
 
 /**
- * The format of `node-kvm cpuid show --raw` and of printTable(): that of `cpuid -r` with flags. The format does not
- * contain padding.
+ * The format of `node-kvm cpuid show --raw` and of printTable(): the format of `cpuid -r`, with flags added. The format
+ * does not contain padding.
  */
 export const raw: CpuidFormat = {
   name: RAW,

@@ -148,7 +148,7 @@ export const cpuinfo: CpuidFormat = {
     // If a mail contains tables and cpuinfo, the tables are used.
     if (/^(?:.*\beax=0x[0-9a-f]{8}[\s\S]*?){3}/im.test(text)) return 0.6;
     if (/^(?:processor|vendor_id|cpu family)[ \t]*:/m.test(text)) return 0.95;
-    // A line of flags alone is a cpuinfo file; the source of a program that contains such a line is not.
+    // A file that consists of one line of flags is a cpuinfo file; a program's source that contains such a line is not.
     const lines = [...linesOf(text)].map((line) => line.text.slice(0, LONGEST_LINE));
     const full = lines.filter((line) => line.trim() !== "");
     const fitting = full.filter((line) => LINE.test(line) || MORE_FLAGS.test(line));

@@ -7,7 +7,7 @@ import type { CpuidTable } from "../table.ts";
 
 /** A fault of a file, with its place. */
 export interface CpuidFileProblem {
-  /** The line, from 1; 0 for a fault of the whole file, and in a binary file. */
+  /** The line, from 1; 0 in a binary file, and for a fault of the whole file. */
   readonly line: number;
   /** The column, from 1; in a binary file, the byte's offset plus 1. */
   readonly column: number;
@@ -70,7 +70,10 @@ export interface CpuidMaskEntry {
 export interface CpuidFileCapability {
   /** The number of KVM_CAP_*. */
   readonly number: number;
-  /** Whether KVM must have the capability; if false, the program does not check it, even if it does so by default. */
+  /**
+   * Whether KVM must have the capability; if false, the program does not check this capability, even if the default is
+   * to check it.
+   */
   readonly isRequired: boolean;
 }
 
@@ -80,15 +83,15 @@ export interface CpuidMask {
   readonly mask: readonly CpuidMaskEntry[];
   /**
    * The treatment of registers that the mask does not name: with "keep", they stay unchanged; with "clear", as in a
-   * profile of Cloud Hypervisor, they become 0. With "clear", the first change that names a register is the only one
-   * that applies to it.
+   * profile of Cloud Hypervisor, they become 0. With "clear", only the first change that names a register applies to
+   * this register.
    */
   readonly unlisted: "keep" | "clear";
   /** KVM capabilities that the file names; only Firecracker's templates name any. */
   readonly capabilities: readonly CpuidFileCapability[];
 }
 
-/** A model with feature names, such as those of a QEMU command line or a libvirt domain. */
+/** A model with feature names, as in a QEMU command line or a libvirt domain. */
 export interface CpuidFeatureList {
   /** The model's name, as the file spells it; undefined if there is none. */
   readonly model: string | undefined;
@@ -102,19 +105,19 @@ export interface CpuidFeatureList {
   readonly properties: Readonly<Record<string, string>>;
 }
 
-/** The parts that all contents of a file have. */
+/** The members that the contents of every file have. */
 export interface CpuidDumpBase {
   /** The name of the format. */
   readonly format: string;
   /** Every fault of the file. Lines with a fault add nothing to the tables. */
   readonly problems: readonly CpuidFileProblem[];
-  /** Remarks about the file, one sentence each, such as skipped parts. */
+  /** Remarks about the file, for example about skipped lines; each remark is one sentence. */
   readonly notes: readonly string[];
   /** The changes of MSRs that the file contains. */
   readonly msrs: readonly CpuidFileMsr[];
 }
 
-/** The contents of a file; `kind` states whether they are tables, a mask or feature names. */
+/** The contents of a file; `kind` is "tables", "mask" or "features". */
 export type CpuidDump = CpuidDumpBase &
   (
     | { readonly kind: "tables"; readonly tables: readonly CpuidFileTable[] }
@@ -124,9 +127,9 @@ export type CpuidDump = CpuidDumpBase &
 
 /** One format. */
 export interface CpuidFormat {
-  /** The name in options and messages, as `aida64`. */
+  /** The name of the format in options and messages, such as `aida64`. */
   readonly name: string;
-  /** The title for users, with the programs that use the format. */
+  /** The title of the format, for users; it names the programs that use the format. */
   readonly title: string;
   /** The kind of contents that files of the format have. */
   readonly kind: CpuidDump["kind"];

@@ -1,6 +1,6 @@
 /**
  * Reads and writes Firecracker's JSON: custom CPU templates, which are masks, and fingerprints, which contain the whole
- * table of a guest. The rules are those of Firecracker 1.16 (src/vmm/src/cpu_config: templates.rs,
+ * table of a guest. The rules come from Firecracker 1.16 (src/vmm/src/cpu_config: templates.rs,
  * x86_64/custom_cpu_template.rs).
  */
 import {
@@ -34,7 +34,7 @@ const TEMPLATE_MEMBERS: readonly string[] = [
 ];
 /** The members of a template for ARM. */
 const ARM_MEMBERS: readonly string[] = ["reg_modifiers", "vcpu_features"];
-/** The members of a fingerprint other than its template. */
+/** The members of a fingerprint, except for its template. */
 const FACTS: readonly string[] = [
   ...["firecracker_version", "kernel_version", "microcode_version"],
   ...["bios_version", "bios_revision"],
@@ -93,14 +93,14 @@ interface RegisterModifier extends Bitmap {
   readonly line: number;
 }
 
-/** The parts of a template. */
+/** The changes of a template: CPUID bits, MSR bits and capabilities. */
 interface Template {
   readonly leaves: readonly LeafModifier[];
   readonly msrs: readonly CpuidFileMsr[];
   readonly capabilities: readonly CpuidFileCapability[];
 }
 
-/** Reads the parts of a template, and adds the faults to the file's. */
+/** Reads the changes of a template, and adds faults to the file's list. */
 class TemplateReader {
   readonly #fields: JsonFields;
   readonly #problems: ProblemSink;

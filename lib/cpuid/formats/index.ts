@@ -104,7 +104,7 @@ export const CPUID_FORMATS: readonly CpuidFormat[] = Object.freeze([
 
 /** The options of {@link readCpuid}. */
 export interface ReadCpuidOptions {
-  /** The name of the format, one of {@link CPUID_FORMATS}; by default it is detected. */
+  /** The name of the format, one of {@link CPUID_FORMATS}; by default, the format is detected. */
   readonly format?: CpuidFormatName;
 }
 
@@ -214,7 +214,7 @@ function toFileTable(
  * Writes tables as a file of a format: one table, or the tables of several CPUs. If there are several tables, a table
  * without a number gets its position as the number.
  *
- * @returns the bytes of the file; those of a text format are UTF-8.
+ * @returns the bytes of the file; the encoding of a text format is UTF-8.
  * @throws TypeError for an unknown format, a read-only format, and anything but tables.
  */
 export function formatCpuid(

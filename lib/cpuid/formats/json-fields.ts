@@ -39,7 +39,8 @@ export class CollectorSink implements ProblemSink {
 export type JsonMembers = ReadonlyMap<string, JsonValue>;
 
 /**
- * Reads JSON values of one text, and adds their faults to the file's. A path has the form `cpuid_modifiers[3].leaf`.
+ * Reads JSON values of one text, and adds their faults to the file's list of faults. A path has the form
+ * `cpuid_modifiers[3].leaf`.
  */
 export class JsonFields {
   readonly #text: string;
@@ -76,8 +77,8 @@ export class JsonFields {
   }
 
   /**
-   * Returns the members of an object; the members in `required` must be present. If `optional` is given, a member in
-   * neither list is a fault.
+   * Returns the members of an object; the members in `required` must be present. If the caller gives `optional`, a
+   * member in neither list is a fault.
    */
   object(
     value: JsonValue,

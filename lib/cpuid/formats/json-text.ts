@@ -1,4 +1,7 @@
-/** Parses JSON and keeps the place of each value, so that a fault of a file has its line and column. Never throws. */
+/**
+ * Parses JSON and stores the place of each value, because a fault in a file is reported with line and column. Never
+ * throws.
+ */
 
 /** The members that all values have. */
 interface JsonBase {
@@ -76,7 +79,7 @@ class Reader {
     return found;
   }
 
-  /** Skips spaces, and then the given character if it follows. */
+  /** Skips spaces, and then one character if it equals `character`. */
   #takes(character: string): boolean {
     this.#match(SPACE);
     if (this.#text[this.#at] !== character) return false;

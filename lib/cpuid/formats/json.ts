@@ -95,7 +95,7 @@ class DocumentReader {
     }
   }
 
-  /** Reads an entry; adds its faults and returns undefined if it has any. */
+  /** Reads an entry; if the entry has faults, adds these and returns undefined. */
   #entry(item: JsonValue): CpuidEntry2Input | undefined {
     if (item.kind !== "object") {
       return this.problem(item.offset, `expected an entry, got ${describeJson(item)}`);
@@ -184,7 +184,7 @@ function parse(bytes: Uint8Array): CpuidDump {
   return into.finish();
 }
 
-/** Formats an entry on one line, so that a diff of two files has one line for each changed entry. */
+/** Formats an entry on one line; a diff of two files then has one line for each changed entry. */
 function entryLine(entry: CpuidEntryJson): string {
   const members = Object.entries(entry).map(
     ([name, value]) => `"${name}": ${JSON.stringify(value)}`,

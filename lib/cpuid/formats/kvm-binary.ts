@@ -28,7 +28,8 @@ function parse(bytes: Uint8Array): CpuidDump {
     into.startCpu(hasSeveral ? into.cpus : undefined, 0);
     at += HEADER_SIZE;
     let i = 0;
-    // If the sizes do not add up to that of the file, a count may be wrong, and the bytes after it may not be entries.
+    // If the sizes do not add up to the file's size, a count may be wrong, and the bytes after the count may not be
+    // entries.
     while (i < nent && at + ENTRY_SIZE <= bytes.length && (isWhole || isPlausible(view, at))) {
       into.add(read(CpuidEntry2, bytes, at), 0);
       at += ENTRY_SIZE;

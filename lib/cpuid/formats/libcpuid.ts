@@ -86,7 +86,7 @@ class RawData {
     const array = Object.hasOwn(ARRAYS, name) ? ARRAYS[name] : undefined;
     if (array === undefined) {
       if (name !== "") return `the array ${name} is not known`;
-      // The header of the next CPU may be damaged, and its rows must not be added to the current CPU.
+      // The header of the next CPU may be damaged; the lines of the next CPU must not be added to the current CPU.
       if (!/[=[]/.test(text)) {
         this.#flush();
         this.#into.startCpu(undefined, number);
@@ -104,8 +104,8 @@ class RawData {
   }
 
   /**
-   * Adds the rows of a CPU, ordered by leaf and sub-leaf as in other dumps. Rows above the highest leaf are omitted,
-   * and a sub-leaf 0 that is in two arrays is added once. In the file, the sub-leaves follow all leaves.
+   * Adds the entries of a CPU, ordered by leaf and sub-leaf as in other dumps. Entries above the highest leaf are
+   * omitted, and a sub-leaf 0 that is in two arrays is added once. In the file, the sub-leaves follow all leaves.
    */
   #flush(): void {
     const rows = this.#rows
@@ -123,7 +123,7 @@ class RawData {
   }
 }
 
-/** Returns the highest leaf of a range, from EAX of its first leaf; undefined if that row is missing. */
+/** Returns the highest leaf of a range, from EAX of its first leaf; undefined if the file lacks the first leaf. */
 function highestOf(rows: readonly Row[], first: number): number | undefined {
   const eax = rows.find(({ input }) => input.function === first)?.input.eax;
   if (eax === undefined) return undefined;

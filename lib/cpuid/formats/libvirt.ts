@@ -309,7 +309,7 @@ function formatCpu(features: CpuidFeatureList): Uint8Array {
   return new TextEncoder().encode([...lines, "</cpu>", ""].join("\n"));
 }
 
-/** Whether the beginning of a file is XML with the given element. */
+/** Whether the beginning of a file is XML with an element of this name. */
 const hasElement = (head: Uint8Array, element: RegExp): boolean =>
   /^\s*</.test(headText(head)) && element.test(headText(head));
 

@@ -15,7 +15,7 @@ export const MOST_CPUS = 4096;
 /** The maximum number of entries of one CPU; KVM accepts 256. */
 export const MOST_ENTRIES = 1024;
 
-/** The number of faults that are kept; further faults are only counted. */
+/** The maximum number of faults in the list; further faults are only counted. */
 export const MOST_PROBLEMS = 100;
 
 /** The maximum length of a line in a text format, in characters; a longer line is a fault and is not read. */

@@ -61,7 +61,7 @@ export function* linesOf(text: string): Generator<TextLine> {
   if (start < text.length) yield { number, text: text.slice(start), isTerminated: false };
 }
 
-/** Quotes a part of a line for a message: at most 60 characters, without control characters. */
+/** Quotes the beginning of a line for a message: at most 60 characters, without control characters. */
 export function shownLine(text: string): string {
   const part = text.trim();
   return JSON.stringify(part.length > 60 ? `${part.slice(0, 60)}…` : part);

@@ -30,12 +30,12 @@ export class ProblemList {
   readonly #problems: CpuidFileProblem[] = [];
   #count = 0;
 
-  /** Whether the list is full, so that a parser may stop. */
+  /** Whether the list is full; a parser may then stop. */
   get isFull(): boolean {
     return this.#count > MOST_PROBLEMS;
   }
 
-  /** The number of faults that were added, including those that are not in the list. */
+  /** The number of faults that were added, including faults that are not in the list. */
   get length(): number {
     return this.#count;
   }
@@ -47,8 +47,8 @@ export class ProblemList {
   }
 
   /**
-   * Returns the faults in the order in which they were added; if some are not in the list, a last row contains their
-   * number.
+   * Returns the faults in the order in which they were added; if some faults are not in the list, its last element
+   * contains their number.
    */
   toArray(): readonly CpuidFileProblem[] {
     const more = this.#count - this.#problems.length;

@@ -1,6 +1,6 @@
 /**
  * Reads and writes QEMU's CPU models with features: the `-cpu` option of a command line, and the JSON of
- * query-cpu-model-expansion. The rules are those of x86_cpu_parse_featurestr (target/i386/cpu.c).
+ * query-cpu-model-expansion. The rules come from x86_cpu_parse_featurestr (target/i386/cpu.c).
  */
 import { quoted } from "../../options.ts";
 import type { CpuidDump, CpuidFeatureList, CpuidFormat } from "./dump.ts";
@@ -136,7 +136,7 @@ function readValue(
   for (const [i, part] of value.split(",").entries()) {
     const at = offset;
     offset += part.length + 1;
-    // Empty parts are skipped, because QEMU splits the text with strtok().
+    // Empty items are skipped, because QEMU splits the text at commas with strtok().
     if (part === "") continue;
     const sign = /^[+-]/.exec(part)?.[0];
     const equals = part.indexOf("=");
@@ -180,7 +180,7 @@ function formatString(features: CpuidFeatureList): Uint8Array {
   return new TextEncoder().encode(`${parts.join(",")}\n`);
 }
 
-/** Finds the model in an answer of QEMU, or in a command that names a model. */
+/** Finds the model in QEMU's reply, or in a command that names a model. */
 function modelIn(fields: JsonFields, value: JsonValue): JsonMembers | undefined {
   let members = fields.object(value, "", []);
   for (const name of ["return", "arguments", "model"]) {
@@ -196,17 +196,18 @@ function modelText(text: string): { readonly text: string; readonly messages: nu
   const models = messagesIn(text).filter(
     (message) => /"model"\s*:\s*\{/.test(message.text) && !readJson(jsonOf(message)).fault,
   );
-  // QEMU's answer contains more properties than the command, so it is preferred.
+  // QEMU's reply contains more properties than the command, so the reply is preferred.
   const best = models.find((message) => message.text.includes('"return"')) ?? models[0];
   if (best === undefined) return { text, messages: 1 };
-  // The padding before the message keeps the line and the column of each value.
+  // The padding before the message leaves the line and the column of each value unchanged.
   const json = jsonOf(best);
   const padding = "\n".repeat(best.number - 1) + " ".repeat(best.text.length - json.length);
   return { text: padding + json, messages: models.length };
 }
 
 /**
- * Returns the messages of a log. Each begins at a line with a brace that is not indented, and may have several lines.
+ * Returns the messages of a log. Each message begins at a line with a brace that is not indented; a message may have
+ * several lines.
  */
 function messagesIn(text: string): readonly TextLine[] {
   const messages: { number: number; lines: string[] }[] = [];
@@ -222,7 +223,7 @@ function messagesIn(text: string): readonly TextLine[] {
   }));
 }
 
-/** Returns the part of a message that begins at its first brace. */
+/** Returns the text of a message from its first brace on. */
 const jsonOf = ({ text }: TextLine): string => text.slice(text.indexOf("{"));
 
 function parseQmp(bytes: Uint8Array): CpuidDump {
@@ -274,7 +275,7 @@ export const qemuCpu: CpuidFormat = {
   formatFeatures: formatString,
 };
 
-/** The format of the answer of query-cpu-model-expansion, or of a log that contains it. */
+/** The format of QEMU's reply to query-cpu-model-expansion, or of a log that contains the reply. */
 export const qemuQmp: CpuidFormat = {
   name: QMP,
   title: "QEMU's query-cpu-model-expansion (QMP, JSON)",

@@ -1,7 +1,7 @@
 /**
- * Removes the prefixes that lines of pasted text have: those of quoted mail (`> `), of a kernel's log (`[ 1.234567] `),
- * of a journal (`Jan 02 03:04:05 host kernel: `), or the prompts of commands. The remaining text is read as another
- * format, and lines and columns refer to the original file.
+ * Removes the prefixes from lines of pasted text. A prefix is `> ` of quoted mail, the time in a kernel's log (`[
+ * 1.234567] `) or in a journal (`Jan 02 03:04:05 host kernel: `), or the prompt of a command. The remaining text is
+ * read as another format, and lines and columns refer to the original file.
  */
 import type { CpuidDump, CpuidFileProblem, CpuidFormat } from "./dump.ts";
 import { CPUID_FILE_HEAD, LONGEST_LINE } from "./limits.ts";
@@ -10,7 +10,7 @@ import { decodeText, headText, linesOf } from "./lines.ts";
 /** A kind of prefix. */
 interface Prefix {
   readonly pattern: RegExp;
-  /** Whether lines without the prefix are kept; of a mail, only the quoted lines are kept. */
+  /** Whether lines without the prefix stay in the text; of a mail, only the quoted lines stay. */
   readonly keepsOthers: boolean;
   /** The minimum share of lines with the prefix; below it, the prefix is not removed. */
   readonly least: number;
@@ -38,7 +38,7 @@ const PREFIXES: readonly Prefix[] = [
   },
 ];
 
-/** A prompt with a command, at which text that was pasted from a terminal begins. */
+/** A prompt with a command; such a line begins a text that was pasted from a terminal. */
 const PROMPT =
   /^(?:\[?[\w.-]{1,64}@[\w.-]{1,64}[^$#%>]{0,200}|sh-[\d.]{1,8}|)[$#%] (?=[^\n]*(?:cpuid|cpuinfo|virsh|cat ))/;
 const PROMPT_NOTE = "the lines with a prompt and a command are skipped";
@@ -46,7 +46,7 @@ const PROMPT_NOTE = "the lines with a prompt and a command are skipped";
 /** A text without the prefixes of its lines. */
 interface Stripped {
   readonly bytes: Uint8Array;
-  /** The number of characters that were removed from each line, by line. */
+  /** For each line, the number of characters that were removed. */
   readonly columns: readonly number[];
   readonly note: string;
 }
@@ -119,7 +119,7 @@ function bestOf(formats: readonly CpuidFormat[], head: Uint8Array): Best {
 
 const NAME = "quoted-mail";
 
-/** Returns the format of text with prefixes, whose remaining text has one of the given formats. */
+/** Returns a format for text with prefixes; without the prefixes, the text has one of the formats in `formats`. */
 export function quotedMail(formats: readonly CpuidFormat[]): CpuidFormat {
   const parse = (bytes: Uint8Array): CpuidDump => {
     const layers = stripAll(bytes);

@@ -33,7 +33,7 @@ function hasBits(subleaves: Subleaves, low: number, high: number, first: number)
   return true;
 }
 
-/** The rule for leaf 0xd: sub-leaf 0 contains the bits of XCR0, and sub-leaf 1 those of IA32_XSS. */
+/** The rule for leaf 0xd: sub-leaf 0 contains the bits of XCR0, and sub-leaf 1 contains the bits of IA32_XSS. */
 const hasComponents = (subleaves: Subleaves): boolean => {
   const [user, more] = [subleaves.get(0), subleaves.get(1)];
   if (user === undefined || more === undefined) return false;
@@ -76,8 +76,8 @@ const RULES: ReadonlyMap<number, (subleaves: Subleaves) => boolean> = new Map([
 const isZero = ({ eax, ebx, ecx, edx }: CpuidEntry2): boolean => (eax | ebx | ecx | edx) === 0;
 
 /**
- * Whether a table has all sub-leaves of each leaf that it has, up to the leaf's terminator or count. Returns false for
- * a table without entries.
+ * Whether a table has all sub-leaves of each of its leaves, up to the leaf's terminator or count. Returns false for a
+ * table without entries.
  */
 export function hasTerminators(entries: Iterable<CpuidEntry2>): boolean {
   const leaves = new Map<number, Map<number, CpuidEntry2>>();

@@ -20,7 +20,9 @@ export function showsIndex({ index, flags }: CpuidEntry2): boolean {
   return index !== 0 || (flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) !== 0;
 }
 
-/** Returns the number of a table's CPU; if the table has no number and there are several tables, its position. */
+/**
+ * Returns the number of a table's CPU; if the table has no number and there are several tables, the table's position.
+ */
 export function cpuNumber(
   { cpu }: CpuidFileTable,
   position: number,
@@ -34,12 +36,12 @@ export function encodeLines(lines: readonly string[], lineBreak = "\n"): Uint8Ar
   return new TextEncoder().encode(lines.map((line) => `${line}${lineBreak}`).join(""));
 }
 
-/** Lines above this length are not rows of any format. */
+/** A line above this length is not an entry of any format. */
 const LONGEST_ROW = 400;
 
 /**
- * Returns the likelihood that a file has a format whose rows match a pattern: 0 without a row, `few` for one or two
- * rows among other lines, 0.7 for more, and up to 0.95 if most lines are rows.
+ * Returns the likelihood that a file has a format whose lines match a pattern. It is 0 without such a line, `few` for
+ * one or two such lines among others, 0.7 for more, and up to 0.95 if most lines match.
  */
 export function likelihoodOfRows(head: Uint8Array, row: RegExp, few = 0.6): number {
   let [lines, rows] = [0, 0];
@@ -54,15 +56,15 @@ export function likelihoodOfRows(head: Uint8Array, row: RegExp, few = 0.6): numb
   return rows >= 3 ? 0.7 : few;
 }
 
-/** A damaged row: the line begins with a number, contains a register with a value, or is the header of a CPU. */
+/** Matches a damaged line, which begins with a number, contains a register with a value, or is the header of a CPU. */
 const LIKE_ROW =
   /^\s*(?:0x|[0-9a-f]{4,8}\b|\d{1,10}:)|\be[a-d]x=0x|^\s*CPU\b(?:\s*\d+\s*:|[^:]{0,20}:\s*$)|0x[0-9a-f]{7,8}/i;
-/** The beginning of a row that is incomplete because the file was cut. */
+/** The beginning of a line with an entry, which is incomplete because the file was cut. */
 const BEGINNING = /^\s*(?:0x?[0-9a-f]*|C|CP|CPU\s*\d*)$/i;
 
 /**
- * Whether a line that is not a row contains other text, such as a mail around a dump; if false, the line may be a
- * damaged row.
+ * Whether a line without an entry contains other text, such as a mail around a dump; if false, the line may be a
+ * damaged entry.
  */
 export function isProse({ text, isTerminated }: TextLine): boolean {
   if (text.length > LONGEST_LINE) return false;

@@ -39,7 +39,7 @@ function skipSpace(text: string, from: number): number {
   return from + (space.exec(text)?.[0].length ?? 0);
 }
 
-/** Reads a text in quotes; undefined if there is none, or if it does not end on its line. */
+/** Reads a text in quotes; undefined if there is no such text, or if the text does not end on the same line. */
 function literalAt(text: string, at: number): Literal | undefined {
   const quote = text.charAt(at);
   if (quote !== '"' && quote !== "'") return undefined;

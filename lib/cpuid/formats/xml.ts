@@ -1,6 +1,6 @@
 /**
  * Parses XML for the files of libvirt: elements, attributes, text, comments, CDATA, and the five entities. The parser
- * rejects DOCTYPE, so a file cannot define entities, and it does not expand namespaces.
+ * rejects DOCTYPE, so a file cannot define entities. The parser does not expand namespaces.
  */
 import { quoted } from "../../options.ts";
 import type { CpuidFileProblem } from "./dump.ts";
@@ -16,9 +16,9 @@ export interface XmlElement {
   readonly children: readonly XmlElement[];
   /** The text directly inside the element, joined, with entities replaced, without white space at its ends. */
   readonly text: string;
-  /** The line of its `<`, from 1. */
+  /** The line of the element's first `<`, from 1. */
   readonly line: number;
-  /** The column of its `<`, from 1. */
+  /** The column of the element's first `<`, from 1. */
   readonly column: number;
 }
 
@@ -72,7 +72,7 @@ interface Open {
   readonly children: XmlElement[];
   readonly texts: string[];
   readonly offset: number;
-  /** Whether the tag has no fault, so that the element is added to its parent. */
+  /** Whether the tag has no fault; only then is the element added to its parent. */
   readonly isGood: boolean;
 }
 

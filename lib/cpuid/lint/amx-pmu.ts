@@ -17,7 +17,7 @@ export const AMX_PMU_RULES: readonly LintRule[] = [
   {
     id: "A01",
     severity: "error",
-    title: "The AMX data types have amx_tile",
+    title: "The AMX data types need amx_tile",
     source: "cpuid_deps[] in arch/x86/kernel/cpu/cpuid-deps.c; SDM volume 1, 18.2",
     remedy: "Set amx_tile, or clear the data types",
     check: (table) => pairFaults(table, "A01"),
@@ -25,7 +25,7 @@ export const AMX_PMU_RULES: readonly LintRule[] = [
   {
     id: "A02",
     severity: "error",
-    title: "A palette's bytes are those of its tiles, and a tile's those of its rows",
+    title: "A palette has as many bytes as its tiles, and a tile has as many bytes as its rows",
     source: "SDM volume 2A, CPUID leaf 0x1d.1",
     remedy: "Set 0x1d.1 to the host's values",
     check: (table) => {
@@ -89,7 +89,7 @@ export const AMX_PMU_RULES: readonly LintRule[] = [
       }
       const lengths = ["avx10_128", "avx10_256", "avx10_512"] as const;
       if (!lengths.some((name) => table.has(name))) {
-        const words = "is 0 as are the other vector lengths, but avx10 is set";
+        const words = "is 0, like all other vector lengths, but avx10 is set";
         faults.push({ place: table.place("avx10_512"), words });
       }
       return faults;
@@ -128,7 +128,8 @@ export const AMX_PMU_RULES: readonly LintRule[] = [
   {
     id: "P02",
     severity: "warning",
-    title: "The PMU has at most 64 counters, these have bits, and fixed ones need version 2",
+    title:
+      "The PMU has at most 64 counters with a width above 0, and fixed counters need version 2",
     source: "SDM volume 2A, CPUID leaf 0xa; SDM volume 3B, 21.2",
     remedy: "Set leaf 0xa as KVM_GET_SUPPORTED_CPUID reports it",
     check: (table) => {

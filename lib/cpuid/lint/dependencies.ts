@@ -11,8 +11,8 @@ import type { CpuidLintEdit, LintFault, LintRule } from "./rule.ts";
 import { isZero, type LintTable, setBits } from "./table.ts";
 
 /**
- * The groups of pairs, by the rule that reports them. Rule A01 reports all pairs that need amx_tile, so that a fault
- * has one finding.
+ * The groups of pairs, by the rule that reports them. Rule A01 reports all pairs that need amx_tile; each fault
+ * therefore has only one finding.
  */
 let groups: Map<string, CpuidDependency[]> | undefined;
 
@@ -123,7 +123,7 @@ export const DEPENDENCY_RULES: readonly LintRule[] = [
     title: "A feature has the features that Linux requires for it",
     source:
       "cpuid_deps[] in arch/x86/kernel/cpu/cpuid-deps.c, Linux 7.2; Linux clears the feature otherwise",
-    remedy: "Set the needed feature, or clear the one that needs it",
+    remedy: "Set the needed feature, or clear the feature that needs it",
     check: (table) => pairFaults(table, "D01"),
   },
   {
@@ -131,13 +131,13 @@ export const DEPENDENCY_RULES: readonly LintRule[] = [
     severity: "error",
     title: "A feature has the features that the manuals require for it",
     source: "SDM volume 1, chapters 13 to 18; APM volume 3, appendix D",
-    remedy: "Set the needed feature, or clear the one that needs it",
+    remedy: "Set the needed feature, or clear the feature that needs it",
     check: (table) => pairFaults(table, "D02"),
   },
   {
     id: "D03",
     severity: "info",
-    title: "A feature has its usual companion",
+    title: "A feature occurs together with its usual companion",
     source:
       "tables of real CPUs and guests: invpcid without pcid, tsxldtrk without rtm; psABI: avx512f, avx2",
     remedy: "Clear the feature if guests must see a table without exceptions",
@@ -146,9 +146,9 @@ export const DEPENDENCY_RULES: readonly LintRule[] = [
   {
     id: "D04",
     severity: "warning",
-    title: "The leaves of SVM and of memory encryption have features only with their parents",
+    title: "The features of SVM and of memory encryption need their parent feature",
     source: "APM volume 3, appendix E, leaves 0x8000000a and 0x8000001f",
-    remedy: "Set the parent, or clear the leaf",
+    remedy: "Set the parent feature, or clear the leaf",
     check: (table) => {
       const pairs = pairFaults(table, "D04");
       const isParentless = !table.has("sme") && !table.has("sev") && pairs.length === 0;
@@ -158,7 +158,7 @@ export const DEPENDENCY_RULES: readonly LintRule[] = [
   {
     id: "D05",
     severity: "warning",
-    title: "The leaf that describes a feature has zeros without the feature",
+    title: "A leaf that describes a feature contains only zeros if the feature is clear",
     source: "SDM volume 2A, CPUID leaves 0xf, 0x10, 0x12 and 0x14",
     remedy: "Set the feature, or clear the leaf",
     check: (table) =>

@@ -15,7 +15,7 @@ function familyOf(table: LintTable): number {
 /** The families of each vendor. Source: arch/x86/include/asm/intel-family.h, arch/x86/kernel/cpu/amd.c and hygon.c. */
 const FAMILIES: Readonly<Partial<Record<LintVendor, (family: number) => boolean>>> = {
   intel: (family) => [5, 6, 15, 18, 19].includes(family),
-  // The families 4 to 6 are those of Am486, K5, K6, Geode and K7.
+  // The families 4 to 6 belong to Am486, K5, K6, Geode and K7.
   amd: (family) => (family >= 4 && family <= 6) || (family >= 15 && family !== 24),
   hygon: (family) => family === 24,
 };
@@ -111,7 +111,7 @@ function frequencyFaults(table: LintTable, tscKhz: number | undefined): readonly
   const faults: LintFault[] = [];
   const [below, above] = [table.read("tsc_denominator"), table.read("tsc_numerator")];
   if ((below === 0) !== (above === 0)) {
-    const words = `is ${below} and the numerator is ${above}; both are 0 or neither`;
+    const words = `is ${below} and the numerator is ${above}; both must be 0, or neither`;
     faults.push({ place: table.place("tsc_denominator"), words });
   }
   const crystal = crystalTsc(table);
@@ -166,7 +166,7 @@ export const FAMILY_RULES: readonly LintRule[] = [
   {
     id: "F02",
     severity: "error",
-    title: "Leaf 0x80000001's EAX repeats leaf 1's on AMD and Hygon, and is 0 on Intel",
+    title: "EAX of leaf 0x80000001 equals EAX of leaf 1 on AMD and Hygon, and is 0 on Intel",
     source: "APM volume 3 and SDM volume 2A, CPUID leaf 0x80000001",
     remedy: "Copy leaf 1's EAX on AMD and Hygon, and set it to 0 on Intel",
     check: (table) => {
@@ -219,7 +219,7 @@ export const FAMILY_RULES: readonly LintRule[] = [
     id: "F05",
     severity: "error",
     title:
-      "The physical address has 32 to 52 bits, and the virtual one 57 bits if LA57 is set, else 48",
+      "A physical address has 32 to 52 bits; a virtual address has 57 bits if LA57 is set, else 48",
     source: "SDM volume 2A and APM volume 3, CPUID leaf 0x80000008; SDM volume 3A, 4.1.4",
     remedy: "Set phys_addr_bits to the host's, and virt_addr_bits to 57 with la57 or 48 without",
     check: (table) => {
@@ -246,7 +246,7 @@ export const FAMILY_RULES: readonly LintRule[] = [
   {
     id: "F06",
     severity: "error",
-    title: "The guest's physical address bits are 0 or at most the physical ones",
+    title: "The guest's physical address bits are 0, or at most the physical address bits",
     source: "APM volume 3, CPUID leaf 0x80000008 EAX",
     remedy: "Set guest_phys_addr_bits to 0 or to at most phys_addr_bits",
     check: (table) => {
@@ -323,7 +323,7 @@ export const FAMILY_RULES: readonly LintRule[] = [
   {
     id: "F11",
     severity: "warning",
-    title: "Leaf 2 has AL 1 on Intel and zeros on AMD, and its descriptor 0xff has leaf 4",
+    title: "Leaf 2 has 1 in AL on Intel and zeros on AMD, and its descriptor 0xff needs leaf 4",
     source: "SDM volume 2A, CPUID leaf 2; APM volume 3: leaf 2 is reserved",
     remedy: "Set AL of leaf 2 to 1 on Intel, and leaf 2 to 0 on AMD; add leaf 4",
     check: (table) => {

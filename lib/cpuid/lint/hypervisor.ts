@@ -100,7 +100,7 @@ function xenFaults(table: LintTable): readonly LintFault[] {
     if (e === undefined) continue;
     const place = table.entryPlace(position);
     if (e.index > 2) {
-      faults.push({ place, words: "is above sub-leaf 2, the last one of Xen's time leaf" });
+      faults.push({ place, words: "is above sub-leaf 2, the last sub-leaf of Xen's time leaf" });
     } else if (!isFlagged(e) && e.index === 0) {
       const words =
         "has no KVM_CPUID_FLAG_SIGNIFCANT_INDEX, so the guest reads it for all three sub-leaves";
@@ -110,7 +110,7 @@ function xenFaults(table: LintTable): readonly LintFault[] {
   return faults;
 }
 
-/** The rules about hypervisor interfaces other than KVM's. */
+/** The rules about the interfaces of hypervisors except KVM. */
 export const HYPERVISOR_RULES: readonly LintRule[] = [
   {
     id: "H01",
@@ -123,15 +123,15 @@ export const HYPERVISOR_RULES: readonly LintRule[] = [
   {
     id: "H02",
     severity: "warning",
-    title: "A Hyper-V feature has the one that it uses",
+    title: "A Hyper-V feature needs the other Hyper-V feature that it uses",
     source: "Hyper-V TLFS, 2.4, and its chapters on timers, interrupts and nested virtualization",
-    remedy: "Set the needed feature, or clear the one that needs it",
+    remedy: "Set the needed feature, or clear the feature that needs it",
     check: (table) => pairFaults(table, "H02"),
   },
   {
     id: "H03",
     severity: "warning",
-    title: "No two interfaces share a block, and none occurs twice",
+    title: "No two interfaces share a block, and no interface occurs twice",
     source: "cpuid_base_hypervisor of Linux: a guest uses the first block with the signature",
     remedy: "Move one interface to the next block of 0x100 leaves",
     check: sharedBlocks,

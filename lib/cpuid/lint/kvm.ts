@@ -141,7 +141,7 @@ function kvmRegisterFaults(table: LintTable): readonly LintFault[] {
   });
 }
 
-/** Rule K04: features that the VMM implements, each with the fact that states it. */
+/** Rule K04: features that the VMM implements, each with the fact that reports the implementation. */
 const BY_VMM = [
   ["kvm_msi_ext_dest_id", "hasExtendedDestinations", "interrupts do not reach 15-bit APIC ids"],
   ["kvm_hc_map_gpa_range", "handlesMapGpaRange", "the VMM does not answer the hypercall"],
@@ -198,7 +198,7 @@ export const KVM_RULES: readonly LintRule[] = [
   {
     id: "K01",
     severity: "error",
-    title: "KVM's maximum is at least its leaf of features, or 0",
+    title: "The maximum of KVM's leaves includes the leaf of features, or is 0",
     source: "kvm_cpuid_base and kvm_arch_para_features; 0 is the value of old hosts",
     remedy: "Set EAX of KVM's first leaf to base + 1",
     check: (table) => {
@@ -224,9 +224,9 @@ export const KVM_RULES: readonly LintRule[] = [
   {
     id: "K03",
     severity: "warning",
-    title: "A paravirtual feature has the one that it uses",
+    title: "A paravirtual feature needs the other paravirtual feature that it uses",
     source: "arch/x86/kernel/kvm.c and kvmclock.c of Linux",
-    remedy: "Set the needed feature, or clear the one that needs it",
+    remedy: "Set the needed feature, or clear the feature that needs it",
     check: (table) => {
       const isClock = table.has("kvm_clocksource") || table.has("kvm_clocksource2");
       const words = "needs kvm_clocksource or kvm_clocksource2";
@@ -326,7 +326,7 @@ export const KVM_RULES: readonly LintRule[] = [
   {
     id: "K09",
     severity: "warning",
-    title: "No feature is emulated by KVM",
+    title: "The table has no feature that KVM only emulates",
     source: "api.rst, KVM_GET_EMULATED_CPUID: such an instruction causes an exit each time",
     remedy: "Clear the feature if the guest uses it often",
     needs: ["supported", "emulated"],
@@ -361,7 +361,7 @@ export const KVM_RULES: readonly LintRule[] = [
   {
     id: "K11",
     severity: "info",
-    title: "Bits that KVM writes from CR4 have their value after reset",
+    title: "Bits that KVM computes from CR4 have the value after reset",
     source: "kvm_update_cpuid_runtime in arch/x86/kvm/cpuid.c",
     remedy: "Clear osxsave and ospke; the value of the table has no effect",
     check: (table) =>
@@ -441,7 +441,7 @@ export const KVM_RULES: readonly LintRule[] = [
   {
     id: "K16",
     severity: "warning",
-    title: "The bits about the FPU's pointers are those of the host",
+    title: "The bits about the FPU's pointers equal the host's bits",
     source: "Documentation/virt/kvm/x86/errata.rst: the bits describe the host's FPU",
     remedy: "Copy the bits of the host",
     needs: ["host"],
@@ -479,9 +479,9 @@ export const KVM_RULES: readonly LintRule[] = [
   {
     id: "K18",
     severity: "error",
-    title: "All vCPUs have the same table but for ids and per-CPU values",
+    title: "All vCPUs have the same table, except for ids and per-CPU values",
     source: "SDM volume 2A, CPUID; Linux compares CPUs and disables features that differ",
-    remedy: "Make each vCPU's table from the same one, and change only the APIC id",
+    remedy: "Make each vCPU's table from one common table, and change only the APIC id",
     needs: ["several"],
     check: (table, { tables }) => {
       const [first] = tables;
@@ -500,7 +500,7 @@ export const KVM_RULES: readonly LintRule[] = [
   {
     id: "K20",
     severity: "info",
-    title: "Bits whose meaning is an absence are those of the host",
+    title: "Bits that report a missing function or fault equal the host's bits",
     source:
       "Documentation/virt/kvm/x86/errata.rst; APM volume 3, CPUID leaves 0x80000008 and 0x80000021",
     remedy: "Check whether the guest must see the host's value",
@@ -524,7 +524,7 @@ export const KVM_RULES: readonly LintRule[] = [
   {
     id: "K21",
     severity: "warning",
-    title: "The highest basic leaf is harmless where guests probe a range",
+    title: "The highest basic leaf is not a valid maximum of a range that guests probe",
     source:
       "get_out_of_range_cpuid_entry in arch/x86/kvm/cpuid.c: reads out of range return this leaf",
     remedy: "Add a leaf of zeros as the highest basic leaf",
@@ -533,7 +533,7 @@ export const KVM_RULES: readonly LintRule[] = [
   {
     id: "K22",
     severity: "warning",
-    title: "MONITOR is offered only if MWAIT does not exit, or does nothing",
+    title: "MONITOR is offered only if MWAIT does not exit, or is a no-op",
     source: "api.rst, KVM_CAP_X86_DISABLE_EXITS and KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS",
     remedy: "Clear monitor, or disable MWAIT exits",
     needs: ["vm.disabledExits"],

@@ -65,8 +65,8 @@ function maxOf(table: LintTable, fn: number): number | undefined {
 }
 
 /**
- * Returns the leaves above the maximum that a feature needs. The rules of this file report them; rules S02 and S04 do
- * not.
+ * Returns the leaves above the maximum that a feature needs. The rules of this file report these leaves; rules S02 and
+ * S04 do not.
  */
 export function needyLeaves(table: LintTable): ReadonlySet<number> {
   return table.keep("needy leaves", () => {
@@ -119,7 +119,7 @@ export const LEAF_RULES: readonly LintRule[] = [
   {
     id: "L02",
     severity: "error",
-    title: "Direct cache access has leaf 9",
+    title: "Direct cache access needs leaf 9",
     source: "SDM volume 2A, CPUID leaf 9; Linux disables DCA without it (cpuid_dependent_features)",
     remedy: "Raise leaf 0's EAX to 9 or more and add leaf 9, or clear dca",
     check: (table) => missing(table, DCA),
@@ -153,7 +153,7 @@ export const LEAF_RULES: readonly LintRule[] = [
   {
     id: "L05",
     severity: "warning",
-    title: "A feature that has a basic leaf of its own has this leaf",
+    title: "A feature with its own basic leaf needs this leaf",
     source:
       "SDM volume 2A, CPUID leaves 0xf, 0x10, 0x12, 0x14, 0x19, 0x1a, 0x1c, 0x1d, 0x1e, 0x20, 0x23, 0x24, 0x29",
     remedy: "Add the leaf and raise leaf 0's EAX, or clear the feature",
@@ -162,7 +162,7 @@ export const LEAF_RULES: readonly LintRule[] = [
   {
     id: "L06",
     severity: "warning",
-    title: "A feature that has an extended leaf of its own has this leaf",
+    title: "A feature with its own extended leaf needs this leaf",
     source: "APM volume 3, appendix E: leaves 0x8000000a, 0x8000001b to 0x8000001f, 0x80000022",
     remedy: "Add the leaf and raise leaf 0x80000000's EAX, or clear the feature",
     check: (table) => missing(table, EXTENDED),
@@ -170,7 +170,7 @@ export const LEAF_RULES: readonly LintRule[] = [
   {
     id: "L07",
     severity: "error",
-    title: "Long mode has leaf 0x80000008",
+    title: "Long mode needs leaf 0x80000008",
     source:
       "SDM and APM, CPUID leaf 0x80000008; without it KVM assumes 36 physical address bits (cpuid_query_maxphyaddr)",
     remedy: "Add leaf 0x80000008 with the address sizes and raise leaf 0x80000000's EAX to it",

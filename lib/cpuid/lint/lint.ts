@@ -30,7 +30,8 @@ import { LINT_RULES } from "./rules.ts";
 import { LintTable } from "./table.ts";
 
 /**
- * The inputs of {@link lint} besides the tables. A rule whose input is missing is not judged, and the result lists it.
+ * The further inputs of {@link lint}; the tables are a separate argument. A rule whose input is missing is not judged,
+ * and the result lists this rule.
  */
 export interface CpuidLintOptions {
   /** The kind of table; `guest` by default. */
@@ -103,13 +104,13 @@ export interface CpuidLintResult {
   readonly judged: readonly CpuidLintRuleId[];
   /** The rules that were not judged. */
   readonly notJudged: readonly CpuidLintNotJudged[];
-  /** `clean` only if at least one rule was judged and none found a fault. */
+  /** `clean` only if at least one rule was judged and no rule found a fault. */
   readonly verdict: "clean" | "findings" | "nothing judged";
 }
 
 /** The maximum number of tables: KVM's limit of vCPUs on x86 (KVM_MAX_VCPUS). */
 const MOST_TABLES = 4096;
-/** Only rule S12 judges a table with more entries; KVM accepts 256. */
+/** The maximum number of entries that all rules judge; only S12 judges a table with more. KVM accepts 256. */
 const MOST_ENTRIES = 1024;
 /** The maximum number of findings of one rule in one table. */
 const MOST_PER_RULE = 64;
@@ -162,7 +163,7 @@ function isGiven(need: CpuidLintNeed, input: LintInput): boolean {
   }
 }
 
-/** Returns the reason why a rule is not judged; undefined if it is. */
+/** Returns the reason why a rule is not judged; undefined for a rule that is judged. */
 function obstacle(
   rule: LintRule,
   input: LintInput,
@@ -327,8 +328,8 @@ const ORDER: ReadonlyMap<string, number> = new Map(LINT_RULES.map(({ id }, i) =>
  * whose input is missing is listed in `notJudged`, so pass all known tables and facts. Equal faults of several tables
  * become one finding.
  *
- * @throws TypeError for an unknown option, profile, fact or rule; RangeError for a number that is not a u32, and for
- *   `lines` or `apicIds` of another length than the tables.
+ * @throws TypeError for an unknown option, profile, fact or rule; RangeError for a number that is not a u32, and if
+ *   `lines` or `apicIds` has another length than the list of tables.
  *
  * @example
  * ```ts run

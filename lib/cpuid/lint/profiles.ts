@@ -18,8 +18,8 @@ function off(reason: string, ...ids: readonly CpuidLintRuleId[]): Record<CpuidLi
 }
 
 /**
- * The reason to omit rules about the parts of a table that Firecracker writes after it has applied the template.
- * Source: its documentation of CPUID normalization.
+ * The reason to omit rules about leaves that Firecracker writes after it has applied the template. Source:
+ * Firecracker's documentation of CPUID normalization.
  */
 const NORMALISED = "Firecracker writes this part after the template";
 
@@ -33,14 +33,14 @@ export const LINT_PROFILES: Readonly<Record<CpuidLintProfile, LintProfile>> = {
       ...off("a CPU without a VM has no KVM", "K08", "K09", "K10", "K11", "K13", "K14", "K15"),
       ...off("a CPU without a VM has no KVM", "K16", "K19", "K20", "K21", "K22"),
     },
-    // Firmware of AMD's family 0x15 changes the APIC ids, and leaf 1 keeps the initial id.
+    // Firmware of AMD's family 0x15 changes the APIC ids, but leaf 1 still contains the initial id.
     severity: { T02: "info" },
   },
   guest: { title: "a table for a guest", off: {}, severity: {} },
   firecracker: {
     title: "the result of a Firecracker template",
     off: off(NORMALISED, "F04", "F10", "K14", "K17", "L08", "T02", "T04", "T11"),
-    // All published templates keep the host's values of these fields.
+    // All published templates leave the host's values of these fields unchanged.
     severity: { X13b: "info", K12: "info" },
   },
 };

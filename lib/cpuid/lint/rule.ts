@@ -9,7 +9,7 @@ import type { LintTable } from "./table.ts";
 /** The severity of a finding: the guest or KVM fails ("error"), may fail ("warning"), or works ("info"). */
 export type CpuidLintSeverity = "error" | "warning" | "info";
 
-/** The kind of table: that of a real CPU, a table for a guest, or the result of a Firecracker template. */
+/** The kind of table: a real CPU's table, a table for a guest, or the result of a Firecracker template. */
 export type CpuidLintProfile = "cpu" | "guest" | "firecracker";
 
 /** The id of a rule. Ids are stable: the id of a removed rule is not used again. */
@@ -22,13 +22,13 @@ export interface CpuidLintVm {
   readonly hasKernelApic?: boolean;
   /** Whether interrupts reach 15-bit APIC ids: KVM_CAP_X2APIC_API with 32-bit ids and a split irqchip. */
   readonly hasExtendedDestinations?: boolean;
-  /** Whether the VMM answers KVM_HC_MAP_GPA_RANGE, which KVM_CAP_EXIT_HYPERCALL forwards to it. */
+  /** Whether the VMM handles the hypercall KVM_HC_MAP_GPA_RANGE, which KVM_CAP_EXIT_HYPERCALL forwards to the VMM. */
   readonly handlesMapGpaRange?: boolean;
   /** Whether the VMM implements MSR_KVM_MIGRATION_CONTROL. */
   readonly hasMigrationControl?: boolean;
   /** The exits that KVM_CAP_X86_DISABLE_EXITS disables. */
   readonly disabledExits?: readonly ("mwait" | "hlt" | "pause" | "cstate")[];
-  /** Whether KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS is on, so that MWAIT is a no-op instead of a #UD. */
+  /** Whether KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS is on; MWAIT is then a no-op and causes no #UD. */
   readonly hasMwaitQuirk?: boolean;
   /** The XSAVE components of ARCH_GET_XCOMP_GUEST_PERM, as a mask. */
   readonly xcompPermission?: bigint;
@@ -49,7 +49,7 @@ export type CpuidLintNeed =
   | "several"
   | `vm.${keyof CpuidLintVm}`;
 
-/** The inputs of the rules besides the table. */
+/** The further inputs of the rules; the table is a separate argument. */
 export interface LintInput {
   /** All tables of the VM, one per vCPU. */
   readonly tables: readonly LintTable[];
@@ -100,7 +100,7 @@ export interface LintBits {
   readonly name: CpuidFieldName | undefined;
 }
 
-/** A place in a table: an entry that exists or is absent, and optionally bits of this entry. */
+/** A place in a table: an entry, or some bits of an entry. The table may lack the entry. */
 export interface LintPlace {
   readonly function: number;
   readonly index: number;
@@ -114,7 +114,7 @@ export interface LintFault {
   readonly place: LintPlace;
   /** The message that follows the place. */
   readonly words: string;
-  /** The severity, if it differs from that of the rule. */
+  /** The severity of the fault, if it differs from the rule's severity. */
   readonly severity?: CpuidLintSeverity | undefined;
   /** The edits that remove the fault. */
   readonly fix?: readonly CpuidLintEdit[] | undefined;
@@ -126,13 +126,13 @@ export interface CpuidLintRule {
   readonly severity: CpuidLintSeverity;
   /** The condition that a correct table fulfils, as a sentence without a full stop. */
   readonly title: string;
-  /** The manual, the header or the kernel function that requires it. */
+  /** The source of the rule: a manual, a header or a kernel function. */
   readonly source: string;
   /** A sentence without a full stop that describes how to remove the fault. */
   readonly remedy: string;
   /** The inputs without which the rule cannot be judged. */
   readonly needs?: readonly CpuidLintNeed[];
-  /** Inputs of which the rule needs at least one. */
+  /** A list of inputs; the rule needs at least one of them. */
   readonly needsOneOf?: readonly CpuidLintNeed[];
 }
 

@@ -169,7 +169,8 @@ const masks = new Map<string, number>();
 
 /** Returns the bits of a register that a field or another rule covers. */
 function known(space: CpuidSpace, fn: number, index: number, register: CpuidRegister): number {
-  // Results for sub-leaves above 64 are not cached, so that a table with many indexes cannot exhaust the memory.
+  // Results for sub-leaves above 64 are not cached, because a table with many indexes could otherwise exhaust the
+  // memory.
   const key = `${space}:${fn}:${index}:${register}`;
   const kept = masks.get(key);
   if (kept !== undefined) return kept;
@@ -188,7 +189,9 @@ function known(space: CpuidSpace, fn: number, index: number, register: CpuidRegi
   return mask >>> 0;
 }
 
-/** Whether an entry is above the maximum of its range; rules S02, S04, S05 and those of leaves.ts report this fault. */
+/**
+ * Whether an entry is above the maximum of its range; rules S02, S04, S05 and the rules of leaves.ts report this fault.
+ */
 function isUnread(table: LintTable, { function: fn }: CpuidEntry2): boolean {
   if (isBasic(fn)) return fn > (table.maxBasic ?? fn);
   if (isExtended(fn)) return fn > (table.maxExtended ?? fn);
@@ -373,7 +376,7 @@ export const STRUCTURE_RULES: readonly LintRule[] = [
   {
     id: "S06",
     severity: "warning",
-    title: "The vendor is one that KVM and Linux know",
+    title: "KVM and Linux know the vendor",
     source:
       "arch/x86/kvm/cpuid.h and arch/x86/kernel/cpu; an unknown vendor gets no quirks of its CPU",
     remedy: "Set the vendor to GenuineIntel, AuthenticAMD, HygonGenuine, CentaurHauls or Shanghai",
@@ -398,7 +401,7 @@ export const STRUCTURE_RULES: readonly LintRule[] = [
       const [own, first] = [table.entries[position], table.leaf(0)];
       if (own === undefined || first === undefined) return [];
       if (!table.isAmd && table.vendor !== "intel") return [];
-      // K5 and K6 report 0 in these registers.
+      // K5 and K6 report 0 in EBX, ECX and EDX of leaf 0x80000000.
       if (table.isAmd && table.read("base_family_id") < 0xf) return [];
       return (["ebx", "ecx", "edx"] as const).flatMap((register): readonly LintFault[] => {
         const wanted = table.isAmd ? first[register] : 0;
@@ -455,7 +458,7 @@ export const STRUCTURE_RULES: readonly LintRule[] = [
   {
     id: "S10",
     severity: "error",
-    title: "An entry with an index has KVM_CPUID_FLAG_SIGNIFCANT_INDEX",
+    title: "An entry with a nonzero index has KVM_CPUID_FLAG_SIGNIFCANT_INDEX",
     source:
       "cpuid_entry2_find in arch/x86/kvm/cpuid.c ignores the index of an entry without the flag",
     remedy: "Set the flag, or the index to 0",

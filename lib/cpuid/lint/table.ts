@@ -145,8 +145,8 @@ export class LintTable {
   }
 
   /**
-   * Returns the position of the entry of a function and index, or -1: the first entry with this index, or the first
-   * entry of the function if its leaf has no sub-leaves.
+   * Returns the position of the first entry of a function with this index, or -1. If the leaf has no sub-leaves,
+   * returns the position of the first entry of the function.
    */
   find(fn: number, index = 0): number {
     const positions = this.positions(fn);

@@ -33,9 +33,9 @@ function cpusOf({ cpus }: CpuidLintFinding): string {
 const printable = (text: string): string => text.replaceAll(/\p{Cc}/gu, "?");
 
 /**
- * Formats a result as text: for each finding a line such as `file:12: error S09 0x7.0: …` and a line with its remedy,
- * and at the end a line with the counts. Rules that were not judged are only counted; if no rule was judged, the text
- * states this.
+ * Formats a result as text. Each finding has a line such as `file:12: error S09 0x7.0: …` and a line with the remedy;
+ * the last line has the counts. Rules that were not judged are only counted; if no rule was judged, the text contains a
+ * line about this.
  *
  * @throws TypeError for an unknown option.
  */

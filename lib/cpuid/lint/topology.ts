@@ -397,7 +397,7 @@ export const TOPOLOGY_RULES: readonly LintRule[] = [
   {
     id: "T08",
     severity: "error",
-    title: "The number of threads fits the size of the APIC id's part",
+    title: "The APIC id has enough bits to number the threads",
     source: "APM volume 3, CPUID leaf 0x80000008 ECX: NC and ApicIdSize",
     remedy: "Raise apicid_coreid_len, or reduce cpu_nthreads",
     check: (table) => {
@@ -425,7 +425,7 @@ export const TOPOLOGY_RULES: readonly LintRule[] = [
         ];
         const isRight = others.some((one) => one?.shift === shift && one.count === count);
         if (isRight) return [];
-        const words = `has the shift ${shift} and ${count} logical CPUs in level ${index}, and leaf 0x1f has other ones`;
+        const words = `has the shift ${shift} and ${count} logical CPUs in level ${index}, but leaf 0x1f has other values`;
         return [{ place: table.entryPlace(position), words }];
       });
     },
@@ -500,7 +500,7 @@ export const TOPOLOGY_RULES: readonly LintRule[] = [
     id: "T13",
     severity: "info",
     title: "Leaves 0x8000001d and 0x8000001e have zeros if topoext is clear",
-    source: "APM volume 3, CPUID leaf 0x80000001 ECX 22: both leaves are reserved without it",
+    source: "APM volume 3, CPUID leaf 0x80000001 ECX 22: without topoext, both leaves are reserved",
     remedy: "Set topoext, or clear both leaves",
     check: (table) => {
       if (!table.isAmd || table.has("topoext")) return [];

@@ -158,7 +158,7 @@ const byGroup = (key: keyof typeof GROUPS): LintRule["check"] =>
 /** Returns the size that sub-leaf 0's ECX should have. */
 const wantedSize = (view: View): number => xsaveSize(view.parts, view.xcr0);
 
-/** Whether every enabled component has its sub-leaf, so that sizes can be computed. */
+/** Whether every enabled component has its sub-leaf; only then can sizes be computed. */
 function isKnown(view: View, mask: bigint): boolean {
   const sizes = new Set(view.parts.filter(({ size }) => size > 0).map(({ number }) => number));
   for (let number = 2; number <= LAST_COMPONENT; number += 1) {
@@ -359,7 +359,7 @@ export const XSAVE_RULES: readonly LintRule[] = [
   {
     id: "X13b",
     severity: "warning",
-    title: "No component that is not enabled has a sub-leaf with a size",
+    title: "Only an enabled component has a sub-leaf with a size",
     source: "SDM volume 1, 13.5: the sub-leaf of a component that is not in XCR0 or IA32_XSS is 0",
     remedy: "Remove the sub-leaf; withXsave() does",
     check: withView((view, table) =>
@@ -376,7 +376,7 @@ export const XSAVE_RULES: readonly LintRule[] = [
     id: "X14",
     severity: "error",
     title:
-      "A component is a supervisor component if and only if it is in IA32_XSS, and it then has no offset",
+      "IA32_XSS contains exactly the supervisor components, and a supervisor component has no offset",
     source: "SDM volume 1, 13.5: ECX bit 0 and EBX",
     remedy: "Recompute leaf 0xd with withXsave()",
     check: withView((view, table) =>
@@ -409,7 +409,7 @@ export const XSAVE_RULES: readonly LintRule[] = [
     severity: "warning",
     title: "A component has the size that the manuals define",
     source: "SDM volume 1, chapter 13; APM volume 2, 11.5; component 9 of Zen 2 has 64 bytes",
-    remedy: "Recompute leaf 0xd with withXsave(), and give it the vendor",
+    remedy: "Recompute leaf 0xd with withXsave(), and pass the vendor",
     check: withView((view, table) =>
       view.parts.flatMap((part): readonly LintFault[] => {
         const known = XSAVE_COMPONENTS.find(({ number }) => number === part.number);
@@ -426,7 +426,7 @@ export const XSAVE_RULES: readonly LintRule[] = [
     severity: "error",
     title: "User components are behind the header and do not overlap",
     source: "SDM volume 1, 13.4: the legacy region and the header have 576 bytes",
-    remedy: "Recompute leaf 0xd with withXsave(), and give it the vendor",
+    remedy: "Recompute leaf 0xd with withXsave(), and pass the vendor",
     check: withView((view, table) => {
       const placed = view.parts
         .filter(({ number, size, kind }) => size > 0 && kind === "user" && isIn(view.xcr0, number))
@@ -479,7 +479,7 @@ export const XSAVE_RULES: readonly LintRule[] = [
     id: "X19",
     severity: "warning",
     title:
-      "The compacted size is at most that of all components, and 0 only without XSAVEC and XSAVES",
+      "The compacted size is at most the size of all components, and 0 only without XSAVEC and XSAVES",
     source: "SDM volume 1, 13.2 and 13.4.3: 0xd.1:ebx",
     remedy: "Set xsave_sz_xcr0_xss to 576, the size after reset",
     needs: ["complete"],

@@ -1,6 +1,6 @@
 /**
  * The models of AMD's EPYC families, and of Hygon's CPUs, which are based on the first EPYC generation. model.ts
- * defines the type of a row.
+ * defines the type of a model.
  */
 import { type CpuidModel, type CpuidModelCache, names, shared } from "./model.ts";
 

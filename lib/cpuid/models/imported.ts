@@ -19,7 +19,7 @@ export interface ImportedCpuidModel {
   readonly maxLeaf: number;
   /** The maximum extended leaf, 0x80000008 or more. */
   readonly maxExtended: number;
-  /** The one-bit fields that are 1, except those whose leaf is above the maximum. */
+  /** The one-bit fields that are 1, except fields whose leaf is above the maximum. */
   readonly features: readonly CpuidFieldName[];
   /**
    * The features that are not CPUID fields of this package, as the program spells them: bits of MSRs, or unknown bits.

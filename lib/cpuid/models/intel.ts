@@ -1,4 +1,4 @@
-/** The models of Intel's Core, Xeon and Atom families. model.ts defines the type of a row. */
+/** The models of Intel's Core, Xeon and Atom families. model.ts defines the type of a model. */
 import {
   type CpuidModel,
   type CpuidModelCache,
@@ -285,7 +285,7 @@ export const INTEL: readonly CpuidModel[] = [
       },
       {
         name: "Cascadelake-Server-noTSX-XSAVES",
-        note: "As noTSX; adds XSAVES, which hypervisors offered later",
+        note: "Like the variant noTSX; adds XSAVES, which hypervisors offered later",
         add: names("arch_capabilities xsaves"),
         remove: names("hle rtm"),
         aliases: shared("Cascadelake-Server-v5"),
@@ -430,9 +430,9 @@ export const INTEL: readonly CpuidModel[] = [
     variants: [],
     aliases: shared(),
     sources: {
-      identity: `${ISE}; Linux arch/x86/include/asm/intel-family.h; equal in QEMU's model of this name`,
+      identity: `${ISE}; Linux arch/x86/include/asm/intel-family.h; QEMU's model of this name has the same values`,
       features: ISE,
-      sizes: "no CPU was observed: the sizes of Granite Rapids",
+      sizes: "no CPU was observed, so the sizes are those of Granite Rapids",
       unverified: ["features", "sizes"],
     },
   },
@@ -496,7 +496,7 @@ export const INTEL: readonly CpuidModel[] = [
       },
       {
         name: "Snowridge-noMPX-XSAVES",
-        note: "MPX is off; adds XSAVES; without the MSR of split lock detection, which KVM lacks",
+        note: "MPX is off; adds XSAVES; removes the MSR of split lock detection, which KVM does not have",
         add: names("xsaves"),
         remove: names("core_capabilities mpx"),
         aliases: shared("Snowridge-v4"),
@@ -550,9 +550,9 @@ export const INTEL: readonly CpuidModel[] = [
     variants: [],
     aliases: shared(),
     sources: {
-      identity: `${ISE}; Linux arch/x86/include/asm/intel-family.h; equal in QEMU's model of this name`,
+      identity: `${ISE}; Linux arch/x86/include/asm/intel-family.h; QEMU's model of this name has the same values`,
       features: ISE,
-      sizes: "no CPU was observed: the sizes of Sierra Forest",
+      sizes: "no CPU was observed, so the sizes are those of Sierra Forest",
       unverified: ["features", "sizes"],
     },
   },

@@ -71,7 +71,7 @@ export const LEVELS: readonly CpuidModel[] = [
   {
     name: "kvm-base",
     from: "x86-64-v1",
-    title: "The least with which common 64-bit kernels start on Intel and AMD hosts",
+    title: "The minimum with which common 64-bit kernels start on Intel and AMD hosts",
     vendor: "GenuineIntel",
     signature: { family: 15, model: 6, stepping: 1 },
     maxLeaf: 0xd,

@@ -56,7 +56,7 @@ class CpuMap {
     return models;
   }
 
-  /** Returns the twelve characters of the vendor that a model names; undefined if it names none. */
+  /** Returns the twelve characters of the vendor that a model names; undefined if the model names no vendor. */
   vendor(models: readonly XmlElement[]): string | undefined {
     const named = models.flatMap((model) => inside(model, "vendor"))[0];
     if (named === undefined) return undefined;
@@ -97,7 +97,7 @@ const EMPTY: XmlElement = {
   column: 0,
 };
 
-/** The default vendor and signature, for models without a vendor or a signature: those of kvm-base. */
+/** The vendor and the signature of kvm-base, which are the defaults for models without a vendor or a signature. */
 const DEFAULTS: { readonly vendor: string; readonly signature: CpuidModelSignature } = {
   vendor: "GenuineIntel",
   signature: Object.freeze({ family: 15, model: 6, stepping: 1 }),
@@ -128,13 +128,13 @@ function signatureOf(models: readonly XmlElement[]): CpuidModelSignature | undef
 /**
  * Imports a CPU model from libvirt's cpu_map, including all inherited features. The files do not contain maxima, so the
  * maximum basic leaf is at least 0xD and the maximum extended leaf at least 0x80000008; both are higher if a feature is
- * in a higher leaf. A model without a vendor or a signature gets that of kvm-base, and `assumed` lists the members with
- * such a default.
+ * in a higher leaf. A model without a vendor or a signature gets the vendor or the signature of kvm-base; `assumed`
+ * lists the members with such a default.
  *
  * @param name - the name of the model in the files.
  * @param files - the text of each file of `/usr/share/libvirt/cpu_map` that begins with `x86_`, by file name.
- * @throws TypeError for an unknown model, with suggestions; SyntaxError for a damaged file, with its name and place,
- *   for a model with a vendor that no file defines, and for a signature that is not a number in range.
+ * @throws TypeError for an unknown model, with suggestions; SyntaxError for a damaged file, with its name and place.
+ *   SyntaxError for a model with a vendor that no file defines, and for a signature that is not a number in range.
  */
 export function importLibvirtModel(
   name: string,

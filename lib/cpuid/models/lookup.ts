@@ -1,5 +1,5 @@
 /**
- * Finds a model by its name or by its name in QEMU or libvirt, and computes its features including the inherited ones.
+ * Finds a model by its name here, in QEMU or in libvirt, and computes all its features, including inherited features.
  */
 import { describe, nearestName, quoted } from "../../options.ts";
 import { type CpuidFieldName, fields } from "../field.ts";
@@ -38,7 +38,7 @@ function spellingsOf({ name, aliases }: NamedCpuidModel): readonly string[] {
   return [...new Set([name, ...aliases.qemu, ...aliases.libvirt])];
 }
 
-/** Resolves every model once. One pass is enough, because each row follows the row that its `from` names. */
+/** Resolves every model once. One pass is enough, because each model follows the model that its `from` names. */
 function open(): Index {
   if (index) return index;
   const order = new Map(fields().map(({ name }, i) => [name, i]));

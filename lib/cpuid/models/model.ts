@@ -47,8 +47,8 @@ export interface CpuidModelSources {
   /** The source of `physicalBits` and `caches`. */
   readonly sizes: string;
   /**
-   * The kinds of fact that were not compared with a second source. All other facts equal those of a running QEMU, a
-   * captured table or a published list.
+   * The kinds of fact that were not compared with a second source. All other facts were compared with a running QEMU, a
+   * captured table or a published list, and are equal.
    */
   readonly unverified: readonly ("identity" | "features" | "sizes")[];
 }
@@ -63,7 +63,7 @@ export interface CpuidModelVariant {
   readonly add: readonly CpuidFieldName[];
   /** The features of the model that the variant lacks. */
   readonly remove: readonly CpuidFieldName[];
-  /** The maximum extended leaf, if it differs from that of the model. */
+  /** The maximum extended leaf, if it differs from the model's maximum. */
   readonly maxExtended?: number;
   readonly aliases: CpuidModelAliases;
 }
@@ -113,7 +113,9 @@ type UnknownIn<S extends string> = S extends `${infer First} ${infer Rest}`
     ? never
     : S;
 
-/** The texts themselves if each word is the name of a field, so that the compiler rejects other texts. */
+/**
+ * The type of the texts if each word is the name of a field; otherwise a type that makes the compiler reject the texts.
+ */
 type Checked<T extends readonly string[]> = {
   readonly [K in keyof T]: [UnknownIn<T[K]>] extends [never]
     ? T[K]

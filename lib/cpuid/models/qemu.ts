@@ -1,4 +1,4 @@
-/** Imports a CPU model from the answer of QEMU's query-cpu-model-expansion. formats/qemu.ts reads the JSON. */
+/** Imports a CPU model from QEMU's reply to query-cpu-model-expansion. formats/qemu.ts reads the JSON. */
 import { describe, quoted } from "../../options.ts";
 import { resolveFeatures } from "../features.ts";
 import { qemuQmp } from "../formats/qemu.ts";
@@ -7,12 +7,12 @@ import { DEFAULT_PHYSICAL_BITS, type ImportedCpuidModel, reachable } from "./imp
 const LEAST_EXTENDED = 0x8000_0008;
 
 /**
- * Reads the answer of query-cpu-model-expansion of type "full" for a named model. The answer contains all facts of the
+ * Reads QEMU's reply to query-cpu-model-expansion of type "full" for a named model. The reply contains all facts of the
  * model, even if QEMU runs without KVM.
  *
- * @param text - the JSON of the answer, or a log that contains the answer.
+ * @param text - the JSON of the reply, or a log that contains the reply.
  * @throws TypeError for anything but a string; SyntaxError, with the place, for a fault, and for a missing property,
- *   such as `family` in an answer of type "static".
+ *   such as `family` in a reply of type "static".
  */
 export function importQemuModel(text: string): ImportedCpuidModel {
   const where = "importQemuModel()";

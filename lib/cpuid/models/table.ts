@@ -59,7 +59,7 @@ const VIRTUAL_BITS = 48;
 /** Whether AMD's rules apply: AMD and Hygon repeat leaves 0 and 1 in 0x80000000 and 0x80000001. */
 const isAmd = (vendor: string): boolean => vendor === "AuthenticAMD" || vendor === "HygonGenuine";
 
-/** Lists the entries of facts other than features: maxima, vendor, signature, brand and address sizes. */
+/** Lists the entries that do not describe features: maxima, vendor, signature, brand and address sizes. */
 function identity(facts: CpuidModelFacts): readonly CpuidEntry2Input[] {
   const { maxLeaf, maxExtended, features, brand, physicalBits } = facts;
   const [ebx, edx, ecx] = [0, 4, 8].map((at) => word(facts.vendor, at));
@@ -114,8 +114,8 @@ export function tableOf(facts: CpuidModelFacts): CpuidTable {
 
 /**
  * Makes the table of a model or of a variant. The table describes one package with one core and one thread, with APIC
- * id 0 and the model's caches; {@link withTopology} changes that. The table has every leaf that the features need, and
- * no hypervisor leaves. The hypervisor bit and the bits that KVM writes itself (osxsave, ospke) are 0.
+ * id 0 and the model's caches; {@link withTopology} writes another topology. The table has every leaf that the features
+ * need, and no hypervisor leaves. The hypervisor bit and the bits that KVM writes itself (osxsave, ospke) are 0.
  *
  * @param name - the name, or an alias, as for {@link findModel}.
  * @throws TypeError for an unknown name, with suggestions.

@@ -66,7 +66,7 @@ const KEYRINGS = [
 
 /** The disk space of a first update: 83 MB of lists, and 40 MB while they are downloaded. */
 const LISTS_BYTES = 130_000_000;
-/** The maximum disk space of the files that are kept of a kernel. */
+/** The maximum disk space of the files of a kernel that the cache stores. */
 const KEPT_BYTES = 25_000_000;
 /** apt waits 30 s for a silent server and tries three times; the lab's limit is longer. */
 const STALL_MS = 180_000;
@@ -114,7 +114,8 @@ export class Archive {
     }
     const suites = SUITES.filter((suite) => !failed.has(suite));
     if (suites.length === 0) throw unreachable(this.#address.main, failed, update);
-    // apt keeps the old list of a suite that was removed. The list of a suite that did not answer remains valid.
+    // If the archive has removed a suite, apt still has the suite's old list. If a suite could not be fetched, its old
+    // list remains valid.
     const gone = new Set(
       [...failed].filter(([, why]) => why.includes("404")).map(([name]) => name),
     );
@@ -216,7 +217,7 @@ export class Archive {
     });
   }
 
-  /** Writes the lab's configuration of apt; returns the settings with which apt uses only this configuration. */
+  /** Writes the lab's configuration of apt; returns the settings that make apt use only the lab's configuration. */
   async #configure(
     signal?: AbortSignal,
     folder = "apt",

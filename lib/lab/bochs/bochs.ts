@@ -40,7 +40,7 @@ export function isAmdModel(cpu: string): boolean {
 }
 
 /**
- * Returns Bochs's configuration. Bochs opens files whose names have no folder in its working directory.
+ * Returns Bochs's configuration. Bochs searches its working directory for a file whose name contains no folder.
  *
  * `ips` is the number of instructions in a second of the guest's time. With `sync=none`, this value of `ips` was
  * measured to be the fastest; idle time of the guest is skipped. The serial ports are files to which Bochs writes each
@@ -106,7 +106,7 @@ function portFile(folder: string, port: number): string {
   return join(folder, `port${port}`);
 }
 
-/** Passes on the bytes that Bochs appends to the ports' files, including those of the last read after its end. */
+/** Passes on the bytes that Bochs appends to the ports' files; the last read is after the end of Bochs. */
 function follow(folder: string, hear: Hear): () => void {
   const buffer = Buffer.alloc(2 ** 16);
   const files = new Map<number, number>();

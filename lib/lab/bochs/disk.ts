@@ -1,6 +1,6 @@
 /**
- * The disk from which Bochs starts a kernel, because Bochs has no option `-kernel`: the disk contains the data that a
- * boot loader would read from files, and an option ROM copies the data into memory and starts the kernel.
+ * The disk from which Bochs starts a kernel, because Bochs has no option `-kernel`. The disk contains the data that a
+ * boot loader would read from files; an option ROM copies the data into memory and starts the kernel.
  *
  * The PC's BIOS calls an option ROM before it searches for a boot device, so no partition, file system or boot loader
  * is needed. The files are not compressed: the ROM reads 140 MB, and the kernel's first line appears 2.5 s after the
@@ -34,7 +34,10 @@ const CYLINDER = 16 * 63 * SECTOR;
  */
 const MOST_SECTORS = 63 * 1024;
 
-/** The addresses in memory of the parts of a kernel, from boot.rst. */
+/**
+ * The addresses of the kernel's real-mode code and protected-mode code, and the end of the heap in the real-mode
+ * segment (boot.rst).
+ */
 const SETUP = 0x90000;
 const HEAP_END = 0xe000;
 const PROTECTED = 0x100000;
@@ -80,7 +83,7 @@ export async function writeDisk(path: string, options: DiskOptions): Promise<Uin
   }
 }
 
-/** Fills in the boot loader's fields in the kernel's real-mode part. */
+/** Fills in the boot loader's fields in the header of the kernel's real-mode code. */
 function prepare(
   image: Buffer,
   initrdBytes: number,
@@ -124,7 +127,7 @@ async function pad(file: FileHandle, multiple: number): Promise<number> {
 const DISK = { data: 0x1f0, count: 0x1f2, device: 0x1f6, command: 0x1f7 } as const;
 const READ_EXT = 0x24;
 
-/** The offsets in a row of the ROM's table; a row without sectors ends the table. */
+/** The offsets of the fields in an element of the ROM's table; an element without sectors ends the table. */
 const ROW = { address: 0, sectors: 4, lba: 8, bytes: 12 } as const;
 
 /** Encodes the option ROM: its header, its code, a table of pieces, and a checksum. */

@@ -1,4 +1,4 @@
-/** The files that a boot in Bochs needs besides the kernel: the emulator and the PC's two BIOS images. */
+/** The files that a boot in Bochs needs in addition to the kernel: the emulator and the PC's two BIOS images. */
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { unpackedPackage } from "../archive/debian-package.ts";

@@ -51,7 +51,7 @@ export interface CacheEntry {
 /** The options of {@link LabCache.build}. */
 export interface BuildOptions {
   readonly signal?: AbortSignal | undefined;
-  /** Whether an existing entry is replaced; otherwise it is kept and returned. */
+  /** Whether an existing entry is replaced; otherwise the existing entry is returned. */
   readonly replace?: boolean | undefined;
 }
 

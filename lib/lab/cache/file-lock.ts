@@ -1,7 +1,7 @@
 /**
  * A lock between processes: flock(2) on a file. The kernel releases a lock when its owner ends, so there are no stale
- * locks. Node has no flock(2). The program flock (util-linux, busybox) locks the open file that it inherits, so that
- * this process also holds the lock.
+ * locks. Node has no flock(2). The program flock (util-linux, busybox) locks the open file that it inherits; this
+ * process then also holds the lock.
  */
 import { spawn } from "node:child_process";
 import { once } from "node:events";

@@ -16,7 +16,7 @@ export interface Manifest {
   readonly links?: Readonly<Record<string, string>>;
 }
 
-/** Syncs every file below a folder, and returns its size and checksum. */
+/** Syncs every file below a folder, and returns the size and checksum of each file. */
 export async function makeManifest(folder: string, about: Manifest["about"]): Promise<Manifest> {
   const files: Record<string, { bytes: number; sha256: string }> = {};
   const links: Record<string, string> = {};

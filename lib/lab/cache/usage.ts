@@ -66,7 +66,7 @@ export async function surveyCache(
  * Removes entries, the least recently used first, until the remaining entries need at most `most` bytes.
  *
  * The function also removes the temporary files of killed processes. A running machine no longer needs the entries from
- * which it was started, but a machine that is starting may fail.
+ * which it was started, but a machine that is starting may fail if its entry is removed.
  *
  * @returns the removed entries.
  */

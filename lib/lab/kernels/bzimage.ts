@@ -17,7 +17,7 @@ const VERSION = 0x206;
 const KERNEL_VERSION = 0x20e;
 /** The offset in the file to which KERNEL_VERSION is relative. */
 const SETUP = 0x200;
-/** The size of the part of the file that contains the release. */
+/** The number of bytes at the beginning of the file that contain the release. */
 const HEAD_BYTES = 0x10000;
 const PAYLOAD_OFFSET = 0x248;
 const PAYLOAD_LENGTH = 0x24c;
@@ -75,8 +75,8 @@ async function readHead(path: string): Promise<Buffer> {
 /**
  * Unpacks a bzImage into a file.
  *
- * @returns whether QEMU can start the file. QEMU cannot start it if the image has another format, if the program that
- *   unpacks it is missing or fails, or if the kernel has no PVH entry (`CONFIG_PVH`).
+ * @returns whether QEMU can start the file. QEMU cannot start the file if the image has another format, if the program
+ *   that unpacks it is missing or fails, or if the kernel has no PVH entry (`CONFIG_PVH`).
  * @throws {@link LabError} `ERR_LAB_INTERRUPTED`, or the system's error if the file cannot be written.
  */
 export async function unpackVmlinux(
@@ -99,7 +99,7 @@ function payloadOf(image: Buffer): Buffer | undefined {
   if (image.length < PAYLOAD_LENGTH + 4) return undefined;
   if (image.toString("latin1", HEADER, HEADER + 4) !== "HdrS") return undefined;
   if (image.readUInt16LE(VERSION) < WITH_PAYLOAD) return undefined;
-  // The header's value 0 means 4 sectors; the boot sector itself is not counted.
+  // A setup_sects of 0 means 4 sectors; the boot sector itself is not counted.
   const sectors = (image.readUInt8(SETUP_SECTS) || 4) + 1;
   const start = sectors * SECTOR + image.readUInt32LE(PAYLOAD_OFFSET);
   const end = start + image.readUInt32LE(PAYLOAD_LENGTH);
@@ -113,7 +113,8 @@ async function unpack(
 ): Promise<Buffer | undefined> {
   const format = FORMATS.find(({ magic }) => payload.subarray(0, magic.length).equals(magic));
   if (format === undefined) return undefined;
-  // In gzip, the size is part of the format; the other programs would reject these bytes as garbage.
+  // The payload ends with the unpacked size. The size is part of the gzip format; other programs would reject the size
+  // as garbage.
   const packed = format.program === "gzip" ? payload : payload.subarray(0, -SIZE_BYTES);
   if (format.program === "gzip") return orUndefined(() => zlib.gunzipSync(packed));
   // Node.js has zstd since 22.15.

@@ -1,6 +1,6 @@
 /**
- * The catalogue of kernels in the archive's lists; it also finds the kernel for a name. archive/archive.ts queries the
- * archive, kernel-entry.ts stores a kernel in the cache, and kernels.ts uses both files.
+ * The catalogue of kernels in the archive's lists; this file also finds the kernel for a name. archive/archive.ts
+ * queries the archive, kernel-entry.ts stores a kernel in the cache, and kernels.ts uses both files.
  */
 import { readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
@@ -50,8 +50,8 @@ const DAY_MS = 86_400_000;
 /** The ending of every release of the catalogue, which names may omit. */
 export const FLAVOUR = "-cloud-amd64";
 /**
- * Returns the short form of a release, without the ending that all releases share; lists show it and users may write
- * it.
+ * Returns the short form of a release, without the ending that all releases share; lists show the short form, and users
+ * may write it.
  */
 export function shortRelease(release: string): string {
   return release.endsWith(FLAVOUR) ? release.slice(0, -FLAVOUR.length) : release;
@@ -113,8 +113,9 @@ export function emptiness(catalogue: Catalogue | undefined): LabError | undefine
 /**
  * Combines packages to kernels, sorted by version.
  *
- * Up to 6.18, linux-image contains vmlinuz and modules. From 6.19 on, linux-image is empty, and linux-binary and
- * linux-modules contain them. No suite still has linux-modules of some versions, so these kernels are not available.
+ * Up to 6.18, linux-image contains vmlinuz and modules. From 6.19 on, linux-image is empty; linux-binary contains
+ * vmlinuz, and linux-modules contains the modules. For some versions, no suite has linux-modules any more; kernels of
+ * these versions are not available.
  */
 export function kernelsOf(packages: readonly Package[]): readonly CatalogueKernel[] {
   const newest = new Map<string, Package>();

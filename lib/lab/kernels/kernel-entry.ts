@@ -1,6 +1,6 @@
 /**
- * The cache entry of a kernel: downloads the kernel, builds the entry, and makes the rows that list it with the kernels
- * of the catalogue.
+ * The cache entry of a kernel: downloads the kernel, builds the entry, and lists the kernels of the cache and of the
+ * catalogue in one list.
  */
 import { existsSync } from "node:fs";
 import { copyFile, mkdir, readdir, rm } from "node:fs/promises";
@@ -50,7 +50,10 @@ export interface EntryOptions {
 /** The kind of cache entries that contain kernels. */
 export const KERNELS = "kernels";
 
-/** The modules that are kept: those of KVM and those for sharing files. Their dependencies are also kept. */
+/**
+ * The modules that the entry contains: the modules of KVM, and modules for sharing files. The entry also contains the
+ * dependencies of these modules.
+ */
 const MODULES = [
   "ccp",
   "irqbypass",
@@ -129,7 +132,7 @@ export async function buildKernel(
     return entry;
   } catch (error) {
     if (!(error instanceof LabError)) throw error;
-    // A partial download is kept for resuming, except if it has filled the disk.
+    // A partial download stays in the cache and can be resumed, except if it has filled the disk.
     if (error.code === "ERR_LAB_DISK_FULL") await rm(folder, { recursive: true, force: true });
     if (error.code === "ERR_LAB_GONE") await forgetCatalogue(cache);
     throw error;

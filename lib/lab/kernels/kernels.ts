@@ -50,7 +50,7 @@ export interface FetchOptions extends KernelOptions {
   readonly refetch?: boolean | undefined;
 }
 
-/** All kernels, sorted by version, and the state of the list. */
+/** All kernels, sorted by version, and the age and the problems of the list. */
 export interface KernelList {
   readonly rows: readonly KernelRow[];
   /** The time of the query; `undefined` if the archive has never answered. */
@@ -58,8 +58,8 @@ export interface KernelList {
   /** The suites whose package lists could not be fetched, each with the reason. */
   readonly missing: readonly string[];
   /**
-   * The reason why the archive could not be queried now, in which case the rows are older; or the message that the
-   * archive has no kernel.
+   * The reason why the archive could not be queried now, or a message that the archive has no kernel. If the archive
+   * could not be queried, `rows` is an older list.
    */
   readonly trouble: LabError | undefined;
 }
@@ -70,7 +70,7 @@ export async function listKernels(options: KernelOptions = {}): Promise<readonly
 }
 
 /**
- * Lists the kernels of the archive and of the cache, with the state of the list.
+ * Lists the kernels of the archive and of the cache, with the age and the problems of the list.
  *
  * @throws {@link LabError} if the archive cannot be queried, there is no older catalogue, and nothing is cached.
  */
@@ -184,7 +184,8 @@ async function look(options: KernelOptions): Promise<View> {
   } catch (error) {
     if (!(error instanceof LabError && canWait(error))) throw error;
     const catalogue = await readCatalogue(cache);
-    // A catalogue of another archive is not used, because the packages would be downloaded from this archive.
+    // The catalogue of another archive is not used, because the current archive may not have the packages of that
+    // catalogue.
     const isSame = address === undefined || catalogue?.address.main === address.main;
     return { cache, catalogue: isSame ? catalogue : undefined, trouble: error };
   }

@@ -55,7 +55,7 @@ export function moduleChain(
   return loadOrder(kernel, [module], into, signal);
 }
 
-/** Does the same as {@link moduleChain} for given modules. */
+/** Does the same as {@link moduleChain}, for the modules that the caller names. */
 export async function loadOrder(
   kernel: ModuleOwner,
   modules: Iterable<string>,
@@ -92,7 +92,7 @@ export async function findModules(folder: string): Promise<ModuleTree> {
   const builtin = new Set<string>();
   for (const path of await walk(folder)) {
     const [, name] = MODULE_FILE.exec(basename(path)) ?? [];
-    // A module in updates/ takes precedence over the kernel's own, as in depmod.
+    // A module in updates/ takes precedence over the kernel's own module, as in depmod.
     if (name !== undefined && !(files.has(moduleName(name)) && !path.includes("/updates/"))) {
       files.set(moduleName(name), path);
     }

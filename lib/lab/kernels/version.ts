@@ -21,7 +21,9 @@ function split(version: string): readonly [epoch: string, upstream: string, revi
   return [epoch, upstream, revision];
 }
 
-/** Compares in turn the parts that are not numbers, in which `~` sorts before the end of the text, and the numbers. */
+/**
+ * Compares two versions element by element; in an element that is not a number, `~` sorts before the end of the text.
+ */
 function compareParts(a: string, b: string): number {
   const [left, right] = [tokens(a), tokens(b)];
   for (let i = 0; i < Math.max(left.length, right.length); i += 1) {

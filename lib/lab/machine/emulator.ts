@@ -59,7 +59,9 @@ export type BootEnd = {
     }
 );
 
-/** The number of bytes of the emulator's own output that are kept as the reason why it did not start. */
+/**
+ * The maximum number of bytes of the emulator's own output in an error, as the reason why the emulator did not start.
+ */
 const KEPT_OUTPUT = 2 ** 16;
 
 /** The number of a machine's serial ports, which every kernel supports. */
@@ -68,8 +70,8 @@ export const PORTS = [0, 1, 2, 3] as const;
 /**
  * The kernel arguments for every emulator.
  *
- * The kernel writes the whole log to the port immediately, so that the log survives a crash or a hang.
- * `cryptomgr.notests` omits the self-tests of the ciphers, which take half a second.
+ * The kernel writes the whole log to the port immediately; the log then survives a crash or a hang. `cryptomgr.notests`
+ * omits the self-tests of the ciphers, which take half a second.
  */
 export const KERNEL_ARGUMENTS = "ignore_loglevel panic=-1 cryptomgr.notests 8250.nr_uarts=4";
 
@@ -92,14 +94,14 @@ export interface Emulator {
   readonly args: (paths: readonly string[]) => readonly string[];
   /**
    * The number of sockets, which the emulator inherits as descriptors from {@link FIRST_FD} on. The descriptors of
-   * files follow those of the sockets.
+   * files follow the descriptors of the sockets.
    */
   readonly sockets: number;
   /** Connects the serial ports; returns a function that is called after the process has ended. */
   readonly listen: (child: ChildProcess, hear: Hear) => () => void;
   /**
    * Returns the reason why the emulator ended without output of the guest, from the emulator's own output; `undefined`
-   * if it succeeded.
+   * if the emulator succeeded.
    */
   readonly refusal: (status: number | null, output: string) => string | undefined;
 }
@@ -128,7 +130,7 @@ function killGroup(child: ChildProcess): void {
  *
  * @throws {@link LabError} `ERR_LAB_TOOL` if the emulator rejects its command line, `ERR_LAB_INTERRUPTED` after the
  *   signal; no process is left then.
- * @throws the errors of `onPort` other than `ERR_LAB_GUEST`.
+ * @throws errors of `onPort`, except `ERR_LAB_GUEST`.
  */
 export async function runEmulator(
   emulator: Emulator,
@@ -221,7 +223,7 @@ async function end(
   return { status, output: output.bytes.toString() };
 }
 
-/** Returns the error if the guest's output caused it; throws any other error. */
+/** Returns an error that the guest's output caused; throws any other error. */
 function guestFault(error: unknown): string {
   if (error instanceof LabError && error.code === "ERR_LAB_GUEST") return error.message;
   throw error;

@@ -49,9 +49,9 @@ async function systemEntries(
 }
 
 /**
- * Returns the archives that are the same for every kernel and command, in the order of unpacking: the system (105 MB,
- * most of it Node) and the package with its dependencies (30 MB), or its suite alone (4 MB). Each archive is made once,
- * and made again if one of its files changes.
+ * Returns the archives that are the same for every kernel and command, in the order of unpacking. The first contains
+ * the system (105 MB, mostly Node); the second contains the package with its dependencies (30 MB), or only the suite (4
+ * MB). An archive is made again only if one of its files changes.
  *
  * @throws {@link LabError} `ERR_LAB_TOOL` if busybox, the addon or vitest is missing.
  */
@@ -144,8 +144,8 @@ export interface Work {
   /** The command's standard input; empty by default. */
   readonly stdin?: Uint8Array;
   /**
-   * Files by their absolute path in the guest: bytes, or the path of a host file, which keeps its mode, or of a host
-   * folder with its content.
+   * Files by their absolute path in the guest: bytes, or the path of a file or a folder on the host. The copy of a host
+   * file has the same mode.
    */
   readonly files?: Readonly<Record<string, string | Uint8Array>>;
   /** Paths of files or folders in the guest that are returned after the command has ended. */

@@ -3,7 +3,7 @@
  * the printed messages.
  *
  * The guest uses four serial ports, which every kernel of the catalogue supports without a module: ttyS0 carries the
- * kernel's log, ttyS1 the command's stdout, ttyS2 its stderr, and ttyS3 the messages of init.
+ * kernel's log, ttyS1 and ttyS2 the command's stdout and stderr, and ttyS3 the messages of init.
  */
 import { posix } from "node:path";
 import { printable } from "../../report/printable.ts";
@@ -27,7 +27,7 @@ export const WORK_PORT = 3;
 export type Word =
   /** The root is mounted. */
   | { readonly kind: "up" }
-  /** A message that init sends every few seconds, which distinguishes a silent command from a dead emulator. */
+  /** A message that init sends every few seconds. It distinguishes a silent command from a dead emulator. */
   | { readonly kind: "beat" }
   /** KVM could not be loaded. */
   | { readonly kind: "no-kvm"; readonly why: string }
@@ -47,7 +47,7 @@ export type Word =
   /** The last message: the machine powers off. If init does not send its last message, the machine has crashed. */
   | { readonly kind: "end" };
 
-/** The message in the kernel's log if there are fewer serial ports. */
+/** The message that init writes to the kernel's log if the kernel has fewer than four serial ports. */
 export const NO_PORTS = "node-kvm lab: this kernel has no ttyS3";
 
 /** The values of the names between "@" in init.sh. */
@@ -67,7 +67,7 @@ export const INIT: string = INIT_SH.replaceAll(/@([A-Z_]+)@/g, (whole, name: str
 
 /** The limits on the guest's output on ttyS3. */
 export interface ControlLimits {
-  /** The maximum number of all bytes, including those of files. */
+  /** The maximum number of all bytes, including the bytes of files. */
   readonly bytes: number;
   /** The maximum number of bytes of one line; a path may have 4096 bytes. */
   readonly line: number;
@@ -102,7 +102,7 @@ interface Taken {
 const ONCE: readonly string[] = ["up", "no-kvm", "ready", "run", "status", "end"];
 
 /**
- * Parses ttyS3 without trusting it, because every root process of the guest can write there. The parser keeps one
+ * Parses ttyS3 without trusting it, because every root process of the guest can write there. The parser stores one
  * incomplete line or file, and the paths of the files that it has returned.
  */
 export class Control {
@@ -201,7 +201,7 @@ export class Control {
         return this.#finishedFile();
       }
       default:
-        // A line that is not a message, such as a part of a message of a guest that dies, is ignored.
+        // A line that is not a message is ignored; a dying guest, for example, may print half a message.
         return undefined;
     }
   }

@@ -1,6 +1,6 @@
 /**
- * Lists the files of this package and of its dependencies that are copied to the guest: only files that the package's
- * command and suite load. guest.ts lists the rest of the root.
+ * Lists the files of this package and of its dependencies that the guest gets: only files that the package's command
+ * and suite load. guest.ts lists the rest of the root.
  */
 import {
   existsSync,
@@ -17,8 +17,8 @@ import { run } from "../process/command.ts";
 import { hostFile, type InitramfsEntry } from "./initramfs.ts";
 
 /**
- * The folder of packages in the guest. A checkout is also copied below node_modules, because vite compiles files
- * outside of it, and the emulated CPU needs 10 s to compile the suite's part of dist/.
+ * The folder of packages in the guest. A checkout is also copied below node_modules: vite compiles files outside of
+ * node_modules, and the emulated CPU needs 10 s to compile the suite's files of dist/.
  */
 const MODULES = "/usr/lib/node_modules";
 
@@ -37,9 +37,9 @@ const RUNNER = "dist/suite/run.js";
 export const CLAIMS = "/claims";
 
 /**
- * The part of this package in a guest's root: the whole package with the dependencies of its command and its suite;
- * only the suite's program, which needs less memory and boots faster; or all files that the user's own claims may
- * import.
+ * The part of this package in a guest's root. `package`: the whole package with the dependencies of its command and its
+ * suite. `suite`: only the suite's program, which needs less memory and boots faster. `claims`: all files that the
+ * user's own claims may import.
  */
 export type Root = "package" | "suite" | "claims";
 
@@ -76,8 +76,8 @@ const UNUSED = [
 const LOADED = [".js", ".mjs", ".cjs", ".json", ".node", ".wasm"];
 
 /**
- * Returns the package's folder in the guest, the working directory of commands: `import("node-kvm")` works in this
- * folder.
+ * Returns the package's folder in the guest. This folder is the working directory of commands, and `import("node-kvm")`
+ * works in it.
  */
 export function guestFolder(): string {
   return inGuest(PACKAGE);

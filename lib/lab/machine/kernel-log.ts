@@ -11,8 +11,8 @@ const TROUBLE =
   /^(?:\[[ \d.]+\] )?(?:(?:watchdog: |\S+: )?BUG: |WARNING: |kernel BUG at |Oops: |Internal error: |general protection fault|unchecked MSR access error|stack segment: |traps: PANIC: |PANIC: |double fault: |Kernel panic |(?:rcu: )?INFO: \S+ (?:self-)?detected |INFO: task .* blocked for more than |UBSAN: )/;
 
 /**
- * Each report of the kernel (WARN, BUG, Oops and others) contains at least one of these words. Text without these words is
- * not searched line by line, because that is slower.
+ * Words that occur in the kernel's reports (WARN, BUG, Oops and others): each report contains at least one of them.
+ * Text without these words is not searched line by line, because such a search is slower.
  */
 const HINT = /BUG|WARNING|Oops|error|fault|stack segment|PANIC|panic|INFO|UBSAN/;
 
@@ -53,7 +53,7 @@ export class KernelLog {
       this.#add(this.#rest + text.slice(0, end));
       this.#rest = "";
     }
-    // The pieces are joined at the end of the line, so that a long line is not copied for each piece.
+    // The pieces are joined only at the end of the line, because a long line would otherwise be copied for each piece.
     this.#rest += text.slice(end + 1);
     if (this.#rest.length > LONGEST_LINE) this.end();
     if (taken === bytes.length) return;
@@ -95,7 +95,7 @@ export class KernelLog {
   }
 }
 
-/** Returns the part of a log that starts with the first report of a fault; the last lines if there is no report. */
+/** Returns the end of a log, from the first report of a fault on; the last lines if there is no report. */
 export function crashReport(log: string): string {
   const lines = log.trimEnd().split("\n");
   const first = lines.findIndex((line) => TROUBLE.test(line));

@@ -62,8 +62,8 @@ export interface LabOptions extends Work, PortListeners {
   readonly memory?: number;
   /**
    * The number of CPUs of QEMU's machine; by default 1, as in Bochs. With several CPUs, threads run in parallel more
-   * often. But QEMU 7.2 has hung with several CPUs, and has crashed a kernel that patches its own code, which happens
-   * when the first VM is created.
+   * often. But QEMU 7.2 has hung with several CPUs. It has also crashed a kernel that patched its own code; a kernel
+   * does this when the first VM is created.
    */
   readonly smp?: number | undefined;
   /** The time limit for boot and command together; by default 5 minutes, or 15 minutes in Bochs. */
@@ -78,12 +78,12 @@ export interface LabOptions extends Work, PortListeners {
   /** The archive of a root file system that replaces the lab's own; its init must use the protocol of init.ts. */
   readonly base?: string;
   /**
-   * The maximum number of bytes that the command may print on each output; by default 64 MiB, or 1 GiB if they are
+   * The maximum number of bytes that the command may print on each output; by default 64 MiB, or 1 GiB if the bytes are
    * passed on.
    */
   readonly mostOutput?: number;
   /**
-   * A function that is called with the reason when the machine boots again, so that output and log start from the
+   * A function that is called with the reason when the machine boots again; output and log then start from the
    * beginning. The reason is that the emulator hung, or that a saved machine could not be restored.
    */
   readonly onRetry?: (why: string) => void;
@@ -142,7 +142,7 @@ export type LabResult = LabRun &
     | {
         /** The machine ended before the command and init had ended, for example by a panic or a triple fault. */
         readonly kind: "crashed";
-        /** The part of the kernel's log that starts with the first report of a fault. */
+        /** The end of the kernel's log, from the first report of a fault on. */
         readonly oops: string;
       }
     | {
@@ -248,7 +248,7 @@ async function writeInitrd(
 }
 
 /**
- * Runs the work in a restored machine; if the cache contains no saved machine, it saves one first.
+ * Runs the work in a restored machine; if the cache contains no saved machine, a machine is saved first.
  *
  * @returns `undefined` if no machine can be restored; the machine must then be booted.
  */
@@ -387,7 +387,7 @@ async function attempt(options: LabOptions, place: Place): Promise<Attempt> {
     }
     await ready;
     await saveDevices(machine.monitor, kept);
-    // A restored machine does not send this message again, but its init counts it.
+    // A restored machine does not send this message again, but its init has counted the message as sent.
     if (ports.stdout.length + ports.stderr.length > 0) {
       throw new LabError("ERR_LAB_TOOL", "the guest printed something before it waited");
     }
@@ -456,8 +456,8 @@ function whole(name: string, arrived: number, sent: number): void {
 }
 
 /**
- * Returns the reason that insmod printed, with the reason in the kernel's log if there is one: `kvm_amd: SVM not
- * supported by CPU 0`.
+ * Returns the reason that insmod printed, and a reason from the kernel's log, such as `kvm_amd: SVM not supported by
+ * CPU 0`.
  */
 function reasonWhyNoKvm(insmod: string, log: string): string {
   const said = log

@@ -1,9 +1,12 @@
-/** Buffers for bytes that arrive in pieces: one keeps all bytes up to a limit, the other keeps the last bytes. */
+/**
+ * Buffers for bytes that arrive in pieces: one buffer stores all bytes up to a limit, and the other stores only the
+ * last bytes.
+ */
 
 /** The initial capacity, bytes. */
 const FIRST = 4096;
 
-/** Joins pieces. Many small pieces use */
+/** Joins the pieces of a stream, and stores all bytes up to a limit. */
 export class PortBuffer {
   #buffer: Uint8Array = new Uint8Array(0);
   #length = 0;
@@ -34,7 +37,7 @@ export class PortBuffer {
     const taken = Math.min(piece.length, this.room);
     const needed = this.#length + taken;
     if (needed > this.#buffer.length) {
-      // The capacity is doubled, so that each byte is copied once or twice, regardless of the number of pieces.
+      // The capacity is doubled: each byte is then copied only once or twice, whatever the number of pieces is.
       const size = Math.max(needed, FIRST, this.#buffer.length * 2);
       const larger = new Uint8Array(Math.min(size, this.#most));
       larger.set(this.bytes);

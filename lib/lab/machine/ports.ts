@@ -1,6 +1,6 @@
 /**
- * Reads the output of one boot on the machine's four serial ports. Only a limited number of bytes is kept, so that no
- * guest can exhaust the host's memory. machine.ts interprets the output.
+ * Reads the output of one boot on the machine's four serial ports. Only a limited number of bytes is stored, because a
+ * guest could otherwise exhaust the host's memory. machine.ts interprets the output.
  */
 import { LabError } from "../error.ts";
 import { Control, type ControlLimits, type Word } from "./init.ts";
@@ -23,8 +23,8 @@ export interface PortLimits {
   readonly log?: number;
   readonly control?: ControlLimits;
   /**
-   * The limits for each output of the command: the limit if the output is kept, the limit if it is passed on, and the
-   * number of last bytes that are kept if it is passed on.
+   * The limits for each output of the command: one limit if the output is stored, and another limit if the output is
+   * passed on. Of an output that is passed on, only a number of last bytes is stored.
    */
   readonly kept: number;
   readonly passed: number;
@@ -124,7 +124,7 @@ export class Ports {
   }
 }
 
-/** One of the command's two outputs, which is either passed on or kept. */
+/** One of the command's two outputs, which is either passed on or stored. */
 class Output {
   #length = 0;
   readonly #name: string;

@@ -19,13 +19,13 @@ export type { BootEnd, BootOptions };
 
 /**
  * A PC's third and fourth port share the interrupt lines of the first two. In this machine, each port has its own
- * interrupt, which QEMU reports by ACPI, so that no port waits for another.
+ * interrupt, which QEMU reports by ACPI; no port waits for another port.
  */
 const IRQS = [4, 3, 5, 7] as const;
 
 /**
  * Writing the whole log to a 16550 takes no measurable time in TCG: 25 kB at about 500 kB/s. Closing a VM waits for
- * RCU, which takes several clock ticks unless it is expedited.
+ * RCU, which takes several clock ticks if it is not expedited.
  */
 const APPEND = `console=ttyS0 ${KERNEL_ARGUMENTS} rcupdate.rcu_expedited=1`;
 
@@ -38,7 +38,7 @@ const SANDBOX = [
   "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
 ];
 
-/** The options of a boot, and those of a machine that is saved or restored. */
+/** The options of a boot, and further options for a machine that is saved or restored. */
 export interface QemuOptions extends BootOptions {
   /**
    * The files with the memory and devices of a machine that is saved or restored; if omitted, the machine's state is
@@ -103,7 +103,7 @@ function keptArguments({ state }: KeptMachine, memory: number): readonly string[
     "-object",
     `memory-backend-file,id=ram,size=${memory}M,mem-path=${MEMORY_FILE},share=${share}`,
     ...["-machine", "pc,memory-backend=ram"],
-    // Each start gets another machine identity, so that kernels since 5.18 reseed their random numbers.
+    // Each start gets another machine identity, which makes kernels since 5.18 reseed their random numbers.
     ...["-device", "vmgenid,guid=auto"],
     ...["-chardev", `socket,id=monitor,fd=${MONITOR_FD}`, "-mon", "chardev=monitor,mode=control"],
   ];
@@ -183,7 +183,7 @@ async function start(
     },
     options,
   );
-  // A machine that was killed for another reason does not answer QMP commands either.
+  // A machine that was killed for another reason does not reply to QMP commands either.
   if (trouble !== undefined && end.why === "ended") throw trouble.error;
   return end;
 }

@@ -11,10 +11,10 @@ interface Waiting {
   readonly reject: (error: LabError) => void;
 }
 
-/** The maximum length of a line; QEMU's answers to the lab's commands are shorter. */
+/** The maximum length of a line; QEMU's replies to the lab's commands are shorter. */
 const LONGEST_LINE = 2 ** 20;
 
-/** The connection to one QEMU, which answers commands in order. */
+/** The connection to one QEMU, which replies to commands in order. */
 export class Monitor {
   readonly #stream: Duplex;
   readonly #waiting: Waiting[] = [];
@@ -25,13 +25,13 @@ export class Monitor {
   constructor(stream: Duplex) {
     this.#stream = stream;
     stream.on("data", (bytes: Buffer) => this.#push(bytes.toString()));
-    // The connection is reset when QEMU is killed, which has the same effect as its end.
+    // If QEMU is killed, the connection is reset; this is handled like the end of the connection.
     stream.on("error", () => this.#end());
     stream.once("close", () => this.#end());
   }
 
   /**
-   * Sends a command and waits for its answer.
+   * Sends a command and waits for the reply.
    *
    * @throws {@link LabError} `ERR_LAB_TOOL` if QEMU rejects it, or ends before it answers.
    */
@@ -51,7 +51,7 @@ export class Monitor {
     for (const line of lines) if (line.trim() !== "") this.#take(line);
   }
 
-  /** Processes an answer of QEMU; ignores the greeting and events. A line that is not a message ends the connection. */
+  /** Processes a reply of QEMU; ignores the greeting and events. A line that is not a message ends the connection. */
   #take(line: string): void {
     const message = parse(line);
     if (message === undefined) {

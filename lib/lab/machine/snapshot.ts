@@ -99,11 +99,11 @@ async function snapshotOf({ path }: CacheEntry): Promise<Snapshot> {
   return { ram: join(path, RAM), state: join(path, STATE), log };
 }
 
-/** Boots a machine, saves it into these files when it waits, and returns its kernel's log. */
+/** Boots a machine, saves it into the cache's files when it waits for work, and returns its kernel's log. */
 export type Saver = (files: { readonly ram: string; readonly state: string }) => Promise<Buffer>;
 
 /**
- * Saves a machine into the cache, and removes those of the same kernel that were saved more than a day ago.
+ * Saves a machine into the cache, and removes saved machines of the same kernel that are more than a day old.
  *
  * @param memory - the machine's memory, MiB.
  * @throws {@link LabError} `ERR_LAB_DISK_FULL` before anything is written, if the disk has no room for twice the
@@ -144,20 +144,20 @@ async function removeOlder(cache: LabCache, name: string): Promise<void> {
 
 const DAY_MS = 86_400_000;
 
-/** The pause before a machine is saved, so that no byte is in transit on its ports. */
+/** The pause before a machine is saved; after it, no byte is in transit on the machine's ports. */
 const QUIET_MS = 200;
 const POLL_MS = 10;
 /** The memory is in a separate file, so QEMU does not write it to the stream of the devices. */
 const IGNORE_SHARED = { capabilities: [{ capability: "x-ignore-shared", state: true }] };
 
-/** Copies a file; the copy keeps the holes if the system's cp supports this. */
+/** Copies a file; the copy has the same holes if the system's cp supports this. */
 async function copy(from: string, to: string, signal: AbortSignal | undefined): Promise<void> {
   await runOk("cp", [from, to], { signal });
 }
 
 /**
- * Copies a saved machine's memory into the folder of a machine that is restored: QEMU opens its memory for writing,
- * and QEMU's user must not be able to change the cache.
+ * Copies a saved machine's memory into the folder of the restored machine, because QEMU opens its memory for writing,
+ * but QEMU's user must not be able to change the cache.
  */
 export async function copyMemory(
   { ram }: Snapshot,
@@ -171,8 +171,8 @@ export async function copyMemory(
 const SOCKET = "state";
 
 /**
- * The open files of a machine while it is saved. The machine's folder belongs to the emulator's user while the machine
- * runs, so all files are created before the machine starts, and no file is opened by its name afterwards.
+ * The open files of a machine while it is saved. While the machine runs, its folder belongs to the emulator's user. All
+ * files are therefore created before the start, and no file is opened by its name after the start.
  */
 export class MachineToSave implements AsyncDisposable {
   readonly #memory: FileHandle;

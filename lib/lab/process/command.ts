@@ -113,7 +113,8 @@ export async function run(
 }
 
 /**
- * Returns the command line. A program that is missing in `PATH` stays in the command line, so that the error names it.
+ * Returns the command line. A program that is missing in `PATH` stays in the command line, because the error must name
+ * it.
  */
 function commandLine(program: string, args: readonly string[]): readonly [string, ...string[]] {
   const path = program.includes("/") ? program : onPath(program);

@@ -25,7 +25,7 @@ import { onPath } from "./search-path.ts";
 export interface Confinement {
   /** The words of the command line that precede the program and its arguments. */
   readonly prefix: readonly string[];
-  /** The emulator's user and group; `undefined` if it keeps those of this process. */
+  /** The emulator's user and group; `undefined` if the emulator runs as this process's user. */
   readonly user: number | undefined;
   /** All variables of the emulator's environment. */
   readonly env: Readonly<Record<string, string>>;
@@ -47,11 +47,11 @@ const NOBODY = 65_534;
 /**
  * Returns the strictest confinement that this machine allows.
  *
- * Only root can change the user. The emulator keeps this process's user if the other user cannot access the program,
+ * Only root can change the user. The emulator runs as this process's user if the other user cannot access the program,
  * for example in a home folder.
  *
  * @param program - the absolute path of the program; `undefined` if the program is passed as a descriptor.
- * @param folder - the emulator's own folder; if omitted, the emulator keeps this process's user.
+ * @param folder - the emulator's own folder; if omitted, the emulator runs as this process's user.
  */
 export function confine(program: string | undefined, folder: string | undefined): Confinement {
   const env = { PATH: process.env["PATH"] ?? "", LC_ALL: "C" };
@@ -153,7 +153,7 @@ function openIfPossible(path: string): number {
 function giveAway(folder: string, user: number): void {
   for (const entry of readdirSync(folder, { withFileTypes: true, recursive: true })) {
     const path = join(entry.parentPath, entry.name);
-    // A file with another hard link, such as a link in the cache, keeps its owner.
+    // The owner of a file with another hard link, such as a link in the cache, is not changed.
     const isOnlyHere = entry.isFile() && lstatSync(path).nlink === 1;
     if (entry.isDirectory() || isOnlyHere) chownSync(path, user, user);
   }

@@ -1,7 +1,10 @@
 /** The connection of the page to its worker: one promise for each request. */
 import type { Answers, Ask, Offer, Reply } from "../protocol.ts";
 
-/** Sends a request to the engine, and resolves to the answer. Rejects with an Error whose message the page shows. */
+/**
+ * Sends a request to the engine, and resolves to the engine's reply. Rejects with an Error whose message the page
+ * shows.
+ */
 export type Engine = <A extends Ask>(ask: A) => Promise<Answers[A["op"]]>;
 
 /** Starts the worker from its source text in the page, and waits for the list of formats and profiles. */
@@ -27,7 +30,8 @@ export async function startEngine(
       last += 1;
       waiting.set(last, (reply) => {
         if ("error" in reply) reject(new Error(reply.error));
-        // The cast is safe, because the engine answers each operation with the type of answer that protocol.ts defines.
+        // The cast is safe, because the engine's reply to each operation has the type that protocol.ts defines for this
+        // operation.
         else resolve(reply.answer as Answers[A["op"]]);
       });
       worker.postMessage({ id: last, ask });

@@ -9,7 +9,7 @@ import { VIEWS, type View } from "./views.ts";
 
 /** The maximum length of a text that is shown in the text box, because a longer text makes the browser slow. */
 const SHOWN_TEXT = 100_000;
-/** The maximum size of a file that is read. The engine has a lower limit. */
+/** The maximum size of a file that is read. The limit of the engine is lower. */
 const LARGEST_FILE = 64 * 2 ** 20;
 
 const status = byId("status", HTMLOutputElement);
@@ -45,7 +45,7 @@ function showDocuments(engine: Engine): void {
 
 const MOST_PROBLEMS = 20;
 const NO_TABLE =
-  "It changes tables and is none itself. At the command line, --mask applies a mask, and a list of features becomes a table.";
+  "This document changes tables, but it is not a table. At the command line, --mask applies a mask, and a list of features becomes a table.";
 /** The number of a document's items that are shown at once; further items are shown on request. */
 const MOST_ITEMS = 4;
 

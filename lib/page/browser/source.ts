@@ -6,7 +6,7 @@ import { byId, make } from "./elements.ts";
 const section = byId("source", HTMLElement);
 const title = byId("source-title", HTMLHeadingElement);
 const lines = byId("source-lines", HTMLPreElement);
-// The element can get the focus, so that the keyboard scrolls its text.
+// The element can get the focus; the keyboard then scrolls its text.
 lines.tabIndex = 0;
 const earlier = byId("earlier", HTMLButtonElement);
 const later = byId("later", HTMLButtonElement);

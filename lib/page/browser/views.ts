@@ -32,7 +32,7 @@ export interface View {
   readonly show: (room: Room) => Promise<void>;
 }
 
-/** The choices of the user in each view, which are kept while another view is shown. */
+/** The choices of the user in each view, which stay stored while another view is shown. */
 const chosen = new Map<string, string>();
 
 const keyOf = ({ document, table }: TableRef): string => `${document}.${table}`;

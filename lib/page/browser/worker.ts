@@ -1,4 +1,4 @@
-/** The worker, which passes the page's requests to the engine and returns its answers. */
+/** The worker, which passes the page's requests to the engine and returns the engine's replies. */
 import { createEngine, offer } from "../engine.ts";
 import type { Message, Reply } from "../protocol.ts";
 

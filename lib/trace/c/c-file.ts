@@ -8,7 +8,7 @@ import { Tables } from "./tables.ts";
 
 const indent = (line: string): string => (line === "" ? "" : `\t${line}`);
 
-/** The parts of one file, which grow with each step. */
+/** The lines and definitions of one C file, to which each step adds. */
 export class CFile {
   readonly tables: Tables = new Tables();
   readonly definitions: Definitions = new Definitions();
@@ -30,7 +30,7 @@ export class CFile {
     this.lines.push(...lines.map(indent));
   }
 
-  /** Adds a block of statements to main, which may have its own declarations. */
+  /** Adds a block of statements to main; the block may have its own declarations. */
   block(about: string, lines: readonly string[]): void {
     this.add("", `/* ${comment(about)} */`, "{", ...lines.map(indent), "}");
   }
@@ -99,7 +99,7 @@ export class CFile {
     return { name, isNew: true };
   }
 
-  /** Returns the variable of the open device, for ioctls that a helper function makes on it. */
+  /** Returns the variable of the open device, for ioctls that a helper function makes on /dev/kvm. */
   device(): string {
     const names = Array.from(this.#open.values());
     return names.find((name) => name.startsWith("kvm")) ?? "kvm";

@@ -14,7 +14,7 @@ const STRUCTS = new Set([
 
 /** Fields that the headers of Linux 6.1 do not have, by struct; a field of a nested struct is named by its path. */
 const FIELDS: Readonly<Record<string, readonly string[]>> = {
-  // This field is also an array of char; the other members of its union are easier to read.
+  // The headers declare this field as an array of char too; the other members of its union are easier to read.
   "kvm_irqchip.chip": ["dummy"],
   kvm_sev_cmd: ["pad0"],
   "kvm_xen_hvm_attr.u": ["runstate_update_flag"],

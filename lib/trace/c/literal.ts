@@ -42,8 +42,8 @@ function escaped(value: string): string {
 }
 
 /**
- * Makes text safe for one line of a comment: it cannot end or begin a comment, and has no newline, no backslash
- * at the end of the line and no trigraph.
+ * Makes text safe for one line of a comment: the result cannot end or begin a comment, and contains no newline, no
+ * trigraph and no backslash at its end.
  */
 export function comment(value: string): string {
   return value
@@ -96,8 +96,8 @@ export interface Member {
 /**
  * Lists the nonzero members of a struct; of a union, the smallest member that contains all nonzero bytes.
  *
- * @returns `undefined` if an initialiser cannot produce these bytes with all supported headers, because they are in a
- *   hole, or in a field or struct that an old header lacks.
+ * @returns `undefined` if no initialiser produces these bytes with all supported headers: some bytes are in a hole, or
+ *   in a field or struct that an old header lacks.
  */
 export function members(
   layout: Layout,
@@ -206,7 +206,7 @@ export function declaration(
   return [`${head} = {`, ...rows(parts).map((row) => `\t${row}`), "};"];
 }
 
-/** Joins short parts to lines of C. */
+/** Joins short pieces of text to lines of C. */
 function rows(parts: readonly string[]): readonly string[] {
   const lines: string[] = [];
   for (const part of parts) {

@@ -1,5 +1,5 @@
 /**
- * The C functions that an exported file is made with; prelude.ts copies those that a file uses.
+ * The C functions for exported files; prelude.ts copies those functions that an exported file uses.
  *
  * "// part: name()" begins a part that is copied if the file calls name, "// part: name" one that is
  * copied if the file contains the word. A part uses only earlier parts. Lines of "//" are not copied.

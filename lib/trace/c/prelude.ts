@@ -1,10 +1,10 @@
-/** Selects the parts of prelude.c that an exported file uses. */
+/** Selects the functions, variables, structs and macros of prelude.c that an exported file uses. */
 
 import { PRELUDE_C } from "../generated/texts.ts";
 
 /** One function, variable, struct or macro of prelude.c. */
 interface Part {
-  /** A pattern that finds the use of the part in a file's text. */
+  /** A pattern that finds a use of the function, variable, struct or macro in a file's text. */
   readonly use: RegExp;
   readonly text: string;
 }
@@ -37,7 +37,7 @@ function readParts(): readonly Part[] {
 
 const CONDITIONAL = /^#ifdef USES_(\w+)\n([\s\S]*?)^#endif\n/gm;
 
-/** Returns the parts that `text` uses, directly or through other parts, in the order of prelude.c. */
+/** Returns the definitions that `text` uses, directly or through other definitions, in the order of prelude.c. */
 export function prelude(text: string, values: PreludeValues): string {
   const needed: string[] = [];
   let all = text;

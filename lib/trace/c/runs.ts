@@ -55,7 +55,7 @@ interface Piece extends Range {
   readonly row: Row | undefined;
 }
 
-/** Splits bytes into rows of words with a constant difference, and the remaining bytes. */
+/** Splits bytes into sequences of words with a constant difference, and the remaining bytes. */
 function pieces(bytes: Uint8Array): readonly Piece[] {
   const found: Piece[] = [];
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -83,7 +83,7 @@ function rowAt(view: DataView, at: number): Row | undefined {
   const [first, second] = [word(0), word(1)];
   if (first === undefined || second === undefined) return undefined;
   const step = BigInt.asUintN(64, second - first);
-  // Rows with larger differences are not used, because they occur by chance, for example in code.
+  // Sequences with larger differences are not used, because they occur by chance, for example in code.
   if (step >> 32n !== 0n) return undefined;
   let count = 2;
   let last = second;
@@ -225,7 +225,7 @@ function memoryCheck(file: CFile, range: MemoryRange, at: number): string {
   return `check_bytes(${at}, ${what}, ${place}, ${name}, sizeof(${name}));`;
 }
 
-/** Whether a signal interrupted a run, which no program can repeat. */
+/** Whether a signal interrupted a run; no program can repeat such a run. */
 export function isSignalled(step: RunStep, isImmediate: boolean): boolean {
   return step.result === -EINTR && !isImmediate;
 }

@@ -107,8 +107,11 @@ describe("applyMask", () => {
   });
 
   test.each([
-    [{ value: 1 }, "applyMask(): mask[0]: value has bits outside of mask, or host has bits of it"],
-    [{ mask: 1, host: 1 }, "value has bits outside of mask, or host has bits of it"],
+    [
+      { value: 1 },
+      "applyMask(): mask[0]: value has bits outside of mask, or host has bits of mask",
+    ],
+    [{ mask: 1, host: 1 }, "value has bits outside of mask, or host has bits of mask"],
     [{ mask: -1 }, "applyMask(): mask[0]: mask: -1 does not fit u32"],
     [{ function: 0.5 }, "applyMask(): mask[0]: function: 0.5 is not an integer"],
     [{ indexes: { first: 0, last: 2 ** 32 } }, "mask[0]: last: 4294967296 does not fit u32"],
