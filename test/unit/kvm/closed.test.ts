@@ -12,7 +12,7 @@ import { Vcpu } from "../../../lib/kvm/vcpu.ts";
 import { Vm } from "../../../lib/kvm/vm.ts";
 import { test } from "./on-device.ts";
 
-/** A method or accessor of a class, as `name`, or the setter of an accessor, as `name =`. */
+/** The name of a method or an accessor; the setter of an accessor is written as `name =`. */
 type Member = readonly [name: string, call: (target: object, args: readonly unknown[]) => unknown];
 
 /** Lists the members of a class and of its base classes, up to Handle. */
@@ -41,7 +41,7 @@ function membersOf(prototype: object): readonly Member[] {
 const SILENT = ["id", "vm", "memory", "trace", "running", "kickToken", "addressSpace", "evidence"]
   .concat(["parent", "accepted"])
   .concat(["explainMsrs", "kick", "pause", "resume", "close"])
-  // These members call other methods, which throw.
+  // These members make no ioctl themselves: they call other methods, which throw.
   .concat(["restoreState", "checkState", "dirtyPages", "exits"]);
 
 const attribute = { group: 0, attr: 0n };
@@ -102,7 +102,7 @@ const ARGUMENTS: Record<string, () => readonly unknown[]> = {
   xenHvmGetAttr: () => [0],
   xenVcpuGetAttr: () => [0],
 };
-/** Structs that a method requires to be complete, or with certain fields. */
+/** The structs of methods that require a complete struct, or a struct with certain fields. */
 const STRUCTS: Readonly<Record<string, Layout<unknown>>> = {
   reinjectControl: structs.ReinjectControl,
   xenHvmEvtchnSend: structs.IrqRoutingXenEvtchn,

@@ -62,7 +62,7 @@ function vfio() {
 }
 
 /**
- * A call for each row, by ioctl and fd: the call must reach the kernel, whatever the result.
+ * One call for each pair of an ioctl and a descriptor. The call must reach the kernel, and may fail.
  * @type {Readonly<Record<string, () => unknown>>}
  */
 const CALLS = {
@@ -229,7 +229,7 @@ const CALLS = {
   "KVM_HAS_DEVICE_ATTR dev": () => vfio().hasDeviceAttr(NO_SUCH),
 };
 
-/** The ioctls that were issued during a call, by name and fd, with their results. @type {string[]} */
+/** The ioctls that were issued during a call: the name of the ioctl and the kind of descriptor. @type {string[]} */
 let asked = [];
 channel("node-kvm:ioctl").subscribe((record) => {
   const { kind, name = "KVM_RUN", fd } = /** @type {any} */ (record);

@@ -283,7 +283,7 @@ describe("a bigint may be passed as a number if the number is exact", () => {
   });
 });
 
-describe("a very large attribute is not allocated for an object that does not have it", () => {
+describe("before memory for a large attribute is allocated,", () => {
   test("getDeviceAttr() calls hasDeviceAttr() first", () => {
     const { vcpu, requests } = fakeHandles();
     vcpu.getDeviceAttr({ group: 0, attr: 0 });
@@ -324,7 +324,7 @@ describe("guest memory accepts the bytes of any typed array or buffer:", () => {
   );
 });
 
-test("a VM is recognised as an open file and not as guest memory, although both have a member with the same name", () => {
+test("a VM is recognised as an open file and not as guest memory, although a VM and guest memory have a member of the same name", () => {
   const { vm, kvm, requests } = fakeHandles();
   const other = kvm;
   vm.enableCap({ cap: "KVM_CAP_VM_COPY_ENC_CONTEXT_FROM", file: vm });
@@ -346,7 +346,7 @@ describe("options are read once, before the handle's own state is checked:", () 
     expect(() => vcpu.run(options)).toThrow(expect.objectContaining({ code: "ERR_CLOSED" }));
   });
 
-  test("a getter that runs the vCPU keeps its own run, and the outer run is rejected", async () => {
+  test("a run that a getter of the options starts continues, and the outer run is rejected", async () => {
     const { vcpu } = fakeHandles();
     const inner: Promise<unknown>[] = [];
     const options = {

@@ -49,7 +49,7 @@ describe("guest physical memory is read and written", () => {
     ]);
   });
 
-  test("beginning at the slot's offset in its memory", () => {
+  test("beginning at the memoryOffset of the slot", () => {
     const memory = allocate(3 * PAGE);
     const space = spaceWith(slot(0, 0n, { memory, memoryOffset: PAGE }));
     space.write(0x1000n, bytes(5));
@@ -79,7 +79,7 @@ describe("guest physical memory is read and written", () => {
     expect(space.read(0x5000n, 0)).toEqual(bytes());
   });
 
-  test("as a copy", () => {
+  test("without sharing the returned bytes", () => {
     const space = spaceWith(slot(0, 0n));
     const copy = space.read(0n, 2);
     space.write(0n, bytes(1, 1));
@@ -153,7 +153,7 @@ describe("the slots of a VM", () => {
     expect(spaceWith(...slots).slots()).toEqual([slots[1], slots[2], slots[0]]);
   });
 
-  test("are replaced by number: with another address or flags", () => {
+  test("are replaced by a slot with the same number and another address or other flags", () => {
     const before = slot(0, 0x1000n);
     const after = { ...before, guestPhysAddr: 0x5000n, flags: 1 };
     const space = spaceWith(before, after);

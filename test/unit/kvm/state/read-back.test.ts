@@ -46,7 +46,7 @@ describe("reading back a restored state", () => {
     expect(() => restoreVcpus([[new FakeVcpu(0, { loses }), state]], origin)).toThrow(path);
   });
 
-  test("does not process a pending SIPI, as KVM_GET_MP_STATE does", () => {
+  test("issues no KVM_GET_MP_STATE, because this ioctl would process a pending SIPI", () => {
     const vcpu = new FakeVcpu();
     restoreVcpus([[vcpu, { id: 0, mpState: 4 }]], origin);
     expect(vcpu.called).not.toContain("KVM_GET_MP_STATE");
