@@ -44,7 +44,7 @@ describe("the reason of an ioctl that does not exist", () => {
       "KVM_GET_TSC_KHZ EINVAL sys",
       "KVM_GET_TSC_KHZ is an ioctl of a VM or a vCPU, not of /dev/kvm",
     ],
-  ])("is that this kind of handle does not have it: %s", (call, reason) => {
+  ])("is that this kind of handle does not have the ioctl: %s", (call, reason) => {
     expect(why(call)).toBe(reason);
   });
 
@@ -55,7 +55,7 @@ describe("the reason of an ioctl that does not exist", () => {
     ],
     ["KVM_HYPERV_EVENTFD ENOTTY", "this kernel has no KVM_HYPERV_EVENTFD for a VM"],
     ["KVM_SMI ENOTTY", undefined],
-  ])("is that this kernel does not have it: %s", (call, reason) => {
+  ])("is that this kernel does not have the ioctl: %s", (call, reason) => {
     expect(why(call)).toBe(reason);
   });
 
@@ -127,7 +127,7 @@ describe("the reason of a reached limit is stated for", () => {
     expect(why(`KVM_CREATE_VCPU ${errno}`, 0)).toBe(reason);
   });
 
-  test("EMFILE: it has the number of descriptors, and a remedy if some descriptors belong to node-kvm", () => {
+  test("EMFILE, with the number of descriptors, and with a remedy if some descriptors belong to node-kvm", () => {
     const counted = (own: number): Evidence => ({ descriptors: () => ({ limit: 1024, own }) });
     const all =
       "all 1024 descriptors that this process may have (RLIMIT_NOFILE, ulimit -n) are in use";
@@ -158,7 +158,7 @@ describe("the reason of a reached limit is stated for", () => {
     expect(why("KVM_GET_SUPPORTED_CPUID EFAULT", whole)).toBeUndefined();
   });
 
-  test("a list without enough room, with the needed count", () => {
+  test("a list with too little space, with the required count", () => {
     const answered = new Uint8Array(Uint32Array.of(70, 0).buffer);
     const sent = {
       ioctl: "KVM_GET_MSR_INDEX_LIST",
@@ -186,7 +186,7 @@ describe("the reason of a reached limit is stated for", () => {
     "KVM_GET_EMULATED_CPUID",
     "KVM_GET_SUPPORTED_HV_CPUID",
     "KVM_GET_CPUID2",
-  ])("%s, whose list has not enough room", (ioctl) => {
+  ])("%s, whose list has too little space", (ioctl) => {
     expect(why(`${ioctl} E2BIG`, { nent: 2 })).toBe("nent is 2, but the table has more entries");
   });
 });
@@ -335,7 +335,7 @@ describe("lib/explain uses each piece of evidence without a side effect:", () =>
     },
   };
 
-  test("a reason is the same if evidence cannot be read and if it is missing", () => {
+  test("evidence that cannot be read has the same reason as missing evidence", () => {
     expect(calls.filter((call) => why(call, {}, broken) !== why(call, {}))).toEqual([]);
   });
 

@@ -212,7 +212,7 @@ describe("the reason of a failed KVM_SET_USER_MEMORY_REGION for a slot", () => {
     expect(why(SET, region({}), without)).toBeUndefined();
   });
 
-  test("is absent for limits that are unknown", () => {
+  test("is absent if the limits are unknown", () => {
     expect(why(SET, region({ slot: 0xffff }), vmWith({}))).toBeUndefined();
   });
 
@@ -227,7 +227,7 @@ describe("the reason of a failed KVM_SET_USER_MEMORY_REGION for a slot", () => {
     expect(why(SET, region({ slot: 0x1_0001 }), one)).toMatch(/and this VM has 1 /);
   });
 
-  test("is absent for slots that are unknown", () => {
+  test("is absent if the VM's slots are unknown", () => {
     const unknown = vmWith(LIMITS);
     expect(why(SET, region({ memorySize: 0n }), unknown)).toBeUndefined();
     expect(why("KVM_SET_USER_MEMORY_REGION EEXIST", region({}), unknown)).toBeUndefined();
@@ -349,7 +349,7 @@ describe("the reason of a failed call about a dirty log", () => {
     expect(why(call, sent, vm)).toBe(reason);
   });
 
-  test("is absent for slots or limits that are unknown", () => {
+  test("is absent if the slots or the limits are unknown", () => {
     expect(why("KVM_GET_DIRTY_LOG ENOENT", { slot: 7 })).toBeUndefined();
     expect(why("KVM_GET_DIRTY_LOG EINVAL", { slot: 0x9_ffff })).toBeUndefined();
   });

@@ -272,7 +272,7 @@ describe("the reason of a refused KVM_SET_SREGS2", () => {
     expect(why(refused, pae, vcpuWith(HOST))).toBeUndefined();
   });
 
-  test("checks the registers as that of KVM_SET_SREGS does", () => {
+  test("names the same faults of registers as the reason of KVM_SET_SREGS", () => {
     expect(why(refused, { cr4: bit(12) }, vcpuWith([], HOST))).toMatch(/^CR4 bit 12 LA57: /);
   });
 });
@@ -289,7 +289,7 @@ test("the reason of a refused KVM_SET_SREGS without evidence names only values t
   expect(why(REFUSED, { cr0: bit(31) })).toBe("CR0.PG is 1, and CR0.PE is 0");
 });
 
-test("the reason of a refused KVM_SET_SREGS uses no evidence that could not be read", () => {
+test("the reason of a refused KVM_SET_SREGS ignores evidence that cannot be read", () => {
   const fail = (): never => {
     throw new Error("the vCPU is gone");
   };

@@ -126,7 +126,7 @@ describe("the reason of a failed KVM_SET_XSAVE is stated for", () => {
     expect(set(bytes)).toBe(reason);
   });
 
-  test("a single header, in bytes that are part of a larger buffer", () => {
+  test("an area of 576 bytes inside a larger buffer", () => {
     const bytes = new Uint8Array(600);
     bytes[8 + 521] = 1;
     expect(set(bytes.subarray(8, 8 + 576))).toBe(
