@@ -46,7 +46,7 @@ test.each([
   expect(ownedIn(fn, index, registers)).toEqual([false]);
 });
 
-test("in the oracle's list, KVM owns no whole entry, no order and no flags", () => {
+test("in the oracle's list, KVM owns neither added or removed entries nor the order of entries", () => {
   const changes = diff(
     supported,
     CpuidTable.from([...supported].reverse())
@@ -106,7 +106,7 @@ test.each([
   expect(KVM_OWNED.filter((row) => row.when === when).map(({ field }) => field)).toEqual(names);
 });
 
-test("the field of a row in the list of runtime bits has the row's bits", () => {
+test("each runtime bit that has a field name has the bits of this field in the CPUID database", () => {
   const rows = KVM_OWNED.filter(({ field }) => field !== undefined);
   const found = rows.map((row) => fields().find((one) => one.name === row.field));
   expect(

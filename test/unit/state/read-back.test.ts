@@ -163,7 +163,7 @@ describe("reading back an MSR", () => {
     compared("msrs", wrote, reads).map((one) => [one.path, one.wrote, one.reads]);
 
   test.each([0x48, 0x122, 0x1d9, 0x4b56_4d07])(
-    "reports %i if KVM accepts a value but returns 0",
+    "reports the MSR %i if KVM accepts a value but returns 0",
     (index) => {
       expect(lost([msr(index, 1n)], [msr(index, 0n)])).toEqual([
         [`msrs[0x${index.toString(16)}]`, 1n, 0n],
