@@ -52,7 +52,7 @@ interface Views {
 let program: CProgram | undefined;
 let views: ReadonlyMap<string, readonly Views[]> = new Map();
 
-/** Returns values in which every field that C has occurs, and additional random values. */
+/** Returns values that together contain every field of the C struct, and additional random values. */
 const valuesOf = (layout: Layout): readonly Members[] => [
   ...covering(layout, pathsOf(known, layout.name), SEED),
   ...fc.sample(structValue(layout), { seed: SEED, numRuns: RANDOM }),
