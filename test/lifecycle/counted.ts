@@ -55,5 +55,5 @@ export const MOVES: readonly string[] = [
   ...["clock", "pit2", "picMaster", "msr 0x10", "msr 0x40000010", "msr 0x40000020"],
 ];
 
-/** A number of TSC cycles that is longer than any test, and far smaller than the error of a wrong TSC. */
+/** A number of TSC cycles: more than any test takes, and far fewer than the error of a wrong TSC. */
 export const LONG: number = 2 ** 44;

@@ -57,7 +57,7 @@ function wait() {
   while (performance.now() < until);
 }
 
-/** Delays of a kick after run(), because run() only wakes the other thread. */
+/** The moments at which a kick is sent after run(); they differ because run() only wakes the other thread. */
 const MOMENTS = {
   "at once": (kick) => kick(),
   "after a while": (kick) => {

@@ -12,7 +12,8 @@ import { EventFd } from "node-kvm";
 const CLOSED = { name: "StateError", code: "ERR_CLOSED" };
 
 /**
- * Collects garbage repeatedly: a finalizer runs in a later turn, and what it releases is freed by the next collection.
+ * Collects garbage repeatedly: a finalizer runs in a later turn, and the next collection frees the objects that the
+ * finalizer releases.
  */
 async function collect() {
   for (let i = 0; i < 4; i += 1) {

@@ -71,7 +71,8 @@ export const NODE_API_CALLS = {
   napi_call_function: napi,
   napi_check_object_type_tag: napi,
   napi_create_arraybuffer: napi,
-  // After a real failure of this kind, Node has already called the finalizer, which an injected failure cannot do.
+  // After a real failure of this kind, Node has already called the finalizer; an injected failure cannot call the
+  // finalizer.
   napi_create_external_arraybuffer: fails("returned", napi_pending_exception),
   napi_create_function: napi,
   napi_create_object: napi,

@@ -40,7 +40,7 @@ enum Form { kErrno = 0, kReturned = 1, kNegated = 2 };
 struct Call {
   char name[64];
   void* real;
-  int number;  // of a system call that goes through syscall(); otherwise -1
+  int number;  // the system call's number if it is made with syscall(); otherwise -1
   int reached;
   int failed;
 };

@@ -20,7 +20,7 @@ import { DEVICE_PROGRAMS, HOST_PROGRAMS } from "./programs.js";
 const LIMIT_MS = 2000;
 /** The time limit in milliseconds for loading Node and this package. */
 const START_MS = 20_000;
-/** The maximum number of calls of one Node-API function that fail per program; a run has hundreds. */
+/** The maximum number of calls of one Node-API function that fail per program; a run makes hundreds of such calls. */
 const MOST_NODE_API_CALLS = 3;
 /** The maximum number of faults of one Node-API function in all programs. */
 const MOST_NODE_API_FAULTS = 24;
@@ -163,8 +163,8 @@ const isEnough = (call) =>
   isNodeApi(call) && results.filter((one) => one.call === call).length >= MOST_NODE_API_FAULTS;
 
 /**
- * Returns whether a call is made only by the first run in a process, such as a call that loads the addon, and was not
- * tested yet.
+ * Returns whether the first run in a process makes additional calls, such as calls that load the addon. Returns false
+ * if these calls were tested before.
  */
 const tried = new Set(judged.first);
 function isNew(call, count) {
