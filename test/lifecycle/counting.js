@@ -1,7 +1,7 @@
 /**
- * Guests that count; one process saves them and another restores them: `node counting.js
- * '{"act":"save","guests":["long"],"folder":"/tmp/x"}'`, then `"act":"restore"`, which restores from bytes and from
- * JSON. The program prints the values that each guest wrote; state.test.ts and, on other kernels,
+ * Guests that count. One process saves the guests: `node counting.js
+ * '{"act":"save","guests":["long"],"folder":"/tmp/x"}'`. With `"act":"restore"`, another process restores the guests
+ * from bytes and from JSON. The program prints the values that each guest wrote; state.test.ts and, on other kernels,
  * test/lab/state.test.ts compare the values.
  */
 import { readFileSync, writeFileSync } from "node:fs";

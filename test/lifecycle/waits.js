@@ -1,6 +1,7 @@
 /**
  * Waits for eventfds and ends each wait in one way: `node waits.js '"a worker is terminated"'`, in a separate process.
- * This file defines the ways; waits.test.ts defines how each process must end. The program needs no KVM.
+ * This file defines the ways in which a wait ends; waits.test.ts defines how each process must end. The program needs
+ * no KVM.
  */
 import assert from "node:assert/strict";
 import { readdirSync, readlinkSync } from "node:fs";

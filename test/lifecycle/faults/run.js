@@ -31,9 +31,10 @@ const GOOD = new Set(["success", "error", "not reached"]);
 const EINTR = 4;
 
 /**
- * `device`: "none" runs the programs that need no device, "only" runs the other programs. `calls`: only these.
- * `report`: a file for the results; `judged`: the report of an earlier run, whose cases are skipped and count as
- * reached. `most`: the number of failing calls of a function; `errors`: the number of errnos that each call fails with.
+ * `device`: "none" runs the programs that need no device, "only" runs the other programs. `calls`: the only calls that
+ * are made to fail. `report`: a file for the results; `judged`: the report of an earlier run, whose cases are skipped
+ * and count as reached. `most`: the number of failing calls of a function; `errors`: the number of errnos that each
+ * call fails with.
  */
 const folder = mkdtempSync(join(tmpdir(), "faults-"));
 process.on("exit", () => rmSync(folder, { recursive: true }));

@@ -1,6 +1,6 @@
 /**
- * Compares every field of every struct with C: a program that is compiled with the kernel's headers reads bytes that
- * this package wrote, and this package reads bytes that the program wrote. c-program.ts generates the program;
+ * Compares every field of every struct with C. A program that is compiled with the kernel's headers reads bytes that
+ * this package wrote; this package reads bytes that the program wrote. c-program.ts generates the program;
  * roundtrip.test.ts contains the tests without C.
  */
 

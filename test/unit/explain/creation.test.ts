@@ -155,7 +155,7 @@ test("KVM_SET_TSC_KHZ of a VM with vCPUs is refused since Linux 6.17, and the re
   );
 });
 
-describe("the reason of a refused address or number of a VM is stated for", () => {
+describe("the reason why a VM refuses an address or a number is stated for", () => {
   test.each([
     [
       "KVM_SET_TSS_ADDR EINVAL",

@@ -59,7 +59,7 @@ describe("the reason of an ioctl that does not exist", () => {
     expect(why(call)).toBe(reason);
   });
 
-  test("is the missing capability, for a vCPU and any arguments", () => {
+  test("is the missing capability of a vCPU, for any arguments", () => {
     const none = vmWith({ KVM_CAP_PRE_FAULT_MEMORY: 0, KVM_CAP_X86_SMM: 0 });
     expect(why("KVM_PRE_FAULT_MEMORY EINVAL", { gpa: 1n }, none)).toBe(
       "KVM_PRE_FAULT_MEMORY needs KVM_CAP_PRE_FAULT_MEMORY, which is missing (KVM_CHECK_EXTENSION returns 0)",
@@ -95,7 +95,7 @@ describe("the reason of an ioctl that does not exist", () => {
     );
   });
 
-  test("is the missing capability, for a VM if no other cause applies", () => {
+  test("is the missing capability of a VM if no other cause applies", () => {
     const mce = vmWith({ KVM_CAP_MCE: 0 });
     expect(why("KVM_X86_SETUP_MCE EINVAL", { mcgCap: 1n }, mce)).toMatch(
       /^either KVM_X86_SETUP_MCE needs KVM_CAP_MCE, which is missing .*, or another cause$/,
@@ -107,7 +107,7 @@ describe("the reason of an ioctl that does not exist", () => {
     );
   });
 
-  test("is one of two possible causes, for memory encryption", () => {
+  test("states two possible causes for an ioctl about memory encryption", () => {
     expect(why("KVM_MEMORY_ENCRYPT_OP ENOTTY vm")).toMatch(
       /^either this KVM has no memory encryption .*, or this VM/,
     );
@@ -287,7 +287,7 @@ describe("the reason of a failed KVM_SET_CPUID2", () => {
   });
 });
 
-describe("lib/explain uses each piece of evidence without a side effect:", () => {
+describe("lib/explain accepts unusual calls and evidence:", () => {
   const ERRNOS = [
     "EPERM",
     "ENOENT",

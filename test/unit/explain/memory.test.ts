@@ -106,7 +106,7 @@ describe("the reason of a failed KVM_SET_USER_MEMORY_REGION for a slot", () => {
     },
   );
 
-  test("is not an overlap with a slot of another address space", () => {
+  test("names no overlap with a slot of another address space", () => {
     const sent = region({ slot: 0x1_0005 });
     expect(why("KVM_SET_USER_MEMORY_REGION EEXIST", sent, vm)).toMatch(
       /^slot 5 of address space 1 overlaps slot 0 of address space 1 at 0x10000: /,
@@ -221,7 +221,7 @@ describe("the reason of a failed KVM_SET_USER_MEMORY_REGION for a slot", () => {
     expect(why(SET2, gone, GMEM)).toBeUndefined();
   });
 
-  test("is an address space other than 0, if KVM_CAP_MULTI_ADDRESS_SPACE is 0", () => {
+  test("is that the VM has only address space 0 (KVM_CAP_MULTI_ADDRESS_SPACE is 0)", () => {
     const one = vmWith({ ...LIMITS, KVM_CAP_MULTI_ADDRESS_SPACE: 0 }, { slots: () => slots });
     expect(why(SET, region({}), one)).toBeUndefined();
     expect(why(SET, region({ slot: 0x1_0001 }), one)).toMatch(/and this VM has 1 /);
@@ -354,7 +354,7 @@ describe("the reason of a failed call about a dirty log", () => {
     expect(why("KVM_GET_DIRTY_LOG EINVAL", { slot: 0x9_ffff })).toBeUndefined();
   });
 
-  test("is an address space other than 0, if KVM_CAP_MULTI_ADDRESS_SPACE is 0", () => {
+  test("is that the VM has only address space 0 (KVM_CAP_MULTI_ADDRESS_SPACE is 0)", () => {
     const one = vmWith({ KVM_CAP_MULTI_ADDRESS_SPACE: 0 });
     expect(why("KVM_GET_DIRTY_LOG EINVAL", { slot: 0x1_0000 }, one)).toMatch(
       /address space 1 .* does not exist/,

@@ -58,7 +58,7 @@ const ARGUMENTS: Record<string, () => readonly unknown[]> = {
   compareMsrs: () => [[{ index: 1, data: 1n }]],
   createDevice: () => [0],
   createVcpu: () => [1],
-  // The VM's arguments have no element, and the vCPU's arguments have no option.
+  // This object is an empty list of vCPUs for vm.saveState(), and an object without options for vcpu.saveState().
   saveState: () => [{ [Symbol.iterator]: () => [].values() }],
   setSignalMask: () => [[]],
   createGuestMemfd: () => [{ size: 0x1000n }],
@@ -180,7 +180,7 @@ describe("a method of a closed handle throws ERR_CLOSED:", () => {
     expect([kvm.closed, vm.closed, vcpu.closed]).toEqual([true, true, true]);
   });
 
-  test("but the handles that were created from it stay open", ({ kvm }) => {
+  test("but the handles that the closed handle created stay open", ({ kvm }) => {
     using vm = kvm.createVm();
     kvm.close();
     using vcpu = vm.createVcpu(0);

@@ -80,7 +80,7 @@ describe("the /dev/kvm handle", () => {
 });
 
 describe("a VM handle", () => {
-  test("has its own capabilities", ({ vm }) => {
+  test("returns the capabilities of the VM, and 0 for an unknown capability", ({ vm }) => {
     expect(vm.checkExtension("KVM_CAP_NR_MEMSLOTS")).toBeGreaterThan(0);
     expect(vm.checkExtension(0x7fff_ffff)).toBe(0);
   });

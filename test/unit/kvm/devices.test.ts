@@ -1,4 +1,4 @@
-/** Tests of the effects in KVM of interrupts, eventfds, statistics, filters and files of a VM. Needs KVM. */
+/** Tests of a VM's interrupts, eventfds, statistics, filters and files, and of their effects in KVM. Needs KVM. */
 import { describe, expect } from "vitest";
 import {
   GUEST_MEMFD_FLAG_INIT_SHARED,
@@ -107,9 +107,7 @@ describe("an eventfd", () => {
     expect(await next).toBe(1n);
   });
 
-  test("raises its interrupt when it is signalled, and can be assigned only once", async ({
-    vm,
-  }) => {
+  test("raises the assigned interrupt, and can be assigned only once", async ({ vm }) => {
     vm.createIrqchip();
     using event = EventFd.create();
     vm.irqfd({ fd: event, gsi: 5 });

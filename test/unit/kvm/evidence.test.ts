@@ -62,7 +62,7 @@ function machine(answer: number): Machine {
   const kernel = new FakeKernel(answer);
   const fd = kernel.fd("sys");
   traceOpen("/dev/kvm", fd);
-  // Only Kvm.open may call the constructor, and Kvm.open needs a device.
+  // Only Kvm.open() may call the constructor of Kvm, and Kvm.open() needs a device.
   const sys: Kvm = Reflect.construct(Kvm, [fd, "/dev/kvm"]);
   const vm = sys.createVm();
   vm.enableCap({ cap: "KVM_CAP_X2APIC_API", args: [1n] });

@@ -197,7 +197,7 @@ describe("reading back an MSR", () => {
     ]);
   });
 
-  test("reports another value of a synthetic timer that is disabled", () => {
+  test("reports a changed value of a disabled synthetic timer", () => {
     expect(lost([msr(0x4000_00b0, 3n)], [msr(0x4000_00b0, 2n)])).toEqual([]);
     expect(lost([msr(0x4000_00b0, 0n)], [msr(0x4000_00b0, 1n)])).toEqual([
       ["msrs[0x400000b0]", 0n, 1n],

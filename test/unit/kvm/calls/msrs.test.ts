@@ -87,7 +87,7 @@ test("setMsrs() passes the index and the value of each MSR, and nothing else", (
   expect(kernel.calls).toEqual([[{ index: 0x10, reserved: 0, data: 2n ** 64n - 1n }]]);
 });
 
-test("the error of a refused batch of MSRs contains the indices of this batch", () => {
+test("the error of a refused batch of MSRs contains the indices of the MSRs in the batch", () => {
   const kernel = new Kernel();
   getMsrs(kernel.handle, KVM_GET_MSRS, upTo(256));
   expect(kernel.contexts.map((context) => context?.args)).toEqual([
