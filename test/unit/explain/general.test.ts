@@ -267,7 +267,7 @@ describe("the reason of a failed KVM_SET_CPUID2", () => {
     vcpu: { id: 0, hasRun: () => hasRun, hasEntered: () => hasRun, cpuid: () => tableWith() },
   });
 
-  test("after KVM_RUN names the bits that differ", () => {
+  test("names the bits that differ if the vCPU has run", () => {
     const entries = tableWith("la57");
     const reason = "the table changed after KVM_RUN: 0x7.0:ecx[16] la57: ran with 0, got 1";
     expect(why("KVM_SET_CPUID2 EINVAL", { entries }, vcpu(true))).toBe(reason);

@@ -72,7 +72,7 @@ describe("the reason of a failed KVM_SET_USER_MEMORY_REGION for a slot", () => {
   );
 
   test.each(["KVM_SET_USER_MEMORY_REGION EEXIST"])(
-    "is not a page that KVM uses itself for a slot of SMM's address space, or before the first vCPU: %s",
+    "names no page that KVM uses itself if the slot is for SMM, or if there is no vCPU yet: %s",
     (call) => {
       const at = { guestPhysAddr: 0xfee0_0000n };
       const asked = vmWith(LIMITS, { slots: () => slots, vcpuIds: () => [] });
@@ -191,7 +191,7 @@ describe("the reason of a failed KVM_SET_USER_MEMORY_REGION for a slot", () => {
     expect(why(SET, region({ slot: 0, memorySize: 0n, guestPhysAddr: 0n }), vm)).toBeUndefined();
   });
 
-  test("is not the read-only flag if the VM has KVM_CAP_READONLY_MEM", () => {
+  test("does not name the read-only flag if the VM has KVM_CAP_READONLY_MEM", () => {
     const without = vmWith({ ...LIMITS, KVM_CAP_READONLY_MEM: 0 }, { slots: () => slots });
     expect(why(SET, region({ flags: 2 }), without)).toBe(
       "KVM_MEM_READONLY: this VM has no KVM_CAP_READONLY_MEM",
@@ -207,7 +207,7 @@ describe("the reason of a failed KVM_SET_USER_MEMORY_REGION for a slot", () => {
     );
   });
 
-  test("is not KVM_CAP_READONLY_MEM for a writable slot", () => {
+  test("does not name KVM_CAP_READONLY_MEM for a writable slot", () => {
     const without = vmWith({ ...LIMITS, KVM_CAP_READONLY_MEM: 0 }, { slots: () => slots });
     expect(why(SET, region({}), without)).toBeUndefined();
   });
@@ -216,7 +216,7 @@ describe("the reason of a failed KVM_SET_USER_MEMORY_REGION for a slot", () => {
     expect(why(SET, region({ slot: 0xffff }), vmWith({}))).toBeUndefined();
   });
 
-  test("is not the guest_memfd if the call deletes the slot", () => {
+  test("does not name the guest_memfd if the call deletes the slot", () => {
     const gone = region({ slot: 0, flags: 4, guestPhysAddr: 0n, memorySize: 0n });
     expect(why(SET2, gone, GMEM)).toBeUndefined();
   });

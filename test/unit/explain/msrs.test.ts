@@ -129,7 +129,7 @@ describe("the reason of a KVM_SET_MSRS that wrote only some entries", () => {
     },
   );
 
-  test("is not a bit of XSS if KVM's leaf 0xd is unknown", () => {
+  test("names no bit of XSS if KVM's leaf 0xd is unknown", () => {
     const bare = { ...vcpu(), kvm: { supportedCpuid: () => [] } };
     expect(write(0xda0, 1n, bare)).toMatch(/ was refused$/);
   });

@@ -168,7 +168,7 @@ describe("the reason of a KVM_SET_SREGS that was refused for the paging mode", (
     expect(why(REFUSED, sregs, vcpuWith(HOST))).toBeUndefined();
   });
 
-  test("is absent for CR3's two bits of LAM if the table has LAM", () => {
+  test("names neither of the two LAM bits of CR3 if the table has LAM", () => {
     const sregs = { ...LONG, cr3: bit(61) | bit(62) };
     expect(why(REFUSED, sregs, vcpuWith([...HOST, "lam"]))).toBeUndefined();
     expect(why(REFUSED, sregs, vcpuWith(HOST))).toContain("CR3 0x6000000000000000");

@@ -23,7 +23,7 @@ const memory = GuestMemory.allocate(0x2000);
 
 type Call = (handles: FakeHandles) => unknown;
 
-describe("a value of a wrong type is rejected by name", () => {
+describe("the error about a wrong or missing value names the value:", () => {
   test.each<[message: string, call: Call]>([
     [
       'GuestMemory.allocate(): populate: expected true or false, got "yes"',
@@ -226,7 +226,7 @@ describe("the error about a wrong member has the name of the called method:", ()
 });
 
 describe("a bigint may be passed as a number if the number is exact", () => {
-  test("in memory slots and in the search for an address", () => {
+  test("in memory slots and in accesses to guest memory", () => {
     const { vm } = fakeHandles();
     vm.setUserMemoryRegion({ slot: 0, guestPhysAddr: 0x1000, memorySize: 0x1000, memory });
     expect(vm.memory.slots()).toMatchObject([{ guestPhysAddr: 0x1000n, memorySize: 0x1000n }]);
@@ -236,7 +236,7 @@ describe("a bigint may be passed as a number if the number is exact", () => {
     expect(vm.memory.window(0x1004, 2)).toEqual(Uint8Array.of(1, 2));
   });
 
-  test("in the offset of a slot's memory", () => {
+  test("in the memoryOffset of a slot", () => {
     const { vm } = fakeHandles();
     memory.write(0x1004, Uint8Array.of(3, 4));
     const offset = { memoryOffset: 0x1000n };

@@ -293,7 +293,7 @@ describe("the error about a state that reads back differently", () => {
     ...{ object, part: "msrs", path, wrote: 7n, reads: undefined, isRefused },
   });
 
-  test("is not thrown without a difference", () => {
+  test("is not thrown if nothing differs", () => {
     expect(() => refuseDifferences([])).not.toThrow();
   });
 

@@ -1,4 +1,4 @@
-/** Tests of exits: each exit reason of x86 is decoded into values, and all other reasons are unknown. */
+/** Tests of exits: each exit reason of x86 is decoded into values, and every other reason becomes an "unknown" exit. */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import * as kvm from "../../../../lib/abi/generated/constants.ts";

@@ -107,7 +107,7 @@ describe("an access to a guest physical address without memory", () => {
     expect(() => space.window(gpa, length)).toThrow(nothingAt(address));
   });
 
-  test("writes nothing before the address without memory", () => {
+  test("writes nothing, not even below the address without memory", () => {
     const space = spaceWith(slot(0, 0n), slot(1, 0x1000n), slot(2, 0x3000n));
     expect(() => space.write(0xffen, new Uint8Array(0x3000).fill(1))).toThrow(nothingAt("0x2000"));
     expect(space.read(0xffen, 4)).toEqual(bytes(0, 0, 0, 0));
@@ -120,7 +120,7 @@ describe("an access to a guest physical address without memory", () => {
     expect(() => space.window(0n, length)).toThrow(wrong);
   });
 
-  test("is rejected before its length is allocated", () => {
+  test("is rejected before a buffer of its length is allocated", () => {
     expect(() => spaceWith(slot(0, 0n)).read(0n, 2 ** 53 - 1)).toThrow(nothingAt("0x1000"));
   });
 });

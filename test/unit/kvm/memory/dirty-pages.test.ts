@@ -49,7 +49,7 @@ describe("the pages of a dirty bitmap", () => {
   });
 });
 
-/** Simulates KVM's side of a ring and its flags, as described in api.rst. */
+/** Simulates KVM's side of a ring and its flags, as the kernel's api.rst describes. */
 class Kvm {
   readonly buffer: ArrayBuffer;
   readonly #view: DataView;

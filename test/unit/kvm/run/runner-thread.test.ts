@@ -205,7 +205,7 @@ describe("kickVcpu()", () => {
   });
 });
 
-test("a program that runs a vCPU on two threads in turn is warned once", async ({ box }) => {
+test("a program is warned once if it runs a vCPU on two threads in turn", async ({ box }) => {
   const { vcpu } = box((g) => g.asm((a) => a.label("again").out(8, PORT).jmp("again")));
   const warned = vi.spyOn(process, "emitWarning").mockImplementation(() => undefined);
   for (let i = 0; i < 40; i += 1) {

@@ -275,7 +275,7 @@ describe("the state of a VM", () => {
     expect(keys).toEqual(["format", "version", "source", "clock", "vcpus"]);
   });
 
-  test("is restored after the states of its vCPUs, which are found by their ids", () => {
+  test("is restored after the states of the vCPUs; each vCPU is found by its id", () => {
     const { called, vm, vcpus } = machine();
     restoreVm(vm, FULL, vcpus, origin);
     const vms = /IRQCHIP|CLOCK|PIT2/;
@@ -321,7 +321,7 @@ describe("the state of a VM", () => {
     expect(called).toEqual([]);
   });
 
-  test("rejects unknown options by name", () => {
+  test("rejects unknown options with an error that names the option", () => {
     const { called, vm, vcpus } = machine();
     const [save, restore] = [{ msr: [] } as object, { readback: false } as object];
     expect(() => saveVm(vm, vcpus, origin, save)).toThrow(
