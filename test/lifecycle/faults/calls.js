@@ -1,6 +1,6 @@
 /**
- * Every function that the addon imports: how it can fail, or why it is not made to fail. inject.c makes the calls fail;
- * test/house/native-calls.test.ts compares this table with the addon's imports.
+ * The functions that the addon imports: the failures of each function, or the reason why the function is not made to
+ * fail. inject.c makes the calls fail; test/house/native-calls.test.ts compares this table with the addon's imports.
  */
 import { constants } from "node:os";
 

@@ -1,5 +1,5 @@
 /**
- * Runs one program of programs.js repeatedly, each time with another failing call, and prints the result of each run as
+ * Runs one program of programs.js repeatedly, each time with another failing call. The result of each run is printed as
  * a line of JSON: `node --expose-gc cases.js '{"library":…,"program":…,"cases":[…]}'`. run.js selects the cases, and
  * kills a process that hangs.
  */

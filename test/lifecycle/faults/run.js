@@ -1,5 +1,5 @@
 /**
- * Makes each call of the addon fail once, in every program that makes the call, and prints a table of the results:
+ * Makes each call of the addon fail once, in every program that makes the call. The results are printed as a table:
  * `node run.js '{"library":…,"addon":…,"isDevice":true,"scale":1}'`. scripts/faults.js builds the library and runs this
  * program, on this host or in the lab.
  */

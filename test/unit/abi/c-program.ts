@@ -1,6 +1,6 @@
 /**
- * Generates a C program with every struct from the kernel's headers, independent of this package's layouts: it reads
- * the fields of given bytes, and writes given fields to bytes. c-structs.ts has the names and types.
+ * Generates a C program for every struct of the kernel's headers, without this package's layouts. The program reads the
+ * fields of given bytes, and writes given fields to bytes. c-structs.ts has the names and types.
  */
 
 import { execFileSync, spawnSync } from "node:child_process";

@@ -266,7 +266,7 @@ describe("if KVM_ENABLE_CAP is refused because of the capability, the reason", (
     );
   });
 
-  test("is that the capability of a VM was enabled on a vCPU, or the capability of a vCPU on a VM", () => {
+  test("is that a VM's capability was enabled on a vCPU, or the reverse", () => {
     const cap = "KVM_CAP_HYPERV_SYNIC";
     expect(enable(cap, 0n, 1)).toBe("KVM_CAP_HYPERV_SYNIC is enabled on a vcpu, not on a vm");
     expect(enable("KVM_CAP_HYPERV_ENFORCE_CPUID", 0n, 1)).toBe(

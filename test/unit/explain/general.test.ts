@@ -67,7 +67,7 @@ describe("the reason of an ioctl that does not exist", () => {
     expect(why("KVM_SMI ENOTTY", {}, none)).toMatch(/^KVM_SMI needs KVM_CAP_X86_SMM/);
   });
 
-  test("is that an ioctl of another handle was issued on a device, or an ioctl of a device on another handle", () => {
+  test("is that a device does not have the ioctl, or that only a device has the ioctl", () => {
     expect(why("KVM_CREATE_VCPU ENOTTY dev")).toBe(
       "KVM_CREATE_VCPU is an ioctl of a VM, not of a device",
     );

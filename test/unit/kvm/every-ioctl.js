@@ -1,6 +1,6 @@
 /**
- * Calls the method of every (ioctl, fd) pair of KVM on x86 once, and prints the kernel's results as JSON; runs on a
- * host or in the lab. every-ioctl.test.ts and the tests in test/lab judge the results.
+ * Calls the method of every (ioctl, fd) pair of KVM on x86 once, and prints the kernel's results as JSON. The program
+ * runs on a host or in the lab. every-ioctl.test.ts and the tests in test/lab judge the results.
  */
 import { channel } from "node:diagnostics_channel";
 import { EventFd, GuestMemory, Kvm, KvmError } from "node-kvm";

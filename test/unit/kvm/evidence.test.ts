@@ -69,7 +69,7 @@ function machine(answer: number): Machine {
   return { kernel, sys, vm, vcpu: vm.createVcpu(0) };
 }
 
-/** Makes an ioctl that fails, and returns the ioctls that were issued after it. */
+/** Makes an ioctl that fails, and returns the ioctls that were issued after the failure. */
 function askedAfter(
   { kernel }: Machine,
   handle: Handle,

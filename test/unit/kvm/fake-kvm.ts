@@ -31,7 +31,7 @@ export interface Habits {
   readonly loses?: Readonly<Record<string, (bytes: Uint8Array) => void>>;
   /** The MSRs that can be written and always read 0. */
   readonly forgets?: readonly number[];
-  /** The TSC of another vCPU. A written TSC that differs from it by less than one second is replaced by this value. */
+  /** The TSC of another vCPU. If a written TSC differs by less than one second, the fake stores this TSC instead. */
   readonly expectsTsc?: bigint;
 }
 

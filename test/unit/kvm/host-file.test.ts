@@ -49,7 +49,7 @@ describe("wait() of an eventfd", () => {
     expect(event.read()).toBe(0n);
   });
 
-  test("resolves when the counter is written to, and resets it", async () => {
+  test("resolves when the counter is written to, and resets the counter", async () => {
     const event = eventfd();
     const came = collect(event.wait());
     await turns();

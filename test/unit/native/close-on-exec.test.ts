@@ -17,7 +17,8 @@ const O_CLOEXEC = 0o2000000;
 const PAGE = 4096;
 
 /**
- * Returns the file of a descriptor, or an empty list if the descriptor is closed, like the one that listed the folder.
+ * Returns the file of a descriptor, or an empty list if the descriptor is closed, like the descriptor that listed the
+ * folder.
  */
 function fileOf(number: string): readonly string[] {
   try {

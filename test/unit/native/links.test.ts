@@ -1,6 +1,6 @@
 /**
- * Tests of links: native code fills in addresses and descriptors and removes them, so that JavaScript never gets
- * them.
+ * Tests of links: native code writes addresses and descriptors into an argument, and removes them after the call.
+ * JavaScript never gets an address or a descriptor.
  */
 import { expect } from "vitest";
 import {

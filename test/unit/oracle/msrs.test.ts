@@ -312,7 +312,7 @@ describe("in the oracle, a feature MSR", () => {
     );
   });
 
-  test("is not reported as unknown if KVM does not have it because a CPUID feature is missing", () => {
+  test("is not reported as unknown if KVM lacks the MSR because a CPUID feature is missing", () => {
     const rules = judge(MSRS.MSR_IA32_PERF_CAPABILITIES, 1n, {
       table: tableWith(),
       featureValue: "none",

@@ -64,7 +64,7 @@ describe("a guest's write of an MSR that KVM does not know", () => {
   test.for([
     ["answered", (exit: WrmsrExit) => exit.reply()],
     ["not answered", () => undefined],
-  ] as const)("continues if it is %s", ([, answer], { kvm: host, box, skip }) => {
+  ] as const)("continues if the exit is %s", ([, answer], { kvm: host, box, skip }) => {
     needs(host, skip, "KVM_CAP_X86_USER_SPACE_MSR");
     const sandbox = box((g) => g.wrmsr(NO_MSR, 0xfedc_ba98_7654_3210n).sync().done());
     handOverMsrs(sandbox);
