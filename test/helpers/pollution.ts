@@ -1,6 +1,7 @@
 /**
- * Sets up the project "polluted": while a function of the addon runs, Object.prototype has an accessor that throws for
- * every property name that native code sets or reads. The project runs the tests of test/unit/native.
+ * Sets up the vitest project "polluted": while a function of the addon runs, Object.prototype has an accessor that
+ * throws for every property name that native code sets or reads. This vitest project runs the tests of
+ * test/unit/native.
  */
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";

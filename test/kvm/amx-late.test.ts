@@ -1,7 +1,7 @@
 /**
  * The claim about AMX permission that is requested too late. The first vCPU of a process freezes the permissions of the
- * process; a permission that was granted before may be requested again. So this claim needs another process than
- * amx-permission.test.ts.
+ * process; a permission that was granted before may be requested again. So this claim and the claim of
+ * amx-permission.test.ts need separate processes.
  */
 import { Kvm } from "node-kvm";
 import { claim, expect } from "node-kvm/test";

@@ -1,6 +1,7 @@
 /**
- * The known deviations: kernels or vendor modules that break a claim of the suite for a known reason. A property of the
- * KVM behind /dev/kvm selects a row, and never a version number. A row fails when the claim holds again.
+ * The known deviations: kernels or vendor modules that break a claim of the suite for a known reason. A row applies if
+ * the KVM behind /dev/kvm has a certain property; no row depends on a version number. The suite fails for a row whose
+ * claim holds again.
  */
 import { TRAITS } from "node-kvm/oracle";
 import type { ClaimDeviation } from "node-kvm/test";

@@ -5,7 +5,7 @@ import { claim, expect, tableOf } from "node-kvm/test";
 
 const QUIRK_MISC_ENABLE_NO_MWAIT = 1n << 4n;
 
-/** Returns the entries, of which the entry at `position` is changed. */
+/** Returns the entries with changes to the entry at `position`. */
 function patched(table: CpuidTable, position: number, patch: Partial<CpuidEntry2>): CpuidTable {
   return table.replace(position, patch);
 }

@@ -1,7 +1,7 @@
 /**
  * Claims about tables that KVM itself changes while a vCPU runs. KVM must still accept the table that was set. The
- * claims do not read the table before they set it again, because KVM_GET_CPUID2 or a guest's CPUID would apply the
- * pending change and hide the bug of Linux 6.15 to 6.18.
+ * claims do not read the table before they set it again. Otherwise KVM_GET_CPUID2 or a guest's CPUID would apply the
+ * pending change, and would hide the bug of Linux 6.15 to 6.18.
  */
 import { CR4_OSXSAVE, guest } from "node-kvm/guest";
 import { claim, expect, tableOf, toggleCr4 } from "node-kvm/test";

@@ -5,7 +5,8 @@
 import assert from "node:assert/strict";
 import { GuestMemory } from "node-kvm";
 
-// The addresses of closed memory stay mapped until Node finalizes its buffer in a later turn of the event loop.
+// The addresses of closed memory stay mapped until Node finalizes the buffer of this memory in a later turn of the
+// event loop.
 assert.throws(
   () => {
     for (;;) {

@@ -24,7 +24,7 @@ interface Most {
   readonly descriptors: number;
 }
 
-describe("the garbage collector frees enough for a program that closes no handle: it", () => {
+describe("with garbage collection, a program that closes no handle", () => {
   const mostOf = async (name: string, times: number): Promise<Most> =>
     (await printed("dropped.js", [name, times], 1024)) as Most;
 
@@ -73,6 +73,6 @@ describe("the reason of EMFILE counts node-kvm's descriptors:", () => {
   });
 });
 
-test("allocating and closing memory in a loop without the event loop ends with the error ENOMEM, not with the process", async () => {
+test("allocating and closing memory in a loop without the event loop fails with ENOMEM, and does not end the process", async () => {
   expect(await runNode("closed-memory.js", "")).toEqual(CLEAN);
 });

@@ -10,8 +10,8 @@ export interface Counted {
   /** The values that the guest wrote after a second restore, into a vCPU that had run since the first restore. */
   readonly again?: readonly number[];
   /**
-   * When saving: the names of the state's parts. When restoring: the names of the parts that differ in a state that was
-   * saved directly after restoring.
+   * After a save: the names of the saved parts. After a restore: the VM's state is saved again, and these are the names
+   * of the parts that differ.
    */
   readonly parts?: readonly string[];
   readonly different?: readonly string[];
@@ -55,5 +55,5 @@ export const MOVES: readonly string[] = [
   ...["clock", "pit2", "picMaster", "msr 0x10", "msr 0x40000010", "msr 0x40000020"],
 ];
 
-/** A number of TSC cycles that is longer than any test, and far smaller than the error of a wrong TSC. */
+/** A number of TSC cycles: more than any test takes, and far fewer than the error of a wrong TSC. */
 export const LONG: number = 2 ** 44;

@@ -1,7 +1,7 @@
 /**
- * Guests that count; one process saves them and another restores them: `node counting.js
- * '{"act":"save","guests":["long"],"folder":"/tmp/x"}'`, then `"act":"restore"`, which restores from bytes and from
- * JSON. The program prints the values that each guest wrote; state.test.ts and, on other kernels,
+ * Guests that count. One process saves the guests: `node counting.js
+ * '{"act":"save","guests":["long"],"folder":"/tmp/x"}'`. With `"act":"restore"`, another process restores the guests
+ * from bytes and from JSON. The program prints the values that each guest wrote; state.test.ts and, on other kernels,
  * test/lab/state.test.ts compare the values.
  */
 import { readFileSync, writeFileSync } from "node:fs";
@@ -28,7 +28,7 @@ const count = (a) => say(a.inc("ebx").mov("eax", "ebx"));
 const outb = (a, port, value) => a.mov("al", value).out(8, port);
 const loop = (inner) => (g) => g.asm((a) => inner(a.label("again")).jmp("again"));
 
-/** Emits a call over an interrupt handler, so that (E/R)AX gets the handler's address from the stack. */
+/** Emits a call that jumps over an interrupt handler. The call pushes the handler's address, which (E/R)AX can pop. */
 const handler = (a, inner) => inner(a.call("after")).iret().label("after");
 
 /** Sets XCR0 to 7 and both halves of YMM7; the guest writes the halves to the port. */
@@ -46,7 +46,7 @@ function setYmm(vcpu) {
   vcpu.restoreState(state);
 }
 
-/** Raises the limit of the IDT, so that it has entries for vectors above the exceptions. */
+/** Raises the limit of the IDT, so that the IDT has entries for vectors above the exceptions. */
 function takeInterrupts({ vcpu }) {
   const sregs = vcpu.getSregs();
   vcpu.setSregs({ ...sregs, idt: { ...sregs.idt, limit: 0xfff } });
@@ -65,7 +65,7 @@ const GUESTS = {
   echo: {
     mode: "long",
     program: loop((a) => say(a.mov("dx", QUESTION).in(32, "dx"))),
-    // KVM has the value of the port read, but has not yet written it to EAX.
+    // KVM has the value of the port read, but has not yet written this value to EAX.
     leave: ({ vcpu, answer }) => vcpu.runSync().reply([answer()]),
   },
   msrs: {

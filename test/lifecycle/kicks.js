@@ -1,8 +1,8 @@
 /**
- * Sends kicks at random moments around the entry of KVM_RUN and the guest's own exit: `node kicks.js
- * '{"kicks":1000000}'` sends a million kicks to two vCPUs, and throws when a kick is lost or when a run ends without a
- * kick. The program prints statistics. The same `seed` gives the same moments, `mode` is `real` or `user`, and `every`
- * prints the progress after that many kicks. kicks.test.ts sends fewer kicks.
+ * Sends kicks at random moments around the entry of KVM_RUN and the guest's own exit. `node kicks.js
+ * '{"kicks":1000000}'` sends a million kicks to two vCPUs. The program throws when a kick is lost or when a run ends
+ * without a kick, and prints statistics. The same `seed` gives the same moments, `mode` is `real` or `user`, and
+ * `every` is the number of kicks between two messages about the progress. kicks.test.ts sends fewer kicks.
  */
 import { GuestMemory, Kvm } from "node-kvm";
 import { guest, mem } from "node-kvm/guest";
@@ -57,7 +57,7 @@ function wait() {
   while (performance.now() < until);
 }
 
-/** Delays of a kick after run(), because run() only wakes the other thread. */
+/** The moments at which a kick is sent after run(); they differ because run() only wakes the other thread. */
 const MOMENTS = {
   "at once": (kick) => kick(),
   "after a while": (kick) => {

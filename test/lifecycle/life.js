@@ -32,7 +32,8 @@ async function userProgram() {
 const turn = () => new Promise((resolve) => setImmediate(resolve));
 
 /**
- * Collects garbage repeatedly: a finalizer runs in a later turn, and what it releases is freed by the next collection.
+ * Collects garbage repeatedly: a finalizer runs in a later turn, and the next collection frees the objects that the
+ * finalizer releases.
  */
 async function collect() {
   for (let i = 0; i < 4; i += 1) {

@@ -1,4 +1,4 @@
-/** Tests with spinning guests in processes with a resource limit, because of which the calls that end a run fail. */
+/** Tests of spinning guests in processes with a resource limit that makes the calls for ending a run fail. */
 import { beforeEach, describe, expect, test } from "vitest";
 import { CLOSE, live, MADE, type Order } from "./orders.ts";
 import { CLEAN, deviceProblem } from "./run-node.ts";

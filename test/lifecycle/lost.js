@@ -42,7 +42,10 @@ const move = (buffer) =>
     ? structuredClone(buffer, { transfer: [buffer] })
     : buffer.transfer();
 
-/** Maps a file of bytes 7 (zeros after page 100), which the returned `cut` truncates to `left` pages. */
+/**
+ * Maps a file whose first 100 pages contain bytes 7, and later pages zeros. The returned `cut` truncates the file to
+ * `left` pages.
+ */
 function cut(pages, left = 0) {
   writeFileSync(file, new Uint8Array(Math.min(pages, 100) * PAGE).fill(7));
   truncateSync(file, pages * PAGE);

@@ -24,7 +24,9 @@ function makeMemory() {
   return memory;
 }
 
-/** The vCPU has one run that is kicked, and one that closing the vCPU ends, often before the run's thread starts it. */
+/**
+ * Runs the vCPU twice: a kick ends the first run. Closing the vCPU ends the second run, often before its thread starts.
+ */
 async function runTwice() {
   const box = new Sandbox(kvm, { program: SPIN });
   const { vcpu } = box;
@@ -48,7 +50,8 @@ const lives = {
 const turn = () => new Promise((resolve) => setImmediate(resolve));
 
 /**
- * Collects garbage repeatedly: a finalizer runs in a later turn, and what it releases is freed by the next collection.
+ * Collects garbage repeatedly: a finalizer runs in a later turn, and the next collection frees the objects that the
+ * finalizer releases.
  */
 async function collect() {
   for (let i = 0; i < 4; i += 1) {

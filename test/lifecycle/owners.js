@@ -26,7 +26,8 @@ function need(wanted, reason) {
 const turn = () => new Promise((resolve) => setImmediate(resolve));
 
 /**
- * Collects garbage repeatedly: a finalizer runs in a later turn, and what it releases is freed by the next collection.
+ * Collects garbage repeatedly: a finalizer runs in a later turn, and the next collection frees the objects that the
+ * finalizer releases.
  */
 async function collect() {
   for (let i = 0; i < 6; i += 1) {
@@ -85,7 +86,8 @@ function memfdOf(vm, flags) {
 const SHARED = BigInt(abi.GUEST_MEMFD_FLAG_MMAP | abi.GUEST_MEMFD_FLAG_INIT_SHARED);
 
 /**
- * Maps each kind of memory or link to a function that creates the objects that can be closed, in the order of creation.
+ * Maps each kind of memory or link to a function. The function creates objects and returns those that can be closed, in
+ * the order of creation.
  */
 const KINDS = {
   anonymous: (kvm) => anonymous(kvm, { populate: true }),

@@ -1,6 +1,6 @@
 /**
- * Tests that no two objects keep each other from being freed: no mapping and no descriptor is left, whatever memory a
- * VM uses and in whatever order handles are closed or dropped.
+ * Tests that no two objects keep each other from being freed. No mapping and no descriptor may remain, for each kind of
+ * memory and for each order in which handles are closed or dropped.
  */
 import { beforeEach, describe, expect, test } from "vitest";
 import { vendorModule } from "../../lib/kvm/host.ts";

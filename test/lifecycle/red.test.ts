@@ -1,7 +1,7 @@
 /**
  * Tests that every claim of the suite can fail. The tests run the suite with each injected fault (lib/suite/faults.ts);
- * every claim that is judged here must fail for at least one fault, because of its own assertion and not because of a
- * failed call before it.
+ * every claim that is judged here must fail for at least one fault. The claim's own assertion must fail, and not an
+ * earlier call.
  */
 import { spawnSync } from "node:child_process";
 import { fileURLToPath } from "node:url";

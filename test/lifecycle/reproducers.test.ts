@@ -62,7 +62,7 @@ describe("the C files that the suite exports", () => {
     if (problem !== undefined) skip(problem);
   });
 
-  test("have the same number as the judged claims, and compile without a warning", () => {
+  test("are as many as the judged claims, and compile without a warning", () => {
     expect(new Map(said)).toEqual(
       new Map(results.map(({ number, id }) => [`${number}-${id}.c`, ""] as const)),
     );

@@ -1,4 +1,4 @@
-// The program needs no KVM: each failed open of a file that is not a device is a step of the trace.
+// The program needs no KVM: it opens a path that does not exist, and the trace contains a step for each failed open.
 import { Kvm } from "node-kvm";
 
 for (let i = 0; i < 2000; i += 1) {

@@ -1,6 +1,7 @@
 /**
  * Waits for eventfds and ends each wait in one way: `node waits.js '"a worker is terminated"'`, in a separate process.
- * This file defines the ways; waits.test.ts defines how each process must end. The program needs no KVM.
+ * This file defines the ways in which a wait ends; waits.test.ts defines how each process must end. The program needs
+ * no KVM.
  */
 import assert from "node:assert/strict";
 import { readdirSync, readlinkSync } from "node:fs";
@@ -12,7 +13,8 @@ import { EventFd } from "node-kvm";
 const CLOSED = { name: "StateError", code: "ERR_CLOSED" };
 
 /**
- * Collects garbage repeatedly: a finalizer runs in a later turn, and what it releases is freed by the next collection.
+ * Collects garbage repeatedly: a finalizer runs in a later turn, and the next collection frees the objects that the
+ * finalizer releases.
  */
 async function collect() {
   for (let i = 0; i < 4; i += 1) {

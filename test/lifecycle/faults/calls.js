@@ -1,6 +1,6 @@
 /**
- * Every function that the addon imports: how it can fail, or why it is not made to fail. inject.c makes the calls fail;
- * test/house/native-calls.test.ts compares this table with the addon's imports.
+ * The functions that the addon imports: the failures of each function, or the reason why the function is not made to
+ * fail. inject.c makes the calls fail; test/house/native-calls.test.ts compares this table with the addon's imports.
  */
 import { constants } from "node:os";
 
@@ -71,7 +71,8 @@ export const NODE_API_CALLS = {
   napi_call_function: napi,
   napi_check_object_type_tag: napi,
   napi_create_arraybuffer: napi,
-  // After a real failure of this kind, Node has already called the finalizer, which an injected failure cannot do.
+  // After a real failure of this kind, Node has already called the finalizer; an injected failure cannot call the
+  // finalizer.
   napi_create_external_arraybuffer: fails("returned", napi_pending_exception),
   napi_create_function: napi,
   napi_create_object: napi,

@@ -1,5 +1,5 @@
 /**
- * Runs one program of programs.js repeatedly, each time with another failing call, and prints the result of each run as
+ * Runs one program of programs.js repeatedly, each time with another failing call. The result of each run is printed as
  * a line of JSON: `node --expose-gc cases.js '{"library":…,"program":…,"cases":[…]}'`. run.js selects the cases, and
  * kills a process that hangs.
  */
@@ -59,7 +59,7 @@ async function live() {
 }
 
 const MAPS = { uv_poll_init: "epoll_ctl", uv_poll_start: "epoll_ctl" };
-/** Returns the name of the failed call that an error may use. */
+/** Returns the name under which an error may state the failed call. */
 const titleOf = (call) => MAPS[call] ?? call.replace(/64$/, "").replace("raw ", "");
 
 /** Lists an error, its causes and the errors of an AggregateError. */

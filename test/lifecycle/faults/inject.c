@@ -1,8 +1,8 @@
-// Makes one chosen call of the addon fail. Each function that node_kvm.node imports is replaced in
-// its global offset table by a thunk that counts the calls and fails the n-th one, so Node's own
-// calls are not affected. A preloaded library cannot replace napi_* and uv_*, because the dynamic
-// linker searches Node's executable first. calls.js lists the calls and their errnos. The library
-// is for tests on x86-64 Linux only.
+// Makes one chosen call of the addon fail. The library replaces each function that node_kvm.node
+// imports by a thunk, which counts the calls and fails the n-th call. Only the addon's global
+// offset table is changed, so Node's own calls are not affected. A preloaded library cannot replace
+// napi_* and uv_*, because the dynamic linker searches Node's executable first. calls.js lists the
+// calls and their errnos. The library is for tests on x86-64 Linux only.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <elf.h>
@@ -40,7 +40,7 @@ enum Form { kErrno = 0, kReturned = 1, kNegated = 2 };
 struct Call {
   char name[64];
   void* real;
-  int number;  // of a system call that goes through syscall(); otherwise -1
+  int number;  // the system call's number if it is made with syscall(); otherwise -1
   int reached;
   int failed;
 };

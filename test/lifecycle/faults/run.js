@@ -1,5 +1,5 @@
 /**
- * Makes each call of the addon fail once, in every program that makes the call, and prints a table of the results:
+ * Makes each call of the addon fail once, in every program that makes the call. The results are printed as a table:
  * `node run.js '{"library":…,"addon":…,"isDevice":true,"scale":1}'`. scripts/faults.js builds the library and runs this
  * program, on this host or in the lab.
  */
@@ -20,7 +20,7 @@ import { DEVICE_PROGRAMS, HOST_PROGRAMS } from "./programs.js";
 const LIMIT_MS = 2000;
 /** The time limit in milliseconds for loading Node and this package. */
 const START_MS = 20_000;
-/** The maximum number of calls of one Node-API function that fail per program; a run has hundreds. */
+/** The maximum number of calls of one Node-API function that fail per program; a run makes hundreds of such calls. */
 const MOST_NODE_API_CALLS = 3;
 /** The maximum number of faults of one Node-API function in all programs. */
 const MOST_NODE_API_FAULTS = 24;
@@ -31,9 +31,10 @@ const GOOD = new Set(["success", "error", "not reached"]);
 const EINTR = 4;
 
 /**
- * `device`: "none" runs the programs that need no device, "only" runs the other programs. `calls`: only these.
- * `report`: a file for the results; `judged`: the report of an earlier run, whose cases are skipped and count as
- * reached. `most`: the number of failing calls of a function; `errors`: the number of errnos that each call fails with.
+ * `device`: "none" runs the programs that need no device, "only" runs the other programs. `calls`: the only calls that
+ * are made to fail. `report`: a file for the results; `judged`: the report of an earlier run, whose cases are skipped
+ * and count as reached. `most`: the number of failing calls of a function; `errors`: the number of errnos that each
+ * call fails with.
  */
 const folder = mkdtempSync(join(tmpdir(), "faults-"));
 process.on("exit", () => rmSync(folder, { recursive: true }));
@@ -163,8 +164,8 @@ const isEnough = (call) =>
   isNodeApi(call) && results.filter((one) => one.call === call).length >= MOST_NODE_API_FAULTS;
 
 /**
- * Returns whether a call is made only by the first run in a process, such as a call that loads the addon, and was not
- * tested yet.
+ * Returns whether the first run in a process makes additional calls, such as calls that load the addon. Returns false
+ * if these calls were tested before.
  */
 const tried = new Set(judged.first);
 function isNew(call, count) {

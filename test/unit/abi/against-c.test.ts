@@ -1,6 +1,6 @@
 /**
- * Compares every field of every struct with C: a program that is compiled with the kernel's headers reads bytes that
- * this package wrote, and this package reads bytes that the program wrote. c-program.ts generates the program;
+ * Compares every field of every struct with C. A program that is compiled with the kernel's headers reads bytes that
+ * this package wrote; this package reads bytes that the program wrote. c-program.ts generates the program;
  * roundtrip.test.ts contains the tests without C.
  */
 
@@ -52,7 +52,7 @@ interface Views {
 let program: CProgram | undefined;
 let views: ReadonlyMap<string, readonly Views[]> = new Map();
 
-/** Returns values in which every field that C has occurs, and additional random values. */
+/** Returns values that together contain every field of the C struct, and additional random values. */
 const valuesOf = (layout: Layout): readonly Members[] => [
   ...covering(layout, pathsOf(known, layout.name), SEED),
   ...fc.sample(structValue(layout), { seed: SEED, numRuns: RANDOM }),

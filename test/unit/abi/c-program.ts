@@ -1,6 +1,6 @@
 /**
- * Generates a C program with every struct from the kernel's headers, independent of this package's layouts: it reads
- * the fields of given bytes, and writes given fields to bytes. c-structs.ts has the names and types.
+ * Generates a C program for every struct of the kernel's headers, without this package's layouts. The program reads the
+ * fields of given bytes, and writes given fields to bytes. c-structs.ts has the names and types.
  */
 
 import { execFileSync, spawnSync } from "node:child_process";
@@ -15,10 +15,7 @@ const { NODE_KVM_UAPI } = process.env;
 const headers = NODE_KVM_UAPI ?? join(import.meta.dirname, "../../../../shared/data/uapi-7.2");
 const has = (program: string): boolean => spawnSync(program, ["--version"]).status === 0;
 
-/**
- * Returns the name of the program that this machine needs to compile and run the C program and does not have, or
- * undefined.
- */
+/** Lists what the C program needs and this machine does not have: the kernel's headers, or gcc. */
 export const missing: readonly string[] = [
   ...(existsSync(headers) ? [] : ["Linux 7.2 UAPI headers (NODE_KVM_UAPI names them)"]),
   ...(has("gcc") ? [] : ["gcc"]),
@@ -151,8 +148,8 @@ function programOf(structs: Structs, declarations: string): string {
 }
 
 /**
- * Lists the numbers that the functions write_… read: for each field, whether it is given, then the number of elements,
- * then the elements.
+ * Lists the numbers that the functions write_… read. For each field: 1 if the value contains the field, otherwise 0;
+ * then the number of elements, and the elements.
  */
 function numbersOf(structs: Structs, name: string, given: Members): readonly string[] {
   return structOf(structs, name).fields.flatMap(({ name: field, inner }) => {

@@ -1,6 +1,6 @@
 /**
- * Describes the structs under their C names, from the facts that were extracted from the headers: fields, field paths,
- * and values of this package converted to C names. c-program.ts generates the program that uses these names.
+ * Describes the structs with their C names, from the facts that were extracted from the headers. The file also converts
+ * values of this package to C names. c-program.ts generates the program that uses these names.
  */
 
 import { readFileSync } from "node:fs";
@@ -50,7 +50,7 @@ export function cStructs(facts: StructFacts): ReadonlyMap<string, CStruct> {
   const fieldOf = (owner: string, type: string, field: FieldFact): CField => {
     const { name, dims = [], size, fields } = field;
     const at = `p->${name}`;
-    // A union of flexible arrays only is an array of bytes in this package's layouts.
+    // In this package's layouts, a union that has only flexible arrays is an array of bytes.
     if (size === 0) {
       const bytes = `((unsigned char *)&${at})`;
       return { name, type: "u8", dims: [0], inner: undefined, at: bytes };

@@ -19,7 +19,7 @@ const written = all.flatMap(([name, layout, { write }]) =>
 );
 const NUMBERS = { numRuns: 20 };
 
-/** Any value of a struct with all members in the struct's order, which is the order in a value that was read. */
+/** Any value of a struct with all members, in the order of the struct, as a reader returns them. */
 const wholeValue = (layout: Layout): fc.Arbitrary<Members> =>
   structValue(layout).map((value) => read(layout, encode(layout, value)) as Members);
 
@@ -27,7 +27,7 @@ function viewOf(bytes: Uint8Array): DataView {
   return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
-/** Values most of which fit no member; some fit a member after a conversion. */
+/** Values for a member: most values fit no member, and some fit a member after a conversion. */
 const UNUSUAL = [
   ...[null, undefined, "1", 0, 1, 0.5, -1, 2 ** 8, 2 ** 16, 2 ** 32, 2 ** 53, Number.NaN, true],
   ...[0n, -1n, 2n ** 64n - 1n, 2n ** 64n],

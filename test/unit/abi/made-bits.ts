@@ -1,6 +1,6 @@
 /**
- * A struct with kinds of bit fields that no KVM header has yet: signed, wide, and across bytes. Its layout follows
- * gen/layout.py, where the offset of a bit field is the byte of its first bit.
+ * A struct with kinds of bit fields that no KVM header has yet: signed, wide, and across bytes. The layout of this
+ * struct follows gen/layout.py, which states the byte of the first bit as the offset of a bit field.
  */
 
 import type { Layout } from "../../../lib/abi/struct.ts";

@@ -22,7 +22,7 @@ const whole: readonly Layout[] = [
 ];
 
 test.each(whole.map((layout) => [layout.name, layout] as const))(
-  "every member is required: a value of %s as it was read is accepted",
+  "the check for complete structs accepts a value of %s that has all members",
   (_, layout) => {
     expect(check(layout, zero(layout) as object)()).toBeUndefined();
   },
@@ -69,7 +69,7 @@ describe("a value may omit", () => {
     expect(check(structs.Irqchip, irqchip)()).toBeUndefined();
   });
 
-  test("array elements after the number that the count gives", () => {
+  test("the array elements beyond the count", () => {
     const value = { nrXcrs: 1, flags: 0, xcrs: [{ xcr: 0, value: 1n }] };
     expect(check(structs.Xcrs, value)()).toBeUndefined();
   });

@@ -28,7 +28,7 @@ const set = (cap: CapabilityName, value: bigint): VmEvidence => ({
   enabled: () => new Map([[cap, [value]]]),
 });
 
-describe("the reason of a refused KVM_ENABLE_CAP for its argument", () => {
+describe("if KVM_ENABLE_CAP is refused because of its argument, the reason", () => {
   test.each([
     [
       "KVM_CAP_DISABLE_QUIRKS2",
@@ -186,7 +186,7 @@ describe("the reason of a refused KVM_ENABLE_CAP for its argument", () => {
     expect(why("KVM_ENABLE_CAP EINVAL vm", sent)).toBeUndefined();
   });
 
-  test("is that the dirty ring is larger than the other kind of dirty ring allows", () => {
+  test("is that the dirty ring with acquire semantics is larger than KVM's maximum", () => {
     expect(enable("KVM_CAP_DIRTY_LOG_RING_ACQ_REL", 2n ** 21n, 1 << 20, {}, "E2BIG")).toBe(
       "args[0] is 2097152 bytes, but a ring has at most 1048576 (KVM_CAP_DIRTY_LOG_RING_ACQ_REL)",
     );
@@ -200,7 +200,7 @@ describe("the reason of a refused KVM_ENABLE_CAP for its argument", () => {
   });
 });
 
-describe("the reason of a refused KVM_ENABLE_CAP for its order", () => {
+describe("if KVM_ENABLE_CAP is refused because of earlier calls, the reason", () => {
   test.each([
     ["KVM_CAP_X86_DISABLE_EXITS", 2n, 0xf],
     ["KVM_CAP_PMU_CAPABILITY", 1n, 1],
@@ -252,7 +252,7 @@ describe("the reason of a refused KVM_ENABLE_CAP for its order", () => {
   });
 });
 
-describe("the reason of a refused KVM_ENABLE_CAP for its capability", () => {
+describe("if KVM_ENABLE_CAP is refused because of the capability, the reason", () => {
   test("is that the VM does not have the capability", () => {
     expect(enable("KVM_CAP_X86_NOTIFY_VMEXIT", 1n, 0)).toBe(
       "this VM has no KVM_CAP_X86_NOTIFY_VMEXIT",
@@ -266,7 +266,7 @@ describe("the reason of a refused KVM_ENABLE_CAP for its capability", () => {
     );
   });
 
-  test("is that the capability of a VM was enabled on a vCPU, or the capability of a vCPU on a VM", () => {
+  test("is that a VM's capability was enabled on a vCPU, or the reverse", () => {
     const cap = "KVM_CAP_HYPERV_SYNIC";
     expect(enable(cap, 0n, 1)).toBe("KVM_CAP_HYPERV_SYNIC is enabled on a vcpu, not on a vm");
     expect(enable("KVM_CAP_HYPERV_ENFORCE_CPUID", 0n, 1)).toBe(

@@ -10,8 +10,8 @@ import { refusalOf, tableWith, vcpuWith, vcpuWithoutTable, vmWith } from "./refu
 import list from "./sentences.json" with { type: "json" };
 
 /**
- * For each rule: its sentence and the place in the kernel that it names, its sentence without arguments and evidence,
- * and the rules that then have the same sentence.
+ * For each rule: the sentence, the place in the kernel, and the sentence without arguments and evidence. `always` lists
+ * the rules whose sentence is the same without arguments and evidence.
  */
 const { sentences, sources, unsent, always } = list;
 
@@ -376,7 +376,7 @@ describe("a rule of lib/explain for a refused call,", () => {
   );
 
   test.each(OPEN.map(([call, cause, ...given]) => [call, cause, given] as const))(
-    '%s: leaves the cause "%s" open, or is the only place in the kernel that returns the errno',
+    '%s: states the cause "%s" as proven only if a single place in the kernel returns the errno',
     (call, cause, given) => {
       const verdict = judge(call, cause, given);
       expect(verdict?.is).toBe(verdict?.source === undefined ? "possible" : "proven");
@@ -419,7 +419,7 @@ describe("a cause that lib/explain states for a refused call,", () => {
 const isWhole = ([call]: readonly [string, ...unknown[]]): boolean =>
   !call.startsWith("open ") && !call.startsWith("arch_prctl ");
 
-/** Returns evidence in which every question has this answer. */
+/** Returns evidence that calls `ask` for every query. */
 const answering = (ask: () => never): Evidence => ({
   kvm: { check: ask, supportedCpuid: ask, featureMsr: ask, mceCap: ask },
   vm: {

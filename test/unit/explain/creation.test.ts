@@ -90,7 +90,7 @@ describe("the reason of a refused KVM_CREATE_VCPU", () => {
       "either a slot covers the place of the identity map that this CPU needs (it has no unrestricted guest): delete or shorten it, or another cause",
     ],
   ])(
-    "is either that the id or that the memory slots are in use, for EEXIST with %s",
+    "is that a slot covers the APIC page or the identity map, for EEXIST with %s",
     (_, evidence, reason) => {
       const vm = { ...evidence.vm, vcpuIds: () => [] };
       expect(why("KVM_CREATE_VCPU EEXIST", 0, { vm })).toBe(reason);
@@ -155,7 +155,7 @@ test("KVM_SET_TSC_KHZ of a VM with vCPUs is refused since Linux 6.17, and the re
   );
 });
 
-describe("the reason of a refused address or number of a VM is stated for", () => {
+describe("the reason why a VM refuses an address or a number is stated for", () => {
   test.each([
     [
       "KVM_SET_TSS_ADDR EINVAL",
@@ -205,7 +205,7 @@ describe("the reason of a refused KVM_SET_TSS_ADDR on Intel is stated for", () =
     [0x1_e000, "0x1e000"],
     [0x2_0000, "0x20000"],
     [0x2_1000, undefined],
-  ])("the address %i, which overlaps other pages of KVM's own", (address, place) => {
+  ])("the address %i, which overlaps the APIC page or the identity map", (address, place) => {
     const own = vmWith(
       {},
       { slots: () => [], tssAddr: () => null, identityMapAddr: () => 0x2_0000n },
@@ -247,7 +247,7 @@ describe("the reason of a refused device call", () => {
   });
 });
 
-test("a dirty ring and a ring with acquire semantics can both be mapped", () => {
+test("a dirty ring with acquire semantics can be mapped, as an ordinary dirty ring can", () => {
   const enabled = new Map([["KVM_CAP_DIRTY_LOG_RING_ACQ_REL", [4096n]]] as const);
   const mapped = (vm: Evidence["vm"] & object): string | undefined =>
     why("mmap EINVAL", { what: "dirty ring", length: 4096 }, { vm });
@@ -255,7 +255,7 @@ test("a dirty ring and a ring with acquire semantics can both be mapped", () => 
   expect(mapped({ enabled: () => new Map() })).toMatch(/^the VM has no dirty rings/);
 });
 
-describe("the reason of a failed call of this process for guest memory is stated for", () => {
+describe("the reason of a failed system call of this process is stated for", () => {
   test.each([
     [
       "arch_prctl EBUSY",

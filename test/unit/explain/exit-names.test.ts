@@ -62,17 +62,17 @@ function nameOf(code: number, vendor: Vendor): string | undefined {
 
 const { EXCP_BASE, LAST_EXCP, ...SVM } = facts.codes.svm;
 
-describe("the exit code of an entry or exit that failed in hardware", () => {
+describe("the hardware's exit code", () => {
   const NAMED = [
     ...Object.entries(SVM).map(([name, code]) => ["kvm_amd", name, code] as const),
     ...Object.entries(facts.codes.vmx).map(([name, code]) => ["kvm_intel", name, code] as const),
   ].filter(([vendor, name]) => !UNNAMED[vendor].test(name));
 
-  test.each(NAMED)("is named as in the kernel: on %s, code %s is at %i", (vendor, name, code) => {
+  test.each(NAMED)("has the kernel's name: on %s, %s has the code %i", (vendor, name, code) => {
     expect(plain(nameOf(code, vendor) ?? "")).toBe(plain(IN_WORDS[name] ?? name));
   });
 
-  test("is only a number if the header has no name for it", () => {
+  test("is printed as a number if the header has no name for the code", () => {
     const named = (vendor: Vendor): readonly number[] =>
       Array.from({ length: 0x500 }, (_, code) => code).filter(
         (code) => nameOf(code, vendor) !== undefined,

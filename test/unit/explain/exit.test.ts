@@ -205,7 +205,7 @@ describe("the explanation of a shutdown", () => {
     ["real mode", {}, 35, true],
     ["real mode", {}, 34, false],
   ])(
-    "in %s, with the IDT's limit at %#: requires the last byte of the IDT's entry",
+    "states in %s, case %#, that the IDT has no entry if the limit excludes the last byte of the entry",
     (_, sregs, limit, isInside) => {
       const asked = evidence({ ...sregs, idt: { base: 0n, limit } });
       const text = explainExit({ kind: "shutdown" }, asked) ?? "";
@@ -223,7 +223,7 @@ describe("the explanation of a shutdown", () => {
 
   const RESET = { cs: { selector: 0xf000, base: 0xffff_0000n }, ...IDT };
 
-  test("states on AMD that the registers have their values after a reset", () => {
+  test("states on AMD that the registers contain their reset values", () => {
     const asked = evidence(RESET, { rip: 0xfff0n });
     expect(explainExit({ kind: "shutdown" }, { ...asked, vendor: "kvm_amd" })).toBe(
       "a triple fault; the registers are those of a reset (RIP 0xfff0, CS 0xf000), because kvm_amd " +
@@ -297,14 +297,14 @@ describe("the explanation of a refused VM entry", () => {
     );
   });
 
-  test("names both checks if the state does not pass two checks", () => {
+  test("names both checks if the state fails two checks", () => {
     const wrong = evidence({ cr0: PG | (1n << 29n) }, { rflags: 2n }, { vendor: "kvm_amd" });
     expect(explainExit(refused(0xffff_ffffn), wrong)).toMatch(
       /fails a check: CR0\.PG is 1 and CR0\.PE is 0 \(.*\); CR0\.NW is 1 and CR0\.CD is 0 \(.*\)$/,
     );
   });
 
-  test("states that the state passes all checks if it does", () => {
+  test("states if the guest's state passes all checks", () => {
     const fine = evidence({ cr0: PE }, { rflags: 2n }, { vendor: "kvm_amd" });
     expect(explainExit(refused(0xffff_ffffn), fine)).toMatch(
       /VMEXIT_INVALID; the guest's registers pass the checks that this package knows$/,
@@ -473,7 +473,7 @@ describe("the explanation of a memory fault exit", () => {
     );
   });
 
-  test("states that the address is outside of all slots, if it is", () => {
+  test("states if the address is outside of all slots", () => {
     expect(explainExit(fault(0x9000n), { slots })).toBe(
       "the guest's access to 0x9000: it is in no slot",
     );
@@ -495,12 +495,12 @@ describe("the explanation of an MMIO exit", () => {
       "the guest wrote to 0x2000, in slot 3 (0x1000-0x4fff), which is read-only",
     ],
     ["in a slot that can be written", 0, undefined],
-  ])("states why the access left the guest: %s", (_, flags, text) => {
+  ])("states why the access caused an exit: %s", (_, flags, text) => {
     const slots = (): readonly (typeof SLOT)[] => (flags === undefined ? [] : [{ ...SLOT, flags }]);
     expect(explainExit(write, { slots })).toBe(text);
   });
 
-  test("reports a read as a read, even in a read-only slot", () => {
+  test("states that the access is a read, but does not name a read-only slot as the cause of a read", () => {
     const read = { ...write, isWrite: false };
     expect(explainExit(read, { slots: () => [] })).toBe(
       "the guest read from 0x2000, which is in no slot",
@@ -521,7 +521,7 @@ test.each<[Vendor | undefined, bigint, string]>([
   expect(exitCodeName(code, vendor)).toBe(text);
 });
 
-test("a VM-instruction error's number is not named as an exit reason", () => {
+test("the number of a VM-instruction error is printed with the error's name, not with the name of an exit reason", () => {
   expect(entryFailureName(7n, "kvm_intel")).toBe("0x7 VM entry with invalid control fields");
   expect(explainExit({ kind: "hw", hardwareExitReason: 0x8bn }, { vendor: "kvm_amd" })).toBe(
     "KVM does not handle the hardware's exit 0x8b MWAIT",
@@ -556,7 +556,7 @@ describe("the translation of a guest virtual address in long mode", () => {
     expect(translate(0x1234n, sregsOf({ cr0: PG | PE, cr3: 0x1000n }), readWord)).toBeUndefined();
   });
 
-  test("finds no page in a root entry that has the page-size bit", () => {
+  test("finds no page if the root entry has the page-size bit", () => {
     const large = (): bigint => 0x2083n;
     const levels: bigint[] = [];
     const counted = (gpa: bigint): bigint => {

@@ -44,7 +44,7 @@ describe("the reason of an ioctl that does not exist", () => {
       "KVM_GET_TSC_KHZ EINVAL sys",
       "KVM_GET_TSC_KHZ is an ioctl of a VM or a vCPU, not of /dev/kvm",
     ],
-  ])("is that this kind of handle does not have it: %s", (call, reason) => {
+  ])("is that this kind of handle does not have the ioctl: %s", (call, reason) => {
     expect(why(call)).toBe(reason);
   });
 
@@ -55,11 +55,11 @@ describe("the reason of an ioctl that does not exist", () => {
     ],
     ["KVM_HYPERV_EVENTFD ENOTTY", "this kernel has no KVM_HYPERV_EVENTFD for a VM"],
     ["KVM_SMI ENOTTY", undefined],
-  ])("is that this kernel does not have it: %s", (call, reason) => {
+  ])("is that this kernel does not have the ioctl: %s", (call, reason) => {
     expect(why(call)).toBe(reason);
   });
 
-  test("is the missing capability, for a vCPU and any arguments", () => {
+  test("is the missing capability of a vCPU, for any arguments", () => {
     const none = vmWith({ KVM_CAP_PRE_FAULT_MEMORY: 0, KVM_CAP_X86_SMM: 0 });
     expect(why("KVM_PRE_FAULT_MEMORY EINVAL", { gpa: 1n }, none)).toBe(
       "KVM_PRE_FAULT_MEMORY needs KVM_CAP_PRE_FAULT_MEMORY, which is missing (KVM_CHECK_EXTENSION returns 0)",
@@ -67,7 +67,7 @@ describe("the reason of an ioctl that does not exist", () => {
     expect(why("KVM_SMI ENOTTY", {}, none)).toMatch(/^KVM_SMI needs KVM_CAP_X86_SMM/);
   });
 
-  test("is that an ioctl of another handle was issued on a device, or an ioctl of a device on another handle", () => {
+  test("is that a device does not have the ioctl, or that only a device has the ioctl", () => {
     expect(why("KVM_CREATE_VCPU ENOTTY dev")).toBe(
       "KVM_CREATE_VCPU is an ioctl of a VM, not of a device",
     );
@@ -95,7 +95,7 @@ describe("the reason of an ioctl that does not exist", () => {
     );
   });
 
-  test("is the missing capability, for a VM if no other cause applies", () => {
+  test("is the missing capability of a VM if no other cause applies", () => {
     const mce = vmWith({ KVM_CAP_MCE: 0 });
     expect(why("KVM_X86_SETUP_MCE EINVAL", { mcgCap: 1n }, mce)).toMatch(
       /^either KVM_X86_SETUP_MCE needs KVM_CAP_MCE, which is missing .*, or another cause$/,
@@ -107,7 +107,7 @@ describe("the reason of an ioctl that does not exist", () => {
     );
   });
 
-  test("is one of two possible causes, for memory encryption", () => {
+  test("states two possible causes for an ioctl about memory encryption", () => {
     expect(why("KVM_MEMORY_ENCRYPT_OP ENOTTY vm")).toMatch(
       /^either this KVM has no memory encryption .*, or this VM/,
     );
@@ -127,7 +127,7 @@ describe("the reason of a reached limit is stated for", () => {
     expect(why(`KVM_CREATE_VCPU ${errno}`, 0)).toBe(reason);
   });
 
-  test("EMFILE: it has the number of descriptors, and a remedy if some descriptors belong to node-kvm", () => {
+  test("EMFILE, with the number of descriptors, and with a remedy if some descriptors belong to node-kvm", () => {
     const counted = (own: number): Evidence => ({ descriptors: () => ({ limit: 1024, own }) });
     const all =
       "all 1024 descriptors that this process may have (RLIMIT_NOFILE, ulimit -n) are in use";
@@ -158,7 +158,7 @@ describe("the reason of a reached limit is stated for", () => {
     expect(why("KVM_GET_SUPPORTED_CPUID EFAULT", whole)).toBeUndefined();
   });
 
-  test("a list without enough room, with the needed count", () => {
+  test("a list with too little space, with the required count", () => {
     const answered = new Uint8Array(Uint32Array.of(70, 0).buffer);
     const sent = {
       ioctl: "KVM_GET_MSR_INDEX_LIST",
@@ -186,7 +186,7 @@ describe("the reason of a reached limit is stated for", () => {
     "KVM_GET_EMULATED_CPUID",
     "KVM_GET_SUPPORTED_HV_CPUID",
     "KVM_GET_CPUID2",
-  ])("%s, whose list has not enough room", (ioctl) => {
+  ])("%s, whose list has too little space", (ioctl) => {
     expect(why(`${ioctl} E2BIG`, { nent: 2 })).toBe("nent is 2, but the table has more entries");
   });
 });
@@ -267,7 +267,7 @@ describe("the reason of a failed KVM_SET_CPUID2", () => {
     vcpu: { id: 0, hasRun: () => hasRun, hasEntered: () => hasRun, cpuid: () => tableWith() },
   });
 
-  test("after KVM_RUN names the bits that differ", () => {
+  test("names the bits that differ if the vCPU has run", () => {
     const entries = tableWith("la57");
     const reason = "the table changed after KVM_RUN: 0x7.0:ecx[16] la57: ran with 0, got 1";
     expect(why("KVM_SET_CPUID2 EINVAL", { entries }, vcpu(true))).toBe(reason);
@@ -287,7 +287,7 @@ describe("the reason of a failed KVM_SET_CPUID2", () => {
   });
 });
 
-describe("lib/explain uses each piece of evidence without a side effect:", () => {
+describe("lib/explain accepts unusual calls and evidence:", () => {
   const ERRNOS = [
     "EPERM",
     "ENOENT",
@@ -335,7 +335,7 @@ describe("lib/explain uses each piece of evidence without a side effect:", () =>
     },
   };
 
-  test("a reason is the same if evidence cannot be read and if it is missing", () => {
+  test("evidence that cannot be read has the same reason as missing evidence", () => {
     expect(calls.filter((call) => why(call, {}, broken) !== why(call, {}))).toEqual([]);
   });
 

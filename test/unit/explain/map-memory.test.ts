@@ -84,11 +84,11 @@ describe("the reason of a failed madvise()", () => {
     ["MADV_HUGEPAGE", "this kernel has no transparent huge pages"],
     ["MADV_MERGEABLE", "this kernel does not merge pages (CONFIG_KSM)"],
     ["MADV_DONTDUMP", undefined],
-  ])("for %s is that the kernel does not have it: %s", (advice, reason) => {
+  ])("for %s is that the kernel does not support this advice: %s", (advice, reason) => {
     expect(why("madvise EINVAL", { advice, sysfs: sysfs() })).toBe(reason);
   });
 
-  test("for MADV_HUGEPAGE is another cause if the kernel supports it", () => {
+  test("is absent for MADV_HUGEPAGE and MADV_MERGEABLE if the kernel supports them", () => {
     const directory = sysfs();
     mkdirSync(join(directory, "transparent_hugepage"));
     mkdirSync(join(directory, "ksm"));

@@ -72,7 +72,7 @@ describe("the reason of a failed KVM_SET_USER_MEMORY_REGION for a slot", () => {
   );
 
   test.each(["KVM_SET_USER_MEMORY_REGION EEXIST"])(
-    "is not a page that KVM uses itself for a slot of SMM's address space, or before the first vCPU: %s",
+    "names no page that KVM uses itself if the slot is for SMM, or if there is no vCPU yet: %s",
     (call) => {
       const at = { guestPhysAddr: 0xfee0_0000n };
       const asked = vmWith(LIMITS, { slots: () => slots, vcpuIds: () => [] });
@@ -106,7 +106,7 @@ describe("the reason of a failed KVM_SET_USER_MEMORY_REGION for a slot", () => {
     },
   );
 
-  test("is not an overlap with a slot of another address space", () => {
+  test("names no overlap with a slot of another address space", () => {
     const sent = region({ slot: 0x1_0005 });
     expect(why("KVM_SET_USER_MEMORY_REGION EEXIST", sent, vm)).toMatch(
       /^slot 5 of address space 1 overlaps slot 0 of address space 1 at 0x10000: /,
@@ -191,7 +191,7 @@ describe("the reason of a failed KVM_SET_USER_MEMORY_REGION for a slot", () => {
     expect(why(SET, region({ slot: 0, memorySize: 0n, guestPhysAddr: 0n }), vm)).toBeUndefined();
   });
 
-  test("is not the read-only flag if the VM has KVM_CAP_READONLY_MEM", () => {
+  test("does not name the read-only flag if the VM has KVM_CAP_READONLY_MEM", () => {
     const without = vmWith({ ...LIMITS, KVM_CAP_READONLY_MEM: 0 }, { slots: () => slots });
     expect(why(SET, region({ flags: 2 }), without)).toBe(
       "KVM_MEM_READONLY: this VM has no KVM_CAP_READONLY_MEM",
@@ -207,27 +207,27 @@ describe("the reason of a failed KVM_SET_USER_MEMORY_REGION for a slot", () => {
     );
   });
 
-  test("is not KVM_CAP_READONLY_MEM for a writable slot", () => {
+  test("does not name KVM_CAP_READONLY_MEM for a writable slot", () => {
     const without = vmWith({ ...LIMITS, KVM_CAP_READONLY_MEM: 0 }, { slots: () => slots });
     expect(why(SET, region({}), without)).toBeUndefined();
   });
 
-  test("is absent for limits that are unknown", () => {
+  test("is absent if the limits are unknown", () => {
     expect(why(SET, region({ slot: 0xffff }), vmWith({}))).toBeUndefined();
   });
 
-  test("is not the guest_memfd if the call deletes the slot", () => {
+  test("does not name the guest_memfd if the call deletes the slot", () => {
     const gone = region({ slot: 0, flags: 4, guestPhysAddr: 0n, memorySize: 0n });
     expect(why(SET2, gone, GMEM)).toBeUndefined();
   });
 
-  test("is an address space other than 0, if KVM_CAP_MULTI_ADDRESS_SPACE is 0", () => {
+  test("is that the VM has only address space 0 (KVM_CAP_MULTI_ADDRESS_SPACE is 0)", () => {
     const one = vmWith({ ...LIMITS, KVM_CAP_MULTI_ADDRESS_SPACE: 0 }, { slots: () => slots });
     expect(why(SET, region({}), one)).toBeUndefined();
     expect(why(SET, region({ slot: 0x1_0001 }), one)).toMatch(/and this VM has 1 /);
   });
 
-  test("is absent for slots that are unknown", () => {
+  test("is absent if the VM's slots are unknown", () => {
     const unknown = vmWith(LIMITS);
     expect(why(SET, region({ memorySize: 0n }), unknown)).toBeUndefined();
     expect(why("KVM_SET_USER_MEMORY_REGION EEXIST", region({}), unknown)).toBeUndefined();
@@ -349,12 +349,12 @@ describe("the reason of a failed call about a dirty log", () => {
     expect(why(call, sent, vm)).toBe(reason);
   });
 
-  test("is absent for slots or limits that are unknown", () => {
+  test("is absent if the slots or the limits are unknown", () => {
     expect(why("KVM_GET_DIRTY_LOG ENOENT", { slot: 7 })).toBeUndefined();
     expect(why("KVM_GET_DIRTY_LOG EINVAL", { slot: 0x9_ffff })).toBeUndefined();
   });
 
-  test("is an address space other than 0, if KVM_CAP_MULTI_ADDRESS_SPACE is 0", () => {
+  test("is that the VM has only address space 0 (KVM_CAP_MULTI_ADDRESS_SPACE is 0)", () => {
     const one = vmWith({ KVM_CAP_MULTI_ADDRESS_SPACE: 0 });
     expect(why("KVM_GET_DIRTY_LOG EINVAL", { slot: 0x1_0000 }, one)).toMatch(
       /address space 1 .* does not exist/,

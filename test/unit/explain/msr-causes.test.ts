@@ -61,7 +61,9 @@ function evidenceOf(world: World): Evidence {
   };
 }
 
-/** Returns the part of the reason that follows the entry's name, for a write or, without `data`, for a read. */
+/**
+ * Returns the reason without the name of the MSR: for a refused write, or for a refused read if `data` is undefined.
+ */
 function why(index: number, data: bigint | undefined, world: World = {}): string {
   const msr = data === undefined ? { index } : { index, data };
   const text = explainMsrs([msr], 0, evidenceOf({ current: 0n, ...world })) ?? "";
@@ -254,7 +256,7 @@ describe("the reason of a refused write to one of KVM's own MSRs", () => {
     expect(text.slice(text.search(/: | was/)).replace(/^: /, "")).toBe(reason);
   });
 
-  test("is the MSR's feature if KVM enforces the features of the vCPU's table", () => {
+  test("is a missing feature if KVM enforces the features of the vCPU's table", () => {
     expect(why(0x4b56_4d05, 1n)).toMatch(
       /^either this vCPU's CPUID lacks .*kvm_poll_control, and KVM_CAP_ENFORCE_PV_FEATURE_CPUID is enabled, or another cause$/,
     );
@@ -284,8 +286,8 @@ function signature(): readonly CpuidEntry2[] {
   ];
 }
 
-describe("a failed read of an MSR", () => {
-  test("does not appear as the reason for a write-only MSR", () => {
+describe("the reason of a refused write to a write-only MSR", () => {
+  test("does not mention that the MSR cannot be read", () => {
     expect(why(0x49, 1n)).toBe(
       "either the host's CPU has no IBPB (or for bit 7 no SBPB), or another cause",
     );

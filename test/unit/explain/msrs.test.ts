@@ -117,7 +117,7 @@ describe("the reason of a KVM_SET_MSRS that wrote only some entries", () => {
   });
 
   test.each([0xc000_0082, 0xc000_0083, 0xc000_0100, 0xc000_0101, 0xc000_0102])(
-    "is a non-canonical address in MSR %i, with 48 bits, or 57 bits with LA57",
+    "is that MSR %i has a non-canonical address: of 48 bits, or of 57 bits with LA57",
     (index) => {
       const with57 = vcpu({ cpuid: () => tableWith("la57") });
       expect(write(index, bit(47))).toMatch(/: the address is not canonical$/);
@@ -129,7 +129,7 @@ describe("the reason of a KVM_SET_MSRS that wrote only some entries", () => {
     },
   );
 
-  test("is not a bit of XSS if KVM's leaf 0xd is unknown", () => {
+  test("names no bit of XSS if KVM's leaf 0xd is unknown", () => {
     const bare = { ...vcpu(), kvm: { supportedCpuid: () => [] } };
     expect(write(0xda0, 1n, bare)).toMatch(/ was refused$/);
   });

@@ -145,7 +145,7 @@ test.each([
   ["ENXIO", "no driver", "fs/char_dev.c:chrdev_open"],
   ["ENOTTY", "not KVM", "kvm_dev_ioctl has KVM_GET_API_VERSION in every kernel"],
 ])(
-  "the reason of %s names the only place in the kernel that returns it: %s",
+  "the reason of %s names the only place in the kernel that returns this errno: %s",
   (errno, cause, source) => {
     const rule = everyRule().find(
       (one) => one[0] === "open" && one[1] === errno && one[2] === cause,

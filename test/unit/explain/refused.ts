@@ -24,8 +24,8 @@ export function errnoOf(name: string): number {
 }
 
 /**
- * Returns the reason of a refused call, given as `KVM_X ERRNO`, or as `KVM_X ERRNO kind` if several kinds of handle
- * have the call. explain() catches an exception of a rule; this function lets it fail the test.
+ * Returns the reason of a refused call. `call` is `KVM_X ERRNO`, or `KVM_X ERRNO kind` if several kinds of handle have
+ * the ioctl. An exception of a rule reaches the test; explain() would catch the exception.
  */
 export function why(
   call: string,

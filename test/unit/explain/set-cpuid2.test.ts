@@ -25,7 +25,7 @@ function reason(
 
 const ranWith = (given: readonly CpuidEntry2Input[]): Life => ({ given, hasEntered: true });
 
-test("the reason of a refused KVM_SET_CPUID2 names a bad address width first if the vCPU may not have entered the guest", () => {
+test("the reason of a refused KVM_SET_CPUID2 names a bad address width first if it is unknown whether the vCPU has entered the guest", () => {
   const bad = [{ function: 0x8000_0008, eax: 49 << 8 }];
   expect(reason("EINVAL", bad, { given: [], hasEntered: false })).toMatch(/virt_addr_bits: 49/);
 });

@@ -64,7 +64,7 @@ describe("the reason of a KVM_SET_SREGS that was refused for CR4", () => {
     expect(why(REFUSED, { cr4: bit(23) }, vcpuWith(["ibt"]))).toBeUndefined();
   });
 
-  test("does not report a feature as missing in the vCPU's table if this KVM does not have it", () => {
+  test("does not report that the vCPU's table lacks a feature if this KVM itself lacks the feature", () => {
     expect(why(REFUSED, { cr4: bit(12) }, vcpuWith(["la57"], ["xsave"]))).toBe(
       "CR4 bit 12 LA57: this KVM cannot give it to a guest (0x7.0:ecx[16] la57)",
     );
@@ -94,14 +94,14 @@ describe("the reason of a KVM_SET_SREGS that was refused for CR4", () => {
     expect(why(REFUSED, { cr4: 0x7ffn }, vcpuWith([], HOST))).toBeUndefined();
   });
 
-  test("states that the CPUID table is empty if it is", () => {
+  test("states if the CPUID table is empty", () => {
     expect(why(REFUSED, { cr4: bit(12) }, vcpuWithoutTable(HOST))).toBe(
       "either CR4 bit 12 LA57: not in this vCPU's CPUID (0x7.0:ecx[16] la57): " +
         "it has no table yet; call KVM_SET_CPUID2 first, or another cause",
     );
   });
 
-  test("states that the CPUID table is empty only after other causes, because Linux before 6.14 accepts an empty table", () => {
+  test("names all other causes before an empty CPUID table, because Linux before 6.14 accepts an empty table", () => {
     expect(why(REFUSED, { cr4: bit(12), cr0: bit(31) }, vcpuWithoutTable(HOST))).toBe(
       "CR0.PG is 1, and CR0.PE is 0",
     );
@@ -168,7 +168,7 @@ describe("the reason of a KVM_SET_SREGS that was refused for the paging mode", (
     expect(why(REFUSED, sregs, vcpuWith(HOST))).toBeUndefined();
   });
 
-  test("is absent for CR3's two bits of LAM if the table has LAM", () => {
+  test("names neither of the two LAM bits of CR3 if the table has LAM", () => {
     const sregs = { ...LONG, cr3: bit(61) | bit(62) };
     expect(why(REFUSED, sregs, vcpuWith([...HOST, "lam"]))).toBeUndefined();
     expect(why(REFUSED, sregs, vcpuWith(HOST))).toContain("CR3 0x6000000000000000");
@@ -272,7 +272,7 @@ describe("the reason of a refused KVM_SET_SREGS2", () => {
     expect(why(refused, pae, vcpuWith(HOST))).toBeUndefined();
   });
 
-  test("checks the registers as that of KVM_SET_SREGS does", () => {
+  test("names the same faults of registers as the reason of KVM_SET_SREGS", () => {
     expect(why(refused, { cr4: bit(12) }, vcpuWith([], HOST))).toMatch(/^CR4 bit 12 LA57: /);
   });
 });
@@ -289,7 +289,7 @@ test("the reason of a refused KVM_SET_SREGS without evidence names only values t
   expect(why(REFUSED, { cr0: bit(31) })).toBe("CR0.PG is 1, and CR0.PE is 0");
 });
 
-test("the reason of a refused KVM_SET_SREGS uses no evidence that could not be read", () => {
+test("the reason of a refused KVM_SET_SREGS ignores evidence that cannot be read", () => {
   const fail = (): never => {
     throw new Error("the vCPU is gone");
   };

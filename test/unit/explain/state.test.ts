@@ -70,7 +70,7 @@ describe("the reason of a failed KVM_SET_XCRS", () => {
     expect(set(1n, components(7), { flags: 1 })).toMatch(/^flags 0x1: bit 0 may not be set/);
   });
 
-  test("is absent for registers other than XCR0, which KVM ignores", () => {
+  test("is absent for other registers than XCR0, because KVM ignores those registers", () => {
     const xcrs = [{ xcr: 1, value: 0n }];
     expect(why("KVM_SET_XCRS EINVAL", { nrXcrs: 1, xcrs }, components(7))).toBeUndefined();
   });
@@ -126,7 +126,7 @@ describe("the reason of a failed KVM_SET_XSAVE is stated for", () => {
     expect(set(bytes)).toBe(reason);
   });
 
-  test("a single header, in bytes that are part of a larger buffer", () => {
+  test("an area of 576 bytes inside a larger buffer", () => {
     const bytes = new Uint8Array(600);
     bytes[8 + 521] = 1;
     expect(set(bytes.subarray(8, 8 + 576))).toBe(

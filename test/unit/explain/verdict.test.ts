@@ -42,7 +42,7 @@ describe("if a refused call has several possible causes,", () => {
     expect(judged).toEqual([]);
   });
 
-  test('the reason contains all causes that remain possible, and adds "or another cause" to a single one', () => {
+  test('the reason contains all causes that remain possible, and adds "or another cause" to a single cause', () => {
     expect(write(asked({ a: open("a"), b: open("b"), c: open("c") }))).toBe("either a, or b, or c");
     expect(write(asked({ a: open("a") }))).toBe("either a, or another cause");
     expect(write(asked({ a: undefined }))).toBeUndefined();

@@ -12,7 +12,7 @@ import { Vcpu } from "../../../lib/kvm/vcpu.ts";
 import { Vm } from "../../../lib/kvm/vm.ts";
 import { test } from "./on-device.ts";
 
-/** A method or accessor of a class, as `name`, or the setter of an accessor, as `name =`. */
+/** The name of a method or an accessor; the setter of an accessor is written as `name =`. */
 type Member = readonly [name: string, call: (target: object, args: readonly unknown[]) => unknown];
 
 /** Lists the members of a class and of its base classes, up to Handle. */
@@ -41,7 +41,7 @@ function membersOf(prototype: object): readonly Member[] {
 const SILENT = ["id", "vm", "memory", "trace", "running", "kickToken", "addressSpace", "evidence"]
   .concat(["parent", "accepted"])
   .concat(["explainMsrs", "kick", "pause", "resume", "close"])
-  // These members call other methods, which throw.
+  // These members make no ioctl themselves: they call other methods, which throw.
   .concat(["restoreState", "checkState", "dirtyPages", "exits"]);
 
 const attribute = { group: 0, attr: 0n };
@@ -58,7 +58,7 @@ const ARGUMENTS: Record<string, () => readonly unknown[]> = {
   compareMsrs: () => [[{ index: 1, data: 1n }]],
   createDevice: () => [0],
   createVcpu: () => [1],
-  // The VM's arguments have no element, and the vCPU's arguments have no option.
+  // This object is an empty list of vCPUs for vm.saveState(), and an object without options for vcpu.saveState().
   saveState: () => [{ [Symbol.iterator]: () => [].values() }],
   setSignalMask: () => [[]],
   createGuestMemfd: () => [{ size: 0x1000n }],
@@ -102,7 +102,7 @@ const ARGUMENTS: Record<string, () => readonly unknown[]> = {
   xenHvmGetAttr: () => [0],
   xenVcpuGetAttr: () => [0],
 };
-/** Structs that a method requires to be complete, or with certain fields. */
+/** The structs of methods that require a complete struct, or a struct with certain fields. */
 const STRUCTS: Readonly<Record<string, Layout<unknown>>> = {
   reinjectControl: structs.ReinjectControl,
   xenHvmEvtchnSend: structs.IrqRoutingXenEvtchn,
@@ -180,7 +180,7 @@ describe("a method of a closed handle throws ERR_CLOSED:", () => {
     expect([kvm.closed, vm.closed, vcpu.closed]).toEqual([true, true, true]);
   });
 
-  test("but the handles that were created from it stay open", ({ kvm }) => {
+  test("but the handles that the closed handle created stay open", ({ kvm }) => {
     using vm = kvm.createVm();
     kvm.close();
     using vcpu = vm.createVcpu(0);

@@ -17,7 +17,7 @@ describe("the /dev/kvm handle", () => {
     expect(kvm.checkExtension(0x7fff_ffff)).toBe(0);
   });
 
-  test("issues no ioctl for an unknown name of a capability", ({ kvm }) => {
+  test("issues no ioctl if the name of a capability is unknown", ({ kvm }) => {
     const wrong = "KVM_CAP_NO_SUCH" as "KVM_CAP_XCRS";
     expect(() => kvm.checkExtension(wrong)).toThrow(
       new TypeError('unknown capability "KVM_CAP_NO_SUCH"'),
@@ -80,7 +80,7 @@ describe("the /dev/kvm handle", () => {
 });
 
 describe("a VM handle", () => {
-  test("has its own capabilities", ({ vm }) => {
+  test("returns the capabilities of the VM, and 0 for an unknown capability", ({ vm }) => {
     expect(vm.checkExtension("KVM_CAP_NR_MEMSLOTS")).toBeGreaterThan(0);
     expect(vm.checkExtension(0x7fff_ffff)).toBe(0);
   });
@@ -106,7 +106,7 @@ describe("a VM handle", () => {
     expect(refusal(() => vm.createVcpu(0xffff_ffff)).code).toBe("EINVAL");
   });
 
-  test("creates its interrupt controllers once", ({ vm }) => {
+  test("creates interrupt controllers only once", ({ vm }) => {
     vm.createIrqchip();
     expect(refusal(() => vm.createIrqchip())).toMatchObject({
       call: "KVM_CREATE_IRQCHIP",
@@ -115,7 +115,7 @@ describe("a VM handle", () => {
     });
   });
 
-  test("rejects the creation of interrupt controllers after a vCPU", ({ vm, vcpu }) => {
+  test("rejects the creation of interrupt controllers after a vCPU was created", ({ vm, vcpu }) => {
     expect(vcpu.id).toBe(0);
     expect(refusal(() => vm.createIrqchip()).code).toBe("EINVAL");
   });
@@ -136,7 +136,7 @@ describe("a VM handle", () => {
     expect(() => vm.setIdentityMapAddr(0xfffb_c000n)).not.toThrow();
   });
 
-  test("rejects an identity map address after a vCPU", ({ vm, vcpu }) => {
+  test("rejects an identity map address after a vCPU was created", ({ vm, vcpu }) => {
     expect(vcpu.id).toBe(0);
     expect(refusal(() => vm.setIdentityMapAddr(0xfffb_c000n))).toMatchObject({
       call: "KVM_SET_IDENTITY_MAP_ADDR",
@@ -184,7 +184,7 @@ describe("a memory slot", () => {
     expect(refusal(() => vm.setUserMemoryRegion(far)).code).toBe("EINVAL");
   });
 
-  test("that reaches beyond its memory is rejected", ({ vm, memory }) => {
+  test("is rejected if it reaches beyond the end of the passed memory", ({ vm, memory }) => {
     const beyond = {
       slot: 0,
       guestPhysAddr: 0n,
@@ -215,7 +215,7 @@ describe("a memory slot", () => {
     );
   });
 
-  test("may map a part of its memory", ({ vm, memory }) => {
+  test("may map only a part of the passed memory", ({ vm, memory }) => {
     const half = { memorySize: 0x2000n, memoryOffset: 0x2000 };
     const region = { slot: 0, guestPhysAddr: 0n, memory, ...half };
     expect(() => vm.setUserMemoryRegion(region)).not.toThrow();

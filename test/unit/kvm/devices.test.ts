@@ -1,4 +1,4 @@
-/** Tests of the effects in KVM of interrupts, eventfds, statistics, filters and files of a VM. Needs KVM. */
+/** Tests of a VM's interrupts, eventfds, statistics, filters and files, and of their effects in KVM. Needs KVM. */
 import { describe, expect } from "vitest";
 import {
   GUEST_MEMFD_FLAG_INIT_SHARED,
@@ -31,7 +31,7 @@ const requestOf = (vm: Vm): number => vm.getIrqchip(KVM_IRQCHIP_PIC_MASTER).chip
 const outb = (a: Assembler, port: number, value: number): Assembler =>
   a.mov("al", value).out(8, port);
 
-/** A guest that writes to port 0x80 when it is ready for line 5, and to port 0x81 when it has acknowledged the line. */
+/** A guest that writes to port 0x80 when it is ready for interrupt line 5, and to port 0x81 after the interrupt. */
 const ACKNOWLEDGES = guest("real", (g) =>
   g.asm((a) => {
     // The handler directly follows a call instruction, which pushes the handler's address.
@@ -51,9 +51,7 @@ describe("KVM_GET_TSC_KHZ, which returns an int,", () => {
     expect(vcpu.getTscKhz()).toBe(0x8000_0000);
   });
 
-  test("returns the highest frequencies, although they equal a negative errno, without a retry", ({
-    vcpu,
-  }) => {
+  test("is not repeated for a frequency that looks like a negative errno", ({ vcpu }) => {
     vcpu.setTscKhz(0xffff_fffc);
     expect(refusal(() => vcpu.getTscKhz())).toMatchObject({ code: "EINTR" });
   });
@@ -109,9 +107,7 @@ describe("an eventfd", () => {
     expect(await next).toBe(1n);
   });
 
-  test("raises its interrupt when it is signalled, and can be assigned only once", async ({
-    vm,
-  }) => {
+  test("raises the assigned interrupt, and can be assigned only once", async ({ vm }) => {
     vm.createIrqchip();
     using event = EventFd.create();
     vm.irqfd({ fd: event, gsi: 5 });
@@ -143,7 +139,9 @@ describe("an eventfd", () => {
 });
 
 describe("a KVM device", () => {
-  test("of a supported type can be created, or tested without creating it", ({ vm }) => {
+  test("of a supported type can be created, and KVM_CREATE_DEVICE_TEST creates no device", ({
+    vm,
+  }) => {
     expect(vm.createDevice(KVM_DEV_TYPE_VFIO, 1)).toBeUndefined();
     using device = vm.createDevice(KVM_DEV_TYPE_VFIO);
     expect(device.type).toBe(KVM_DEV_TYPE_VFIO);
@@ -189,7 +187,7 @@ describe("the registers of KVM_GET_ONE_REG", () => {
 });
 
 describe("an MSR filter", () => {
-  test("turns the denied reads into exits", ({ box }) => {
+  test("turns the reads that it denies into exits", ({ box }) => {
     const { vm, vcpu } = box((g) => g.rdmsr(STAR).sync().done());
     vm.enableCap({ cap: "KVM_CAP_X86_USER_SPACE_MSR", mask: KVM_MSR_EXIT_REASON_FILTER });
     vm.x86SetMsrFilter({
@@ -204,7 +202,7 @@ describe("an MSR filter", () => {
 });
 
 describe("a dirty log", () => {
-  test("lists each page that the guest wrote to, once", ({ box }) => {
+  test("contains a written page in the first read, and not in the next read", ({ box }) => {
     const { vm, vcpu, memory } = box((g) => g.write(0x9_3000, 0x5a, 8).done());
     const slot = { slot: 0, guestPhysAddr: 0n, memory };
     vm.setUserMemoryRegion({ ...slot, flags: KVM_MEM_LOG_DIRTY_PAGES });
@@ -217,7 +215,10 @@ describe("a dirty log", () => {
 });
 
 describe("a dirty ring", () => {
-  test("lists the pages that the guest wrote to, until they are reset", ({ kvm, skip }) => {
+  test("lists the pages that the guest wrote to, and is empty after resetDirtyRings()", ({
+    kvm,
+    skip,
+  }) => {
     skip(kvm.checkExtension("KVM_CAP_DIRTY_LOG_RING") === 0, "no KVM_CAP_DIRTY_LOG_RING here");
     using box = new Sandbox(kvm, {
       cpuid: fromSupported(kvm.getSupportedCpuid()),
@@ -339,7 +340,11 @@ describe("vCPU state of variable size", () => {
     expect(vcpu.getXsave2()).toEqual(xsave);
   });
 
-  test("fails with EFAULT if the size field is larger than the bytes", ({ vcpu, vm, skip }) => {
+  test("is refused with EFAULT or EINVAL if its size field is larger than the passed bytes", ({
+    vcpu,
+    vm,
+    skip,
+  }) => {
     skip(vm.checkExtension("KVM_CAP_NESTED_STATE") === 0, "no KVM_CAP_NESTED_STATE here");
     const state = vcpu.getNestedState();
     vcpu.setNestedState(state);

@@ -1,6 +1,6 @@
 /**
- * Calls the method of every (ioctl, fd) pair of KVM on x86 once, and prints the kernel's results as JSON; runs on a
- * host or in the lab. every-ioctl.test.ts and the tests in test/lab judge the results.
+ * Calls the method of every (ioctl, fd) pair of KVM on x86 once, and prints the kernel's results as JSON. The program
+ * runs on a host or in the lab. every-ioctl.test.ts and the tests in test/lab judge the results.
  */
 import { channel } from "node:diagnostics_channel";
 import { EventFd, GuestMemory, Kvm, KvmError } from "node-kvm";
@@ -62,7 +62,7 @@ function vfio() {
 }
 
 /**
- * A call for each row, by ioctl and fd: the call must reach the kernel, whatever the result.
+ * One call for each pair of an ioctl and a descriptor. The call must reach the kernel, and may fail.
  * @type {Readonly<Record<string, () => unknown>>}
  */
 const CALLS = {
@@ -229,7 +229,7 @@ const CALLS = {
   "KVM_HAS_DEVICE_ATTR dev": () => vfio().hasDeviceAttr(NO_SUCH),
 };
 
-/** The ioctls that were issued during a call, by name and fd, with their results. @type {string[]} */
+/** The ioctls that were issued during a call: the name of the ioctl and the kind of descriptor. @type {string[]} */
 let asked = [];
 channel("node-kvm:ioctl").subscribe((record) => {
   const { kind, name = "KVM_RUN", fd } = /** @type {any} */ (record);

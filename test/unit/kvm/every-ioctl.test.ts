@@ -21,11 +21,11 @@ describe("each pair of an ioctl and a descriptor has a public method:", () => {
     expect(CLASSES[fd].prototype).toHaveProperty(methodOf(ioctl), expect.any(Function));
   });
 
-  test("119 rows have a method", () => {
+  test("the table has 119 pairs", () => {
     expect(rows).toHaveLength(119);
   });
 
-  test("the program of this test calls the method of each row", () => {
+  test("every-ioctl.js calls the method of each pair", () => {
     const program = readFileSync(PROGRAM, "utf8");
     const called = Array.from(
       program.matchAll(/^ {2}"(KVM_\w+ \w+)": \(\) =>/gm),

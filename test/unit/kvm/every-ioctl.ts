@@ -1,6 +1,6 @@
 /**
- * Runs the program every-ioctl.js and reads its output: the rows of the table, and whether the kernel handled each
- * call.
+ * Runs the program every-ioctl.js and reads the output of the program: for each call, whether the kernel handled the
+ * ioctl.
  */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -13,11 +13,11 @@ export const PROGRAM: string = fileURLToPath(new URL("every-ioctl.js", import.me
 export interface Row {
   readonly ioctl: string;
   readonly fd: "sys" | "vm" | "vcpu" | "dev";
-  /** The oldest of Linux 6.1, 6.12 and 7.2 that has the ioctl. */
+  /** The oldest kernel that has the ioctl: Linux 6.1, 6.12 or 7.2. */
   readonly since: string;
 }
 
-/** The result of the call for a row. */
+/** The result of the call for one pair. */
 export interface Answer {
   /** `KVM_GET_REGS vcpu`. */
   readonly row: string;
@@ -44,7 +44,7 @@ export function isKernels({ answer, reached }: Answer): boolean {
   return reached && /^(ok|E[A-Z0-9]+)$/.test(answer);
 }
 
-/** Reads the rows of kvm-ioctls.tsv. */
+/** Reads the (ioctl, fd) pairs of kvm-ioctls.tsv. */
 export function readRows(): readonly Row[] {
   const file = join(import.meta.dirname, "../../../gen/facts/kvm-ioctls.tsv");
   const [, ...lines] = readFileSync(file, "utf8").trimEnd().split("\n");

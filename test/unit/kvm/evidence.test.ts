@@ -1,6 +1,6 @@
 /**
- * Tests of the ioctls that collect evidence for a reason: they have no side effects, and none is issued if explaining
- * is off.
+ * Tests of the ioctls that collect evidence for a reason: they have no side effects, and none is issued if `explain` is
+ * false.
  */
 import { expect, test } from "vitest";
 import { IOCTLS } from "../../../lib/abi/generated/ioctls.ts";
@@ -23,7 +23,7 @@ const MAKES: Readonly<Record<string, FdKind>> = { KVM_CREATE_VM: "vm", KVM_CREAT
 const nameOf = (request: number, kind: FdKind): string =>
   IOCTLS.find((ioctl) => ioctl.request === request && ioctl.fds.includes(kind))?.name ?? "unknown";
 
-/** A fake kernel that returns one number for every ioctl except for one ioctl, which fails. */
+/** A fake kernel in which one ioctl fails and every other ioctl returns the same number. */
 class FakeKernel {
   /** The ioctls that were issued; KVM_GET_MSRS is listed with the kind of handle. */
   readonly asked: string[] = [];
@@ -62,14 +62,14 @@ function machine(answer: number): Machine {
   const kernel = new FakeKernel(answer);
   const fd = kernel.fd("sys");
   traceOpen("/dev/kvm", fd);
-  // Only Kvm.open may call the constructor, and Kvm.open needs a device.
+  // Only Kvm.open() may call the constructor of Kvm, and Kvm.open() needs a device.
   const sys: Kvm = Reflect.construct(Kvm, [fd, "/dev/kvm"]);
   const vm = sys.createVm();
   vm.enableCap({ cap: "KVM_CAP_X2APIC_API", args: [1n] });
   return { kernel, sys, vm, vcpu: vm.createVcpu(0) };
 }
 
-/** Makes an ioctl that fails, and returns the ioctls that were issued after it. */
+/** Makes an ioctl that fails, and returns the ioctls that were issued after the failure. */
 function askedAfter(
   { kernel }: Machine,
   handle: Handle,
@@ -91,8 +91,8 @@ const argumentsOf = (ioctl: Ioctl): readonly (bigint | Uint8Array)[] => {
 };
 
 /**
- * Returns the ioctls that follow failures of every call with every errno that has a rule, on every kind of handle, with
- * several arguments.
+ * Makes every call fail with each errno that has a rule, on every kind of handle and with several arguments. Returns
+ * the ioctls that were issued after these failures.
  */
 function askedByAll(from: Machine): Set<string> {
   const asked = new Set<string>();
@@ -185,7 +185,7 @@ test("KVM_GET_SUPPORTED_CPUID is called once for all failures of one Kvm object"
   expect([count(), count(), count()]).toEqual([1, 0, 0]);
 });
 
-test("the reason of a refused KVM_SET_CPUID2 compares the table with the table that KVM accepted, for both structs", () => {
+test("the reason of a refused KVM_SET_CPUID2 compares the table with the table that KVM accepted from setCpuid2() or setCpuid()", () => {
   const { kernel, vcpu } = machine(0);
   const set = IOCTLS.find(({ name }) => name === "KVM_SET_CPUID2") as Ioctl;
   const refuse = (): void => {
@@ -203,7 +203,7 @@ test("the reason of a refused KVM_SET_CPUID2 compares the table with the table t
   expect(kernel.asked).not.toContain("KVM_GET_CPUID2");
 });
 
-test("the reason of a refused KVM_SET_CPUID2 compares the table with the table that getCpuid2() has returned since then", () => {
+test("the reason of a refused KVM_SET_CPUID2 compares the table with the table that a later KVM_GET_CPUID2 returned", () => {
   const { kernel, vcpu } = machine(0);
   const [set, get] = ["KVM_SET_CPUID2", "KVM_GET_CPUID2"].map(
     (wanted) => IOCTLS.find(({ name }) => name === wanted) as Ioctl,

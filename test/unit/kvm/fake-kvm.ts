@@ -31,13 +31,13 @@ export interface Habits {
   readonly loses?: Readonly<Record<string, (bytes: Uint8Array) => void>>;
   /** The MSRs that can be written and always read 0. */
   readonly forgets?: readonly number[];
-  /** A written TSC within one second of this value becomes this value, which is the TSC of another vCPU. */
+  /** The TSC of another vCPU. If a written TSC differs by less than one second, the fake stores this TSC instead. */
   readonly expectsTsc?: bigint;
 }
 
 /**
- * Returns the name under which the fake stores a struct that one ioctl writes and another reads; each interrupt chip
- * has a separate name.
+ * Returns the name under which the fake stores a struct, so that one ioctl reads the struct that another ioctl wrote.
+ * Each interrupt chip has a separate name.
  */
 function keyOf(name: string, bytes: Uint8Array): string {
   const struct = name.slice("KVM_GET_".length).replace("XSAVE2", "XSAVE");

@@ -21,7 +21,7 @@ describe("hostCpuid()", () => {
     expect(Math.max(...functions.filter((fn) => fn < 0x40000000))).toBe(table.find(0)?.eax);
   });
 
-  test("is the same at each call on one CPU, except for the ids of the CPU", () => {
+  test("returns the same table in each call on one CPU, except for the ids of the CPU", () => {
     const plain = () =>
       [...hostCpuid()]
         .filter((e) => ![1, 0xb, 0x1f, 0x8000001e, 0x80000026].includes(e.function))

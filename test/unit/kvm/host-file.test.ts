@@ -49,7 +49,7 @@ describe("wait() of an eventfd", () => {
     expect(event.read()).toBe(0n);
   });
 
-  test("resolves when the counter is written to, and resets it", async () => {
+  test("resolves when the counter is written to, and resets the counter", async () => {
     const event = eventfd();
     const came = collect(event.wait());
     await turns();
@@ -149,7 +149,7 @@ describe("several calls of wait() of an eventfd", () => {
     ]);
   });
 
-  test("have a queue for each eventfd", async () => {
+  test("wait in a separate queue for each eventfd", async () => {
     const [a, b] = [eventfd(), eventfd()];
     const came = collect(a.wait(), b.wait());
     b.write(2n);
@@ -198,7 +198,7 @@ describe("an AbortSignal of wait()", () => {
     expect(came).toEqual([[0, 1n]]);
   });
 
-  test("has no listener left after the wait has ended in any way", async () => {
+  test("has no listener after the wait has resolved or was rejected", async () => {
     const event = eventfd();
     const { signal } = aborting();
     const listeners = new Set<unknown>();

@@ -175,7 +175,7 @@ test("the test of wrong arguments detects an error of V8", async () => {
   expect(await failure(careless, [null])).toMatch(OF_V8);
 });
 
-test("every listed exception from the test of wrong arguments is an existing method", () => {
+test("every exception that the test of wrong arguments lists is an existing method", () => {
   const names = Array.from(calls().keys());
   expect(ALLOWED.filter(([allowed]) => !names.some((name) => allowed.test(name)))).toEqual([]);
   expect(Object.keys(ARGUMENTS).filter((name) => !names.includes(name))).toEqual([]);

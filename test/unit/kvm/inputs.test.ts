@@ -23,7 +23,7 @@ const memory = GuestMemory.allocate(0x2000);
 
 type Call = (handles: FakeHandles) => unknown;
 
-describe("a value of a wrong type is rejected by name", () => {
+describe("the error about a wrong or missing value names the value:", () => {
   test.each<[message: string, call: Call]>([
     [
       'GuestMemory.allocate(): populate: expected true or false, got "yes"',
@@ -226,7 +226,7 @@ describe("the error about a wrong member has the name of the called method:", ()
 });
 
 describe("a bigint may be passed as a number if the number is exact", () => {
-  test("in memory slots and in the search for an address", () => {
+  test("in memory slots and in accesses to guest memory", () => {
     const { vm } = fakeHandles();
     vm.setUserMemoryRegion({ slot: 0, guestPhysAddr: 0x1000, memorySize: 0x1000, memory });
     expect(vm.memory.slots()).toMatchObject([{ guestPhysAddr: 0x1000n, memorySize: 0x1000n }]);
@@ -236,7 +236,7 @@ describe("a bigint may be passed as a number if the number is exact", () => {
     expect(vm.memory.window(0x1004, 2)).toEqual(Uint8Array.of(1, 2));
   });
 
-  test("in the offset of a slot's memory", () => {
+  test("in the memoryOffset of a slot", () => {
     const { vm } = fakeHandles();
     memory.write(0x1004, Uint8Array.of(3, 4));
     const offset = { memoryOffset: 0x1000n };
@@ -283,7 +283,7 @@ describe("a bigint may be passed as a number if the number is exact", () => {
   });
 });
 
-describe("a very large attribute is not allocated for an object that does not have it", () => {
+describe("before memory for a large attribute is allocated,", () => {
   test("getDeviceAttr() calls hasDeviceAttr() first", () => {
     const { vcpu, requests } = fakeHandles();
     vcpu.getDeviceAttr({ group: 0, attr: 0 });
@@ -324,7 +324,7 @@ describe("guest memory accepts the bytes of any typed array or buffer:", () => {
   );
 });
 
-test("a VM is recognised as an open file and not as guest memory, although both have a member with the same name", () => {
+test("a VM is recognised as an open file and not as guest memory, although a VM and guest memory have a member of the same name", () => {
   const { vm, kvm, requests } = fakeHandles();
   const other = kvm;
   vm.enableCap({ cap: "KVM_CAP_VM_COPY_ENC_CONTEXT_FROM", file: vm });
@@ -346,7 +346,7 @@ describe("options are read once, before the handle's own state is checked:", () 
     expect(() => vcpu.run(options)).toThrow(expect.objectContaining({ code: "ERR_CLOSED" }));
   });
 
-  test("a getter that runs the vCPU keeps its own run, and the outer run is rejected", async () => {
+  test("a run that a getter of the options starts continues, and the outer run is rejected", async () => {
     const { vcpu } = fakeHandles();
     const inner: Promise<unknown>[] = [];
     const options = {

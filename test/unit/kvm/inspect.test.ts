@@ -28,7 +28,7 @@ const file = { mapRun: () => undefined, read: () => -9, close: () => undefined }
 const fd = file as unknown as NativeFd;
 const hostFile = { readCounter: () => 0n, close: () => undefined } as unknown as NativeHostFile;
 
-/** Creates a VM with a vCPU and two slots, one of them in SMM, without the ioctls that created them in the record. */
+/** Creates a VM with a vCPU and two slots, one of them for SMM, and clears the list of issued ioctls. */
 function machine(): ReturnType<typeof fakeHandles> {
   const made = fakeHandles();
   made.vm.ioctl({ name: "KVM_CREATE_VCPU", request: 0xae41, size: 0 } as never, 0);
@@ -116,7 +116,7 @@ describe("util.inspect prints", () => {
     );
   });
 
-  test("a handle in the colours of the options", () => {
+  test("a handle in the colours that the options select", () => {
     expect(inspect(memory, { colors: true })).toBe(
       "GuestMemory { byteLength: \u001b[33m0x200000\u001b[39m }",
     );

@@ -1,4 +1,4 @@
-/** Tests of the errors for a program without types that creates handles with `new`. The tests need no device. */
+/** Tests of the errors for JavaScript programs that create handles with `new`. The tests need no device. */
 import { expect, test } from "vitest";
 import { Device, EventFd, GuestMemory, Kvm, SevDevice, Vcpu, Vm } from "../../../lib/index.ts";
 

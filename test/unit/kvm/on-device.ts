@@ -53,7 +53,7 @@ export const test: TestAPI<Handles> = plain.extend<Handles>({
     vcpu.setCpuid2(fromSupported(kvm.getSupportedCpuid()));
     await use(vcpu);
   },
-  // biome-ignore lint/correctness/noEmptyPattern: vitest reads from it what a fixture needs
+  // biome-ignore lint/correctness/noEmptyPattern: vitest reads the required fixtures from this pattern
   memory: async ({}, use) => {
     using memory = GuestMemory.allocate(0x4000);
     await use(memory);

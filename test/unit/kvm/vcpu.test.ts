@@ -1,4 +1,4 @@
-/** Tests of vCPUs: they keep their state, and KVM's errors for each refused call. Needs KVM. */
+/** Tests of vCPUs: a vCPU keeps its state, and each refused call has KVM's error. Needs KVM. */
 import { describe, expect } from "vitest";
 import * as abi from "../../../lib/abi/generated/constants.ts";
 import { refusal, test } from "./on-device.ts";
@@ -30,7 +30,9 @@ describe("a vCPU", () => {
     expect(vcpu.getSregs()).toEqual({ ...before, cs, cr2: 7n });
   });
 
-  test("keeps all other state in each method that updates state", ({ vcpu }) => {
+  test("keeps the fields that updateFpu(), updateDebugregs() and updateVcpuEvents() do not name", ({
+    vcpu,
+  }) => {
     const before = [vcpu.getFpu(), vcpu.getDebugregs()] as const;
     vcpu.updateFpu({ fcw: 0x37e });
     vcpu.updateDebugregs({ dr7: 0x500 });
@@ -40,7 +42,7 @@ describe("a vCPU", () => {
     expect(vcpu.getVcpuEvents().nmi.masked).toBe(1);
   });
 
-  test("keeps all other state in updateSregs2()", ({ kvm, vcpu, skip }) => {
+  test("keeps the fields that updateSregs2() does not name", ({ kvm, vcpu, skip }) => {
     skip(kvm.checkExtension("KVM_CAP_SREGS2") === 0, "this KVM has no KVM_CAP_SREGS2");
     const before = vcpu.getSregs2();
     vcpu.updateSregs2({ cr2: 9 });
@@ -127,7 +129,7 @@ describe("a vCPU", () => {
     });
   });
 
-  test("keeps its CPUID table, and the error names an address width that KVM rejects", ({
+  test("keeps its CPUID table, and rejects an address width with an error that names the width", ({
     vcpu,
   }) => {
     vcpu.setCpuid2([{ function: 0x5000_0000, eax: 1 }]);
@@ -142,7 +144,9 @@ describe("a vCPU", () => {
     });
   });
 
-  test("rejects a CPUID table with a wrong count, and the error names the count", ({ vcpu }) => {
+  test("rejects a CPUID table with a wrong count, with an error that names the count", ({
+    vcpu,
+  }) => {
     const [tooMany, past] = [{ nent: 257 }, { nent: 2 }];
     const one = [{ function: 0 }];
     expect(refusal(() => vcpu.setCpuid2(one, tooMany))).toMatchObject({ code: "E2BIG" });

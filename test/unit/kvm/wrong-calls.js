@@ -1,6 +1,6 @@
 /**
- * Makes common mistakes with KVM, and prints the message of each error as JSON; runs on a host or in the lab.
- * wrong-calls.ts lists the expected texts.
+ * Makes common mistakes with KVM, and prints the message of each error as JSON. The program runs on a host or in the
+ * lab. wrong-calls.ts lists the expected texts.
  */
 import { CpuidTable, EventFd, fromSupported, GuestMemory, Kvm } from "node-kvm";
 import * as abi from "node-kvm/abi";

@@ -24,7 +24,7 @@ export const CAUSES: Readonly<Record<string, RegExp>> = {
   "too many CPUID entries": /E2BIG: 300 entries, but KVM accepts at most 256/,
   "another table after a run":
     /EINVAL: the table changed after KVM_RUN: 0x1\.0:eax\[3:0\] stepping/,
-  // The second text applies to kvm_pvm, where no guest can have the feature, whatever its table contains.
+  // The second text applies to kvm_pvm, where no guest can have the feature, even if the guest's table contains it.
   "LA57 without the feature":
     /CR4 bit 12 LA57: (not in this vCPU's CPUID|this KVM cannot give it to a guest) \(0x7\.0:ecx\[16\] la57\)/,
   "paging without protection": /CR0\.PG is 1, and CR0\.PE is 0/,

@@ -1,5 +1,6 @@
 /**
- * Tests of the addon's classes: JavaScript can neither create objects of them nor call their methods on other objects.
+ * Tests of the addon's classes: JavaScript cannot create objects of these classes, and cannot call the classes' methods
+ * on other objects.
  */
 import { copyFileSync, mkdtempSync, rmSync } from "node:fs";
 import { createRequire } from "node:module";

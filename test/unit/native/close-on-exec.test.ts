@@ -16,7 +16,10 @@ import { asBytes, type Bench, DEVICE, deviceTest, opened, said } from "./bench.t
 const O_CLOEXEC = 0o2000000;
 const PAGE = 4096;
 
-/** Returns the file of a descriptor, or undefined if the descriptor is closed, as that of the directory listing is. */
+/**
+ * Returns the file of a descriptor, or an empty list if the descriptor is closed, like the descriptor that listed the
+ * folder.
+ */
 function fileOf(number: string): readonly string[] {
   try {
     return [readlinkSync(`/proc/self/fd/${number}`)];
@@ -39,7 +42,7 @@ function isInherited(number: string): boolean {
   return (Number.parseInt(/^flags:\t([0-7]+)$/m.exec(text)?.[1] ?? "", 8) & O_CLOEXEC) === 0;
 }
 
-/** Lists the files that `make` has opened, and for each whether child processes inherit it. */
+/** Lists the files that `make` has opened, and whether child processes inherit each file. */
 function madeBy(make: () => { close(): void }): readonly (readonly [string, boolean])[] {
   const before = openFiles();
   const made = make();

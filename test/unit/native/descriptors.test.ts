@@ -16,7 +16,7 @@ import { native } from "../../../lib/native.ts";
 import { asBytes, call, DEVICE, deviceTest, opened, said } from "./bench.ts";
 
 const openFds = (): readonly string[] => readdirSync("/proc/self/fd");
-/** Memory slots are set by a separate function. */
+/** The addon has a separate function for the ioctls that set memory slots. */
 const sendable = IOCTLS.filter(({ name }) => !name.startsWith("KVM_SET_USER_MEMORY_REGION"));
 
 test("native open() rejects a path that is not a string", () => {

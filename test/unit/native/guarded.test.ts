@@ -36,7 +36,7 @@ function guarded(size: number): readonly number[] {
     .map(({ end }) => end);
 }
 
-/** Passes a dirty bitmap of this many bytes; the kernel may refuse the bitmap, but the addon copies it before. */
+/** Passes a dirty bitmap of this many bytes. The addon copies the bitmap before the kernel can refuse it. */
 function send(bench: Bench, byteLength: number): void {
   const struct = new Uint8Array(KVM_CLEAR_DIRTY_LOG.size);
   bench.vm.ioctl(KVM_CLEAR_DIRTY_LOG.request, struct, false, [new Uint8Array(byteLength)]);

@@ -1,7 +1,7 @@
 // Kicks a simulated KVM_RUN, so that ThreadSanitizer checks kick.cc, vcpu_run.cc and thread.cc on
 // any host: `kicks 1000000`. The program prints the errors, or the number of kicks. With `full`
 // after the number, the signal queue of this process is full during the kicks.
-// test/lifecycle/kicks.js does the same with the real KVM_RUN. kicks.test.ts builds this program.
+// test/lifecycle/kicks.js kicks the real KVM_RUN. kicks.test.ts builds this program.
 #include <poll.h>
 #include <semaphore.h>
 #include <sys/resource.h>

@@ -1,6 +1,6 @@
 /**
- * Tests of links: native code fills in addresses and descriptors and removes them, so that JavaScript never gets
- * them.
+ * Tests of links: native code writes addresses and descriptors into an argument, and removes them after the call.
+ * JavaScript never gets an address or a descriptor.
  */
 import { expect } from "vitest";
 import {
@@ -218,7 +218,7 @@ deviceTest("a getter may issue another ioctl, and the first one's bytes are its 
   const links = [new Uint8Array(8).fill(0xff), new Uint8Array(8)];
   Object.defineProperty(links, 1, {
     get: () => {
-      // If the first ioctl shared this larger argument's buffer, the filter would treat the further bytes as addresses.
+      // If both ioctls used one buffer, the MSR filter would treat the last bytes of this larger argument as addresses.
       const table = new Uint8Array(8 + 40 * 256).fill(0x11);
       new DataView(table.buffer).setUint32(0, 256, true);
       bench.vcpu.ioctl(KVM_SET_CPUID2.request, table);

@@ -154,7 +154,7 @@ describe("the package, once installed,", () => {
     );
   });
 
-  test("loads the addon that NODE_KVM_ADDON names, and neither that in build/ nor the prebuilt addon", () => {
+  test("loads the addon that NODE_KVM_ADDON names, although build/ and the package also contain an addon", () => {
     const place = installed("named", { [BUILT]: "", [PREBUILT]: "" });
     expect(printed(join(place, "dist"), { NODE_KVM_ADDON: ADDON })).toBe(ADDON);
   });

@@ -86,7 +86,7 @@ test.each([
   ["a part of a page", 100],
   ["2 MiB and a page", 2 ** 21 + PAGE],
 ])("the page after a mapping of %s is not accessible", (_, length) => {
-  // The test creates several mappings, because the page after the first may be the guard page of a thread.
+  // The test creates several mappings, because the page after the first mapping may be the guard page of a thread.
   const mappings = [1, 2, 3].map(() => opened(native().mapMemfd(length) as NativeMapping));
   const all = maps();
   const behind = all.flatMap(([, end, , name], at) =>

@@ -12,7 +12,7 @@ test("the test finds the names in the native sources: exports, methods, links, r
   expect(propertyNames()).toEqual(expect.arrayContaining([...some, ...ofRun]));
 });
 
-test("using an inherited property of the polluted prototype throws, so that the test detects it", () => {
+test("using an inherited property of the polluted prototype throws, so that the test detects the use", () => {
   expect(() => polluted(() => Reflect.get({}, "errno"))).toThrow("Object.prototype was used");
   expect(() => polluted(() => Reflect.set({}, "bytes", 1))).toThrow("Object.prototype was used");
   expect("errno" in {}).toBe(false);

@@ -66,7 +66,7 @@ test("a watch of an eventfd can be stopped or closed in its own function", async
   expect([end.mock.calls.length, close.mock.calls.length]).toEqual([1, 1]);
 });
 
-test("a new eventfd with the descriptor number of a closed one can be watched", async () => {
+test("a new eventfd with the descriptor number of a closed eventfd can be watched", async () => {
   for (let i = 0; i < 100; i += 1) {
     const file = opened(native().eventfd(1, 0));
     const called = new Promise((resolve) => expect(file.watch(() => resolve(i))).toBe(0));

@@ -187,7 +187,7 @@ describe("the oracle's rules for bits that need a feature", () => {
     expect(cr4(23, { table: tableWith("ibt"), supported: tableWith("cet_ss") })).toEqual([]);
   });
 
-  test("accept a bit that needs no feature with any table", () => {
+  test("accept with any table a bit that needs no feature", () => {
     expect(cr4(5, { table: EMPTY, supported: EMPTY })).toEqual([]);
   });
 

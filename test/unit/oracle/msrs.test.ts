@@ -60,7 +60,7 @@ describe("the memory types that the oracle accepts", () => {
     expect(judge(MSRS.MSR_MTRRfix64K_00000)).toEqual([]);
   });
 
-  test("are five types in the default type, with two flags", () => {
+  test("are five types in IA32_MTRR_DEF_TYPE, which also has two flags", () => {
     const index = MSRS.MSR_MTRRdefType;
     expect(judge(index, 0xc06n)).toEqual([]);
     expect(judge(index, 0xc07n)).toEqual(one("value", { kind: "memory-type", type: 7 }));
@@ -96,7 +96,7 @@ describe("in the oracle, a variable MTRR", () => {
     expect(variable(index, data)).toEqual([]);
   });
 
-  test("has no known address width without a table, and a read has no value to check", () => {
+  test("is not checked if the address width is unknown, or if the access is a read", () => {
     expect(judge(FIRST, bit(63))).toEqual([]);
     expect(judge(FIRST)).toEqual([]);
   });
@@ -236,7 +236,7 @@ describe("in the oracle, a feature MSR", () => {
   });
 
   test.each([MSRS.MSR_IA32_PERF_CAPABILITIES, MSRS.MSR_AMD64_DE_CFG])(
-    "of another kind, %i, may have only bits of KVM's value",
+    "without VMX, %i, may have only bits that KVM's value has",
     (index) => {
       const table = tableWith("pdcm");
       expect(judge(index, SENT, { table, featureValue: OWN })).toEqual(bits([2, 34], [], OWN));
@@ -312,7 +312,7 @@ describe("in the oracle, a feature MSR", () => {
     );
   });
 
-  test("is not reported as unknown if KVM does not have it because a CPUID feature is missing", () => {
+  test("is not reported as unknown if KVM lacks the MSR because a CPUID feature is missing", () => {
     const rules = judge(MSRS.MSR_IA32_PERF_CAPABILITIES, 1n, {
       table: tableWith(),
       featureValue: "none",

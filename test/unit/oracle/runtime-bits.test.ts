@@ -12,12 +12,12 @@ test.each<CpuidFieldValuesInput>([
   { xsave_sz_xcr0: 0x240 },
   { xsave_sz_xcr0_xss: 0x240 },
   { kvm_pv_unhalt: 0 },
-])("in the oracle's list, KVM owns the runtime bits %o", (values) => {
+])("in the oracle's list, KVM sets the runtime bits %o itself", (values) => {
   expect(diff(supported, supported.with(values)).map((c) => isOwned(c))).toEqual([true]);
 });
 
 test.each<CpuidFieldValuesInput>([{ avx2: 1 }, { xsave_sz_max: 1 }, { kvm_steal_time: 1 }])(
-  "in the oracle's list, KVM does not own the bits %o",
+  "in the oracle's list, KVM does not set the bits %o itself",
   (values) => {
     expect(diff(supported, supported.with(values)).map((c) => isOwned(c))).toEqual([false]);
   },
@@ -33,7 +33,7 @@ const ownedIn = (fn: number, index: number, registers: object): readonly boolean
 test.each([
   ["ecx", { ecx: 1 }],
   ["edx", { edx: 1 }],
-])("in the oracle's list, KVM owns the register %s of leaf 0x12.1", (_, registers) => {
+])("in the oracle's list, KVM sets the register %s of leaf 0x12.1 itself", (_, registers) => {
   expect(ownedIn(0x12, 1, registers)).toEqual([true]);
 });
 
@@ -42,11 +42,11 @@ test.each([
   ["0xd.2:ebx, which is another sub-leaf", 0xd, 2, { ebx: 0x240 }],
   ["0x80000001.0:edx[9], whose low byte is leaf 1", 0x80000001, 0, { edx: 0x200 }],
   ["0x40000001.0:ecx[27], which is leaf 1 of KVM", 0x40000001, 0, { ecx: 0x800_0000 }],
-])("in the oracle's list, KVM does not own the register %s", (_, fn, index, registers) => {
+])("in the oracle's list, KVM does not set the register %s itself", (_, fn, index, registers) => {
   expect(ownedIn(fn, index, registers)).toEqual([false]);
 });
 
-test("in the oracle's list, KVM owns no whole entry, no order and no flags", () => {
+test("in the oracle's list, KVM itself neither adds, removes nor reorders entries", () => {
   const changes = diff(
     supported,
     CpuidTable.from([...supported].reverse())
@@ -62,7 +62,7 @@ test("the filtered list of KVM's runtime bits omits bits whose condition is fals
   expect(change && isOwned(change, withoutOsxsave)).toBe(false);
 });
 
-test("KVM owns its runtime bits of leaf 1 even if the entry has another index", () => {
+test("in the oracle's list, KVM sets its runtime bits of leaf 1 even if the entry has another index", () => {
   const odd = CpuidTable.from([{ function: 1, index: 5, flags: 1 }]);
   expect(diff(odd, odd.with({ osxsave: 1 })).map((c) => isOwned(c))).toEqual([true]);
 });
@@ -106,7 +106,7 @@ test.each([
   expect(KVM_OWNED.filter((row) => row.when === when).map(({ field }) => field)).toEqual(names);
 });
 
-test("the field of a row in the list of runtime bits has the row's bits", () => {
+test("each runtime bit that has a field name has the bits of this field in the CPUID database", () => {
   const rows = KVM_OWNED.filter(({ field }) => field !== undefined);
   const found = rows.map((row) => fields().find((one) => one.name === row.field));
   expect(

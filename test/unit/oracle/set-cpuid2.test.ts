@@ -57,7 +57,7 @@ test("in the oracle, KVM_SET_CPUID2 returns EPERM for AMX tile data in leaf 0xd.
 });
 
 describe("in the oracle, EINVAL of KVM_SET_CPUID2 before the guest was entered", () => {
-  test("means a width of virtual addresses other than 0, 48 and 57", () => {
+  test("means that the width of virtual addresses is not 0, 48 or 57", () => {
     const widths = Array.from({ length: 256 }, (_, bits) => bits);
     const accepted = widths.filter(
       (bits) => judge("EINVAL", { entries: [width(bits)] }).length === 0,

@@ -57,7 +57,7 @@ test("every rule of the oracle names files and functions of the kernel", () => {
   expect(kernels.filter((words) => !/\d|KVM_CAP/.test(words))).toEqual([]);
 });
 
-test("every kernel trait of the oracle has its facts", () => {
+test("every kernel trait of the oracle has a behaviour, a place and a source", () => {
   const empty = Object.values(TRAITS).filter(
     ({ behaviour, where, source }) => behaviour === "" || where === "" || source === "",
   );

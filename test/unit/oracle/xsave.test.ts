@@ -91,7 +91,7 @@ describe("the oracle's rule for KVM_SET_XCRS", () => {
     expect(judge(xcrs({ flags: 2 }))).toEqual([["flags", { is: "refused", finding }]]);
   });
 
-  test("judges the first XCR0 of the counted registers", () => {
+  test("judges the first XCR0 among the first nrXcrs registers", () => {
     const wrong = ["XCR0", { is: "refused", finding: { kind: "xcr0-without-x87", xcr0: 2n } }];
     expect(judge(xcrs({ xcrs: [entry(0, 2n)] }))).toEqual([wrong]);
     expect(judge(xcrs({ nrXcrs: 2, xcrs: [entry(1, 2n), entry(0, 2n)] }))).toEqual([wrong]);

@@ -124,7 +124,7 @@ describe("the bytes of a binary saved state", () => {
       () => resealed(Uint8Array.from([...KERNEL, ...section("vcpus[0].tscKhz", [1, 2, 3, 4])])),
       "vcpus[0].tscKhz: unknown section",
     ],
-  ])("%s are rejected with this reason", (_, bytes, complaint) => {
+  ])("%s are rejected with the expected reason", (_, bytes, complaint) => {
     expect(complaintsOf(() => stateFromBytes(bytes()))).toEqual([complaint]);
   });
 });

@@ -292,7 +292,7 @@ describe("the check of a saved state before it is restored", () => {
     },
   );
 
-  test("reports a part of the VM that the kernel cannot write as one incompatibility of the part's capability", () => {
+  test("reports one incompatibility, with the missing capability, if the kernel cannot write a part of the VM's state", () => {
     const target = machine({ has: { KVM_CAP_PIT_STATE2: 0 } });
     const pit2 = SANE.pit2;
     expect(findMisfits({ ...(pit2 && { pit2 }), vcpus: [{ id: 0 }] }, target)).toEqual([

@@ -1,4 +1,7 @@
-/** Tests of hostile documents: the error is a StateDocumentError of bounded size, and the time is linear. */
+/**
+ * Tests of hostile documents: the error is a StateDocumentError of limited size, and the time grows linearly with the
+ * document.
+ */
 import { crc32 } from "node:zlib";
 import { afterEach, describe, expect, test } from "vitest";
 import { stateFromBytes, stateToBytes } from "../../../lib/state/binary.ts";
@@ -71,7 +74,7 @@ describe("a saved state in JSON", () => {
   });
 
   test.each([["source"], ["vcpus.0"], ["vcpus.0.regs"]])(
-    "with many unknown fields in %s is rejected with a message of the same length",
+    "with many unknown fields in %s is rejected with a message of limited length",
     (path) => {
       const refused = (count: number): StateDocumentError => {
         const members = `{${many(count, (i) => `"n${i}":${i}`)}}`;

@@ -121,9 +121,12 @@ describe("a JSON document of a saved state", () => {
     ],
     ["version", 2, "version: expected 1, got 2"],
     ["format", "qcow2", 'format: expected "node-kvm-state", got "qcow2"'],
-  ])("whose %s is %j is rejected by name", (path, value, complaint) => {
-    expect(refused({ [path]: value })).toEqual([complaint]);
-  });
+  ])(
+    "whose %s is %j is rejected with an error that names this member",
+    (path, value, complaint) => {
+      expect(refused({ [path]: value })).toEqual([complaint]);
+    },
+  );
 
   test("with both structs of the special registers is rejected", () => {
     const { flags, pdptrs, ...rest } = FULL.vcpus[0]?.sregs2 ?? ({} as Sregs2);
@@ -148,7 +151,7 @@ describe("a JSON document of a saved state", () => {
   });
 
   test.each(["version", "format"])(
-    "of another %s is rejected without the faults in its other members",
+    "of another %s is rejected, and the error lists no faults of other members",
     (name) => {
       expect(refused({ [name]: 7, vcpus: 7, more: 1 })).toHaveLength(1);
     },

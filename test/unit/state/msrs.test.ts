@@ -39,7 +39,7 @@ test("the TSC and the TSC deadline are restored after the other MSRs, which keep
   });
 });
 
-test("every MSR in the list of counting MSRs has a reason", () => {
+test("every MSR that may read back differently (COUNTING_MSRS) has a reason", () => {
   expect(COUNTING_MSRS.length).toBeGreaterThan(30);
   expect(COUNTING_MSRS.filter(({ why }) => why === "")).toEqual([]);
 });

@@ -73,7 +73,7 @@ describe("every part of a saved state", () => {
   );
 
   test.each(all.map((part) => [part.name, part] as const))(
-    "has values of the size of its ioctls: %s",
+    "has the size of the argument of its ioctls: %s",
     (_, { shape, chipId, get, set }) => {
       const size = shape.kind === "struct" && chipId === undefined ? shape.layout.size : get.size;
       expect([get.size, set.size || size]).toEqual([size, size]);

@@ -163,7 +163,7 @@ describe("reading back an MSR", () => {
     compared("msrs", wrote, reads).map((one) => [one.path, one.wrote, one.reads]);
 
   test.each([0x48, 0x122, 0x1d9, 0x4b56_4d07])(
-    "reports %i if KVM accepts a value but returns 0",
+    "reports the MSR %i if KVM accepts a value but returns 0",
     (index) => {
       expect(lost([msr(index, 1n)], [msr(index, 0n)])).toEqual([
         [`msrs[0x${index.toString(16)}]`, 1n, 0n],
@@ -197,7 +197,7 @@ describe("reading back an MSR", () => {
     ]);
   });
 
-  test("reports another value of a synthetic timer that is disabled", () => {
+  test("reports a changed value of a disabled synthetic timer", () => {
     expect(lost([msr(0x4000_00b0, 3n)], [msr(0x4000_00b0, 2n)])).toEqual([]);
     expect(lost([msr(0x4000_00b0, 0n)], [msr(0x4000_00b0, 1n)])).toEqual([
       ["msrs[0x400000b0]", 0n, 1n],
@@ -293,7 +293,7 @@ describe("the error about a state that reads back differently", () => {
     ...{ object, part: "msrs", path, wrote: 7n, reads: undefined, isRefused },
   });
 
-  test("is not thrown without a difference", () => {
+  test("is not thrown if nothing differs", () => {
     expect(() => refuseDifferences([])).not.toThrow();
   });
 

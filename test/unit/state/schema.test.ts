@@ -1,4 +1,4 @@
-/** Tests of the JSON Schema: written documents match it, and most rejected documents do not. */
+/** Tests of the JSON Schema: written documents match the schema, and most rejected documents do not. */
 import { describe, expect, test } from "vitest";
 import { VCPU_PARTS, VM_PARTS } from "../../../lib/state/parts.ts";
 import { stateSchema } from "../../../lib/state/schema.ts";

@@ -57,7 +57,7 @@ describe.each(KINDS)("the bytes that %s passes to an ioctl", (_, make) => {
     expect(toNdjson(step)).toContain(`"before":"${"01".repeat(144)}"`);
   });
 
-  test("are recorded in the same way if the argument has their address", () => {
+  test("are recorded in the same way if the argument contains the address of the bytes", () => {
     recording = record();
     const bytes = make(8);
     using handle = new Answering();

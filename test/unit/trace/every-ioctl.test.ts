@@ -12,7 +12,7 @@ import { compile, problem } from "./compiler.ts";
 const memory = { byteLength: 4096, bytes: new Uint8Array(4096), read: () => new Uint8Array(4096) };
 const bytes = Uint8Array.of(1, 2, 3);
 
-/** The fields of the structs that are addresses, and the bytes at each address. */
+/** The struct fields that contain an address, and the bytes at each address. */
 const LINKS: Readonly<Record<string, TraceLink>> = {
   KVM_GET_DIRTY_LOG: { field: "dirtyBitmap", bytes },
   KVM_CLEAR_DIRTY_LOG: { field: "dirtyBitmap", bytes },

@@ -12,7 +12,7 @@ import { ask, make, open, writing } from "./as-recorded.ts";
 
 const ENTRIES = [{ function: 1, eax: 2 }];
 
-/** The calls of one small VM, which its ring contains. */
+/** The calls of one small VM, as the ring of the VM contains them. */
 function calls(): readonly Step[] {
   const vm = make(open(), ioctls.KVM_CREATE_VM, 0, "vm");
   const vcpu = make(vm, ioctls.KVM_CREATE_VCPU, 0, "vcpu 0");

@@ -70,7 +70,7 @@ describe("the shadow of guest memory, which finds changes for a recording,", () 
     ]);
   });
 
-  test("ignores accessed and dirty bits that a run of the guest has set, but not those that the program has written", () => {
+  test("ignores accessed and dirty bits that a guest's run has set, but returns the bits that the program has set", () => {
     const memory = new Memory(4096);
     const shadow = new Shadow(memory);
     memory.bytes.set([0x83, 0x90], 0x10);

@@ -1,4 +1,7 @@
-/** Tests of kvm_cpuid2: the buffer grows while the kernel returns E2BIG, and only written entries are read. */
+/**
+ * Tests of kvm_cpuid2: the buffer grows while the kernel returns E2BIG, and only the entries that the kernel wrote are
+ * read.
+ */
 import { describe, expect, test } from "vitest";
 import { KVM_GET_CPUID2, KVM_GET_SUPPORTED_CPUID } from "../../../../lib/abi/generated/ioctls.ts";
 import { Cpuid2, type CpuidEntry2 } from "../../../../lib/abi/generated/structs.ts";
@@ -19,7 +22,9 @@ const refuse = (ioctl: Ioctl, errno: number, context: IoctlOptions = {}): never 
   });
 };
 
-/** A fake kernel with a table of this many entries; `count` is the value that the kernel writes to nent on success. */
+/**
+ * A fake kernel with a table of `length` entries; `count` selects the value that the kernel writes to nent on success.
+ */
 class Kernel {
   readonly asked: number[] = [];
   readonly #table: readonly CpuidEntry2[];
@@ -76,7 +81,7 @@ describe("a CPUID list whose length the caller does not know", () => {
     [65, [64, 128]],
     [256, [64, 128, 256]],
     [1000, [64, 128, 256, 512, 1024]],
-  ])("is read with %i entries, in buffers of %j entries in turn", (length, asked) => {
+  ])("of %i entries is read with buffers for %j entries, one after the other", (length, asked) => {
     const kernel = new Kernel(length);
     expect(growCpuid2(kernel.handle, KVM_GET_SUPPORTED_CPUID)).toEqual(tableOf(length));
     expect(kernel.asked).toEqual(asked);
@@ -162,7 +167,7 @@ describe("vcpu.getCpuid2()", () => {
 });
 
 describe("the kvm_cpuid2 struct that setCpuid2() passes", () => {
-  test("has the count, and 40 bytes for each entry directly after its padding", () => {
+  test("contains the count and the padding, and then 40 bytes for each entry", () => {
     const bytes = encode(Cpuid2, { entries: [{ function: 0x8000_0008, index: 1, eax: 0x30 }] });
     expect(bytes).toHaveLength(8 + 40);
     expect(Array.from(new Uint32Array(bytes.buffer))).toEqual([
@@ -171,7 +176,7 @@ describe("the kvm_cpuid2 struct that setCpuid2() passes", () => {
     ]);
   });
 
-  test("may have a wrong count from the caller", () => {
+  test("contains the caller's count, even if the count is wrong", () => {
     const bytes = encode(Cpuid2, { nent: 0xffff_ffff, entries: [{ function: 1 }] });
     expect([bytes.length, new DataView(bytes.buffer).getUint32(0, true)]).toEqual([
       48, 0xffff_ffff,
@@ -198,7 +203,7 @@ describe("the bytes of a CPUID table for setCpuid2()", () => {
     expect(other?.bytes).not.toBe(encodedOnce(table, "setCpuid2()")?.bytes);
   });
 
-  test("are not cached for an array or for a subclass of CpuidTable, whose entries may change", () => {
+  test("are not cached for an array or a subclass of CpuidTable, because their entries may change", () => {
     class Changing extends (CpuidTable as unknown as new (
       entries: readonly object[],
     ) => CpuidTable) {

@@ -1,4 +1,4 @@
-/** Tests of batches of MSRs: a batch has 255 MSRs, and no batch follows the first failure. */
+/** Tests of batches of MSRs: a batch has at most 255 MSRs, and no batch is sent after a failure. */
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { KVM_GET_MSRS, KVM_SET_MSRS } from "../../../../lib/abi/generated/ioctls.ts";
@@ -87,7 +87,7 @@ test("setMsrs() passes the index and the value of each MSR, and nothing else", (
   expect(kernel.calls).toEqual([[{ index: 0x10, reserved: 0, data: 2n ** 64n - 1n }]]);
 });
 
-test("the error of a refused batch of MSRs contains the indices of this batch", () => {
+test("the error of a refused batch of MSRs contains the indices of the MSRs in the batch", () => {
   const kernel = new Kernel();
   getMsrs(kernel.handle, KVM_GET_MSRS, upTo(256));
   expect(kernel.contexts.map((context) => context?.args)).toEqual([
@@ -96,7 +96,7 @@ test("the error of a refused batch of MSRs contains the indices of this batch", 
   ]);
 });
 
-test("setMsrs() counts the MSRs before the refused MSR, for any number of MSRs", () => {
+test("setMsrs() returns the number of MSRs before the refused MSR, for a list of any length", () => {
   fc.assert(
     fc.property(fc.nat(800), fc.nat(800), (count, refused) => {
       const expected = Math.min(count, refused);

@@ -84,7 +84,7 @@ describe("the exit of a guest's read of a port", () => {
     expect(reply).toBeTypeOf("function");
   });
 
-  test("returns zeros without a reply, and no data of the previous exit", () => {
+  test("returns zeros if there is no reply, and no data of the previous exit", () => {
     expect(answer(asked(2, 2).run, 5)).toEqual([0, 0, 0, 0, OLD]);
   });
 
@@ -197,7 +197,7 @@ describe("the exit of a guest's MMIO read", () => {
   const answer = (run: Uint8Array): readonly number[] =>
     Array.from(run.subarray(MMIO_DATA, MMIO_DATA + 8));
 
-  test("contains the guest's request, and returns zeros to the guest without a reply", () => {
+  test("contains the guest's request, and returns zeros to the guest if there is no reply", () => {
     const { run, exit } = asked(4);
     expect(exit).toMatchObject({ isWrite: false, physAddr: 0xd000_0000n, len: 4 });
     expect(answer(run)).toEqual([0, 0, 0, 0, OLD, OLD, OLD, OLD]);
@@ -310,7 +310,7 @@ describe("the exit of a guest's write of an MSR", () => {
     expect([typeof reply, typeof fail]).toEqual(["function", "function"]);
   });
 
-  test("raises no exception in the guest without a reply", () => {
+  test("raises no exception in the guest if there is no reply", () => {
     expect(asked().run[MSR_ERROR]).toBe(0);
   });
 

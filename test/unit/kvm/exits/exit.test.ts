@@ -1,4 +1,4 @@
-/** Tests of exits: each exit reason of x86 is decoded into values, and all other reasons are unknown. */
+/** Tests of exits: each exit reason of x86 is decoded into values, and every other reason becomes an "unknown" exit. */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import * as kvm from "../../../../lib/abi/generated/constants.ts";
@@ -247,7 +247,7 @@ describe("the value of every exit", () => {
     );
   });
 
-  test("is decoded from a mapping of kvm_run alone, for the largest and the smallest reason", () => {
+  test("is decoded from the page of kvm_run alone, for the largest and the smallest exit reason", () => {
     const exits = [0, 0xffff_ffff].map((exitReason) =>
       decodeExit(sourceOf(mapped({ exitReason }).slice(0, 4096))),
     );

@@ -21,7 +21,7 @@ interface Call {
   readonly fields: StructInput<Run>;
   /** The fields of the exit, except for `reply`. */
   readonly says: Readonly<Record<string, unknown>>;
-  /** The field of the result, and the result without a reply. */
+  /** The field for the result, and the value of this field if there is no reply. */
   readonly result: string;
   readonly unanswered: bigint;
 }
@@ -163,7 +163,7 @@ describe.each(calls)("the exit of the hypercall $name", (call) => {
     expect(reply).toBeTypeOf("function");
   });
 
-  test("returns no data of the previous exit to the guest without a reply", () => {
+  test("returns no data of the previous exit to the guest if there is no reply", () => {
     expect(wordAt(made(call).run, call.result)).toBe(call.unanswered);
   });
 
@@ -251,7 +251,7 @@ describe("the exit tdx get_tdvmcall_info", () => {
     expect(reply).toBeTypeOf("function");
   });
 
-  test("keeps KVM's values without a reply", () => {
+  test("keeps KVM's values if there is no reply", () => {
     expect(seen(asked().run)).toEqual([0n, 11n, 12n, 13n, 14n]);
   });
 

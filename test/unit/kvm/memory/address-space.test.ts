@@ -49,7 +49,7 @@ describe("guest physical memory is read and written", () => {
     ]);
   });
 
-  test("beginning at the slot's offset in its memory", () => {
+  test("beginning at the memoryOffset of the slot", () => {
     const memory = allocate(3 * PAGE);
     const space = spaceWith(slot(0, 0n, { memory, memoryOffset: PAGE }));
     space.write(0x1000n, bytes(5));
@@ -79,7 +79,7 @@ describe("guest physical memory is read and written", () => {
     expect(space.read(0x5000n, 0)).toEqual(bytes());
   });
 
-  test("as a copy", () => {
+  test("without sharing the returned bytes", () => {
     const space = spaceWith(slot(0, 0n));
     const copy = space.read(0n, 2);
     space.write(0n, bytes(1, 1));
@@ -107,7 +107,7 @@ describe("an access to a guest physical address without memory", () => {
     expect(() => space.window(gpa, length)).toThrow(nothingAt(address));
   });
 
-  test("writes nothing before the address without memory", () => {
+  test("writes nothing, not even below the address without memory", () => {
     const space = spaceWith(slot(0, 0n), slot(1, 0x1000n), slot(2, 0x3000n));
     expect(() => space.write(0xffen, new Uint8Array(0x3000).fill(1))).toThrow(nothingAt("0x2000"));
     expect(space.read(0xffen, 4)).toEqual(bytes(0, 0, 0, 0));
@@ -120,7 +120,7 @@ describe("an access to a guest physical address without memory", () => {
     expect(() => space.window(0n, length)).toThrow(wrong);
   });
 
-  test("is rejected before its length is allocated", () => {
+  test("is rejected before a buffer of its length is allocated", () => {
     expect(() => spaceWith(slot(0, 0n)).read(0n, 2 ** 53 - 1)).toThrow(nothingAt("0x1000"));
   });
 });
@@ -153,7 +153,7 @@ describe("the slots of a VM", () => {
     expect(spaceWith(...slots).slots()).toEqual([slots[1], slots[2], slots[0]]);
   });
 
-  test("are replaced by number: with another address or flags", () => {
+  test("are replaced by a slot with the same number and another address or other flags", () => {
     const before = slot(0, 0x1000n);
     const after = { ...before, guestPhysAddr: 0x5000n, flags: 1 };
     const space = spaceWith(before, after);

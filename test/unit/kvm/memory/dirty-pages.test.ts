@@ -49,7 +49,7 @@ describe("the pages of a dirty bitmap", () => {
   });
 });
 
-/** Simulates KVM's side of a ring and its flags, as described in api.rst. */
+/** Simulates KVM's side of a ring and its flags, as the kernel's api.rst describes. */
 class Kvm {
   readonly buffer: ArrayBuffer;
   readonly #view: DataView;
@@ -111,7 +111,7 @@ describe("a dirty ring", () => {
     expect([0, 1, 2].map((at) => kvm.flags(at))).toEqual([RESET, RESET, 0]);
   });
 
-  test("yields no entry twice, neither before nor after a reset", () => {
+  test("yields each entry only once, before and after a reset", () => {
     const kvm = new Kvm(4);
     kvm.push(0, 1n);
     const ring = new DirtyRing(kvm.buffer);

@@ -51,7 +51,7 @@ function file(byteLength: number): string {
   return path;
 }
 
-/** Returns the number of bytes of this process's memory that have a flag, named as in smaps. */
+/** Returns the number of bytes of this process's memory that have a flag; /proc/self/smaps lists the flags. */
 function flagged(flag: string): number {
   const mapped = readFileSync("/proc/self/smaps", "latin1").split(/^(?=[0-9a-f]+-[0-9a-f]+ )/m);
   const sizes = mapped
@@ -170,7 +170,7 @@ describe("huge pages for guest memory", () => {
     expect(memory.isDamaged).toBe(false);
   });
 
-  test("beyond the number of free pages are rejected with that number", () => {
+  test("are rejected if too few are free, and the error states the number of free pages", () => {
     const tooMany = 2 ** 46;
     const error = refusal(() => GuestMemory.allocate(tooMany, { hugePages: "2M" }));
     expect([error.call, error.code]).toEqual(["mmap", "ENOMEM"]);

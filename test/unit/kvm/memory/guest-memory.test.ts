@@ -14,7 +14,8 @@ function allocate(byteLength: number): GuestMemory {
 }
 
 /**
- * Transfers a buffer with ArrayBuffer.prototype.transfer, which Node 20 has only in a new context, with a flag of V8.
+ * Transfers a buffer with ArrayBuffer.prototype.transfer. Node 20 has this function only with a flag of V8, in a new
+ * context.
  */
 function move(buffer: ArrayBuffer): void {
   setFlagsFromString("--harmony-rab-gsab-transfer");

@@ -8,7 +8,7 @@ const PAGE = 4096;
 const KVM_COALESCED_MMIO_MAX = 170;
 type Taken = readonly [physAddr: number, low: number, high: number, len: number, isPio: boolean];
 
-/** A ring as its owner sees it, in which unused slots contain stale bytes. */
+/** A coalesced ring and the producer of its writes; unused slots contain stale bytes. */
 class Owner {
   readonly bytes: Uint8Array<ArrayBuffer>;
   readonly ring: CoalescedRing;
@@ -70,7 +70,7 @@ describe("the coalesced ring", () => {
     expect(owner.indices).toEqual([1, 1]);
   });
 
-  test("of a vCPU is the third page of its mapping", () => {
+  test("of a vCPU is the third page of the vCPU's mapping", () => {
     const run = new Uint8Array(3 * PAGE);
     run.set(encode(CoalescedMmio, { physAddr: 0x80n, len: 1, pio: 1 }), 2 * PAGE + 8);
     run[2 * PAGE + 4] = 1;
@@ -121,7 +121,7 @@ describe("drain() of a coalesced ring calls its function with", () => {
     expect(new Owner(170).add(1n, bytes).drained()).toEqual([[1, low, high, len, false]]);
   });
 
-  test("8 bytes if the ring states a larger length", () => {
+  test("8 bytes if the length in the ring is larger", () => {
     const owner = new Owner(170).add(1n, [1, 0, 0, 0, 2, 0, 0, 0]);
     owner.bytes.set([0xff, 0xff, 0xff, 0xff], 8 + 8);
     expect(owner.drained()).toEqual([[1, 1, 2, 8, false]]);
@@ -129,7 +129,7 @@ describe("drain() of a coalesced ring calls its function with", () => {
     expect(Array.from(owner.ring)[0]?.data).toEqual(Uint8Array.of(1, 0, 0, 0, 2, 0, 0, 0));
   });
 
-  test("writes after the ring's last slot from the first slot on", () => {
+  test("all writes in order, even if the writes continue in the first slot after the last slot", () => {
     const owner = new Owner(5, 3).addMany(4);
     expect(owner.indices).toEqual([3, 2]);
     expect(addresses(owner.drained())).toEqual([0x1000, 0x1001, 0x1002, 0x1003]);
@@ -144,7 +144,7 @@ describe("drain() of a coalesced ring calls its function with", () => {
     }
   });
 
-  test("a write that it has already removed from the ring", () => {
+  test("a write that drain() has already removed from the ring", () => {
     const owner = new Owner(170).addMany(2);
     const firsts: number[] = [];
     owner.ring.drain(() => firsts.push(owner.indices[0]));
@@ -163,8 +163,8 @@ describe("drain() of a coalesced ring calls its function with", () => {
   });
 });
 
-describe("a function that throws while it drains a coalesced ring", () => {
-  test("has removed its own write, and no other write", () => {
+describe("if the function of drain() throws, a coalesced ring", () => {
+  test("loses only the write that the function received", () => {
     const owner = new Owner(170).addMany(3);
     const taken: number[] = [];
     const thrown = new Error("not this one");
@@ -178,7 +178,7 @@ describe("a function that throws while it drains a coalesced ring", () => {
     expect(taken).toEqual([0x1000, 0x1001, 0x1002]);
   });
 
-  test("loses no write at the end of the slots", () => {
+  test("keeps the writes that continue in the first slot", () => {
     const owner = new Owner(4, 3).addMany(3);
     const thrown = new Error("not now");
     expect(() =>
@@ -205,14 +205,14 @@ test("a function that drains a coalesced ring may call drain() itself, for the r
 describe("invalid indices in a coalesced ring", () => {
   const WRONG = [4, 5, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff];
 
-  test.each(WRONG)("make it empty if the first index is %i", (first) => {
+  test.each(WRONG)("make the ring empty if the first index is %i", (first) => {
     const owner = new Owner(4).addMany(2);
     owner.set({ first });
     expect([owner.drained(), Array.from(owner.ring)]).toEqual([[], []]);
     expect(owner.indices).toEqual([first, 2]);
   });
 
-  test.each(WRONG)("make it empty if the last index is %i", (last) => {
+  test.each(WRONG)("make the ring empty if the last index is %i", (last) => {
     const owner = new Owner(4).addMany(2);
     owner.set({ last });
     expect([owner.drained(), Array.from(owner.ring)]).toEqual([[], []]);
@@ -231,12 +231,12 @@ describe("a coalesced ring whose buffer is detached", () => {
     expect([owner.drained(), Array.from(owner.ring)]).toEqual([[], []]);
   });
 
-  test("is empty from then on if this happens during drain()", () => {
+  test("passes no further write to the function of drain()", () => {
     const owner = new Owner(170).addMany(2);
     expect(owner.ring.drain(() => detach(owner))).toBe(1);
   });
 
-  test("is empty from then on if this happens during an iteration", () => {
+  test("yields no further write in an iteration that has begun", () => {
     const owner = new Owner(170).addMany(2);
     const writes = owner.ring.writes();
     expect(writes.next().value?.physAddr).toBe(0x1000n);

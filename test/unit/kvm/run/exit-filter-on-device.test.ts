@@ -20,31 +20,33 @@ function rax(box: Sandbox): bigint {
 const reads = (g: GuestBuilder): unknown => g.asm((a) => a.mov("eax", 0).in(32, PORT).out(8, LAST));
 
 describe("the exit filter: a guest's read", () => {
-  test("of a port is answered by its rule", ({ box }) => {
+  test("of a port gets the value of the port's rule", ({ box }) => {
     const made = box(reads);
     made.vcpu.setExitFilter([{ pio: PORT, length: 4, read: 0xdead_beef }]);
     expect(rax(made)).toBe(0xdead_beefn);
   });
 
-  test("of a port that is only partly inside a rule is an exit", ({ box }) => {
+  test("of a port causes an exit if the rule covers only a part of the access", ({ box }) => {
     const { vcpu } = box(reads);
     vcpu.setExitFilter([{ pio: PORT, length: 3, read: 1 }]);
     expect(vcpu.runSync()).toMatchObject({ kind: "io", direction: "in", port: PORT });
   });
 
-  test("of a port is an exit if its size differs from the size in the rule", ({ box }) => {
+  test("of a port causes an exit if the size of the access differs from the size in the rule", ({
+    box,
+  }) => {
     const { vcpu } = box(reads);
     vcpu.setExitFilter([{ pio: PORT, length: 4, size: 1, read: 1 }]);
     expect(vcpu.runSync()).toMatchObject({ kind: "io", direction: "in", port: PORT });
   });
 
-  test("is an exit if the rule has no answer for reads", ({ box }) => {
+  test("causes an exit if the rule has no value for reads", ({ box }) => {
     const { vcpu } = box(reads);
     vcpu.setExitFilter([{ pio: PORT, length: 4, write: "ignore" }]);
     expect(vcpu.runSync()).toMatchObject({ kind: "io", direction: "in", port: PORT });
   });
 
-  test("is answered by the first rule that covers it", ({ box }) => {
+  test("gets the value of the first rule that covers the access", ({ box }) => {
     const made = box(reads);
     const rule = { pio: PORT, length: 4 };
     made.vcpu.setExitFilter([
@@ -55,7 +57,7 @@ describe("the exit filter: a guest's read", () => {
     expect(rax(made)).toBe(2n);
   });
 
-  test("of MMIO is answered separately for each element", ({ box }) => {
+  test("of MMIO gets the value of the rule separately for each element", ({ box }) => {
     const made = box((g) =>
       g.asm((a) =>
         a
@@ -77,7 +79,7 @@ const writes = (g: GuestBuilder): unknown =>
   });
 
 describe("the exit filter: a guest's write", () => {
-  test("is collected in order and with its width", ({ box }) => {
+  test("is collected in order and with the width of the access", ({ box }) => {
     const made = box(writes);
     const ring = made.vcpu.setExitFilter([
       { pio: PORT, size: 2, write: "collect" },
@@ -101,7 +103,7 @@ describe("the exit filter: a guest's write", () => {
     ]);
   });
 
-  test("is ignored if the rule states `ignore` for writes", ({ box }) => {
+  test("is ignored if the member `write` of the rule is `ignore`", ({ box }) => {
     const made = box(writes);
     const ring = made.vcpu.setExitFilter([
       { pio: PORT, size: 2, write: "ignore" },
@@ -111,7 +113,7 @@ describe("the exit filter: a guest's write", () => {
     expect([...ring]).toEqual([]);
   });
 
-  test("is an exit if the ring is full, and the earlier writes are in the ring", ({ box }) => {
+  test("causes an exit if the ring is full, and the earlier writes are in the ring", ({ box }) => {
     const { vcpu } = box((g) =>
       g.asm((a) => a.mov("eax", 0).label("again").out(32, PORT).add("eax", 1).jmp("again")),
     );
@@ -133,7 +135,7 @@ describe("the exit filter: a guest's write", () => {
   });
 });
 
-test("the exit filter answers reads of MSRs that KVM passes to user space, and ignores writes", ({
+test("the exit filter returns values for reads of MSRs that KVM passes to user space, and ignores writes", ({
   box,
 }) => {
   const made = box((g) => g.asm((a) => a.mov("ecx", MSR).wrmsr().rdmsr().out(8, LAST)));

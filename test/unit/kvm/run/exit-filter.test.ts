@@ -74,13 +74,13 @@ describe("the error about a wrong rule of the exit filter has the rule's index a
       new TypeError("setExitFilter(): expected an array of rules, got an object"),
     );
   });
+});
 
-  test("the exit filter accepts the same value as a bigint or as a number", () => {
-    const wide = fields({ pio: 0x80n, length: 2n, read: 5n });
-    expect(wide).toEqual(fields({ pio: 0x80, length: 2, read: 5 }));
-    expect(fields({ mmio: 0x80, length: 2, read: 5 })).toEqual(
-      fields({ mmio: 0x80n, length: 2n, read: 5n }),
-    );
-    expect(fields({ msr: 1n, read: 5 })).toEqual(fields({ msr: 1, read: 5n }));
-  });
+test("the exit filter accepts the same value as a bigint or as a number", () => {
+  const wide = fields({ pio: 0x80n, length: 2n, read: 5n });
+  expect(wide).toEqual(fields({ pio: 0x80, length: 2, read: 5 }));
+  expect(fields({ mmio: 0x80, length: 2, read: 5 })).toEqual(
+    fields({ mmio: 0x80n, length: 2n, read: 5n }),
+  );
+  expect(fields({ msr: 1n, read: 5 })).toEqual(fields({ msr: 1, read: 5n }));
 });

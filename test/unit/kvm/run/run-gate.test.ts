@@ -80,7 +80,7 @@ describe("a run gate that is shut", () => {
     expect(first.calls).toEqual(["start", "stop"]);
   });
 
-  test("is opened before the last run has left: shut() resolves, and all runs are inside again", async () => {
+  test("may be opened before the last run has left: then shut() resolves, and all runs are inside again", async () => {
     const shut = gate.shut();
     comeBack(first);
     gate.open();
@@ -92,7 +92,7 @@ describe("a run gate that is shut", () => {
     ]);
   });
 
-  test("has no runs: shut() resolves immediately", async () => {
+  test("has no runs, so shut() resolves immediately", async () => {
     gate.leave(first);
     gate.leave(second);
     expect(await isSettled(gate.shut())).toBe(true);

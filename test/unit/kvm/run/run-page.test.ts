@@ -1,4 +1,7 @@
-/** Tests that a hot loop over exits allocates no garbage in its low-level form. bench/ measures its time. Needs KVM. */
+/**
+ * Tests that a loop over exits with lowLevel().run() allocates no garbage. bench/ measures the time of such a loop.
+ * Needs KVM.
+ */
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { describe, expect } from "vitest";
@@ -22,9 +25,9 @@ const [BATCHES, EXITS] = [15, 1000];
 const OBJECT = 16;
 
 /**
- * Returns the number of bytes per step that a batch of steps leaves on the heap. A batch is too small to cause a
- * garbage collection while it runs; the function returns the minimum of all batches, because V8 sometimes compiles
- * code, and the first batches do not count.
+ * Returns the number of bytes per step that remain on the heap after a batch of steps. A batch is too small to cause a
+ * garbage collection. V8 sometimes compiles code during a batch, so the function returns the minimum of all batches
+ * after the first ones.
  */
 function garbage(batch: (steps: number) => number): number {
   const left = Array.from({ length: BATCHES }, () => {
@@ -186,7 +189,7 @@ test("lowLevel().run() is rejected in the same states as run() and runSync()", a
   expect([page.exitReason, page.ioValue, page.mmioPhysAddr]).toEqual([0, 0, 0]);
 });
 
-test("an exit of runSync() cannot be answered after lowLevel().run()", ({ box }) => {
+test("an exit of runSync() rejects a reply after lowLevel().run()", ({ box }) => {
   const { vcpu } = box(fromPort);
   const exit = vcpu.runSync();
   expect(exit).toMatchObject({ kind: "io", direction: "in", port: PORT });

@@ -68,7 +68,7 @@ const written: Step = {
 };
 
 describe("completeExit()", () => {
-  test("calls KVM_RUN once, with immediate_exit set, if it returns EINTR", () => {
+  test("calls KVM_RUN once, with immediate_exit set, if KVM_RUN returns EINTR", () => {
     const { vcpu, found } = scripted(interrupted);
     vcpu.completeExit();
     expect(found.map((run) => run[IMMEDIATE_EXIT])).toEqual([1]);

@@ -99,7 +99,7 @@ describe("completeExit() with a guest", () => {
 });
 
 describe("completeExit() of an instruction that exits several times", () => {
-  test("returns the write exit of an instruction that reads, then writes", ({ box }) => {
+  test("returns the exit of the write if the instruction reads and then writes", ({ box }) => {
     const { vcpu } = box((g) =>
       g.asm((a) => a.mov("edi", NOWHERE).add(mem(8, { base: "rdi" }), 2)).hlt(),
     );

@@ -23,7 +23,7 @@ function needs(kvmHandle: Kvm, skip: Skip, capability: Capability, bits = 1): vo
   skip(!has, `this KVM has no ${capability} of ${bits}`);
 }
 
-/** No CPU has this MSR and KVM does not know it, so an access exits without a filter. */
+/** No CPU has this MSR and KVM does not know it, so an access causes an exit even without an MSR filter. */
 const NO_MSR = 0x1234_5678;
 const GP = 13;
 
@@ -64,7 +64,7 @@ describe("a guest's write of an MSR that KVM does not know", () => {
   test.for([
     ["answered", (exit: WrmsrExit) => exit.reply()],
     ["not answered", () => undefined],
-  ] as const)("continues if it is %s", ([, answer], { kvm: host, box, skip }) => {
+  ] as const)("continues if the exit is %s", ([, answer], { kvm: host, box, skip }) => {
     needs(host, skip, "KVM_CAP_X86_USER_SPACE_MSR");
     const sandbox = box((g) => g.wrmsr(NO_MSR, 0xfedc_ba98_7654_3210n).sync().done());
     handOverMsrs(sandbox);
@@ -142,7 +142,7 @@ describe("the exit of KVM_HC_MAP_GPA_RANGE", () => {
     expect(sandbox.next()).toEqual({ kind: "sync", values: [0n] });
   });
 
-  test("does not occur under kvm_pvm, although its capability is present", async ({
+  test("does not occur under kvm_pvm, although KVM reports the capability for this exit", async ({
     kvm: host,
     box,
     skip,

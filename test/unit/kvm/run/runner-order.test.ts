@@ -15,7 +15,7 @@ const MAPPED = 3 * 4096;
 const [EINTR, EAGAIN, PAUSED] = [-4, -11, -512];
 const INTR = { kind: "intr" };
 
-/** Creates a vCPU, the list of calls that its thread received, and a function that ends its run. */
+/** Creates a vCPU, the list of calls that the vCPU's thread received, and a function that ends the run. */
 function scripted(start: 0 | NativeRefusal = 0, kicks: readonly number[] = []) {
   const bytes = new Uint8Array(MAPPED);
   write(Run, { exitReason: KVM_EXIT_HLT }, bytes);
@@ -47,7 +47,7 @@ function scripted(start: 0 | NativeRefusal = 0, kicks: readonly number[] = []) {
   return { vcpu, gate, calls, end: (result: number) => done(result) };
 }
 
-test("a kick ends a run that vm.pause() has stopped before the run's thread has reported the stop", async () => {
+test("after vm.pause(), a kick ends a run whose thread has not yet reported that the run has stopped", async () => {
   const { vcpu, gate, calls, end } = scripted();
   const ended = vcpu.run();
   const paused = gate.shut();
@@ -148,7 +148,7 @@ test.each([
   ["kick", (vcpu: Vcpu) => vcpu.kick()],
   ["pause", (_: Vcpu, gate: RunGate) => void gate.shut()],
 ] as const)(
-  "a %s whose signal finds no room in the signal queue is sent again",
+  "a %s is sent again if the signal queue has no space for its signal",
   async (way, request) => {
     const { vcpu, gate, calls, end } = scripted(0, [EAGAIN, EAGAIN]);
     const ended = vcpu.run();

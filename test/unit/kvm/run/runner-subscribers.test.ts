@@ -105,7 +105,7 @@ describe("a signal of the process that is not a kick", () => {
   test("does not end a run within throughSignals()", () => {
     const vcpu = scriptedVcpu(["stray", "stray", HLT, -4]);
     expect(vcpu.runSync({ throughSignals: true })).toEqual({ kind: "hlt" });
-    // The last run returns -EINTR without a signal, as it does after a kick or with immediate_exit.
+    // The last KVM_RUN returns -EINTR without a signal, as it does after a kick or with immediate_exit.
     expect(vcpu.runSync({ throughSignals: true })).toEqual({ kind: "intr" });
   });
 });

@@ -154,7 +154,7 @@ describe("a VM that vm.pause() has stopped", () => {
     expect(await closed).toEqual(INTR);
   });
 
-  test("continues its runs if it is resumed before they have stopped", async ({ box }) => {
+  test("continues its runs if resume() is called before the runs have stopped", async ({ box }) => {
     const { vm, vcpu } = box((g) => g.loopForever());
     const ended = vcpu.run();
     for (let i = 0; i < 20; i += 1) {
@@ -205,7 +205,7 @@ describe("kickVcpu()", () => {
   });
 });
 
-test("a program that runs a vCPU on two threads in turn is warned once", async ({ box }) => {
+test("a program is warned once if it runs a vCPU on two threads in turn", async ({ box }) => {
   const { vcpu } = box((g) => g.asm((a) => a.label("again").out(8, PORT).jmp("again")));
   const warned = vi.spyOn(process, "emitWarning").mockImplementation(() => undefined);
   for (let i = 0; i < 40; i += 1) {
@@ -220,7 +220,9 @@ test("a program that runs a vCPU on two threads in turn is warned once", async (
 });
 
 describe("exits() that is ended while the guest runs", () => {
-  test("by return(): the run is kicked, and both promises settle", async ({ box }) => {
+  test("by return(): the run is kicked, and the promises of next() and return() resolve", async ({
+    box,
+  }) => {
     const { vcpu } = box((g) => g.loopForever());
     const exits = vcpu.exits();
     const next = exits.next();

@@ -103,7 +103,9 @@ describe("a run of a vCPU", () => {
     });
   });
 
-  test("has an exit that rejects replies after the vCPU has run again or was closed", ({ box }) => {
+  test("returns an exit that rejects replies after the vCPU has run again or was closed", ({
+    box,
+  }) => {
     const { vcpu } = box((g) => g.inb(0x60).inb(0x61).done());
     const [first, second] = [vcpu.runSync(), vcpu.runSync()] as readonly IoInExit[];
     const late = new StateError("ERR_ANSWERED", "vcpu 0");

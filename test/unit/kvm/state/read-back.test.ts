@@ -41,12 +41,12 @@ describe("reading back a restored state", () => {
     ["KVM_GET_DEBUGREGS", 0, "debugregs.db[0]"],
     ["KVM_GET_XCRS", 16, "xcrs.xcrs[0].value"],
     ["KVM_GET_NESTED_STATE", 0, "nestedState[0x0]"],
-  ])("names a value that reads differently from %s", (name, at, path) => {
+  ])("names a value if %s returns another value than was written", (name, at, path) => {
     const loses = { [name]: (bytes: Uint8Array) => bytes.set([(bytes[at] ?? 0) ^ 1], at) };
     expect(() => restoreVcpus([[new FakeVcpu(0, { loses }), state]], origin)).toThrow(path);
   });
 
-  test("does not process a pending SIPI, as KVM_GET_MP_STATE does", () => {
+  test("issues no KVM_GET_MP_STATE, because this ioctl would process a pending SIPI", () => {
     const vcpu = new FakeVcpu();
     restoreVcpus([[vcpu, { id: 0, mpState: 4 }]], origin);
     expect(vcpu.called).not.toContain("KVM_GET_MP_STATE");

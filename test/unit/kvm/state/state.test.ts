@@ -20,7 +20,7 @@ const part = (name: string) => {
   return found;
 };
 
-/** Returns those of the issued ioctls that write. */
+/** Returns the issued ioctls that write. */
 const sets = (called: readonly string[]): readonly string[] =>
   called.filter((name) => name.startsWith("KVM_SET_"));
 
@@ -109,7 +109,7 @@ describe("an MSR that KVM rejects when a state is restored", () => {
     expect(vcpu.msrs.get(0x174)).toBe(1n);
   });
 
-  test("is named with both values if the values differ, and so are all other such MSRs", () => {
+  test("is named with both values if the values differ; the error names all such MSRs", () => {
     const vcpu = new FakeVcpu(0, { ...fixed, hidden: [0x3a] });
     const msrs = [msr(0x345, 0x2000n), msr(0x174, 1n), msr(0x3a, 5n)];
     expect(() => restoreVcpus([[vcpu, { id: 0, msrs }]], origin)).toThrow(
@@ -130,11 +130,14 @@ describe("the TSC of a restored vCPU", () => {
   test.each([
     ["ahead of", 500_000_000n],
     ["behind", 10_000_000n],
-  ])("is written again if KVM ignores it because it is little %s the expected value", (_, data) => {
-    const vcpu = new FakeVcpu(0, { expectsTsc: 100_000_000n });
-    vcpu.msrs.set(0x10, 100_000_000n);
-    expect(written(vcpu, data)).toBe(0n);
-  });
+  ])(
+    "is written again if KVM ignores the value because it is only a little %s the expected value",
+    (_, data) => {
+      const vcpu = new FakeVcpu(0, { expectsTsc: 100_000_000n });
+      vcpu.msrs.set(0x10, 100_000_000n);
+      expect(written(vcpu, data)).toBe(0n);
+    },
+  );
 
   test("is written only once if KVM accepts it at once", () => {
     const vcpu = new FakeVcpu(0, { expectsTsc: 0n });
@@ -142,7 +145,7 @@ describe("the TSC of a restored vCPU", () => {
     expect(sets(vcpu.called)).toEqual(["KVM_SET_MSRS"]);
   });
 
-  test("is not written again if KVM synchronises it with another vCPU's", () => {
+  test("is not written again if KVM synchronises it with the TSC of another vCPU", () => {
     const vcpu = new FakeVcpu(1, { expectsTsc: 5_000_000_000n });
     expect(written(vcpu, 5_000_000_500n)).toBeLessThan(1000n);
     expect(sets(vcpu.called)).toEqual(["KVM_SET_MSRS"]);
@@ -181,7 +184,7 @@ describe("saving a vCPU's state", () => {
     expect(vcpu.called).not.toContain("KVM_GET_NESTED_STATE");
   });
 
-  test("omits the local APIC if KVM does not emulate it, but no other part for the same errno", () => {
+  test("omits the local APIC if KVM_GET_LAPIC returns EINVAL, but fails if another ioctl returns EINVAL", () => {
     const without = new FakeVcpu(0, { refuses: { KVM_GET_LAPIC: EINVAL } });
     expect(save(without)).not.toHaveProperty("lapic");
     const broken = new FakeVcpu(0, { refuses: { KVM_GET_REGS: EINVAL } });
@@ -272,7 +275,7 @@ describe("the state of a VM", () => {
     expect(keys).toEqual(["format", "version", "source", "clock", "vcpus"]);
   });
 
-  test("is restored after the states of its vCPUs, which are found by their ids", () => {
+  test("is restored after the states of the vCPUs; each vCPU is found by its id", () => {
     const { called, vm, vcpus } = machine();
     restoreVm(vm, FULL, vcpus, origin);
     const vms = /IRQCHIP|CLOCK|PIT2/;
@@ -301,7 +304,7 @@ describe("the state of a VM", () => {
     expect(sets(called)).toEqual([]);
   });
 
-  test("cannot be saved with vCPUs of another VM, duplicates or other objects, and no ioctl is issued", () => {
+  test("cannot be saved if a vCPU is of another VM, is listed twice or is no vCPU; no ioctl is issued", () => {
     const { called, vm, vcpus } = machine();
     const other = vcpuOf(new FakeHandle("vm"), 1);
     const wrong = [
@@ -318,7 +321,7 @@ describe("the state of a VM", () => {
     expect(called).toEqual([]);
   });
 
-  test("rejects unknown options by name", () => {
+  test("rejects unknown options with an error that names the option", () => {
     const { called, vm, vcpus } = machine();
     const [save, restore] = [{ msr: [] } as object, { readback: false } as object];
     expect(() => saveVm(vm, vcpus, origin, save)).toThrow(
