@@ -145,7 +145,7 @@ test.skipIf(!isJudgeable)(
   },
 );
 
-/** These names are calls that the addon makes through syscall(). */
+/** The addon makes these calls through syscall(), and imports no functions with these names. */
 const BY_NUMBER = ["arch_prctl", "gettid", "raw mmap", "tgkill"];
 
 test.skipIf(!isJudgeable)(

@@ -1,6 +1,7 @@
 /**
- * Tests of each kind of link with real boots: a C file that was recorded under a kernel is compiled here, run under the
- * same kernel, and reproduces the recording. NODE_KVM_REPRO_KERNELS lists the kernels; the default is 7.2.
+ * Tests of each kind of descriptor link with real boots. A C file that was recorded under a kernel is compiled on this
+ * host and run under the same kernel, where it must reproduce the recording. NODE_KVM_REPRO_KERNELS lists the kernels;
+ * the default is 7.2.
  */
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -26,8 +27,8 @@ const RUN = `
   done`;
 
 /**
- * Kinds of link whose C file does not reproduce the recording, with the result: in the C program,
- * KVM_SET_USER_MEMORY_REGION2 rejects the file with EINVAL; the cause is unknown.
+ * Kinds of descriptor link whose C file does not reproduce the recording, with the program's output.
+ * KVM_SET_USER_MEMORY_REGION2 in the C program rejects the guest_memfd with EINVAL; the cause is unknown.
  */
 const DEVIATING: Readonly<Record<string, string>> = {
   "guest-memfd": "1 values are not as recorded",

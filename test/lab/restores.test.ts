@@ -39,7 +39,7 @@ interface Judged {
   readonly results: readonly LabResult[];
 }
 
-/** Runs the suite on a kernel once; `results` has the result of each machine that was needed. */
+/** Runs the suite on a kernel once. `results` contains the result of each machine that the lab started for this run. */
 async function judge(kernel: Kernel, start: LaneStart): Promise<Judged> {
   const results: LabResult[] = [];
   const [column] = await runCampaign({
@@ -65,7 +65,7 @@ function savedLogs(kernel: Kernel): readonly string[] {
 
 describe.each(kernels)("%s", (_, kernel) => {
   test.skipIf(typeof kernel === "string" || RESTORES === 0)(
-    `restored ${RESTORES} times judges as booted, with a quiet kernel${typeof kernel === "string" ? ` (${kernel})` : RESTORES === 0 ? " (skipped: NODE_KVM_RESTORES is not set)" : ""}`,
+    `gives the same verdicts after each of ${RESTORES} restores as after a boot, and logs no problem${typeof kernel === "string" ? ` (${kernel})` : RESTORES === 0 ? " (skipped: NODE_KVM_RESTORES is not set)" : ""}`,
     async () => {
       const stock = kernel as Kernel;
       const booted = await judge(stock, "boot");

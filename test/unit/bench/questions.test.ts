@@ -1,4 +1,4 @@
-/** Tests of the benchmarks' definitions and arithmetic. The tests measure no time; `npm run bench` does. */
+/** Tests of the benchmarks' definitions and arithmetic. These tests measure no time; `npm run bench` measures it. */
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -47,7 +47,7 @@ const questions = await Promise.all(
 );
 
 test.each(questions)(
-  "the benchmark file %s exports one question, which has the file's name",
+  "the benchmark file %s exports one benchmark, whose name is the file's name",
   (file, { name, asks, values }, rows) => {
     expect([`${name}.js`, asks.endsWith("?")]).toEqual([file, true]);
     expect(rows.length > 0).not.toBe(values !== undefined);
@@ -94,9 +94,12 @@ test.each([
   [[3, 1, 2], { min: 1, median: 2, p99: 3, samples: 3 }],
   [[4, 1, 3, 2], { min: 1, median: 2.5, p99: 4, samples: 4 }],
   [Array.from({ length: 200 }, (_, i) => i), { min: 0, median: 99.5, p99: 198, samples: 200 }],
-])("the median and the spread of the samples %j", (samples, figures) => {
-  expect(summary(samples)).toEqual(figures);
-});
+])(
+  "the summary of the samples %j has their median, minimum and 99th percentile",
+  (samples, figures) => {
+    expect(summary(samples)).toEqual(figures);
+  },
+);
 
 test.each([
   [ratio(1.05), 105, "reached"],

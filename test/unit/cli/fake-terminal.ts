@@ -1,7 +1,7 @@
 /** A fake terminal of a given size: it executes the escape sequences that a live block writes, and returns its rows. */
 import type { TextStream } from "../../../lib/cli/terminal.ts";
 
-/** The sizes with which output is tested: one narrower than any table, the usual size, and a wide one. */
+/** The terminal sizes of the tests: a size narrower than any table, the usual size, and a wide size. */
 export const SIZES = [
   [40, 10],
   [80, 24],

@@ -111,7 +111,7 @@ describe("node-kvm lab exec", () => {
     expect(runInLab).toHaveBeenCalledTimes(1);
   });
 
-  test("passes its standard input to the guest, or reports that it does not", async () => {
+  test("passes its standard input to the guest, or reports that it does not pass the input", async () => {
     runInLab.mockResolvedValue(EXITED);
     const bytes = Buffer.from("input");
     readGuestStdin.mockResolvedValueOnce({ bytes });
