@@ -1,4 +1,4 @@
-/** Tests of applyDiff(): applying the differences of two tables to the first table gives the second. */
+/** Tests of applyDiff(): applying the differences of two tables to the first table gives the second table. */
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import {

@@ -124,14 +124,14 @@ const BROKEN: readonly Broken[] = [
   ],
 ];
 
-describe("a table with", () => {
-  test.each(BROKEN)("breaks only the rule %s: %s", (rule, _, table, message) => {
+describe("checkCpuid() reports", () => {
+  test.each(BROKEN)("only the rule %s for a table with %s", (rule, _, table, message) => {
     expect(checkCpuid(table, AGAINST).map((one) => [one.rule, one.message])).toEqual([
       [rule, message],
     ]);
   });
 
-  test("no fault has no findings", () => {
+  test("nothing for a table without a fault", () => {
     expect(checkCpuid(GOOD, AGAINST)).toEqual([]);
   });
 });
@@ -159,7 +159,7 @@ test("a finding has its rule, place, field and position as members", () => {
   ]);
 });
 
-test("all faults of a table are found, in the order of its entries", () => {
+test("all faults of a table are found, in the order of the table's entries", () => {
   const table = GOOD.with({ local_apic_id: 1, bmi1: 1, xcr0_pkru: 1 }).append({ function: 0 });
   expect(checkCpuid(table, AGAINST).map(({ rule, position }) => [rule, position])).toEqual([
     ["apic-id", 1],

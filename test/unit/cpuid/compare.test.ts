@@ -1,4 +1,6 @@
-/** Tests of compare(): which of two tables a guest can use on the other host, and why. */
+/**
+ * Tests of compare(): whether a guest with the table of one host can run on a host with another table, and the reasons.
+ */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import {
@@ -76,7 +78,7 @@ describe("the relation of a table to another", () => {
     expect(compare(other, host).relation).toBe("superset");
   });
 
-  test(`is "superset" if the other table does not have a leaf, including the leaf of the PMU`, () => {
+  test(`is "superset" if the other table does not have leaf 7 or the PMU's leaf 0xA`, () => {
     expect(compare(host, host.without(7)).relation).toBe("superset");
     expect(compare(host, host.without(0xa)).relation).toBe("superset");
     expect(compare(host, host.without(2)).relation).toBe("identical");
@@ -87,7 +89,7 @@ describe("the relation of a table to another", () => {
     expect(compare(host, other).relation).toBe("identical");
   });
 
-  test("is the relation of features for an unnamed bit of a feature register", () => {
+  test('is "subset" if only the other table has an unnamed bit of a feature register', () => {
     expect(compare(host, host.replace(1, { ecx: (1 << 26) | (1 << 16) })).relation).toBe("subset");
   });
 

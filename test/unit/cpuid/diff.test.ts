@@ -95,7 +95,7 @@ test("a change of a wide field is reported as one change", () => {
   expect(lines(table.with({ base_model: 1 }))).toBe("0x1.0:eax[7:4] base_model: 14 -> 1");
 });
 
-test("a field of 16 bits or more is hexadecimal", () => {
+test("a field of 16 bits or more is printed in hexadecimal", () => {
   expect(lines(table.with({ max_std_leaf: 0x1f }))).toBe(
     "0x0.0:eax[31:0] max_std_leaf: 0x7 -> 0x1f",
   );
@@ -290,7 +290,7 @@ describe("the kind of a change", () => {
     expect(diff(many, many.with(values))).toMatchObject([{ fieldKind: kind }]);
   });
 
-  test("of a bit without a name is that of its register", () => {
+  test("of a bit without a name is the kind of the bit's register", () => {
     expect(diff(many, many.replace(1, { ecx: 1 << 16 }))).toMatchObject([
       { name: undefined, fieldKind: "feature" },
     ]);
@@ -298,25 +298,25 @@ describe("the kind of a change", () => {
   });
 });
 
-describe("ignored changes of diff()", () => {
+describe("the option `ignore` of diff()", () => {
   const own = CpuidTable.from([{ function: 1 }, { function: 0xb, flags: 1 }, { function: 2 }]);
 
-  test("may be those of the APIC id", () => {
+  test("omits changes of the APIC id", () => {
     const other = own.with({ local_apic_id: 3, x2apic_id: 3, avx: 1 });
     expect(printDiff(diff(own, other, { ignore: ["apic-id"] }))).toBe("0x1.0:ecx[28] avx: 0 -> 1");
   });
 
-  test("may be those of bits that KVM computes", () => {
+  test("omits changes of bits that KVM computes", () => {
     const other = own.with({ osxsave: 1, avx: 1 });
     expect(diff(own, other, { ignore: ["runtime-owned"] })).toMatchObject([{ name: "avx" }]);
   });
 
-  test("may be those of a named field", () => {
+  test("omits changes of a named field", () => {
     const other = own.with({ osxsave: 1, avx: 1 });
     expect(diff(own, other, { ignore: ["avx"] })).toMatchObject([{ name: "osxsave" }]);
   });
 
-  test("may be those of the order of entries", () => {
+  test("omits changes of the order of entries", () => {
     expect(diff(own, [...own].reverse(), { ignore: ["order"] })).toEqual([]);
   });
 

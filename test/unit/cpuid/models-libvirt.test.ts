@@ -1,6 +1,6 @@
 /**
- * Tests of reading a CPU model from libvirt's cpu_map. The files in this test were written for it, and are not from
- * libvirt.
+ * Tests of reading a CPU model from libvirt's cpu_map. The files in this test were written for this test, and are not
+ * from libvirt.
  */
 import { describe, expect, test } from "vitest";
 import { importedModelTable, importLibvirtModel } from "../../../lib/cpuid/index.ts";

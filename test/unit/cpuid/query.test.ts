@@ -174,7 +174,7 @@ describe("an undefined sub-leaf of a topology leaf", () => {
     expect(registers(make(INTEL, 0xb), 0x2000, 7)).toEqual([0, 0, 7, 0x33]);
   });
 
-  test("of leaf 0x1F reads like that of leaf 0xB; other leaves do not", () => {
+  test("of leaf 0x1F reads as in leaf 0xB, but an undefined sub-leaf of any other leaf reads zeros", () => {
     const more = amd.append(
       { function: 0x1f, index: 1, flags: 1, edx: 0x44 },
       { function: 0x80000026, index: 1, flags: 1, edx: 0x55 },
@@ -231,7 +231,7 @@ describe("bits that KVM computes", () => {
     ]);
   });
 
-  test("do not use an unflagged leaf 0xD for every component's size", () => {
+  test("do not use the values of an unflagged leaf 0xD as the size of every component", () => {
     const table = CpuidTable.from([{ function: 0xd, eax: 5, ebx: 1 }]);
     expect(table.query(0xd, 0, { xcr0: 7 }).notes).toHaveLength(1);
   });
@@ -263,7 +263,7 @@ describe("bits that KVM computes", () => {
     expect(intel.query(0x2000, 0, { xcr0: 7 }).ebx).toBe(832);
   });
 
-  test("hide the invariant TSC only under Hyper-V's control", () => {
+  test("hide the invariant TSC only if Hyper-V's control of the invariant TSC is available and 0", () => {
     const hyperv = amd
       .without(0x40000000)
       .append({ function: 0x40000001, eax: 0x31237648 }, { function: 0x40000003, eax: 1 << 15 });

@@ -26,7 +26,7 @@ export const FAULTS = {
    */
   wait: `sleep 1000 & echo $$ $! > "$FAKE/pids"; wait`,
   hang: `printf part > half_1_amd64.deb; sleep 1000 & echo $$ $! > "$FAKE/pids"; wait`,
-  /** Does the same, and ignores SIGTERM. */
+  /** Writes both ids like `wait`, and ignores SIGTERM. */
   deaf: `trap "" TERM; sleep 1000 & echo $$ $! > "$FAKE/pids"; wait; wait`,
 } as const;
 

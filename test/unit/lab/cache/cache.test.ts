@@ -65,7 +65,7 @@ const swallow = (work: Promise<unknown>): Promise<unknown> =>
     (error: unknown) => error,
   );
 
-/** Returns a process mark of a process that has ended. */
+/** Returns the mark of a process that has ended: the process id, the start time and the PID namespace. */
 async function deadMark(): Promise<string> {
   const child = spawn("sleep", ["60"]);
   await once(child, "spawn");
@@ -420,7 +420,7 @@ describe("a file of a cache entry that changes after it was verified", () => {
   });
 });
 
-test("verifying a cache entry records a use of it", async () => {
+test("the verification of a cache entry records a use of the entry", async () => {
   const cache = newCache();
   const entry = await build(cache, "1");
   utimesSync(join(entry.path, "manifest.json"), 1000, 1000);
@@ -437,7 +437,7 @@ describe("the temporary files of a dead process in the lab's cache", () => {
     expect(existsSync(remains)).toBe(false);
   });
 
-  test("are distinguished from other programs' files, however old these are", async () => {
+  test("are distinguished from the files of other programs, even if these files are old", async () => {
     const cache = newCache();
     const names = ["my-thesis", `${await deadMark()}.x`, "1-1-1", "a.b", `x-1-1.${randomUUID()}`];
     const paths = await Promise.all(names.map((name) => cache.folder("building", name)));
@@ -446,7 +446,7 @@ describe("the temporary files of a dead process in the lab's cache", () => {
     expect(paths.filter((path) => !existsSync(path))).toEqual([]);
   });
 
-  test("include files of locks, which the next process that builds an entry removes", async () => {
+  test("include lock files, and the next process that builds an entry removes these too", async () => {
     const cache = newCache();
     writeFileSync(join(await cache.folder("locks"), "archive"), "");
     await using _lock = await cache.lock("held");

@@ -64,7 +64,7 @@ describe("parseModuleInfo() of a kernel module", () => {
     );
   });
 
-  test("does not confuse .modinfo with a section whose name starts with it", () => {
+  test("does not confuse .modinfo with a section whose name only starts with .modinfo", () => {
     expect(() => parseModuleInfo(elf(".modinfo.old", "depends=kvm\0"), "x.ko")).toThrow(
       "it has no .modinfo",
     );

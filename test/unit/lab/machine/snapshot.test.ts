@@ -100,7 +100,7 @@ describe("a lab machine that may be restored", { timeout: 60_000 }, () => {
     expect(starts).toEqual(["save", "restore", "restore", "boot"]);
   });
 
-  test("has the kernel's log from before the save at the beginning of its log, and passes it on once", async () => {
+  test("starts its log with the kernel's log from before the save, and passes on this part once", async () => {
     const onKernelLog = vi.fn();
     const { kernelLog } = await run({ onKernelLog });
     expect(kernelLog).toBe("[ 0.1] Linux version 6.12\n[ 9.9] restored\n");
@@ -113,7 +113,7 @@ describe("a lab machine that may be restored", { timeout: 60_000 }, () => {
     expect(new Set(outputs).size).toBe(2);
   });
 
-  test("gets the run's archive with a seed and the time if init waits for work", async () => {
+  test("gets an archive with the command, a seed and the time if init waits for work", async () => {
     const { stdout } = await run({ restore: {}, command: ["say", "it"] });
     const archive = stdout.toString();
     expect(archive).toContain("exec 'env' 'say' 'it'");

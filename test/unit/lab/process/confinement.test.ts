@@ -96,7 +96,7 @@ describe.skipIf(!hasSetpriv)(
     test("ends if its parent ended before it started", async () => {
       const [program = "", ...args] = diesWithParent();
       const { spawnSync } = await import("node:child_process");
-      // The parent is the shell here, and not the process in the arguments.
+      // The program's parent is the shell, but the arguments contain the id of this process.
       const { status, stdout } = spawnSync("sh", [
         "-c",
         '"$@"; exit $?',
