@@ -1,4 +1,4 @@
-/** Tests that the entries without KVM run in a browser and import on any system. */
+/** Tests that the entries without KVM run in a browser, and that every system can import them. */
 import { execFileSync } from "node:child_process";
 import { join } from "node:path";
 import { createContext, runInContext } from "node:vm";
@@ -8,7 +8,7 @@ import manifest from "../../package.json" with { type: "json" };
 
 const PROJECT = join(import.meta.dirname, "..", "..");
 
-/** Global names that browsers define and the JavaScript language does not. */
+/** Global names that browsers define, but the JavaScript language does not define. */
 const BROWSER = { atob, btoa, TextDecoder, TextEncoder };
 
 async function bundled(room: string): Promise<string> {

@@ -51,7 +51,7 @@ const BANNED: readonly RegExp[] = [
   /(^|[.;] )\w+ing [^.;:]{1,60} (is|are) CODE\b/i,
 ];
 
-/** Matches an opening of a docstring that delays the subject or only repeats a name. */
+/** Matches the first word of a docstring if the word only delays the subject. */
 const BAD_OPENING = /^(Holds?|What|Who|Whom|Says?|Tells?)\b/;
 
 const isDone = (path: string): boolean =>

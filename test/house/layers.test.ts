@@ -55,8 +55,8 @@ const LAYERS: Readonly<Record<string, readonly string[]>> = {
 const PUBLIC: readonly string[] = ["abi", "cpuid", "guest", "machine", "oracle", "trace"];
 
 /**
- * The only file that both halves of lib/page (in the browser's page and in the worker) import, and the program of the
- * worker.
+ * lib/page has two halves: browser/ runs in the browser's page, and the engine runs in a worker. browser/ may import
+ * only protocol.ts of the engine's half; the worker's program may also import the engine.
  */
 const isBrowser = (file: string): boolean => file.startsWith("page/browser/");
 const mayEnterEngine = (file: string, target: string): boolean =>

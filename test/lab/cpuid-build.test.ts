@@ -55,7 +55,7 @@ const planned = (model: string, topology: CpuidTopologyInput, isWithin: boolean)
   return { model, topology, caches: CACHES, isWithin, ids: [0, ids.at(-1) ?? 0] };
 };
 
-/** AMD's older leaves cannot describe threads, so this topology has none. */
+/** AMD's older leaves cannot describe threads, so each core in this topology has one thread. */
 const FLAT = { cores: 4 };
 const DEEP = { packages: 2, dies: 2, cores: 3, threads: 2 };
 /**

@@ -1,6 +1,6 @@
 /**
- * Tests of `lab exec` with real boots. NODE_KVM_LAB_KERNEL selects the kernel (a name of the catalogue, or a path with
- * its modules in NODE_KVM_LAB_MODULES); the default is 6.1, which boots fastest.
+ * Tests of `lab exec` with real boots. NODE_KVM_LAB_KERNEL selects the kernel (a name of the catalogue, or the path of
+ * an image, whose modules are in NODE_KVM_LAB_MODULES); the default is 6.1, which boots fastest.
  */
 import { execFileSync, spawn } from "node:child_process";
 import { mkdirSync, mkdtempSync, readdirSync, readlinkSync, rmSync, writeFileSync } from "node:fs";

@@ -18,13 +18,13 @@ const RESTORES = Number(process.env["NODE_KVM_RESTORES"] ?? 0);
 
 /** Lines of the kernel's log that do not report a problem. */
 const EXPECTED = [
-  // Linux since 5.18 reports that it reseeds its random generator when a VM is restored, which is correct.
+  // Linux since 5.18 correctly logs that it reseeds its random generator when a VM is restored.
   /random: crng reseeded due to virtual machine fork$/,
   // The kernel powers off before the host kills the machine.
   /Preparing to enter system sleep state S5$/,
   /kvm: exiting hardware virtualization$/,
   /reboot: Power down$/,
-  // Any machine, booted or restored, reports this if the host is busy.
+  // Any machine, booted or restored, logs this line if the host is busy.
   /hrtimer: interrupt took \d+ ns$/,
   /clocksource: (timekeeping watchdog on CPU\d+: \w+ wd-wd|wd-tsc-wd) read-back delay of \d+ns/,
 ];

@@ -32,7 +32,7 @@ class UnitTestRunner {
   }
 
   async init() {
-    // A property tests 25 values without shrinking, because most mutants fail for the first value.
+    // A fast-check property tests 25 values without shrinking, because most mutants fail for the first value.
     createRequire(import.meta.url)("fast-check").configureGlobal({
       endOnFailure: true,
       numRuns: 25,

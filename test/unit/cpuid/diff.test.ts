@@ -199,7 +199,7 @@ test("an added duplicate is called a duplicate, with its ordinal number", () => 
   expect(diff(table, twice)[1]).toMatchObject({ where: "0x7.0#2", index: 0, copy: 1 });
 });
 
-test("an entry that is removed is called a duplicate if an earlier entry has its leaf and sub-leaf", () => {
+test("a removed entry is called a duplicate if an earlier entry has the same leaf and sub-leaf", () => {
   const twice = table.append({ function: 7, flags: 1 });
   expect(printDiff(diff(twice, table))).toBe(
     "table entries: 6 -> 5\n0x7.0#2 duplicate entry: present -> absent",

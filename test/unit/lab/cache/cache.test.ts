@@ -520,7 +520,7 @@ describe("a lock of the lab's cache", () => {
     expect([most, owners]).toEqual([1, 0]);
   });
 
-  test("is a lock of the kernel: an existing lock file blocks no process, so no stale lock must be removed", async () => {
+  test("is a lock of the kernel: a lock file that exists but is not locked blocks no process", async () => {
     const cache = newCache();
     writeFileSync(join(await cache.folder("locks"), "archive"), ownMark());
     await using lock = await cache.lock("archive", AbortSignal.timeout(20_000));

@@ -93,7 +93,7 @@ describe.skipIf(!hasSetpriv)(
       },
     );
 
-    test("ends if its parent ended before it started", async () => {
+    test("ends if its parent ended before the emulator started", async () => {
       const [program = "", ...args] = diesWithParent();
       const { spawnSync } = await import("node:child_process");
       // The program's parent is the shell, but the arguments contain the id of this process.
