@@ -102,7 +102,7 @@ function build({ model, topology, caches, isWithin }: Planned, written: Written,
   return (isWithin ? whole.within(written.supported) : whole).forVcpu(id);
 }
 
-/** A vCPU, with the table that was built for it. */
+/** A vCPU, and the table that was built for this vCPU. */
 interface Vcpu extends Read {
   readonly title: string;
   readonly planned: Planned;

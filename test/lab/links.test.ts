@@ -18,7 +18,7 @@ import { compileAll, problem as compilerProblem } from "../unit/trace/compiler.t
 const KERNELS = (process.env["NODE_KVM_REPRO_KERNELS"] ?? "7.2").split(",");
 const PROGRAM = fileURLToPath(new URL("link-kinds.js", import.meta.url));
 
-/** Each program, with its exit status and its output. */
+/** Runs each program and prints the program's name, exit status and output. */
 const RUN = `
   cd /user
   for program in *; do

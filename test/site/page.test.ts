@@ -156,7 +156,7 @@ describe("the page", () => {
     expect(await page.textContent("#panel")).toContain("vendor");
   });
 
-  test("opens a link that has the table in its fragment", async () => {
+  test("opens a link whose fragment contains a table", async () => {
     const first = await open();
     await paste(first.page, text(MILAN, "json"));
     await first.page.click("#tab-convert");

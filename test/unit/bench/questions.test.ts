@@ -55,7 +55,7 @@ test.each(questions)(
 );
 
 test.each(questions)(
-  "the rows of the benchmark %s have different names, and the baseline of each row is a row",
+  "the rows of the benchmark %s have different names, and each row's baseline is a row of the same benchmark",
   (_, __, rows) => {
     const names = rows.map(({ what }) => what);
     expect(new Set(names).size).toBe(names.length);
@@ -112,7 +112,7 @@ test.each([
   expect(verdict(limit, { median }, { median: 100 }, false)).toBe(said);
 });
 
-test("on an emulated CPU, limits in nanoseconds are not judged, but limits of ratios are", () => {
+test("on an emulated CPU, limits of ratios are judged, but limits in nanoseconds are not judged", () => {
   const judged = [over(8), total(200), ratio(1.05)].map((limit) =>
     verdict(limit, { median: 300 }, { median: 100 }, true),
   );

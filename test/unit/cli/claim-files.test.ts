@@ -48,7 +48,7 @@ describe("the arguments of node-kvm test", () => {
     );
   });
 
-  test("may name a folder: its files of claims are judged, but its helpers, declarations and packages are not", () => {
+  test("may name a folder: the files of claims in the folder are judged, and helpers, declarations and packages are ignored", () => {
     const names = [
       "x/b.claims.ts",
       "x/a.test.js",

@@ -230,7 +230,7 @@ describe("node-kvm lab exec", () => {
 });
 
 describe("node-kvm lab run", () => {
-  test("that is interrupted writes the results so far to its file, and ends with status 130", async () => {
+  test("writes the results so far to the output file if it is interrupted, and ends with status 130", async () => {
     const output = join(folder, "report.json");
     runInLab.mockImplementation(async (options) => {
       if (options.cpu === "max") {

@@ -109,7 +109,7 @@ describe("features()", () => {
     ]);
   });
 
-  test("turns off the features that need a feature that it turns off", () => {
+  test("also turns off the features that need the removed feature", () => {
     const made = intel.features("+avx512_fp16", "+aes").features("-avx");
     const on = ["avx", "avx512f", "avx512bw", "avx512_fp16", "xsave", "aes"] as const;
     expect(on.map((name) => made.table.has(name))).toEqual([
@@ -402,7 +402,7 @@ describe("within()", () => {
     expect(full.within(full.table).table.toString()).toBe(full.table.toString());
   });
 
-  test("copies bits that negate a feature from the CPU's table", () => {
+  test("copies, from the CPU's table, the bits that negate a feature", () => {
     expect(full.within(host).table.has("zero_fcs_fds")).toBe(true);
     expect(full.within(host.with({ fdp_excptn_only: 1 })).table.has("fdp_excptn_only")).toBe(true);
     expect(full.set({ zero_fcs_fds: 1 }).within(full.table).table.has("zero_fcs_fds")).toBe(false);

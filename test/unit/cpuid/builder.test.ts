@@ -1,4 +1,4 @@
-/** Tests of the table for one vCPU, which is made from the supported entries. */
+/** Tests of fromSupported(), which makes the CPUID table of one vCPU from the entries that KVM supports. */
 import { expect, test } from "vitest";
 import { diff, fromSupported } from "../../../lib/cpuid/index.ts";
 import { supported } from "./supported-table.ts";

@@ -48,7 +48,7 @@ describe("the relation of a table to another", () => {
     ["no cache line size", { clflush_size: 0 }, "superset"],
     ["an event that the PMU lacks", { no_llc_misses: 1 }, "superset"],
     ["another vendor", { cpu_vendorid_0: 0x68747541 }, "incompatible"],
-  ] as const)("with %s is %j: %s", (_, values, expected) => {
+  ] as const)("with %s (%j) is %s", (_, values, expected) => {
     const other = CpuidTable.from([...host, { function: 7, index: 2, flags: 1 }]);
     expect(compare(other, other.with(values)).relation).toBe(expected);
   });

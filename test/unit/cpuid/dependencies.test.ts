@@ -68,7 +68,7 @@ describe("cpuidDependencies()", () => {
     ["sev_nested_paging", "sev_es"],
     ["vgif", "svm"],
     ["hv_stimer", "hv_synic"],
-  ] as const)("%s needs %s", (feature, needs) => {
+  ] as const)("contains the pair: %s needs %s", (feature, needs) => {
     expect(pairs).toContainEqual(expect.objectContaining({ feature, needs }));
   });
 
@@ -100,7 +100,7 @@ describe("closeFeatures()", () => {
     ]);
   });
 
-  test("does not follow pairs that real CPUs break", () => {
+  test("does not add a dependency that real CPUs lack", () => {
     expect(closeFeatures(["tsxldtrk", "invpcid"])).toEqual(["tsxldtrk", "invpcid"]);
   });
 

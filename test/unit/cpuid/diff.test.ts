@@ -101,7 +101,7 @@ test("a field of 16 bits or more is printed in hexadecimal", () => {
   );
 });
 
-test("unnamed bits are grouped into runs", () => {
+test("adjacent unnamed bits are reported as one range", () => {
   const changed = table.replace(1, { eax: 0xf009c6ea });
   expect(lines(changed)).toBe(
     "0x1.0:eax[15:14] reserved: 0 -> 3\n0x1.0:eax[31:28] reserved: 0 -> 15",
@@ -115,7 +115,7 @@ test("named and unnamed bits of one register are listed in bit order", () => {
   );
 });
 
-test("a field in a family of sub-leaves is named in its sub-leaf", () => {
+test("a field of a family of sub-leaves is reported with the number of its sub-leaf", () => {
   expect(lines(table.with({ cache_level: 2 }, 1))).toBe("0x4.1:eax[7:5] cache_level: 0 -> 2");
 });
 
@@ -325,7 +325,7 @@ describe("the option `ignore` of diff()", () => {
     [{ ignore: "avx" }, "diff(): ignore: expected an array or another iterable"],
     [{ ignore: [5] }, "diff(): ignore: expected names, got 5"],
     [{ ignored: [] }, 'diff(): unknown option "ignored"; did you mean "ignore"?'],
-  ])("%j is refused", (options, message) => {
+  ])("refuses %j", (options, message) => {
     expect(() => diff(own, own, options as object)).toThrow(TypeError);
     expect(() => diff(own, own, options as object)).toThrow(message);
   });

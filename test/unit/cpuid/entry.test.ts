@@ -32,12 +32,12 @@ test("a register value that is a fraction is refused", () => {
   expect(() => entry({ function: 1, edx: 0.5 })).toThrow(wrong);
 });
 
-test("a wrong function is refused with an error that names no leaf", () => {
+test("an invalid function number is refused, and the error names no leaf", () => {
   const wrong = new RangeError("cpuid entry: function -1 does not fit 32 bits");
   expect(() => entry({ function: -1 })).toThrow(wrong);
 });
 
-test("a wrong index is refused with an error that names no leaf", () => {
+test("an invalid index is refused, and the error names no leaf", () => {
   const wrong = new RangeError("cpuid entry: index -1 does not fit 32 bits");
   expect(() => entry({ function: 7, index: -1 })).toThrow(wrong);
 });
@@ -80,7 +80,7 @@ test.each(["function", "index", "flags", "eax", "ebx", "ecx", "edx"] as const)(
   },
 );
 
-test("padding is not compared", () => {
+test("the comparison of two entries ignores padding", () => {
   expect(sameEntry(entry({ function: 7 }), entry({ function: 7, padding: [1, 2, 3] }))).toBe(true);
 });
 

@@ -65,15 +65,15 @@ test("a field of a family of sub-leaves has a range of indexes", () => {
   expect(field("cache_level").index).toEqual({ first: 0, last: 31 });
 });
 
-test("values of 16 bits and more are hexadecimal", () => {
+test("values of fields of 16 bits and more are printed in hexadecimal", () => {
   expect([formatValue(255, 0, 15), formatValue(255, 0, 14)]).toEqual(["0xff", "255"]);
 });
 
-test("the first native leaf keeps the plain name", () => {
+test("of two native fields with the same name, the field in the lower leaf keeps the plain name", () => {
   expect([field("fsrs").function, field("apic").function]).toEqual([7, 1]);
 });
 
-test("the name of a field in a later leaf contains the leaf", () => {
+test("of two native fields with the same name, the field in the higher leaf has the leaf in its name", () => {
   expect(field("fsrs_80000021").function).toBe(0x80000021);
 });
 
@@ -158,7 +158,7 @@ test("Hyper-V is found at 0x40000000 only", () => {
   expect(baseOf([entry({ function: 0x40000101, eax: 0x31237648 })], "hyperv")).toBeUndefined();
 });
 
-test("an unsigned hypervisor leaf is in the native space", () => {
+test("a hypervisor leaf without a signature is in the native space", () => {
   expect(spaceOf([entry({ function: 0x40000000 })], 0x40000000)).toBe("native");
 });
 

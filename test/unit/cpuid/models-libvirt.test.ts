@@ -88,7 +88,7 @@ describe("importLibvirtModel()", () => {
     ["BadStepping", FILES, SyntaxError, 'model "BadStepping": stepping of its signature is "16"'],
     ["Loop", FILES, SyntaxError, 'model "Loop" inherits from more than 16 models'],
     ["Next", { "a.xml": "<cpus>" }, SyntaxError, "a.xml: 1:"],
-  ] as const)("refuses model %s of damaged files", (name, files, kind, message) => {
+  ] as const)("refuses the model %s in damaged files", (name, files, kind, message) => {
     expect(() => importLibvirtModel(name, files)).toThrow(kind);
     expect(() => importLibvirtModel(name, files)).toThrow(message);
   });

@@ -138,7 +138,7 @@ describe("an absent leaf", () => {
     [0x40000100, "a block without a base"],
     [0xc0000000, "the Centaur leaves, which are absent"],
     [0xffffffff, "the Centaur leaves, which are absent"],
-  ])("0x%i is beyond %s", (fn) => {
+  ])("%i (in decimal) is beyond %s", (fn) => {
     expect(registers(intel, fn)).toEqual(D0);
   });
 

@@ -149,7 +149,7 @@ describe("the equality of expect()", () => {
     ["Date", new Date(0), new Date(1)],
     ["DataView", new DataView(new ArrayBuffer(1)), new DataView(new ArrayBuffer(2))],
   ])(
-    "throws an error for a %s, because its properties do not describe its content",
+    "throws an error for a %s, because the properties of such an object do not describe its content",
     (kind, a, b) => {
       real(() => isEqual(a, b)).toThrow(`the suite's runner cannot compare a ${kind}`);
     },

@@ -32,7 +32,7 @@ describe("a row of an AIDA64 report", () => {
     ["with white space around it", "  CPUID 00000001: 000906EA-00100800-7FFAFBBF-BFEBFBFF  "],
     ["in lower case", "cpuid 00000001: 000906ea-00100800-7ffafbbf-bfebfbff"],
     ["with a remark", "CPUID 00000001: 000906EA-00100800-7FFAFBBF-BFEBFBFF [a remark]"],
-  ])("is read if its form is: %s", (_, row) => {
+  ])("is read %s", (_, row) => {
     expect(tablesOf(`${row}\n`, "aida64")).toEqual([[LEAF_1]]);
   });
 

@@ -215,7 +215,7 @@ describe("the <cpu> of libvirt", () => {
 describe("a line of flags", () => {
   const flags = `flags : ${"fpu vme de pse tsc msr pae mce cx8 apic sep mtrr ".repeat(12)}`;
 
-  test("alone is detected as /proc/cpuinfo, even if it is long or wrapped", () => {
+  test("is detected as /proc/cpuinfo without any other line, even if the flags are long or wrapped", () => {
     expect(detectFormat(`${flags}\n`)?.name).toBe("cpuinfo");
     expect(detectFormat("flags : fpu\nvme de\npse tsc\nmsr pae\n")?.name).toBe("cpuinfo");
   });

@@ -41,7 +41,7 @@ describe("the text of cpuid -r", () => {
     expect(tablesOf(text(...ROWS.map(change)))).toEqual([ENTRIES]);
   });
 
-  test("without the column of the sub-leaf, as old versions print it, has sub-leaf 0", () => {
+  test("of old versions, which has no sub-leaf column, is read as sub-leaf 0", () => {
     const [first = ""] = ROWS.map((line) => line.replace(" 0x00:", ":"));
     expect(tablesOf(text("CPU:", first))).toEqual([ENTRIES.slice(0, 1)]);
   });

@@ -6,7 +6,7 @@ import { oneCpu } from "./sample-tables.ts";
 
 const GENUINE_INTEL = [0x756e6547, 0x6c65746e, 0x49656e69];
 
-/** Encodes registers as the device returns them: 16 bytes a leaf, little endian. */
+/** Encodes registers as the device returns them: 16 little-endian bytes per leaf. */
 function device(...leaves: readonly (readonly number[])[]): Uint8Array {
   const bytes = new Uint8Array(leaves.length * 16);
   const view = new DataView(bytes.buffer);

@@ -22,8 +22,8 @@ function statements(dump: CpuidDump): readonly string[] {
   return [...on.map((name) => `+${name}`), ...off.map((name) => `-${name}`)];
 }
 
-describe("the sample of", () => {
-  test.each(samples)("%s is detected as its format and read without a fault", (name, text) => {
+describe("the sample of the format", () => {
+  test.each(samples)("%s is detected as this format and read without a fault", (name, text) => {
     const dump = readCpuid(text);
     expect(detectFormat(text)?.name).toBe(name);
     expect(dump.format).toBe(name);

@@ -117,7 +117,7 @@ describe("libvirt's <cpu>", () => {
     expect(featuresOf(read(text))).toMatchObject({ model: "X", on: ["vmx"] });
   });
 
-  test("of a domain's capabilities is the host model", () => {
+  test("in a domain's capabilities is read from the host model", () => {
     const text = `<domainCapabilities><cpu><mode name='host-passthrough' supported='yes'/>
 <mode name='host-model' supported='yes'><model fallback='forbid'>X</model><vendor>AMD</vendor>
 <feature policy='require' name='ibpb'/></mode></cpu></domainCapabilities>`;

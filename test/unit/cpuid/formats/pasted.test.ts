@@ -129,7 +129,7 @@ describe("a log of CPUID queries", () => {
     expect(entriesOf(dump)).toEqual([["7.0 1 1 33"]]);
   });
 
-  test("has one entry for a leaf without sub-leaves that was queried with several sub-leaves", () => {
+  test("has one entry for a leaf without sub-leaves, even if the queries name several sub-leaves", () => {
     const dump = read(
       query("00000001", "00000005", "00000021") + query("00000001", "00000000", "00000021"),
     );

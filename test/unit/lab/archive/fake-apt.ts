@@ -93,7 +93,7 @@ export class FakeApt {
     return existsSync(path) ? readFileSync(path, "utf8") : "";
   }
 
-  /** Makes each suite fail with this reason. */
+  /** Makes `apt-get update` fail for each suite of the archive with this reason. */
   failUpdate(reason: string): void {
     const suites = ["bullseye", "bookworm", "bookworm-backports", "trixie", "trixie-backports"];
     const security = ["bullseye-security", "bookworm-security", "trixie-security"];

@@ -183,7 +183,7 @@ describe("findModules()", () => {
   });
 });
 
-test("the closure of random modules contains all existing dependencies", async () => {
+test("moduleClosure() returns each named module with its dependencies, and ignores missing modules", async () => {
   const found = await findModules(tree(KVM));
   const paths = await moduleClosure(found, ["kvm_intel", "9p"]);
   expect(names(paths)).toEqual(["kvm-intel.ko", "kvm.ko", "irqbypass.ko"]);
