@@ -112,7 +112,7 @@ describe("the search for unused results in native code", () => {
     expect(ignored(source)).toEqual([]);
   });
 
-  test("finds a call of a wrapper whose failure cannot be detected", () => {
+  test("finds a wrapper call whose failure cannot be detected", () => {
     const wrong = [
       'object.Set("a", 1)',
       'object.Get("a")',

@@ -135,7 +135,7 @@ test.each([5, null, undefined])("%j is not a name of a field", (name) => {
   expect(() => suggestFields(given)).toThrow("suggestFields(): expected a name");
 });
 
-test("an unknown source is refused", () => {
+test("findField() refuses an unknown source of names", () => {
   expect(() => findField("avx", "libvrt" as CpuidNameSource)).toThrow(
     new TypeError('findField(): unknown source "libvrt"; did you mean "libvirt"?'),
   );

@@ -95,6 +95,6 @@ test.each([
     'unknown kind "new"',
   ],
   ["a change without a kind", () => applyDiff(a, [{} as never]), "missing member kind"],
-])("%s is refused", (_, call, message) => {
+])("applyDiff() refuses %s", (_, call, message) => {
   expect(call).toThrow(message);
 });

@@ -168,7 +168,7 @@ test.each([
   [() => baseline(5 as never), "baseline(): expected an array"],
   [() => formatBaseline({} as never), "formatBaseline(): missing member kind"],
   [() => baseline([5 as never]), "baseline(): [0]: expected an array"],
-])("a wrong argument is refused: %s", (call, message) => {
+])("the wrong argument in this call is refused: %s", (call, message) => {
   expect(call).toThrow(message);
 });
 

@@ -138,7 +138,7 @@ describe("features()", () => {
     expect(made.features("+avx2", options).changes).toEqual(made.changes);
   });
 
-  test("raises the maxima for a sub-leaf that the table does not have yet", () => {
+  test("raises the maximum leaf and the maximum sub-leaf for a sub-leaf that the table does not have yet", () => {
     const made = intel.features("+amx_fp16").table;
     expect([made.get("max_std_leaf"), made.get("leaf7_n_subleaves")]).toEqual([0x1e, 1]);
     expect(made.has("amx_fp16")).toBe(true);
@@ -253,7 +253,7 @@ describe("features()", () => {
 });
 
 describe("set()", () => {
-  test("adds the entry of a field and raises the maximum", () => {
+  test("adds the entry of a field and raises the maximum basic leaf", () => {
     const made = intel.set({ tsc_denominator: 2, tsc_numerator: 5 });
     expect(made.table.find(0x15)).toMatchObject({ eax: 2, ebx: 5 });
     expect(texts(made)).toEqual([
@@ -282,7 +282,7 @@ describe("set()", () => {
 });
 
 describe("brand()", () => {
-  test("writes three leaves and raises the maximum", () => {
+  test("writes three leaves and raises the maximum extended leaf", () => {
     const { table } = intel.brand("A CPU");
     expect(table.get("max_ext_leaf")).toBe(0x80000004);
     expect(table.find(0x80000002)).toMatchObject({ eax: 0x50432041, ebx: 0x55, ecx: 0 });

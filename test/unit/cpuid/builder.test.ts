@@ -32,7 +32,7 @@ test("the APIC id is the only change", () => {
   ]);
 });
 
-test.each([-1, 0.5, 2 ** 32])("apicId %d is refused", (apicId) => {
+test.each([-1, 0.5, 2 ** 32])("fromSupported() refuses the APIC id %d", (apicId) => {
   const wrong = new RangeError(`apicId ${apicId} is not an unsigned 32-bit integer`);
   expect(() => fromSupported(supported, { apicId })).toThrow(wrong);
 });

@@ -271,7 +271,7 @@ test("plain entries are checked like a table", () => {
 test.each([
   ["apicId", { apicId: 1 }],
   ["supportd", { supportd: [] }],
-])("the unknown option %s is refused by name", (name, options) => {
+])("checkCpuid() refuses the unknown option %s by name", (name, options) => {
   expect(() => checkCpuid(GOOD, options as CheckCpuidOptions)).toThrow(
     `checkCpuid(): unknown option "${name}"`,
   );
@@ -282,7 +282,7 @@ test("the highest id of 32 bits is accepted and checked", () => {
   expect(messages(table, { id: 0xffff_ffff })).toEqual([]);
 });
 
-test.each([-1, 0.5, 2 ** 32])("the id %d is refused", (id) => {
+test.each([-1, 0.5, 2 ** 32])("checkCpuid() refuses the APIC id %d", (id) => {
   const wrong = new RangeError(`id ${id} is not an unsigned 32-bit integer`);
   expect(() => checkCpuid(GOOD, { id })).toThrow(wrong);
 });

@@ -102,7 +102,7 @@ describe("the relation of a table to another", () => {
     expect(compare(host, b).relation).toBe("subset");
   });
 
-  test(`is "incompatible" for masks if each has a bit that the other does not have`, () => {
+  test(`is "incompatible" if each table has a mask bit that the other table does not have`, () => {
     const mask = (ecx: number): CpuidTable => host.replace(4, { ecx });
     expect(compare(mask(3), mask(5)).relation).toBe("incompatible");
     expect(compare(mask(4), mask(5)).relation).toBe("subset");
@@ -179,7 +179,7 @@ test("a table without some feature bits of another table is a subset", () => {
 test.each([
   [() => compare(5 as never, host), "compare(): expected an array"],
   [() => formatDifference({} as never), "formatDifference(): missing members"],
-])("a wrong argument is refused: %s", (call, message) => {
+])("the wrong argument in this call is refused: %s", (call, message) => {
   expect(call).toThrow(TypeError);
   expect(call).toThrow(message);
 });

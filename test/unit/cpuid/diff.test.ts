@@ -259,7 +259,7 @@ test("entries that occur several times are compared in their order", () => {
   );
 });
 
-test("changed flags are reported", () => {
+test("a change of an entry's flags is reported", () => {
   expect(lines(table.replace(4, { flags: 0 }))).toBe("0x7.0 flags: 1 -> 0");
 });
 

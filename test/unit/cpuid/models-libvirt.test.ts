@@ -46,7 +46,7 @@ describe("importLibvirtModel()", () => {
     });
   });
 
-  test("lists the vendor and the signature as assumed if the model has none", () => {
+  test("lists the vendor and the signature as assumed if the model contains neither", () => {
     const { vendor, signature, assumed } = importLibvirtModel("Generic", FILES);
     expect({ vendor, signature, assumed }).toEqual({
       vendor: "GenuineIntel",

@@ -214,7 +214,7 @@ test("a guest with one more feature than a host cannot continue there", () => {
 test.each([
   [{ tcs: "same" }, 'portable(): unknown option "tcs"; did you mean "tsc"?'],
   [{ tsc: "equal" }, 'portable(): tsc is "same", "scaled" or "unknown", not "equal"'],
-])("%j is refused", (options, message) => {
+])("portable() refuses the argument %j", (options, message) => {
   expect(() => portable(from, from, options as object)).toThrow(TypeError);
   expect(() => portable(from, from, options as object)).toThrow(message);
 });

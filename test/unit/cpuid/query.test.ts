@@ -236,7 +236,7 @@ describe("bits that KVM computes", () => {
     expect(table.query(0xd, 0, { xcr0: 7 }).notes).toHaveLength(1);
   });
 
-  test("include the compacted size in the entry 0xd.0 of a table without flags, because KVM writes it last", () => {
+  test("include the compacted size in the entry 0xd.0 of a table without flags, because KVM writes the compacted size last", () => {
     const table = CpuidTable.from([{ function: 0xd, eax: 0xf, ebx: 1 }]);
     expect(table.query(0xd, 0, { xcr0: 3 }).ebx).toBe(576);
     expect(table.query(0xd, 5, { xcr0: 3 }).written.map(({ why }) => why)).toEqual([
@@ -353,7 +353,7 @@ test.each([
     "query(): xenTsc: missing members multiplier, shift",
   ],
   [() => formatQuery({} as never), TypeError, "formatQuery(): missing members"],
-])("a wrong argument is refused: %s", (call, kind, message) => {
+])("the wrong argument in this call is refused: %s", (call, kind, message) => {
   expect(call).toThrow(kind);
   expect(call).toThrow(message);
 });

@@ -223,7 +223,7 @@ test.each([
     () => CpuidTable.fromJSON({ ...json, entires: [] }),
     'cpuid table: unknown member "entires"; did you mean "entries"?',
   ],
-] as const)("%s is refused by name", (_, call, message) => {
+] as const)("an unknown name is refused in %s", (_, call, message) => {
   expect(call).toThrow(TypeError);
   expect(call).toThrow(message);
 });

@@ -128,7 +128,7 @@ describe("libvirt's <cpu>", () => {
     });
   });
 
-  test("is the first of several <cpu> elements, and a note lists the others", () => {
+  test("is read from the first of several <cpu> elements, and a note lists the others", () => {
     const dump = read("<a><cpu><model>X</model></cpu>\n<cpu><model>Y</model></cpu></a>");
     expect(featuresOf(dump).model).toBe("X");
     expect(dump.notes).toEqual(["the <cpu> of line 1 is read; others are in line 2"]);

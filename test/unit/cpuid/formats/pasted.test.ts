@@ -248,7 +248,7 @@ describe("quoted text", () => {
     expect(dump).toMatchObject({ problems: [], tables: [{ lines: [3, 4] }] });
   });
 
-  test("has faults with the lines and columns of the whole file", () => {
+  test("has faults with the line and column numbers of the whole file", () => {
     const dump = read(quoted("<cpudata>\n <cpuid/>\n</cpudata>\n", "> > "));
     expect(faults(dump)[0]).toBe("2:6 <cpuid>: there is no attribute eax_in");
   });

@@ -175,7 +175,7 @@ describe("the package lists of the kernel archive", () => {
     expect(missing).toEqual(["trixie: Connection reset"]);
   });
 
-  test("report for security suites only that their archive is unknown", async () => {
+  test("report that a security suite is missing because the address of the security archive is unknown", async () => {
     const apt = new FakeApt();
     const archive = new Archive(apt.cache, mirrorArchive("http://mirror.test/other"));
     expect((await archive.lists()).missing).toContain(

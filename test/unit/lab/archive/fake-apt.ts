@@ -144,7 +144,7 @@ export class FakeApt {
   }
 }
 
-/** The files of a package, by path. */
+/** The files of a package; each key is a path. */
 export type Files = Readonly<Record<string, Buffer>>;
 
 function pack(path: string, files: Files): void {

@@ -283,7 +283,7 @@ describe("a read-only cache of the lab", () => {
   });
 });
 
-describe("a build of a cache entry that fails", () => {
+describe("a failed build of a cache entry", () => {
   test("leaves no file, and the error has the reason", async () => {
     const cache = newCache();
     const fill = async (folder: string): Promise<Record<string, string>> => {
@@ -302,7 +302,7 @@ describe("a build of a cache entry that fails", () => {
     expect(await cache.find("kernels", "6.1").then((entry) => entry && content(entry))).toBe("old");
   });
 
-  test("because it is interrupted leaves no file", async () => {
+  test("leaves no file if the build was interrupted", async () => {
     const cache = newCache();
     const controller = new AbortController();
     const fill = async (folder: string): Promise<Record<string, string>> => {
@@ -315,9 +315,7 @@ describe("a build of a cache entry that fails", () => {
     expect([await cache.names("kernels"), left(cache)]).toEqual([[], []]);
   });
 
-  test("because the disk is full leaves no file, and the error has the remedy", async ({
-    skip,
-  }) => {
+  test("leaves no file if the disk is full, and the error has the remedy", async ({ skip }) => {
     const cache = new LabCache(tinyDisk(64, skip));
     await expect(build(cache, "x".repeat(100_000))).rejects.toMatchObject({
       code: "ERR_LAB_DISK_FULL",
@@ -326,7 +324,7 @@ describe("a build of a cache entry that fails", () => {
     expect([await cache.names("kernels"), left(cache)]).toEqual([[], []]);
   });
 
-  test("because a folder is not writable names the folder", async () => {
+  test("fails with the name of the folder if a folder is not writable", async () => {
     const file = join(temporaryFolder(), "file");
     writeFileSync(file, "");
     await expect(build(new LabCache(join(file, "cache")), "")).rejects.toMatchObject({
@@ -383,7 +381,7 @@ describe("a damaged entry of the lab's cache", () => {
   });
 });
 
-describe("a file of a cache entry that changes after it was verified", () => {
+describe("a change of a verified cache entry", () => {
   test("is detected by the same process", async () => {
     const cache = newCache();
     const entry = await build(cache, "12345");
@@ -395,7 +393,7 @@ describe("a file of a cache entry that changes after it was verified", () => {
     await expect(cache.verify(entry)).rejects.toMatchObject({ code: "ERR_LAB_DAMAGED" });
   });
 
-  test("is detected if it is replaced by a link to another file", async () => {
+  test("is detected if a file was replaced by a link to another file", async () => {
     const cache = newCache();
     const fill = async (folder: string): Promise<Record<string, string>> => {
       writeFileSync(join(folder, "real"), "1");
@@ -409,7 +407,7 @@ describe("a file of a cache entry that changes after it was verified", () => {
     await expect(cache.verify(entry)).rejects.toThrow("link is damaged: it does not link to real");
   });
 
-  test("is detected if it is added", async () => {
+  test("is detected if a file was added", async () => {
     const cache = newCache();
     const entry = await build(cache, "1");
     await cache.verify(entry);
