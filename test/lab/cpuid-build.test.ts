@@ -28,8 +28,8 @@ const PROGRAM = fileURLToPath(new URL("cpuid-build.js", import.meta.url));
 const FILE = "/tmp/built.json.gz";
 
 /**
- * Caches whose sizes differ from those of every model. There is one L3 for a package, because AMD's older leaf gives
- * the total size for the package.
+ * Caches whose sizes differ from the cache sizes of every model. There is one L3 for a package, because AMD's older
+ * leaf gives the total size for the package.
  */
 const CACHES: readonly CpuidCacheInput[] = [
   { level: 1, type: "data", size: 48 * 1024, ways: 6 },

@@ -14,7 +14,7 @@ const ABSENT = 500;
 const CR4_OSXSAVE = 1n << 18n;
 const WORD = 2 ** 32;
 
-/** Leaves at the boundaries of the CPUID ranges. The guests read them at sub-leaves that no table has. */
+/** Leaves at the boundaries of the CPUID ranges. The guests read these leaves at sub-leaves that no table has. */
 const EDGES = [
   0x2, 0xc, 0xe, 0x1a, 0x25, 0x100, 0x3fffffff, 0x40000000, 0x40000001, 0x40000002, 0x40000010,
   0x400000ff, 0x40000100, 0x40000103, 0x4000ff00, 0x40010000, 0x4fffffff, 0x50000000, 0x7fffffff,

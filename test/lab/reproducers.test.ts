@@ -153,7 +153,7 @@ describe.each(KERNELS)("under Linux %s", (name) => {
     });
   });
 
-  test("the C file of a claim that failed because of an injected fault does not reproduce it", () => {
+  test("the C file of a claim that failed because of an injected fault does not reproduce the failure", () => {
     expect(endings.get("fault-51-change-feature")).toMatchObject({
       status: 1,
       lastLine: expect.stringMatching(/^ok 51 change-feature # SKIP undecided/),

@@ -32,7 +32,7 @@ const virtual = (files, names) => ({
     if (!id.startsWith(FILE)) return undefined;
     return module(`globalThis.nodeKvmSession.file(${JSON.stringify(id.slice(FILE.length))});`);
   },
-  // Each module gets a separate import.meta, because a bundle has only one.
+  // Each module gets a separate import.meta, because a bundle has only one import.meta.
   transform: (code, id) =>
     code
       .replaceAll("import.meta.filename", JSON.stringify(id))

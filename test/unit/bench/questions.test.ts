@@ -1,4 +1,6 @@
-/** Tests of the benchmarks' definitions and arithmetic. These tests measure no time; `npm run bench` measures it. */
+/**
+ * Tests of the benchmarks' definitions and arithmetic. These tests measure no time; `npm run bench` measures the time.
+ */
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";

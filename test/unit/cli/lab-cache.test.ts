@@ -87,7 +87,7 @@ describe("node-kvm lab cache", () => {
     expect(stderr).toMatch(/^removed tools\/b \(1\.0 MB\)\nremoved kernels\/a \(1\.0 MB\)\n/);
   });
 
-  test("reports that no kernel and no saved machine is left, and that the next command creates them again", async () => {
+  test("reports that no saved machine and no kernel is left, and that the next command must boot or download again", async () => {
     await put("snapshots", "d", 100);
     expect(await labCache({ prune: 2 })).toBe(0);
     expect(stderr.split("\n").slice(-3)).toEqual([

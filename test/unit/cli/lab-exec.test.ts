@@ -195,7 +195,7 @@ describe("node-kvm lab exec", () => {
     expect(readFileSync(log, "utf8")).toBe("one\n");
   });
 
-  test("prints the kernel's log on standard error if its file cannot be written", async () => {
+  test("prints the kernel's log on standard error if the log file cannot be written", async () => {
     runInLab.mockImplementation(async ({ onKernelLog }) => {
       onKernelLog?.("one");
       return EXITED;

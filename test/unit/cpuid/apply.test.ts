@@ -31,7 +31,7 @@ test("applyDiff(a, diff(a, b)) equals b, including duplicates and order", () => 
   );
 });
 
-test("applyDiff(a, diff(a, b)) equals b for a copy b of a that is shuffled and changed in one place", () => {
+test("applyDiff(a, diff(a, b)) equals b if b is a shuffled copy of a with one change", () => {
   const pair = tables.chain((a) =>
     fc.tuple(fc.constant(a), fc.shuffledSubarray([...a]), anEntry, fc.nat({ max: 9 })),
   );

@@ -148,7 +148,7 @@ describe("an absent leaf", () => {
     expect(registers(table, 0xc0000005)).toEqual(D0);
   });
 
-  test("0x40000100 belongs to its own hypervisor block, not to that of 0x40000000", () => {
+  test("0x40000100 belongs to a separate hypervisor block, and not to the block of 0x40000000", () => {
     const table = intel.append({ function: 0x40000100, eax: 0x40000105 });
     expect(registers(table, 0x40000103)).toEqual(NOTHING);
     expect(registers(table, 0x40000003)).toEqual(D0);
@@ -273,7 +273,7 @@ describe("bits that KVM computes", () => {
     expect(amd.query(0x80000007, 0, { hvTscInvariantControl: 0 }).edx).toBe(1 << 8);
   });
 
-  test("replace the values of Xen's TSC leaf by those of the guest clock, up to Xen's maximum leaf", () => {
+  test("replace the values in Xen's TSC leaf by the values of the guest clock, up to Xen's maximum leaf", () => {
     const xen = (limit: number): CpuidTable =>
       CpuidTable.from([
         { function: 0x40000000, eax: limit, ebx: 0x566e6558, ecx: 0x65584d4d, edx: 0x4d4d566e },

@@ -180,7 +180,7 @@ describe("a campaign's restored machine", () => {
     expect(column?.report?.results[0]?.verdict).toBe("fail");
   });
 
-  test("whose VMs ran before it was saved has a notice", async () => {
+  test("has a notice if VMs ran in the machine before the machine was saved", async () => {
     const { column, starts } = await judged(result("pass"), result("fail"), "warm");
     expect(starts).toEqual([`${waits} --warm 1`]);
     expect(column?.notice).toBe("judged in a kernel that had VMs before: not a valid judgement");

@@ -54,13 +54,13 @@ test.each(ROWS)("expect: %s of %o and %o has vitest's verdict and message", (nam
   real(bundled).toBe(vitest);
 });
 
-test("the note of an assertion precedes its message", () => {
+test("the note of an assertion precedes the assertion's message", () => {
   const [vitest, bundled] = both("toBe", [1, 2], "leaf 7");
   real(bundled).toBe(vitest);
   real(bundled).toMatch(/^leaf 7: expected 1 to be 2/);
 });
 
-test("a matcher that was added with expect.extend() is used, and the error has its message", () => {
+test("a matcher that was added with expect.extend() is used, and the error has the matcher's message", () => {
   const isOdd = (value: unknown) => ({
     pass: Number(value) % 2 === 1,
     message: () => `expected ${value} to be odd`,

@@ -160,7 +160,7 @@ describe("an entry of the lab's cache", () => {
 });
 
 describe("the folder of the lab's cache", () => {
-  test("can be accessed only by its owner, as can all folders in it", async () => {
+  test("and all folders inside can be accessed only by the owner", async () => {
     const cache = newCache();
     await build(cache, "1");
     await using scratch = await cache.scratch();
@@ -452,7 +452,7 @@ describe("the temporary files of a dead process in the lab's cache", () => {
     expect(readdirSync(join(cache.root, "locks"))).toEqual(["held"]);
   });
 
-  test("are distinguished from those of a running process", async () => {
+  test("are distinguished from the temporary files of a running process", async () => {
     const cache = newCache();
     await using scratch = await cache.scratch();
     await build(cache, "1");
@@ -497,7 +497,7 @@ describe("a lock of the lab's cache", () => {
     expect(readdirSync(join(cache.root, "locks"))).toEqual([]);
   });
 
-  test("is given to only one of many waiting processes after a dead process held it", async () => {
+  test("is given to only one of many waiting processes after the previous owner died", async () => {
     const cache = newCache();
     const path = join(await cache.folder("locks"), "archive");
     const mark = await deadMark();

@@ -172,7 +172,7 @@ describe("loadOrder() of kernel modules", () => {
 });
 
 describe("findModules()", () => {
-  test("prefers a module in updates/ to one in another folder", async () => {
+  test("prefers a module in updates/ to a module with the same name in another folder", async () => {
     const folder = tree({ "kernel/kvm.ko": "", "updates/dkms/kvm.ko": "" });
     expect((await findModules(folder)).files.get("kvm")).toBe(join(folder, "updates/dkms/kvm.ko"));
   });

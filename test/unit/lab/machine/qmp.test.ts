@@ -1,4 +1,6 @@
-/** Tests of QEMU's monitor: each response is matched with its command, whatever is received in between. */
+/**
+ * Tests of QEMU's monitor: each response is matched with its command, even if other lines arrive before the response.
+ */
 import { Duplex, PassThrough } from "node:stream";
 import { expect, test } from "vitest";
 import { Monitor } from "../../../../lib/lab/machine/qmp.ts";

@@ -127,7 +127,7 @@ describe("a lab machine that may be restored", { timeout: 60_000 }, () => {
     expect(calls()).toEqual(["boots to be saved", "restores"]);
   });
 
-  test("gets a copy of the saved memory, so that its writes are not in the cache", async () => {
+  test("gets a copy of the saved memory, so the machine cannot change the cache", async () => {
     await run();
     const [entry = ""] = entries();
     const ram = join(folder, "cache", "snapshots", entry, "ram");
@@ -247,7 +247,7 @@ describe("a lab machine that may be restored", { timeout: 60_000 }, () => {
     expect(entries()).toHaveLength(6);
   });
 
-  test("replaces a saved machine of its kernel that is older than a day, but no other machine", async () => {
+  test("replaces a saved machine of the same kernel if the saved machine is older than a day, and keeps all others", async () => {
     const path = (name: string): string => join(folder, "cache", "snapshots", name);
     for (const name of ["6.12-old", "6.12-young", "6.12.1-old"]) {
       mkdirSync(path(name), { recursive: true });
