@@ -1,6 +1,6 @@
 /**
- * Finds code blocks of Markdown files and docstrings, with file and line. code-blocks.test.ts compiles and runs the
- * blocks.
+ * Finds code blocks of Markdown files and docstrings, with file and line. The test code-blocks.test.ts compiles and
+ * runs the blocks.
  */
 
 /** A fenced block of code. */

@@ -1,6 +1,6 @@
 /**
  * Runs CPUID in guests with several tables. `node cpuid-query.js FILE` writes the table, the vCPU's state and the
- * results of each guest. FILE is gzipped JSON, because the serial port transfers only 30 kB per second.
+ * results of each guest. FILE is gzipped JSON, because the serial port transfers only 30 kB per second. The test
  * cpuid-query.test.ts runs this program in the lab and compares the results with query().
  */
 import { writeFileSync } from "node:fs";

@@ -1,7 +1,7 @@
 /**
  * Tests of a hostile guest with real boots of Linux 6.12: the guest's command writes to the ports that the guest's init
- * uses. test/unit/lab/machine/hostile.ts tests the reaction to each message. These tests show that the messages reach
- * the host, and that the report of a suite without judged claims is not green.
+ * uses. The table test/unit/lab/machine/hostile.ts contains the reaction to each message. These tests show that the
+ * messages reach the host, and that the report of a suite without judged claims is not green.
  */
 import { existsSync } from "node:fs";
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";

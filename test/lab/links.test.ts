@@ -1,7 +1,7 @@
 /**
- * Tests of each kind of descriptor link with real boots. A C file that was recorded under a kernel is compiled on this
- * host and run under the same kernel, where it must reproduce the recording. NODE_KVM_REPRO_KERNELS lists the kernels;
- * the default is 7.2.
+ * Tests of each kind of descriptor link with real boots. A program records a C file under a kernel. This host compiles
+ * the file, and the result must reproduce the recording under the same kernel. NODE_KVM_REPRO_KERNELS lists the
+ * kernels; the default is 7.2.
  */
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";

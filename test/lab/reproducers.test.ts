@@ -1,6 +1,6 @@
 /**
- * Tests of the suite's C files with real boots. A C file that was recorded under a kernel is compiled on this host and
- * run under the same kernel, where it must reproduce the result of its claim. NODE_KVM_REPRO_KERNELS lists the kernels
+ * Tests of the suite's C files with real boots. The suite records a C file under a kernel. This host compiles the file,
+ * and the program must give the result of its claim under the same kernel. NODE_KVM_REPRO_KERNELS lists the kernels
  * (names of the catalogue, separated by commas); the default is 6.12 and 7.2.
  */
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";

@@ -1,4 +1,4 @@
-/** Tests of single entries and of the lookup that KVM does. table.test.ts tests tables. */
+/** Tests of single entries and of the lookup that KVM does. The file table.test.ts tests tables. */
 import { expect, test } from "vitest";
 import { entry, formatLeaf, isIndexed, locate, sameEntry } from "../../../lib/cpuid/entry.ts";
 

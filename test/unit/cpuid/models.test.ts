@@ -1,6 +1,6 @@
 /**
- * Tests of the named CPU models: their data, the search for a model, and their tables. models/qemu.test.ts compares the
- * models with QEMU.
+ * Tests of the named CPU models: their data, the search for a model, and their tables. The test models/qemu.test.ts
+ * compares the models with QEMU.
  */
 import { describe, expect, test } from "vitest";
 import {

@@ -1,5 +1,5 @@
 /**
- * Tests of query(), which implements KVM's lookup for a guest's CPUID instruction; each test covers one rule.
+ * Tests of query(), which implements KVM's lookup for a guest's CPUID instruction; each test covers one rule. The test
  * test/lab/cpuid-query.test.ts compares query() with guests.
  */
 import fc from "fast-check";

@@ -247,7 +247,7 @@ describe("a lab machine that may be restored", { timeout: 60_000 }, () => {
     expect(entries()).toHaveLength(6);
   });
 
-  test("replaces a saved machine of the same kernel if the saved machine is older than a day, and keeps all others", async () => {
+  test("replaces a kernel's saved machine if the saved machine is older than a day, and keeps all other saved machines", async () => {
     const path = (name: string): string => join(folder, "cache", "snapshots", name);
     for (const name of ["6.12-old", "6.12-young", "6.12.1-old"]) {
       mkdirSync(path(name), { recursive: true });
