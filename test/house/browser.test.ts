@@ -1,4 +1,4 @@
-/** Tests that the entries without KVM run in a browser and import on any system. */
+/** Tests that the entries without KVM run in a browser, and that every system can import them. */
 import { execFileSync } from "node:child_process";
 import { join } from "node:path";
 import { createContext, runInContext } from "node:vm";
@@ -8,7 +8,7 @@ import manifest from "../../package.json" with { type: "json" };
 
 const PROJECT = join(import.meta.dirname, "..", "..");
 
-/** Global names that browsers define and the JavaScript language does not. */
+/** Global names that browsers define, but the JavaScript language does not define. */
 const BROWSER = { atob, btoa, TextDecoder, TextEncoder };
 
 async function bundled(room: string): Promise<string> {
@@ -51,7 +51,7 @@ describe("a browser, which has no Node.js modules,", () => {
     expect(await evaluated(room, expression)).toEqual(value);
   });
 
-  test("gets an error from the assembler which states that it needs Node.js", async () => {
+  test("gets an error from the assembler, which needs Node.js", async () => {
     const program = `try { new room.Assembler(64).hlt().assemble(); } catch (error) { error.message }`;
     expect(await evaluated("guest", program)).toBe("the assembler needs Node.js");
   });
@@ -66,7 +66,7 @@ const ENTRIES = ["abi", "cpuid", "guest", "state", "trace"].filter(
 );
 
 describe.each(["darwin", "win32"])("on %s", (platform) => {
-  test.each(ENTRIES)("imports node-kvm/%s without opening the addon", (name) => {
+  test.each(ENTRIES)("an import of node-kvm/%s does not open the addon", (name) => {
     const program = `
       Object.defineProperty(process, "platform", { value: ${JSON.stringify(platform)} });
       process.dlopen = () => { throw new Error("a native file was loaded"); };

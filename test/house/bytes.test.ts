@@ -1,4 +1,4 @@
-/** Tests that lib/ accepts byte arrays as Buffers and from other realms. */
+/** Tests that lib/ accepts byte arrays that are Buffers or come from another realm. */
 import { readdirSync, readFileSync } from "node:fs";
 import { join, relative } from "node:path";
 import { describe, expect, test } from "vitest";

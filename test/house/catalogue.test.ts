@@ -8,7 +8,7 @@ import { deviations } from "../kvm/deviations.ts";
 const SUITE = join(import.meta.dirname, "..", "kvm");
 const KEBAB = /^[a-z0-9]+(-[a-z0-9]+)*$/;
 
-/** The checks of the catalogue that need a claim, as ranges from a first to a last number. */
+/** The numbers of the catalogue's checks that need a claim. Each range has a first and a last number. */
 const REQUIRED: readonly (readonly [number, number])[] = [
   [9, 10],
   [13, 16],
@@ -26,7 +26,7 @@ const REQUIRED: readonly (readonly [number, number])[] = [
 
 interface Claim {
   readonly number: number;
-  /** `*` stands for a part that a loop inserts. */
+  /** In the id, `*` replaces each part that a loop inserts. */
   readonly id: string;
   readonly where: string;
 }
@@ -119,15 +119,12 @@ describe("the check of the claims' names finds a planted fault", () => {
       .join(""),
   );
 
-  test("reports two claims with one name, one of which is created in a loop", () => {
+  test("reports two claims with the same name if a loop creates one of the claims", () => {
     expect(planted.map(({ id }) => id)).toEqual(["a", "a", "a-*", "a-b"]);
     expect(repeated(planted)).toHaveLength(3);
   });
 
-  test.each(["Set-256", "set_256", "-set", "set--256", ""])(
-    "reports a claim with a name like %j",
-    (id) => {
-      expect(id).not.toMatch(KEBAB);
-    },
-  );
+  test.each(["Set-256", "set_256", "-set", "set--256", ""])("reports the invalid name %j", (id) => {
+    expect(id).not.toMatch(KEBAB);
+  });
 });

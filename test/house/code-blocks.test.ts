@@ -1,6 +1,7 @@
 /**
- * Tests that code blocks of README.md, CONTRIBUTING.md, docs/ and the docstrings of lib/, and the files of examples/,
- * compile against the built types, and that each block with the mark `run` runs without an error.
+ * Tests that the code blocks of the documentation and the files of examples/ compile against the built types. The
+ * documentation is README.md, CONTRIBUTING.md, docs/ and the docstrings of lib/. A block with the mark `run` must run
+ * without an error.
  *
  * A ```text output block follows a ```js run block if the program prints the same on each host. The words after `run`
  * are the requirements of the program: ```js run CPU avx2, cc
@@ -14,16 +15,16 @@ import { describe, expect, test } from "vitest";
 import { problemOf, ROOT, runClaims, runFile, runText } from "../unit/examples/program.ts";
 import { type Block, blocksOfDocstrings, blocksOfMarkdown } from "./code-blocks.ts";
 
-/** The languages that a block may have; blocks in the first two are compiled. */
+/** The languages that a block may have. The test compiles blocks in the first two languages. */
 const LANGUAGES = ["js", "ts", "console", "text", "c", "json", "sh"];
 
 /**
- * Blocks that are parts of programs: each key is the file and the first line, each value maps the undeclared names that
- * the block uses to their types.
+ * Blocks that are only a part of a program. A key is the file and the first line of a block. A value maps each
+ * undeclared name in the block to the name's type.
  */
 const FRAGMENTS: Readonly<Record<string, Readonly<Record<string, string>>>> = {};
 
-/** Error codes of the compiler that JavaScript cannot avoid: here the unknown type of a caught value. */
+/** The compiler's error codes that are accepted in JavaScript blocks: 18046 reports a caught value of unknown type. */
 const NOT_IN_JAVASCRIPT = [18046];
 
 const OPTIONS: ts.CompilerOptions = {
@@ -54,7 +55,7 @@ const isRun = ({ marks }: Block): boolean => /^(run|claims)\b/.test(marks);
 const placeOf = ({ file, line }: Block): string => `${file}:${line}`;
 const keyOf = ({ file, code }: Block): string => `${file}: ${code.split("\n")[0]}`;
 
-/** Declares each name that a fragment uses in a separate line. */
+/** Returns the declarations of the undeclared names in a fragment. */
 function preambleOf(block: Block): string {
   const names = Object.entries(FRAGMENTS[keyOf(block)] ?? {}).map(([name, type]) =>
     block.language === "ts"
@@ -134,7 +135,7 @@ test("every mark of a code block is known, and every output block follows a prog
   expect(unknown.map(placeOf)).toEqual([]);
 });
 
-test("every listed code fragment exists once, and uses each name that the list declares for it", () => {
+test("every listed code fragment exists once, and uses each name that the list declares for the fragment", () => {
   const stale = Object.entries(FRAGMENTS).flatMap(([key, names]) => {
     const found = blocks.filter((block) => isCompiled(block) && keyOf(block) === key);
     const unused = Object.keys(names).filter(
@@ -145,7 +146,7 @@ test("every listed code fragment exists once, and uses each name that the list d
   expect(stale).toEqual([]);
 });
 
-test("each guide has a program that a test runs, and so does each example in a docstring", () => {
+test("each guide, and each file with an example in a docstring, has a program that a test runs", () => {
   const guides = filesIn("docs/guides", ".md");
   const run = new Set(blocks.filter(isRun).map(({ file }) => file));
   expect(guides.filter((file) => !run.has(file))).toEqual([]);
@@ -198,7 +199,7 @@ describe("a planted fault in a code block", () => {
     ]);
   });
 
-  test("in a docstring is reported with the line of the file", () => {
+  test("in a docstring is reported with the line number in the file", () => {
     const text =
       "const a = 1;\n\n/**\n * Does it.\n *\n * ```ts run cc\n * f(\n *   1);\n * ```\n */\n";
     expect(blocksOfDocstrings("a.ts", text)).toEqual([
@@ -206,7 +207,7 @@ describe("a planted fault in a code block", () => {
     ]);
   });
 
-  test("without a closing fence is reported", () => {
+  test("is reported if the block has no closing fence", () => {
     expect(() => blocksOfMarkdown("a.md", "text\n\n```js\nf();\n")).toThrow(
       "a.md:3: a block of code has no end",
     );

@@ -1,13 +1,13 @@
 /**
- * Finds code blocks of Markdown files and docstrings, with file and line. code-blocks.test.ts compiles and runs the
- * blocks.
+ * Finds code blocks of Markdown files and docstrings, with file and line. The test code-blocks.test.ts compiles and
+ * runs the blocks.
  */
 
 /** A fenced block of code. */
 export interface Block {
   /** The path of the file that contains the block, relative to the project. */
   readonly file: string;
-  /** The line number in the file of the first line of code, counted from 1. */
+  /** The position of the first code line in the file: a line number, from 1. */
   readonly line: number;
   /** The first word after the fence: `js`. */
   readonly language: string;

@@ -36,7 +36,7 @@ const OTHERS_EXITS: Readonly<Record<string, string>> = {
 /** An exit reason that the x86 header defines although no x86 VM causes it. */
 const NEVER_MADE = ["nmi"];
 
-/** The fields that select the variant of an exit that has several variants. */
+/** For each exit with several variants, the values that select a variant. */
 const FORMS: Readonly<Partial<Record<ExitReasonName, StructInput<Run>>>> = {
   KVM_EXIT_IO: { io: { size: 1, dataOffset: 4096n } },
   KVM_EXIT_HYPERV: { hyperv: { type: KVM_EXIT_HYPERV_SYNIC } },
@@ -53,7 +53,7 @@ const decoded = new Set(
     .filter((kind) => kind !== "unknown" && !NEVER_MADE.includes(kind)),
 );
 
-/** The columns of kvm-ioctls.tsv for other projects, each with its total. */
+/** The other projects in kvm-ioctls.tsv, each with the sum of the project's column. */
 function others(): readonly (readonly [string, number])[] {
   const file = join(PROJECT, "gen/facts/kvm-ioctls.tsv");
   const [header = "", ...lines] = readFileSync(file, "utf8").trimEnd().split("\n");
@@ -84,7 +84,7 @@ test("the coverage table: all 119 pairs of ioctl and descriptor have a method, a
   expect([rows.length, wrapped.length, decoded.size]).toEqual([119, 119, 27]);
 });
 
-test("the coverage table has a row for every project that the data compares", () => {
+test("the coverage table has a row for every project in the data", () => {
   expect(others().map(([name]) => OTHERS_EXITS[name])).not.toContain(undefined);
   expect(others()).toHaveLength(7);
 });

@@ -19,8 +19,8 @@ beforeAll(() => {
 afterAll(() => rmSync(out, { recursive: true }));
 
 /**
- * Pairs of native fields that may share bits, as `name name`, each with the reason. No pair of native fields shares
- * bits.
+ * Pairs of native fields that may share bits: a key is `name name`, a value is the reason. The list is empty, because
+ * no native fields share bits.
  */
 const MAY_OVERLAP: Readonly<Record<string, string>> = {};
 

@@ -1,4 +1,4 @@
-/** Tests that docs/cpuid-lint.md lists the lint rules as the code has them; `vitest -u` writes it again. */
+/** Tests that docs/cpuid-lint.md describes each lint rule as the code does; `vitest -u` writes the document again. */
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { CPUID_LINT_RULES, type CpuidLintRule } from "../../lib/cpuid/index.ts";

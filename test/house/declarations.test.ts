@@ -59,7 +59,7 @@ describe("with types: [] and skipLibCheck: false, every entry of the package com
     ).toEqual([]);
   });
 
-  test("but an import of an entry that does not exist causes an error", () => {
+  test("but an import of a missing entry is an error", () => {
     const found = findings({ module: ts.ModuleKind.NodeNext }, ["node-kvm/none"]);
     expect(found.join()).toContain("node-kvm/none");
   });

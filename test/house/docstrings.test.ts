@@ -114,7 +114,7 @@ describe("the check for docstrings finds a planted fault", () => {
     "}",
   ].join("\n");
 
-  test("in an export and in its methods, but not in private members", () => {
+  test("in an export and in the export's methods, but not in private members", () => {
     const host = ts.createCompilerHost(OPTIONS);
     const honest = host.getSourceFile.bind(host);
     host.getSourceFile = (name, ...rest) =>

@@ -64,7 +64,7 @@ describe("an embedded C file", () => {
     expect(compilerErrors(readFileSync(join(PROJECT, file), "utf8"))).toBe("");
   });
 
-  test("with a planted comparison of different signs is a compiler error", (context) => {
+  test("causes a compiler error if it compares a signed and an unsigned number", (context) => {
     requireCompiler(context);
     const planted =
       "int less(int a, unsigned int b);\nint less(int a, unsigned int b) { return a < b; }";
@@ -101,7 +101,7 @@ describe("an embedded shell script", () => {
     },
   );
 
-  test("with a planted loop without an end is a syntax error", (context) => {
+  test("causes a syntax error if a loop has no end", (context) => {
     requireBusybox(context);
     expect(shellErrors("while true; do\n")).toContain("syntax error");
   });

@@ -50,7 +50,7 @@ export class Surface {
       .toSorted();
   }
 
-  /** Lists the names that two entries export with different declarations, as in `Step: ./lab ./trace`. */
+  /** Lists the names that two entries export with different declarations, for example `Step: ./lab ./trace`. */
   ambiguous(): readonly string[] {
     const names = Array.from(new Set(this.exported.map(({ name }) => name)));
     return names.flatMap((name) => {
@@ -61,7 +61,7 @@ export class Surface {
   }
 
   /**
-   * Lists the types that public signatures name and no entry exports, as in `FilteredWrite in
+   * Lists the types that a public signature names but no entry exports, for example `FilteredWrite in
    * kvm/run/exit-filter.d.ts`.
    */
   unreachable(): readonly string[] {

@@ -38,7 +38,7 @@ const facts = JSON.parse(committed(factsFile)) as Facts;
 
 /**
  * Maps the kernel's names of hardware exits to their numbers; test/unit/explain/exit-names.test.ts compares the numbers
- * of this package with these.
+ * of this package with the kernel's numbers.
  */
 interface ExitFacts {
   readonly codes: Readonly<Record<"svm" | "vmx", Readonly<Record<string, number>>>>;
@@ -57,7 +57,10 @@ function requireHeaders({ skip }: TestContext): void {
   skip(missing.length > 0, `missing here: ${missing.join(", ")}`);
 }
 
-/** Pairs the C path with this package's path of every field that has an offset; C defines no offset for a bit field. */
+/**
+ * For every field with an offset, pairs the field's path in C with its path in this package. C defines no offset for a
+ * bit field.
+ */
 function paths(
   fields: readonly CField[],
   c = "",

@@ -107,7 +107,7 @@ function classesAbove(made: { readonly prototype: object }): readonly string[] {
   return above;
 }
 
-test("the import graph between rooms, and the longest import chain in lib/kvm, are as expected", () => {
+test("the import graph between the folders of lib/, and the longest import chain in lib/kvm, are as expected", () => {
   const rooms = Array.from(new Set(files.map(room)));
   const lines = rooms.map((name) => {
     const targets = files

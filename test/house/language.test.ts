@@ -47,11 +47,11 @@ const BANNED: readonly RegExp[] = [
   /\bwhere no (memory|slot) is\b/i,
   /\bwhat (is|are) (sent|given|asked|no|wrong|left)\b/i,
   /\btakes? (only|no) (what|more)\b/i,
-  // An activity is not a file: this pattern finds "Writing it is json.ts", where CODE replaces the file name.
+  // An activity is not a file: the next pattern finds "Writing it is json.ts". CODE has replaced the file name.
   /(^|[.;] )\w+ing [^.;:]{1,60} (is|are) CODE\b/i,
 ];
 
-/** Matches an opening of a docstring that delays the subject or only repeats a name. */
+/** Matches the first word of a docstring if the word only delays the subject. */
 const BAD_OPENING = /^(Holds?|What|Who|Whom|Says?|Tells?)\b/;
 
 const isDone = (path: string): boolean =>
@@ -110,7 +110,7 @@ function titleOf(node: ts.Node): ts.Node | undefined {
     : undefined;
 }
 
-/** Properties whose strings are shown to users: a rule's reason, and a part's requirement. */
+/** Properties whose strings are shown to users, such as the reason of a rule. */
 const SHOWN = new Set(["why", "needs", "reason", "message"]);
 
 /** Returns whether a string is the message of a thrown error, or the value of a property of {@link SHOWN}. */
@@ -183,7 +183,7 @@ test("finished files and folders contain no banned word or pattern", () => {
 });
 
 test.each(NOT_DONE)(
-  "the room %s still has banned words, or must leave the list of unfinished rooms",
+  "the unfinished folder %s still has banned words; otherwise it must leave the list",
   (room) => {
     expect(filesOf(room).some((file) => findingsIn([file]).length > 0)).toBe(true);
   },

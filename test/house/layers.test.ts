@@ -1,4 +1,7 @@
-/** Tests of the layers: which room of lib/ may import which, and which files may import a package. */
+/**
+ * Tests of the layers: the imports that are allowed between the folders of lib/, and the files that may import a
+ * package.
+ */
 import { readdirSync, readFileSync } from "node:fs";
 import { join, posix, relative } from "node:path";
 import ts from "typescript";
@@ -45,12 +48,15 @@ const LAYERS: Readonly<Record<string, readonly string[]>> = {
   cli: ["package.ts", "abi", "cpuid", "guest", "report", "state", "kvm", "lab", "suite"],
 };
 
-/** The folders from which lib/suite may import only the public entry, because a user's claims can import only that. */
+/**
+ * From each of these folders, lib/suite may import only the public entry, because a user's claims can import nothing
+ * else.
+ */
 const PUBLIC: readonly string[] = ["abi", "cpuid", "guest", "machine", "oracle", "trace"];
 
 /**
- * The only file that both halves of lib/page (in the browser's page and in the worker) import, and the program of the
- * worker.
+ * lib/page has two halves: browser/ runs in the browser's page, and the engine runs in a worker. browser/ may import
+ * only protocol.ts of the engine's half; the worker's program may also import the engine.
  */
 const isBrowser = (file: string): boolean => file.startsWith("page/browser/");
 const mayEnterEngine = (file: string, target: string): boolean =>
@@ -146,7 +152,7 @@ describe("the check of the layers", () => {
   });
 });
 
-/** Lists the folders that a folder's files import, without itself and the files that all may import. */
+/** Lists the other folders that a folder's files import, without the files that every folder may import. */
 function importedRooms(name: string): readonly string[] {
   const rooms = sources
     .filter((file) => room(file) === name)

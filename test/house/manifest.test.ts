@@ -1,6 +1,6 @@
 /**
  * Tests of package.json and the repository's files: the entries exist, and no file names a package registry or a path
- * of the machine where it was written.
+ * of its author's machine.
  */
 import { spawnSync } from "node:child_process";
 import { existsSync, readFileSync, statSync } from "node:fs";
@@ -51,7 +51,7 @@ test.each(["package-lock.json", "test/mutation/stryker/package-lock.json"])(
   },
 );
 
-/** Patterns for names that identify this machine, together with the actual names. */
+/** Patterns for the path of a user's folder, and for the address or the token of a registry. */
 const MACHINE = [
   /(?<![\w.~])\/(?:home|Users|workspace|workspaces)\/[\w.-]+/,
   /\b[A-Z]:\\Users\\/,
@@ -77,7 +77,7 @@ function tracked({ skip }: TestContext): readonly string[] {
   return stdout.split("\0").filter(isThere);
 }
 
-test("no file names a package registry, or a path of the machine where the file was written", (context) => {
+test("no file names a package registry, or a path of its author's machine", (context) => {
   const own = join("test", "house", "manifest.test.ts");
   const files = tracked(context).filter((file) => file !== own);
   const telling = files.map((file) => [file, tells(read(file))] as const);

@@ -52,8 +52,8 @@ function usedOf(text: string): readonly string[] {
 }
 
 /**
- * Returns the names that the mutation run's replacement for vitest defines. The replacement sets vitest's global
- * variables, so it needs a separate process.
+ * Returns the names that the mutation run's replacement for vitest defines. The function loads the replacement in a
+ * separate process, because the replacement sets vitest's global variables.
  */
 function standInNames(): readonly string[] {
   const program = `

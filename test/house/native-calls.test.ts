@@ -112,7 +112,7 @@ describe("the search for unused results in native code", () => {
     expect(ignored(source)).toEqual([]);
   });
 
-  test("finds a call of a wrapper whose failure cannot be detected", () => {
+  test("finds a wrapper call whose failure cannot be detected", () => {
     const wrong = [
       'object.Set("a", 1)',
       'object.Get("a")',
@@ -145,7 +145,7 @@ test.skipIf(!isJudgeable)(
   },
 );
 
-/** These names are calls that the addon makes through syscall(). */
+/** The addon makes these calls through syscall(), and imports no functions with these names. */
 const BY_NUMBER = ["arch_prctl", "gettid", "raw mmap", "tgkill"];
 
 test.skipIf(!isJudgeable)(

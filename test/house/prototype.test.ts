@@ -1,5 +1,5 @@
 /**
- * Tests that lib/ finds names from a caller among own properties only, because `in` and an index by a string also find
+ * Tests that lib/ finds a caller's name only among own properties. `in` and an index by a string would also find
  * `constructor` and `toString`. The test lists every `in` and every index by a string in lib/, with the reason why it
  * is safe.
  */

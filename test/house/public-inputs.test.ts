@@ -1,6 +1,6 @@
 /**
  * Tests that every public method with an object argument rejects an unknown member by name, before it calls the kernel.
- * The test finds the methods in the types of lib/, and fails for a method without a row here.
+ * The test finds the methods in the types of lib/, and fails for a method without a row in this file.
  */
 import { describe, expect, test } from "vitest";
 import { KVM_EXIT_TDX } from "../../lib/abi/generated/constants.ts";
@@ -220,8 +220,8 @@ test("every row and every exemption of the test of unknown members belongs to an
   expect(EXEMPT.filter(([inputs]) => !found.some((input) => inputs.test(input)))).toEqual([]);
 });
 
-describe("an unknown member of an options object is rejected by name:", () => {
-  test.each(Object.entries(ROWS))("rejects its object: %s", async (name, [input, call]) => {
+describe("an unknown member of an options object is rejected by name in the call", () => {
+  test.each(Object.entries(ROWS))("%s", async (name, [input, call]) => {
     const method = /(\w+)\(/.exec(name)?.[1];
     const before = requests.length;
     const message = await refusalOf(call, { ...input, typo: 1 });

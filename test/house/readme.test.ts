@@ -1,4 +1,4 @@
-/** Tests that the README's first program equals the first example. code-blocks.test.ts tests that the program runs. */
+/** Tests that the README's first program equals the first example. The test code-blocks.test.ts runs the program. */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";

@@ -1,6 +1,6 @@
 /**
- * Tests that code of lib/ which runs a guest for a result uses throughSignals(), because otherwise a profiler's signal
- * ends the run with the exit `intr`.
+ * Tests that lib/ runs a guest with throughSignals() if it needs the guest's result. Otherwise, a profiler's signal
+ * could end the run with the exit `intr`.
  */
 import { readdirSync, readFileSync } from "node:fs";
 import { join, relative } from "node:path";
@@ -36,7 +36,7 @@ test("code of lib/ that needs the guest's exit runs the guest with throughSignal
   expect(calls.reduce((sum, count) => sum + count, 0)).toBe(found.length);
 });
 
-test("the search for runs without throughSignals() finds a planted run, but not one in a comment", () => {
+test("the search for runs without throughSignals() finds a planted run, and ignores a run in a comment", () => {
   expect(callsIn("const exit = this.vcpu.runSync();\n")).toBe(1);
   expect(callsIn("/** Not vcpu.runSync(). */\n * vcpu.runSync();\n")).toBe(0);
 });

@@ -1,5 +1,5 @@
 /**
- * Tests the results of every (ioctl, fd) pair, and the reasons of common mistakes, with kvm_amd on stock kernels in the
+ * Tests every pair of ioctl and descriptor, and the errors of common mistakes, with kvm_amd on Debian's kernels in the
  * lab.
  */
 import { beforeAll, beforeEach, describe, expect, test } from "vitest";
@@ -38,7 +38,7 @@ const REFUSED: Readonly<Record<string, RegExp>> = {
 const ORDER = ["6.1", "6.12", "7.2"];
 const problem = emulatorProblem();
 
-/** The reason why this kernel cannot be tested, if there is one. */
+/** Returns the reason why no kernel can be tested, or `undefined` if QEMU is installed. */
 function emulatorProblem(): string | undefined {
   try {
     findQemu();

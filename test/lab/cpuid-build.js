@@ -1,7 +1,8 @@
 /**
- * Sets the tables of all CPU models on a vCPU, then runs guests that execute CPUID for the tables of the builder: `node
- * cpuid-build.js PLAN FILE`. PLAN is a JSON list of guests. FILE receives gzipped JSON, because the serial port
- * transfers only 30 kB per second. cpuid-build.test.ts runs this program in the lab and builds the same tables itself.
+ * Sets the table of each CPU model on a vCPU, then runs guests that execute CPUID with tables of the builder. Usage:
+ * `node cpuid-build.js PLAN FILE`. PLAN is a JSON list of guests. FILE receives gzipped JSON, because the serial port
+ * transfers only 30 kB per second. The test cpuid-build.test.ts runs this program in the lab and builds the same tables
+ * itself.
  */
 import { writeFileSync } from "node:fs";
 import { gzipSync } from "node:zlib";

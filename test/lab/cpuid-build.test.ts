@@ -1,6 +1,6 @@
 /**
- * Compares the tables of the models and of the builder with KVM: whether KVM_SET_CPUID2 accepts each model, and which
- * values a guest's CPUID instruction returns on two vCPUs. The kernels are NODE_KVM_LAB_KERNEL; by default 6.1, 6.12
+ * Compares CPUID tables with KVM. KVM_SET_CPUID2 must accept the table of each model, and a guest's CPUID instruction
+ * must return the values of the builder's table on two vCPUs. The kernels are NODE_KVM_LAB_KERNEL; by default 6.1, 6.12
  * and 7.2.
  */
 import { fileURLToPath } from "node:url";
@@ -28,8 +28,8 @@ const PROGRAM = fileURLToPath(new URL("cpuid-build.js", import.meta.url));
 const FILE = "/tmp/built.json.gz";
 
 /**
- * Caches whose sizes differ from those of every model. There is one L3 for a package, because AMD's older leaf gives
- * the total size for the package.
+ * Caches whose sizes differ from the cache sizes of every model. There is one L3 for a package, because AMD's older
+ * leaf gives the total size for the package.
  */
 const CACHES: readonly CpuidCacheInput[] = [
   { level: 1, type: "data", size: 48 * 1024, ways: 6 },
@@ -55,7 +55,7 @@ const planned = (model: string, topology: CpuidTopologyInput, isWithin: boolean)
   return { model, topology, caches: CACHES, isWithin, ids: [0, ids.at(-1) ?? 0] };
 };
 
-/** AMD's older leaves cannot describe threads, so this topology has none. */
+/** AMD's older leaves cannot describe threads, so each core in this topology has one thread. */
 const FLAT = { cores: 4 };
 const DEEP = { packages: 2, dies: 2, cores: 3, threads: 2 };
 /**
@@ -68,7 +68,10 @@ const PLAN: readonly Planned[] = [
   ...DEEP_MODELS.flatMap((name) => [planned(name, DEEP, true), planned(name, DEEP, false)]),
 ];
 
-/** The error for a table with AMX on any CPU: the process has not requested the AMX permission (kvm_check_cpuid). */
+/**
+ * The error for a table with AMX. It does not depend on the CPU: the process has not requested the AMX permission
+ * (kvm_check_cpuid).
+ */
 const AMX =
   "KVM_SET_CPUID2 (vcpu 0): EPERM: 0xd.0:eax[18] requests AMX tile data, but this process has no permission to give these to a guest (arch_prctl ARCH_REQ_XCOMP_GUEST_PERM)";
 
@@ -99,7 +102,7 @@ function build({ model, topology, caches, isWithin }: Planned, written: Written,
   return (isWithin ? whole.within(written.supported) : whole).forVcpu(id);
 }
 
-/** A vCPU, with the table that was built for it. */
+/** A vCPU, and the table that was built for this vCPU. */
 interface Vcpu extends Read {
   readonly title: string;
   readonly planned: Planned;
@@ -120,7 +123,7 @@ function vcpusOf(written: Written): readonly Vcpu[] {
   );
 }
 
-/** Returns the table with the bits that KVM sets itself replaced by 0. */
+/** Returns the entries of a table, in which the bits that KVM sets itself are 0. */
 function withoutOwned(table: CpuidTable): readonly Answer[] {
   return [...table].map(({ function: fn, index, ...registers }) => {
     const made = { function: fn, index, ...registers };
@@ -161,7 +164,7 @@ describe.each(NAMES)("a table of the builder on Linux %s", (kernelName) => {
     if (problem !== undefined) skip(problem);
   });
 
-  test("is accepted by KVM for each model when reduced to the supported entries, and unreduced if it has no AMX", () => {
+  test("of each model is accepted by KVM if the table has no AMX or was reduced to the supported entries", () => {
     const expected = namedModels().map(({ name, features }) => ({
       name,
       unfiltered: features.includes("amx_tile") ? AMX : "accepted",
@@ -171,7 +174,7 @@ describe.each(NAMES)("a table of the builder on Linux %s", (kernelName) => {
     expect(written.outcomes).toEqual(expected);
   });
 
-  test("equals the guest's CPUID on two vCPUs of each guest, as query() predicts", () => {
+  test("gives query() the same results as the guest's CPUID on two vCPUs", () => {
     expect(vcpus).toHaveLength(2 * PLAN.length);
     for (const { title, built, state, read } of vcpus) {
       const options = { ...state, host: written.supported };
@@ -183,7 +186,7 @@ describe.each(NAMES)("a table of the builder on Linux %s", (kernelName) => {
     }
   });
 
-  test("equals the guest's CPUID for each entry, except for the bits that KVM sets itself", () => {
+  test("has the entries of the guest's CPUID, except for the bits that KVM sets itself", () => {
     for (const { title, built, seen } of vcpus) {
       expect(withoutOwned(seen), title).toEqual(withoutOwned(built));
     }

@@ -1,8 +1,8 @@
 /**
- * Saves a guest's vCPU, or restores one: `node cpuid-portable.js save FILE` and `node cpuid-portable.js restore FILE`.
- * It prints a line of JSON with the entries that this KVM supports, and with the guest's table or the reason why
- * restoring failed. cpuid-portable.test.ts runs this program on CPUs of different models and compares the outcome with
- * portable().
+ * Saves a guest's vCPU, or restores a saved vCPU: `node cpuid-portable.js save FILE` and `node cpuid-portable.js
+ * restore FILE`. The program prints one line of JSON: the entries that this KVM supports, and the guest's table or the
+ * reason why the restore failed. The test cpuid-portable.test.ts runs this program on CPUs of different models and
+ * compares the outcome with portable().
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import { fromSupported, Kvm } from "node-kvm";

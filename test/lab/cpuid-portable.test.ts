@@ -25,7 +25,7 @@ interface Printed {
   readonly error?: string;
 }
 
-/** Runs the program in one machine: once to save and once to restore. */
+/** Runs cpuid-portable.js in one machine, once for each act: to save or to restore. */
 async function run(
   kernel: Kernel,
   cpu: Model,

@@ -1,7 +1,7 @@
 /**
- * Runs CPUID in guests with several tables: `node cpuid-query.js FILE` writes the table, the vCPU's state and the
- * results of each guest as gzipped JSON, because the serial port transfers only 30 kB per second. cpuid-query.test.ts
- * runs this program in the lab and compares the results with query().
+ * Runs CPUID in guests with several tables. `node cpuid-query.js FILE` writes the table, the vCPU's state and the
+ * results of each guest. FILE is gzipped JSON, because the serial port transfers only 30 kB per second. The test
+ * cpuid-query.test.ts runs this program in the lab and compares the results with query().
  */
 import { writeFileSync } from "node:fs";
 import { gzipSync } from "node:zlib";
@@ -14,7 +14,7 @@ const ABSENT = 500;
 const CR4_OSXSAVE = 1n << 18n;
 const WORD = 2 ** 32;
 
-/** Leaves at the boundaries of the CPUID ranges, which the test combines with sub-leaves that no table has. */
+/** Leaves at the boundaries of the CPUID ranges. The guests read these leaves at sub-leaves that no table has. */
 const EDGES = [
   0x2, 0xc, 0xe, 0x1a, 0x25, 0x100, 0x3fffffff, 0x40000000, 0x40000001, 0x40000002, 0x40000010,
   0x400000ff, 0x40000100, 0x40000103, 0x4000ff00, 0x40010000, 0x4fffffff, 0x50000000, 0x7fffffff,

@@ -1,6 +1,6 @@
 /**
- * Compares query() with a guest's CPUID in the lab: each entry of five tables and 500 absent leaves, for an Intel and an
- * AMD vendor. The kernels are NODE_KVM_LAB_KERNEL; by default 6.1, 6.12 and 7.2.
+ * Compares query() with a guest's CPUID in the lab: each entry of five tables and 500 absent leaves, for the vendors
+ * Intel and AMD. The kernels are NODE_KVM_LAB_KERNEL; by default 6.1, 6.12 and 7.2.
  */
 import { fileURLToPath } from "node:url";
 import { gunzipSync } from "node:zlib";
@@ -75,7 +75,7 @@ describe.each(NAMES)("query() on Linux %s", (kernelName) => {
     );
   });
 
-  test("agrees with each guest's CPUID, given the table that was set and the vCPU's state", () => {
+  test("agrees with each guest's CPUID if it gets the table that was set and the vCPU's state", () => {
     const { guests, supported } = written;
     for (const { cpuid, state, results, name, table } of guests) {
       const sent = CpuidTable.from(cpuid);
@@ -84,7 +84,7 @@ describe.each(NAMES)("query() on Linux %s", (kernelName) => {
     }
   });
 
-  test("agrees with each guest's CPUID, given the table that KVM_GET_CPUID2 returns and no state", () => {
+  test("agrees with each guest's CPUID if it gets the table of KVM_GET_CPUID2 and no state", () => {
     for (const { stored, results, name, table } of written.guests) {
       const read = CpuidTable.from(stored);
       const predicted = results.map((one) => answer(read, one, {}));

@@ -1,6 +1,6 @@
 /**
- * Tests of `lab exec` with real boots. NODE_KVM_LAB_KERNEL selects the kernel (a name of the catalogue, or a path with
- * its modules in NODE_KVM_LAB_MODULES); the default is 6.1, which boots fastest.
+ * Tests of `lab exec` with real boots. NODE_KVM_LAB_KERNEL selects the kernel (a name of the catalogue, or the path of
+ * an image, whose modules are in NODE_KVM_LAB_MODULES); the default is 6.1, which boots fastest.
  */
 import { execFileSync, spawn } from "node:child_process";
 import { mkdirSync, mkdtempSync, readdirSync, readlinkSync, rmSync, writeFileSync } from "node:fs";
@@ -53,18 +53,18 @@ function folderOf(pid: string): string {
   try {
     return readlinkSync(`/proc/${pid}/cwd`);
   } catch {
-    return ""; // the process has ended in the meantime
+    return ""; // the process ended before readlink()
   }
 }
 
-describe("a command that lab exec runs in a machine", () => {
+describe("a guest command of lab exec", () => {
   test("opens KVM through the installed package", async () => {
     const result = await run(["node", "--input-type=module", "-e", OPEN_KVM]);
     expect(result).toMatchObject({ kind: "exited", status: 0, warnings: [] });
     expect(result.stdout.toString()).toMatch(/^vcpus \d+\n$/);
   });
 
-  test("may be a statically compiled C program, whose status lab exec returns", async () => {
+  test("may be a static C program, and lab exec returns the program's status", async () => {
     const source = join(import.meta.dirname, "one-vcpu.c");
     execFileSync("cc", ["-static", "-o", join(folder, "program"), source]);
     expect(
@@ -72,7 +72,7 @@ describe("a command that lab exec runs in a machine", () => {
     ).toMatchObject({ kind: "exited", status: 42, warnings: [] });
   });
 
-  test("may write much to standard output and standard error at the same time without losing a byte", async () => {
+  test("can write 200 kB to standard output and to standard error at the same time, and no byte is lost", async () => {
     const say = (letter: string, to: string): string =>
       `yes ${letter.repeat(63)} | head -c 200000 >&${to} &`;
     const result = await run(["sh", "-c", `${say("a", "1")} ${say("b", "2")} wait`]);
@@ -103,7 +103,7 @@ describe("a command that lab exec runs in a machine", () => {
     expect(JSON.parse(result.stdout.toString())).toMatchObject({ vendor: "kvm_amd" });
   }, 300_000);
 
-  test("that crashes the kernel fails with an error that contains the kernel's log", async () => {
+  test("can crash the kernel, and the result contains the kernel's log", async () => {
     const result = await run(["sh", "-c", "echo before; sleep 2; echo c >/proc/sysrq-trigger"]);
     expect(result).toMatchObject({
       kind: "crashed",
@@ -113,7 +113,7 @@ describe("a command that lab exec runs in a machine", () => {
     });
   });
 
-  test("that never ends is killed at the time limit", async () => {
+  test("is killed at the time limit if it never ends", async () => {
     expect(await run(["sleep", "100000"], { timeout: 20_000 })).toMatchObject({
       kind: "hung",
       why: "timeout",
@@ -129,7 +129,7 @@ describe("a command that lab exec runs in a machine", () => {
     });
   });
 
-  test("leaves no machine running if its caller is interrupted or killed", async () => {
+  test("leaves no machine running if lab exec is interrupted or killed", async () => {
     const args = [join(ROOT, "dist/cli/main.js"), "lab", "exec", "--kernel", KERNEL];
     if (MODULES !== undefined) args.push("--modules", MODULES);
     args.push("--", "sh", "-c", "echo running; sleep 1000");
@@ -147,7 +147,7 @@ describe("a command that lab exec runs in a machine", () => {
     }
   });
 
-  test("ends together with its machine if the reader of its output closes the pipe", async () => {
+  test("ends together with the machine if the reader of lab exec's output closes the pipe", async () => {
     const args = [join(ROOT, "dist/cli/main.js"), "lab", "exec", "--kernel", KERNEL];
     if (MODULES !== undefined) args.push("--modules", MODULES);
     args.push("--", "sh", "-c", "while :; do echo more; sleep 1; done");

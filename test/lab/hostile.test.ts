@@ -1,7 +1,7 @@
 /**
  * Tests of a hostile guest with real boots of Linux 6.12: the guest's command writes to the ports that the guest's init
- * uses. test/unit/lab/machine/hostile.ts tests the reaction to each message. The tests here show that the messages
- * reach the host, and that a suite without judged claims is not reported as passed.
+ * uses. The table test/unit/lab/machine/hostile.ts contains the reaction to each message. These tests show that the
+ * messages reach the host, and that the report of a suite without judged claims is not green.
  */
 import { existsSync } from "node:fs";
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
@@ -30,7 +30,7 @@ function run(script: string): Promise<LabResult> {
   return runInLab({ kernel, command: ["sh", "-c", `${script}\nsleep 1000`], wanted: ["/out"] });
 }
 
-describe("a real guest that sends too much or malformed output is killed:", () => {
+describe("a real guest is killed after too much output or malformed output:", () => {
   afterEach(() => {
     expect(existsSync("/node-kvm-hostile")).toBe(false);
   });

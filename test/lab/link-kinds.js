@@ -1,4 +1,4 @@
-// Records one case of each kind of link on this kernel and writes each recording as a C file.
+// Records one case of each kind of descriptor link, such as an irqfd, and writes each recording as a C file.
 // usage: node link-kinds.js FOLDER
 import { mkdirSync, writeFileSync } from "node:fs";
 import { release } from "node:os";
@@ -33,7 +33,7 @@ const WRITE_5 = [0xb0, 5, 0xa2, 0, 0x50]; // mov al, 5; mov [0x5000], al
 const PIO = 2;
 const [DEASSIGN, CCW] = [4, 8];
 
-/** An eventfd that a guest's write signals, with the eventfd's counter afterwards. */
+/** Runs a guest whose write signals an eventfd, and reads the eventfd's counter. */
 function ioeventfd(vm, input, code) {
   const fd = EventFd.create();
   if (taken(() => vm.ioeventfd({ fd, ...input }) ?? "taken") === undefined) return;

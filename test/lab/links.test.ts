@@ -1,6 +1,7 @@
 /**
- * Tests of each kind of link with real boots: a C file that was recorded under a kernel is compiled here, run under the
- * same kernel, and reproduces the recording. NODE_KVM_REPRO_KERNELS lists the kernels; the default is 7.2.
+ * Tests of each kind of descriptor link with real boots. A program records a C file under a kernel. This host compiles
+ * the file, and the result must reproduce the recording under the same kernel. NODE_KVM_REPRO_KERNELS lists the
+ * kernels; the default is 7.2.
  */
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -17,7 +18,7 @@ import { compileAll, problem as compilerProblem } from "../unit/trace/compiler.t
 const KERNELS = (process.env["NODE_KVM_REPRO_KERNELS"] ?? "7.2").split(",");
 const PROGRAM = fileURLToPath(new URL("link-kinds.js", import.meta.url));
 
-/** Each program, with its exit status and its output. */
+/** Runs each program and prints the program's name, exit status and output. */
 const RUN = `
   cd /user
   for program in *; do
@@ -26,8 +27,8 @@ const RUN = `
   done`;
 
 /**
- * Kinds of link whose C file does not reproduce the recording, with the result: in the C program,
- * KVM_SET_USER_MEMORY_REGION2 rejects the file with EINVAL; the cause is unknown.
+ * Kinds of descriptor link whose C file does not reproduce the recording, with the program's output.
+ * KVM_SET_USER_MEMORY_REGION2 in the C program rejects the guest_memfd with EINVAL; the cause is unknown.
  */
 const DEVIATING: Readonly<Record<string, string>> = {
   "guest-memfd": "1 values are not as recorded",

@@ -62,7 +62,7 @@ describe.skipIf(problem !== undefined)(`a file of claims (${String(problem)})`, 
     900_000,
   );
 
-  test("is judged with its present content, even in a machine that was saved with other content", () => {
+  test("is judged with its present content, even if the machine was saved with an older version of the file", () => {
     const args = ["lab", "run", "changed.claims.js", "--kernel", "7.2", "--start", "saved"];
     const verdictOf = (check: string): number | null => {
       const text = `import { claim } from "node-kvm/test";\nclaim("c", "KVM", () => { ${check} });`;

@@ -1,7 +1,7 @@
 /**
- * Tests of the suite's C files with real boots: a file that was recorded under a kernel is compiled here, run under the
- * same kernel, and has the result of its claim. NODE_KVM_REPRO_KERNELS lists the kernels (names of the catalogue,
- * separated by commas); the default is 6.12 and 7.2.
+ * Tests of the suite's C files with real boots. The suite records a C file under a kernel. This host compiles the file,
+ * and the program must give the result of its claim under the same kernel. NODE_KVM_REPRO_KERNELS lists the kernels
+ * (names of the catalogue, separated by commas); the default is 6.12 and 7.2.
  */
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -54,8 +54,8 @@ async function exited(options: LabOptions): Promise<LabResult & { kind: "exited"
 }
 
 /**
- * Records under a kernel and puts the C files into a folder; the names of the files with an injected fault have a
- * prefix.
+ * Records the suite under a kernel and puts the C files into a folder. The names of the files with an injected fault
+ * have a prefix.
  */
 async function recordUnder(kernel: Kernel, place: string): Promise<readonly Result[]> {
   const options = { kernel, command: ["sh", "-c", RECORD], wanted: ["/c"] };
@@ -91,7 +91,7 @@ const programsIn = (place: string): readonly string[] =>
     .filter((name) => name.endsWith(".c"))
     .map((name) => join(place, name.replace(/\.c$/, "")));
 
-/** Changes a C file so that it expects an errno other than the recorded errno. */
+/** Replaces the errno that a C file expects by another errno. */
 function expectWrongly(place: string): void {
   const text = readFileSync(join(place, "51-change-feature.c"), "utf8");
   writeFileSync(join(place, "red.c"), text.replaceAll(", -EINVAL);", ", -EPERM);"));
@@ -153,7 +153,7 @@ describe.each(KERNELS)("under Linux %s", (name) => {
     });
   });
 
-  test("the C file of a claim that failed because of an injected fault does not reproduce it", () => {
+  test("the C file of a claim that failed because of an injected fault does not reproduce the failure", () => {
     expect(endings.get("fault-51-change-feature")).toMatchObject({
       status: 1,
       lastLine: expect.stringMatching(/^ok 51 change-feature # SKIP undecided/),

@@ -18,13 +18,13 @@ const RESTORES = Number(process.env["NODE_KVM_RESTORES"] ?? 0);
 
 /** Lines of the kernel's log that do not report a problem. */
 const EXPECTED = [
-  // Linux since 5.18 reports that it reseeds its random generator when a VM is restored, which is correct.
+  // Linux since 5.18 correctly logs that it reseeds its random generator when a VM is restored.
   /random: crng reseeded due to virtual machine fork$/,
   // The kernel powers off before the host kills the machine.
   /Preparing to enter system sleep state S5$/,
   /kvm: exiting hardware virtualization$/,
   /reboot: Power down$/,
-  // Any machine, booted or restored, reports this if the host is busy.
+  // Any machine, booted or restored, logs this line if the host is busy.
   /hrtimer: interrupt took \d+ ns$/,
   /clocksource: (timekeeping watchdog on CPU\d+: \w+ wd-wd|wd-tsc-wd) read-back delay of \d+ns/,
 ];
@@ -39,7 +39,7 @@ interface Judged {
   readonly results: readonly LabResult[];
 }
 
-/** Runs the suite on a kernel once; `results` has the result of each machine that was needed. */
+/** Runs the suite on a kernel once. `results` contains the result of each machine that the lab started for this run. */
 async function judge(kernel: Kernel, start: LaneStart): Promise<Judged> {
   const results: LabResult[] = [];
   const [column] = await runCampaign({
@@ -65,7 +65,7 @@ function savedLogs(kernel: Kernel): readonly string[] {
 
 describe.each(kernels)("%s", (_, kernel) => {
   test.skipIf(typeof kernel === "string" || RESTORES === 0)(
-    `restored ${RESTORES} times judges as booted, with a quiet kernel${typeof kernel === "string" ? ` (${kernel})` : RESTORES === 0 ? " (skipped: NODE_KVM_RESTORES is not set)" : ""}`,
+    `gives the same verdicts after each of ${RESTORES} restores as after a boot, and logs no problem${typeof kernel === "string" ? ` (${kernel})` : RESTORES === 0 ? " (skipped: NODE_KVM_RESTORES is not set)" : ""}`,
     async () => {
       const stock = kernel as Kernel;
       const booted = await judge(stock, "boot");

@@ -65,23 +65,23 @@ beforeEach(({ skip }) => {
   if (problem !== undefined) skip(problem);
 });
 
-describe.each(GUESTS)("the state of a guest (%s) %s, restored,", (guest, _, [before, after]) => {
+describe.each(GUESTS)("a guest (%s) %s whose state was restored", (guest, _, [before, after]) => {
   const of = (all: readonly Counted[]) => all.filter((one) => one.guest === guest);
 
-  test("continues with the guest's next number in another process", () => {
+  test("continues with its next number in another process", () => {
     expect(of(here).map(({ said }) => said)).toEqual([before, after, after]);
   });
 
-  test("continues with the guest's next number in another machine", () => {
+  test("continues with its next number in another machine", () => {
     expect(of(elsewhere).map(({ said }) => said)).toEqual([after, after]);
   });
 
-  test("continues with the same number if it is restored into the same vCPU after a run", () => {
+  test("continues with the same number if the state is restored again into the same vCPU", () => {
     const restored = [...of(here), ...of(elsewhere)].filter(({ form }) => form !== undefined);
     expect(restored.map(({ again }) => again)).toEqual([after, after, after, after]);
   });
 
-  test("equals the saved state, except for parts that change with time", () => {
+  test("has the saved state, except for parts that change with time", () => {
     const different = of(here).flatMap((one) => one.different ?? []);
     expect(different.filter((name) => !MOVES.includes(name))).toEqual([]);
   });

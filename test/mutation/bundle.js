@@ -12,7 +12,10 @@ const ENTRY = "\0entry";
 const FILE = "\0file:";
 const VITEST = "\0vitest";
 
-/** Loads the modules that are not files: the entry, a mark before each test file, and vitest. */
+/**
+ * Loads the modules that are not files: the entry, vitest, and a module for each test file. This module starts the test
+ * file in the session.
+ */
 const virtual = (files, names) => ({
   name: "virtual",
   resolveId(id) {
@@ -29,7 +32,7 @@ const virtual = (files, names) => ({
     if (!id.startsWith(FILE)) return undefined;
     return module(`globalThis.nodeKvmSession.file(${JSON.stringify(id.slice(FILE.length))});`);
   },
-  // Each module gets a separate import.meta, because a bundle has only one.
+  // Each module gets a separate import.meta, because a bundle has only one import.meta.
   transform: (code, id) =>
     code
       .replaceAll("import.meta.filename", JSON.stringify(id))
@@ -41,8 +44,8 @@ const virtual = (files, names) => ({
  * Bundles test files, given as paths relative to the working directory.
  *
  * @param names - the names that the replacement of vitest exports.
- * @returns two functions that evaluate all modules anew, without state from an earlier evaluation: one counts the
- * mutants that are reached, which takes longer than most tests, and the other counts nothing.
+ * @returns two functions that evaluate all modules anew, without state from an earlier evaluation. One function counts
+ * the mutants that are reached; this takes longer than most tests. The other function counts nothing.
  */
 export async function bundle(files, names) {
   const build = await rolldown({
@@ -51,7 +54,7 @@ export async function bundle(files, names) {
     external: (id) => !/^[./\0]/.test(id) && id !== "vitest",
     plugins: [virtual(files, names)],
     transform: { target: "es2023" },
-    // A bundler with removal of unused code would remove mutants.
+    // The removal of unused code would also remove mutants.
     treeshake: false,
   });
   const { output } = await build.generate({ format: "cjs" });

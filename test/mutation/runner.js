@@ -12,7 +12,7 @@ const state = globalThis.__stryker__;
 
 const SLOW_MS = 250;
 
-/** Tests are timed by the CPU time of this process, because other load must not make a test slow. */
+/** Returns the CPU time of this process in milliseconds, which does not depend on the load of the host. */
 const cpuMs = () => process.cpuUsage().user / 1000;
 
 class UnitTestRunner {
@@ -32,7 +32,7 @@ class UnitTestRunner {
   }
 
   async init() {
-    // A property tests 25 values without shrinking, because most mutants fail for the first value.
+    // A fast-check property tests 25 values without shrinking, because most mutants fail for the first value.
     createRequire(import.meta.url)("fast-check").configureGlobal({
       endOnFailure: true,
       numRuns: 25,
@@ -43,8 +43,8 @@ class UnitTestRunner {
   }
 
   /**
-   * Runs every test with newly evaluated sources, so that a value that is computed once counts as covered by every test
-   * that uses it.
+   * Runs every test with newly evaluated sources. Otherwise, the code of a value that is computed only once would count
+   * as covered by the first test only.
    */
   async dryRun() {
     state.mutantCoverage = { static: {}, perTest: {} };

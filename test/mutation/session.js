@@ -1,6 +1,6 @@
 /**
  * Implements the part of vitest's interface that unit tests use, in one process: tests are registered once, and run for
- * each mutant. bundle.js bundles the tests; runner.js implements Stryker's interface.
+ * each mutant. The module bundle.js bundles the tests; runner.js implements Stryker's interface.
  */
 import { createRequire } from "node:module";
 import { pathToFileURL } from "node:url";

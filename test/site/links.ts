@@ -66,7 +66,7 @@ class Site {
 
 const isInside = (link: string): boolean => !/^[a-z]+:/i.test(link);
 
-/** Finds the links of all pages whose file or anchor does not exist, as `page: link`. */
+/** Returns the links of all pages, as `page: link`, if the link's target file or anchor does not exist. */
 export function brokenLinks(folder: string): readonly string[] {
   const site = new Site(folder);
   return pagesOf(folder).flatMap((page) => {
@@ -90,7 +90,7 @@ interface SearchRow {
   readonly url: string;
 }
 
-/** Finds the search results whose page or anchor does not exist, as their addresses. */
+/** Returns the address of each search result whose page or anchor does not exist. */
 export function brokenResults(folder: string): readonly string[] {
   const site = new Site(folder);
   const { rows } = assetOf(folder, "search.js") as { readonly rows: readonly SearchRow[] };

@@ -14,7 +14,7 @@ import { CPUID_FORMATS, type CpuidTable, formatCpuid, modelTable } from "../../l
 const FILE = fileURLToPath(new URL("../../dist/cpuid.html", import.meta.url));
 const BROWSER = process.env["CHROMIUM"] ?? "/usr/bin/chromium";
 const ADDRESS = pathToFileURL(FILE).href;
-/** A task of the page's thread that takes more seconds than this visibly freezes the page. */
+/** The time limit for a task of the page's thread, in seconds; a longer task visibly freezes the page. */
 const FREEZE = 0.1;
 
 const folder = mkdtempSync(join(tmpdir(), "node-kvm-page-"));
@@ -104,7 +104,7 @@ describe("the page", () => {
     expect(await page.textContent("#documents")).toContain(`${MILAN.length} entries`);
   });
 
-  test("finds a field by a name of another program", async () => {
+  test("finds a field by the field's name in another program", async () => {
     const { page } = await open();
     await paste(page, text(MILAN, "cpuid-r"));
     await page.fill("#panel input[type=search]", "hypervisor");
@@ -131,7 +131,7 @@ describe("the page", () => {
     expect(seven).toBeGreaterThan(0);
   });
 
-  test("computes the baseline of three tables and adds it", async () => {
+  test("computes the baseline of three tables and adds the baseline to the tables", async () => {
     const { page } = await open();
     for (const table of [MILAN, ROME, MILAN.with({ avx2: 0 })]) {
       await paste(page, text(table, "json"));
@@ -156,7 +156,7 @@ describe("the page", () => {
     expect(await page.textContent("#panel")).toContain("vendor");
   });
 
-  test("opens a link that has the table in its fragment", async () => {
+  test("opens a link whose fragment contains a table", async () => {
     const first = await open();
     await paste(first.page, text(MILAN, "json"));
     await first.page.click("#tab-convert");
@@ -166,7 +166,7 @@ describe("the page", () => {
     expect(await page.textContent("#documents")).toContain(`${MILAN.length} entries`);
   });
 
-  test("converts a table into a format that reads as the same table", async () => {
+  test("converts a table into another format, from which the same table is read", async () => {
     const { page } = await open();
     await paste(page, text(MILAN, "json"));
     await page.click("#tab-convert");

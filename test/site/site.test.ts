@@ -1,6 +1,7 @@
 /**
- * Tests of the documentation site, which scripts/docs.js generates without a warning, read from file://: every internal
- * link has a target, the search works, and each page fits a narrow screen.
+ * Tests of the documentation site. The script scripts/docs.js must generate the site without a warning, and a browser
+ * reads the site from file://. Every internal link must have a target, the search must work, and each page must fit a
+ * narrow screen.
  */
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";

@@ -44,22 +44,22 @@ const document = {
 const html = page(document);
 
 /**
- * The horizontal positions of the lines in each path of a class; the scale ends at 1.02 times the largest 99th
- * percentile.
+ * Returns the horizontal positions of the lines in each SVG path of a class. The scale ends at 1.02 times the largest
+ * 99th percentile.
  */
 const placesOf = (name: string): readonly (readonly number[])[] =>
   Array.from(html.matchAll(new RegExp(`<path class="${name}[^"]*" d="([^"]*)"`, "g")), ([, d]) =>
     Array.from((d ?? "").matchAll(/M([\d.]+) 0V24/g), ([, x]) => Number(x)),
   );
 
-test("the benchmark page draws a line for each round, and draws rounds beyond the scale at its end", () => {
+test("the benchmark page draws a line for each round, and draws a round beyond the scale at the end of the scale", () => {
   expect(placesOf("rounds")).toEqual([
     [441.2, 490.2, 980.4],
     [686.3, 735.3, 1000],
   ]);
 });
 
-test("the benchmark page draws each row's median, with the median of C beside that of JavaScript", () => {
+test("the benchmark page draws each row's median, with the median in C beside the median in JavaScript", () => {
   expect(placesOf("median")).toEqual([[490.2], [735.3]]);
   expect(placesOf("base")).toEqual([[490.2]]);
 });

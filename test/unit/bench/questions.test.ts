@@ -1,4 +1,6 @@
-/** Tests of the benchmarks' definitions and arithmetic. The tests measure no time; `npm run bench` does. */
+/**
+ * Tests of the benchmarks' definitions and arithmetic. These tests measure no time; `npm run bench` measures the time.
+ */
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -47,7 +49,7 @@ const questions = await Promise.all(
 );
 
 test.each(questions)(
-  "the benchmark file %s exports one question, which has the file's name",
+  "the benchmark file %s exports one benchmark, whose name is the file's name",
   (file, { name, asks, values }, rows) => {
     expect([`${name}.js`, asks.endsWith("?")]).toEqual([file, true]);
     expect(rows.length > 0).not.toBe(values !== undefined);
@@ -55,7 +57,7 @@ test.each(questions)(
 );
 
 test.each(questions)(
-  "the rows of the benchmark %s have different names, and the baseline of each row is a row",
+  "the rows of the benchmark %s have different names, and each row's baseline is a row of the same benchmark",
   (_, __, rows) => {
     const names = rows.map(({ what }) => what);
     expect(new Set(names).size).toBe(names.length);
@@ -94,9 +96,12 @@ test.each([
   [[3, 1, 2], { min: 1, median: 2, p99: 3, samples: 3 }],
   [[4, 1, 3, 2], { min: 1, median: 2.5, p99: 4, samples: 4 }],
   [Array.from({ length: 200 }, (_, i) => i), { min: 0, median: 99.5, p99: 198, samples: 200 }],
-])("the median and the spread of the samples %j", (samples, figures) => {
-  expect(summary(samples)).toEqual(figures);
-});
+])(
+  "the summary of the samples %j has their median, minimum and 99th percentile",
+  (samples, figures) => {
+    expect(summary(samples)).toEqual(figures);
+  },
+);
 
 test.each([
   [ratio(1.05), 105, "reached"],
@@ -109,7 +114,7 @@ test.each([
   expect(verdict(limit, { median }, { median: 100 }, false)).toBe(said);
 });
 
-test("on an emulated CPU, limits in nanoseconds are not judged, but limits of ratios are", () => {
+test("on an emulated CPU, limits of ratios are judged, but limits in nanoseconds are not judged", () => {
   const judged = [over(8), total(200), ratio(1.05)].map((limit) =>
     verdict(limit, { median: 300 }, { median: 100 }, true),
   );

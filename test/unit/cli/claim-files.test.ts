@@ -33,7 +33,7 @@ function run(...args: readonly string[]) {
 }
 
 describe("the arguments of node-kvm test", () => {
-  test("are paths if they have a slash or an extension; another argument is the pattern", () => {
+  test("are paths if they have a slash or an extension; any other argument is the pattern", () => {
     expect(splitWords(["a.ts", "frozen", "./b", "c.mjs"])).toEqual({
       pattern: "frozen",
       paths: ["a.ts", "./b", "c.mjs"],
@@ -48,7 +48,7 @@ describe("the arguments of node-kvm test", () => {
     );
   });
 
-  test("may name a folder: its files of claims are judged, but its helpers, declarations and packages are not", () => {
+  test("may name a folder: the files of claims in the folder are judged, and helpers, declarations and packages are ignored", () => {
     const names = [
       "x/b.claims.ts",
       "x/a.test.js",
@@ -64,7 +64,7 @@ describe("the arguments of node-kvm test", () => {
   });
 });
 
-/** Invalid files: the name, the lines, and the one line that the command prints. */
+/** Invalid files: the file's name, its content, and the error line that the command prints. */
 const BAD: readonly (readonly [name: string, lines: readonly string[], message: string])[] = [
   ["syntax.ts", [IMPORT, "", "const = 1;"], "syntax.ts:3: Unexpected token"],
   [

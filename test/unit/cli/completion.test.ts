@@ -23,7 +23,7 @@ type Shell = keyof typeof SHELLS;
 
 const scripts = new Map<Shell, string>();
 
-/** Completes the last of the words. */
+/** Returns the shell's suggestions for the last word. */
 function complete(
   shell: Shell,
   words: readonly string[],

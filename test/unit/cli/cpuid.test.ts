@@ -81,7 +81,7 @@ describe("node-kvm cpuid show prints the CPUID table of", () => {
   });
 });
 
-/** Replaces words that name a file of the folder by the file's path, and keeps other words. */
+/** Replaces each name of a file in the folder by the file's path, and keeps all other words. */
 const paths = (words: readonly string[]): readonly string[] =>
   words.map((word) => (/\.(json|raw|bin|txt)(#\d+)?$/.test(word) ? join(folder, word) : word));
 
@@ -192,7 +192,7 @@ describe("node-kvm cpuid ends with status 2 and prints one line about", () => {
   });
 });
 
-test("node-kvm cpuid rejects a file whose only entry is damaged, with the entry's line", () => {
+test("node-kvm cpuid rejects a file whose only entry is damaged, and prints the entry's line number", () => {
   const file = join(folder, "broken.json");
   expect(command(["cpuid", "show", file])).toEqual({
     status: 2,
@@ -252,7 +252,7 @@ describe("node-kvm cpuid", () => {
     expect(ran.status).toBe(status);
   });
 
-  test("dump writes the file that --output names, which reads as the same table", () => {
+  test("dump writes the file that --output names, from which the same table is read", () => {
     const output = join(folder, "dumped.json");
     const ran = command(["cpuid", "dump", join(folder, "table.raw"), "--output", output]);
     expect(ran).toEqual({ status: 0, stdout: "", stderr: "" });
@@ -260,7 +260,7 @@ describe("node-kvm cpuid", () => {
     expect(stdout).toBe(raw);
   });
 
-  test("page writes the page for browsers", () => {
+  test("page writes an HTML page", () => {
     const output = join(folder, "page.html");
     expect(command(["cpuid", "page", "--output", output])).toMatchObject({ status: 0, stdout: "" });
     expect(readFileSync(output, "utf8")).toMatch(/^<!doctype html>/i);
@@ -276,7 +276,7 @@ test("the raw output of node-kvm cpuid show contains all numbers of the table", 
 });
 
 describe("a hostile input of node-kvm cpuid", () => {
-  test("a program without an end that is not an ELF file is refused", () => {
+  test("an endless file that is not an ELF file is refused", () => {
     const { status, stderr } = command(["cpuid", "needs", "/dev/zero", "model:EPYC-Milan"]);
     expect(status).toBe(2);
     expect(stderr).toBe("node-kvm: /dev/zero: not an ELF file: 64 bytes without its header\n");

@@ -1,7 +1,7 @@
 /** A fake terminal of a given size: it executes the escape sequences that a live block writes, and returns its rows. */
 import type { TextStream } from "../../../lib/cli/terminal.ts";
 
-/** The sizes with which output is tested: one narrower than any table, the usual size, and a wide one. */
+/** The terminal sizes of the tests: a size narrower than any table, the usual size, and a wide size. */
 export const SIZES = [
   [40, 10],
   [80, 24],
@@ -27,7 +27,7 @@ export class FakeTerminal implements TextStream {
 
   write(text: string): boolean {
     this.written += text;
-    // biome-ignore lint/suspicious/noControlCharactersInRegex: escape sequences start with one
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: an escape sequence starts with ESC
     for (const piece of text.match(/\u001b\[\d*[A-Za-z]|\n|\r|[^\u001b\r\n]+/g) ?? [])
       this.#take(piece);
     return true;
@@ -72,7 +72,7 @@ export class FakeTerminal implements TextStream {
   }
 
   #take(piece: string): void {
-    // biome-ignore lint/suspicious/noControlCharactersInRegex: escape sequences start with one
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: an escape sequence starts with ESC
     const [, count, letter] = /^\u001b\[(\d*)([A-Za-z])$/.exec(piece) ?? [];
     if (piece === "\n") this.#newLine();
     else if (piece === "\r" || letter === "m") return;

@@ -48,7 +48,7 @@ const left = async (): Promise<readonly string[]> =>
   (await surveyCache(cache)).entries.map(({ kind, name }) => `${kind}/${name}`);
 
 describe("node-kvm lab cache", () => {
-  test("lists each entry with its size and its last use, the least recently used first", async () => {
+  test("lists each entry with its size and its last use, in the order of the last use", async () => {
     expect(await labCache()).toBe(0);
     const rows = stdout.split("\n");
     expect(rows.map((row) => row.split(/ {2,}/)[0])).toEqual([
@@ -87,7 +87,7 @@ describe("node-kvm lab cache", () => {
     expect(stderr).toMatch(/^removed tools\/b \(1\.0 MB\)\nremoved kernels\/a \(1\.0 MB\)\n/);
   });
 
-  test("reports that kernels must be downloaded, or machines booted, again after the last one was removed", async () => {
+  test("reports that no saved machine and no kernel is left, and that the next command must boot or download again", async () => {
     await put("snapshots", "d", 100);
     expect(await labCache({ prune: 2 })).toBe(0);
     expect(stderr.split("\n").slice(-3)).toEqual([
@@ -122,7 +122,7 @@ describe("node-kvm lab cache", () => {
     expect(await left()).toHaveLength(3);
   });
 
-  test("records a use of each entry that --verify reads, but not of entries that it only lists", async () => {
+  test("records a use of each entry that --verify reads, but not of entries that are only listed", async () => {
     const entry = await cache.find("tools", "b");
     await labCache({ verify: true });
     expect((await left())[0]).toBe("tools/b");
@@ -144,14 +144,14 @@ describe("node-kvm lab cache", () => {
     expect(kept.filter((path) => !existsSync(path))).toEqual([]);
   });
 
-  test("rejects two of its options together, and an unreadable cache", async () => {
+  test("rejects two options that exclude each other, and a cache that it cannot read", async () => {
     await expect(labCache({ prune: 1, empty: true })).rejects.toThrow(CommandError);
     expect(await left()).toHaveLength(3);
     vi.stubEnv("NODE_KVM_CACHE", join(cache.root, "kernels/a/file"));
     await expect(labCache()).rejects.toThrow(/cannot be read \(ENOTDIR\)/);
   });
 
-  test("keeps files that are not the lab's, both in its own folder and in a folder that it did not create", async () => {
+  test("keeps the files of other programs, both in the lab's folder and in a folder that the lab did not create", async () => {
     const manifest = JSON.stringify({ name: "an extension", manifest_version: 3 });
     const strange = join(temporaryFolder(), "strange");
     const own = [join(strange, "downloads/thesis.pdf"), join(strange, "projects/x/manifest.json")];
@@ -169,7 +169,7 @@ describe("node-kvm lab cache", () => {
   test("ends at SIGINT while it waits for the lock of the cache", async () => {
     await using _lock = await cache.lock("archive");
     const ended = labCache({ empty: true });
-    // The command now waits for the lock: only the lab's handler of SIGINT is left.
+    // The command now waits for the lock, and the process has a SIGINT handler of the lab.
     await vi.waitUntil(() => process.listenerCount("SIGINT") > 0);
     process.emit("SIGINT");
     await expect(ended).rejects.toMatchObject({ code: "ERR_LAB_INTERRUPTED" });

@@ -111,7 +111,7 @@ describe("node-kvm lab exec", () => {
     expect(runInLab).toHaveBeenCalledTimes(1);
   });
 
-  test("passes its standard input to the guest, or reports that it does not", async () => {
+  test("passes its standard input to the guest, or reports that it does not pass the input", async () => {
     runInLab.mockResolvedValue(EXITED);
     const bytes = Buffer.from("input");
     readGuestStdin.mockResolvedValueOnce({ bytes });
@@ -195,7 +195,7 @@ describe("node-kvm lab exec", () => {
     expect(readFileSync(log, "utf8")).toBe("one\n");
   });
 
-  test("prints the kernel's log on standard error if its file cannot be written", async () => {
+  test("prints the kernel's log on standard error if the log file cannot be written", async () => {
     runInLab.mockImplementation(async ({ onKernelLog }) => {
       onKernelLog?.("one");
       return EXITED;
@@ -230,7 +230,7 @@ describe("node-kvm lab exec", () => {
 });
 
 describe("node-kvm lab run", () => {
-  test("that is interrupted writes the results so far to its file, and ends with status 130", async () => {
+  test("writes the results so far to the output file if it is interrupted, and ends with status 130", async () => {
     const output = join(folder, "report.json");
     runInLab.mockImplementation(async (options) => {
       if (options.cpu === "max") {

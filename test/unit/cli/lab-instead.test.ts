@@ -41,7 +41,7 @@ const claim = (verdict: string): object => ({
   verdict,
 });
 
-/** Returns the result of a guest in which the suite printed these results. */
+/** Returns the result of a lab run in which the suite printed the given results. */
 function ended(status: number, stderr: string, ...results: readonly object[]): LabResult {
   const report = { kernel: "6.12", vendor: "kvm_amd", results };
   return {

@@ -40,7 +40,7 @@ describe("a path that lab exec copies out of the guest", () => {
     expect(readdirSync(target).sort()).toEqual(["a", "d"]);
   });
 
-  test("may be a file, which is written to the user's path even if a part of the path is a symlink of the user", () => {
+  test("may be a file, even if a part of the user's host path is a symlink", () => {
     symlinkSync(join(root, "mine/x"), target);
     expect(write("/o/a", { "/o/a": "1" })).toEqual([]);
     expect(mine()).toBe("1");

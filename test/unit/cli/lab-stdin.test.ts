@@ -53,7 +53,7 @@ test("lab exec passes no bytes from an empty file or a device on its standard in
   expect(await read("/dev/zero")).toEqual({ bytes: undefined });
 });
 
-test("lab exec does not read a terminal on its standard input, and reports this", async () => {
+test("lab exec does not read a terminal on its standard input, and reports that it reads nothing", async () => {
   const expected: GuestStdin = {
     bytes: undefined,
     notice: "the command's standard input is empty, not the terminal",

@@ -3,7 +3,7 @@ import { Writable } from "node:stream";
 import { expect, test } from "vitest";
 import { OutputStream } from "../../../lib/cli/output-stream.ts";
 
-/** Returns a stream with a buffer of four bytes; a write ends when the test calls its function in `writes`. */
+/** Returns a stream with a buffer of four bytes; a write ends when the test calls the write's function in `writes`. */
 function slowStream(): { readonly stream: Writable; readonly writes: ((error?: Error) => void)[] } {
   const writes: ((error?: Error) => void)[] = [];
   const stream = new Writable({

@@ -106,7 +106,8 @@ test("the progress estimates the remaining time from the machines that have ende
   progress.step(lane(3), { kind: "starts", how: "boot" });
   progress.step(lane(4), { kind: "starts", how: "boot" });
   vi.advanceTimersByTime(5000);
-  // Two running jobs need 15 s each and the waiting job needs 20 s, on two machines at a time: 25 s.
+  // Two running machines still need 15 s each, and the waiting machine needs 20 s. Two machines run at a time, so 50 s
+  // of work take 25 s.
   expect(terminal.screen.at(-1)).toBe("2/5 done, 2 running, 1 unexpected, 25 s, about 25 s left");
   progress.end();
 });
@@ -142,7 +143,7 @@ describe("the progress of lab run without a terminal", () => {
     expect(pipe.lines).toHaveLength(3);
   });
 
-  test("leaves the suite's claims to the reporter of the suite, and prints a heartbeat between the claims", () => {
+  test("prints only a heartbeat while the suite's reporter prints the claims", () => {
     const pipe = new FakePipe();
     const progress = new TestProgress(pipe);
     progress.begin(4);
@@ -175,7 +176,7 @@ test("on a terminal, the suite prints its claims above the live block, which nam
   expect(terminal.all).toEqual(["  ok  set-257"]);
 });
 
-test("the live block counts claims from the start if the files of claims are not known", () => {
+test("the live block counts the judged claims even if the files of the claims are not known", () => {
   const terminal = new FakeTerminal(80, 24);
   const progress = new TestProgress(terminal);
   progress.beginClaims(3);

@@ -35,7 +35,7 @@ test.each<[error: Error, status: number, line: string]>([
   },
 );
 
-test("an unexpected error prints its stack, and its status differs from the status of a failed claim", () => {
+test("an unexpected error prints its stack, and the command's status differs from the status of a failed claim", () => {
   const error = new TypeError("a bug");
   expect(reportFailure(error, undefined)).toBe(2);
   expect(stderr).toBe(`node-kvm: unexpected error, please report it:\n${error.stack}\n`);

@@ -53,11 +53,11 @@ test("a database name has priority over another program's name for another field
   expect([findField("dts")?.name, findField("prefetchi")?.name]).toEqual(["dts", "prefetchi"]);
 });
 
-test("if a source is given, only the names of that source are found", () => {
+test("findField() with a source finds only the names of this source", () => {
   expect([findField("sse3", "linux"), findField("sse3", "qemu")?.name]).toEqual([undefined, "pni"]);
 });
 
-test("each name of each source finds its field again if no earlier field has the same name", () => {
+test("findField() finds each field by each of its names, if no earlier field has the same name", () => {
   const lost = fields().flatMap(({ name }) =>
     CPUID_NAME_SOURCES.flatMap((source) =>
       aliasesOf(name)[source].filter((alias) => findField(alias, source)?.name !== name),
@@ -79,7 +79,7 @@ test("case and separators do not change the field that is found", () => {
   );
 });
 
-test("a field has its names by source", () => {
+test("aliasesOf() lists the names of a field for each source", () => {
   expect(aliasesOf("pni")).toEqual({
     linux: ["pni"],
     qemu: ["pni", "sse3"],
@@ -89,7 +89,7 @@ test("a field has its names by source", () => {
   });
 });
 
-test("a field without other names has empty lists", () => {
+test("aliasesOf() returns empty lists for a field without other names", () => {
   expect(Object.values(aliasesOf("max_std_leaf")).flat()).toEqual([]);
 });
 
@@ -111,7 +111,7 @@ test.each([
   expect(suggestFields(name)).toEqual(near);
 });
 
-test("an input that several names start with suggests more than only the nearest name", () => {
+test("an input that is the start of several names suggests up to five of these names", () => {
   expect(suggestFields("avx512")).toHaveLength(5);
   expect(suggestFields("avx512")[0]).toBe("avx512f");
 });
@@ -135,7 +135,7 @@ test.each([5, null, undefined])("%j is not a name of a field", (name) => {
   expect(() => suggestFields(given)).toThrow("suggestFields(): expected a name");
 });
 
-test("an unknown source is refused", () => {
+test("findField() refuses an unknown source of names", () => {
   expect(() => findField("avx", "libvrt" as CpuidNameSource)).toThrow(
     new TypeError('findField(): unknown source "libvrt"; did you mean "libvirt"?'),
   );

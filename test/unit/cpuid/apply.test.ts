@@ -1,4 +1,4 @@
-/** Tests of applyDiff(): applying the differences of two tables to the first table gives the second. */
+/** Tests of applyDiff(): applying the differences of two tables to the first table gives the second table. */
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import {
@@ -31,7 +31,7 @@ test("applyDiff(a, diff(a, b)) equals b, including duplicates and order", () => 
   );
 });
 
-test("applyDiff(a, diff(a, b)) equals b for a copy b of a that is shuffled and changed in one place", () => {
+test("applyDiff(a, diff(a, b)) equals b if b is a shuffled copy of a with one change", () => {
   const pair = tables.chain((a) =>
     fc.tuple(fc.constant(a), fc.shuffledSubarray([...a]), anEntry, fc.nat({ max: 9 })),
   );
@@ -95,6 +95,6 @@ test.each([
     'unknown kind "new"',
   ],
   ["a change without a kind", () => applyDiff(a, [{} as never]), "missing member kind"],
-])("%s is refused", (_, call, message) => {
+])("applyDiff() refuses %s", (_, call, message) => {
   expect(call).toThrow(message);
 });

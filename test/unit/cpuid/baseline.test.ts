@@ -42,7 +42,7 @@ describe("the baseline of two hosts", () => {
   const result = baseline([young, old]);
   const table = tableOf(result);
 
-  test("has the common features of both hosts, and the lower numbers", () => {
+  test("has the common features of both hosts, and the lower maximum of basic leaves", () => {
     expect(table.get("avx2")).toBe(1);
     expect(table.get("adx")).toBe(0);
     expect(table.get("pku")).toBe(0);
@@ -55,11 +55,11 @@ describe("the baseline of two hosts", () => {
     expect(table.get("guest_phys_addr_bits")).toBe(0);
   });
 
-  test("reports that a function is missing if any host does not have it", () => {
+  test("has a bit that reports a missing function if any host has the bit", () => {
     expect(table.get("fdp_excptn_only")).toBe(1);
   });
 
-  test("has the common XSAVE components of both hosts, and the size of these components", () => {
+  test("has the common XSAVE components of both hosts, and the XSAVE size of these components", () => {
     expect(table.find(0xd, 0)).toMatchObject({ eax: 7, ecx: 0x340 });
     expect(table.find(0xd, 9)).toBeUndefined();
   });
@@ -95,7 +95,7 @@ test("the guest's number of physical address bits is the smallest of all hosts",
   expect(tableOf(baseline([wide, limited])).get("guest_phys_addr_bits")).toBe(48);
 });
 
-test("an XSAVE component whose layout differs is left out, with its bit and its size", () => {
+test("an XSAVE component whose offset differs between hosts is left out of the baseline", () => {
   const moved = young.map((e) => (e.function === 0xd && e.index === 9 ? { ...e, ebx: 832 } : e));
   const result = baseline([young, moved]);
   expect(tableOf(result).find(0xd, 9)).toBeUndefined();
@@ -105,7 +105,7 @@ test("an XSAVE component whose layout differs is left out, with its bit and its 
   );
 });
 
-test("an XSAVE component that is left out removes its siblings and its features", () => {
+test("if one XSAVE component of AVX-512 is left out, the others and the AVX-512 features are left out too", () => {
   const wide = young
     .with({ avx512f: 1, avx512vl: 1, xcr0_avx512_opmask: 1 })
     .with({ xcr0_avx512_zmm_hi256: 1, xcr0_avx512_hi16_zmm: 1 })
@@ -119,12 +119,12 @@ test("an XSAVE component that is left out removes its siblings and its features"
   expect(table.find(0xd, 6)).toBeUndefined();
 });
 
-test("a dump without sub-leaves of XSAVE keeps the dump's components and size", () => {
+test("the baseline of dumps with only sub-leaf 0 of leaf 0xD keeps their XSAVE components and size", () => {
   const bare = young.filter((e) => e.function !== 0xd || e.index === 0);
   expect(tableOf(baseline([bare, bare])).find(0xd, 0)).toMatchObject({ eax: 0x207, ecx: 0xa88 });
 });
 
-test("a leaf whose hypervisor interface differs between hosts is left out", () => {
+test("a leaf that belongs to different hypervisor interfaces on two hosts is left out of the baseline", () => {
   const kvm = old.append(
     { function: 0x40000000, ebx: 0x4b4d564b, ecx: 0x564b4d56, edx: 0x4d },
     { function: 0x40000001, eax: 0x1 },
@@ -168,7 +168,7 @@ test.each([
   [() => baseline(5 as never), "baseline(): expected an array"],
   [() => formatBaseline({} as never), "formatBaseline(): missing member kind"],
   [() => baseline([5 as never]), "baseline(): [0]: expected an array"],
-])("a wrong argument is refused: %s", (call, message) => {
+])("the wrong argument in this call is refused: %s", (call, message) => {
   expect(call).toThrow(message);
 });
 
@@ -193,7 +193,7 @@ const tables = fc.tuple(
   fc.array(anEntry, { maxLength: 8 }),
 );
 
-test("the baseline of any three tables is a subset of each", () => {
+test("the baseline of any three tables is a subset of each table", () => {
   fc.assert(
     fc.property(tables, ([common, ...own]) => {
       const three = own.map((more) =>
@@ -228,7 +228,7 @@ describe("the baseline of models", () => {
       .map((second) => [first, second] as const),
   );
 
-  /** Lists the errors and warnings of the lint for the baseline of some models, without its remarks. */
+  /** Lists the errors and warnings, but not the remarks, of the lint for a baseline of these tables. */
   const faults = (tables: readonly CpuidTable[]): readonly string[] =>
     lint(tableOf(baseline(tables)), { profile: "guest" })
       .findings.filter(({ severity }) => severity !== "info")

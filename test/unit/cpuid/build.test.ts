@@ -21,8 +21,8 @@ const texts = (built: CpuidBuilder): readonly string[] => built.changes.map(form
 const leaves = (table: CpuidTable): readonly number[] => [...table].map((e) => e.function);
 
 /**
- * The native features that occur in pairs of dependencies, except for two features whose XSAVE components overlap with
- * others.
+ * The native features that have dependencies or are dependencies, except for MPX and APX, whose XSAVE components
+ * overlap.
  */
 const FEATURES: readonly CpuidFieldName[] = [
   ...new Set(cpuidDependencies().flatMap(({ feature, needs }) => [feature, needs])),
@@ -38,8 +38,8 @@ const someFeatures = fc.uniqueArray(fc.constantFrom(...FEATURES), { maxLength: 1
 const plus = (names: readonly CpuidFieldName[]): readonly CpuidFeatureEdit[] =>
   names.map((name): CpuidFeatureEdit => `+${name}`);
 
-describe("cpuid", () => {
-  test("starts with the leaves of a vendor", () => {
+describe("a builder that `cpuid` creates", () => {
+  test("starts with leaves 0, 1 and 0x80000000 for a vendor", () => {
     expect(leaves(intel.table)).toEqual([0, 1, 0x80000000]);
     expect(intel.table.find(0)).toMatchObject({
       ebx: 0x756e6547,
@@ -53,7 +53,7 @@ describe("cpuid", () => {
     expect(intel.changes).toEqual([]);
   });
 
-  test("starts with an unchanged table or list of entries", () => {
+  test("starts with a given table or list of entries, and does not change it", () => {
     const entries = [
       { function: 7, flags: 1 },
       { function: 0, eax: 5 },
@@ -62,7 +62,7 @@ describe("cpuid", () => {
     expect(cpuid.from(intel.table).table).toBe(intel.table);
   });
 
-  test("starts with each model and each model variant, including its caches", () => {
+  test("starts with the caches of a model, for each model and each model variant", () => {
     for (const { name, model } of namedModels()) {
       const { table, changes } = cpuid.model(name);
       expect(changes).toEqual([]);
@@ -109,7 +109,7 @@ describe("features()", () => {
     ]);
   });
 
-  test("turns off the features that need a feature that it turns off", () => {
+  test("also turns off the features that need the removed feature", () => {
     const made = intel.features("+avx512_fp16", "+aes").features("-avx");
     const on = ["avx", "avx512f", "avx512bw", "avx512_fp16", "xsave", "aes"] as const;
     expect(on.map((name) => made.table.has(name))).toEqual([
@@ -138,7 +138,7 @@ describe("features()", () => {
     expect(made.features("+avx2", options).changes).toEqual(made.changes);
   });
 
-  test("raises the maxima for a sub-leaf that the table does not have yet", () => {
+  test("raises the maximum leaf and the maximum sub-leaf for a sub-leaf that the table does not have yet", () => {
     const made = intel.features("+amx_fp16").table;
     expect([made.get("max_std_leaf"), made.get("leaf7_n_subleaves")]).toEqual([0x1e, 1]);
     expect(made.has("amx_fp16")).toBe(true);
@@ -168,7 +168,7 @@ describe("features()", () => {
     expect(intel.features("+lm", "+mmx").table.has("e_mmx")).toBe(false);
   });
 
-  test("sets the width of virtual addresses to that of la57", () => {
+  test("sets the width of virtual addresses to 57 bits for la57", () => {
     const made = intel.features("+lm").set({ virt_addr_bits: 48 });
     expect(made.features("+la57").table.get("virt_addr_bits")).toBe(57);
     expect(made.features("+la57").features("-la57").table.get("virt_addr_bits")).toBe(48);
@@ -181,7 +181,7 @@ describe("features()", () => {
     expect(saved.get("xsave_sz_max")).toBe(832);
   });
 
-  test("keeps the contents of an existing leaf, and clears the leaf with the last of its features", () => {
+  test("keeps the contents of an existing leaf, and clears the leaf when the leaf's last feature is turned off", () => {
     const tiles = intel.features("+amx_tile").set({ amx_max_palette: 2 }).features("-amx_int8");
     const bare = tiles.set({ amx_tile: 0 }).features("+amx_tile").table;
     expect(bare.get("amx_max_palette")).toBe(2);
@@ -253,7 +253,7 @@ describe("features()", () => {
 });
 
 describe("set()", () => {
-  test("adds the entry of a field and raises the maximum", () => {
+  test("adds the entry of a field and raises the maximum basic leaf", () => {
     const made = intel.set({ tsc_denominator: 2, tsc_numerator: 5 });
     expect(made.table.find(0x15)).toMatchObject({ eax: 2, ebx: 5 });
     expect(texts(made)).toEqual([
@@ -282,7 +282,7 @@ describe("set()", () => {
 });
 
 describe("brand()", () => {
-  test("writes three leaves and raises the maximum", () => {
+  test("writes three leaves and raises the maximum extended leaf", () => {
     const { table } = intel.brand("A CPU");
     expect(table.get("max_ext_leaf")).toBe(0x80000004);
     expect(table.find(0x80000002)).toMatchObject({ eax: 0x50432041, ebx: 0x55, ecx: 0 });
@@ -306,7 +306,7 @@ describe("the address width", () => {
     expect(narrow.get("guest_phys_addr_bits")).toBe(36);
   });
 
-  test("of virtual addresses follows la57, and setting it turns la57 on and off", () => {
+  test("of virtual addresses turns la57 on or off when it is set", () => {
     const made = intel.virtualBits(57).table;
     expect([made.get("virt_addr_bits"), made.has("la57"), made.has("lm")]).toEqual([
       57,
@@ -376,7 +376,7 @@ describe("within()", () => {
     .xsave()
     .set({ zero_fcs_fds: 1 }).table;
 
-  test("drops features that KVM does not support and their dependents, and lists each reason", () => {
+  test("drops features that KVM does not support, drops features that need these, and lists each reason", () => {
     const made = full.within(host);
     const dropped = ["xsaves", "cet_ss", "la57", "kvm_steal_time", "kvm_pv_tlb_flush"] as const;
     expect(dropped.filter((name) => made.table.has(name))).toEqual([]);
@@ -402,13 +402,13 @@ describe("within()", () => {
     expect(full.within(full.table).table.toString()).toBe(full.table.toString());
   });
 
-  test("copies bits that negate a feature from the CPU's table", () => {
+  test("copies, from the CPU's table, the bits that negate a feature", () => {
     expect(full.within(host).table.has("zero_fcs_fds")).toBe(true);
     expect(full.within(host.with({ fdp_excptn_only: 1 })).table.has("fdp_excptn_only")).toBe(true);
     expect(full.set({ zero_fcs_fds: 1 }).within(full.table).table.has("zero_fcs_fds")).toBe(false);
   });
 
-  test("limits the address width for nested guests to the CPU's width; a width of 0 is no limit", () => {
+  test("limits the address width for nested guests to the CPU's width, but ignores a width of 0", () => {
     const nested = full.set({ guest_phys_addr_bits: 50 });
     expect(nested.within(host).table.get("guest_phys_addr_bits")).toBe(48);
     const unknown = nested.within(host.with({ phys_addr_bits: 0, virt_addr_bits: 0 })).table;
@@ -442,7 +442,7 @@ describe("within()", () => {
     expect((cpuid.from(odd).within(host).table.find(1)?.ecx ?? 0) & (1 << 16)).toBe(0);
   });
 
-  test("keeps topology, names and bits that KVM does not report", () => {
+  test("keeps the topology, the brand string, and features that KVM does not report", () => {
     const made = full.brand("A CPU").topology({ cores: 4 }).features("+tsc_deadline_timer");
     const kept = made.within(host).table;
     expect([kept.has("ht"), kept.has("tsc_deadline_timer"), kept.get("n_logical_cpu")]).toEqual([
@@ -453,7 +453,7 @@ describe("within()", () => {
     expect(kept.find(0x80000002)?.eax).toBe(0x50432041);
   });
 
-  test("gives a subset, and a second application changes nothing, for any features on both sides", () => {
+  test("gives a subset of KVM's table for any features, and changes nothing if it is applied again", () => {
     fc.assert(
       fc.property(someFeatures, someFeatures, (own, theirs) => {
         const wanted = amd
@@ -486,7 +486,7 @@ describe("any sequence of steps", () => {
     (built) => built.hypervisor("none"),
     (built) => built.within(intel.features("+avx2", "+lm").table),
   );
-  /** A table without order, with entries that no step recognises. */
+  /** An unsorted table, in which some entries belong to no step of the builder. */
   const odd = CpuidTable.from([
     { function: 0x80000001 },
     { function: 0x8fffffff, eax: 1 },
@@ -526,12 +526,12 @@ describe("any sequence of steps", () => {
   });
 });
 
-test("a builder starts with entries, and is frozen", () => {
+test("the constructor of CpuidBuilder accepts a list of entries and returns a frozen builder", () => {
   const made = new CpuidBuilder([{ function: 1 }]);
   expect([made.table.length, Object.isFrozen(made)]).toEqual([1, true]);
 });
 
-test("forVcpu() accepts only ids of the topology that was set, and accepts any id without a topology", () => {
+test("forVcpu() accepts only APIC ids of the topology, but accepts any id if no topology was set", () => {
   const start = cpuid.model("EPYC-Milan");
   const guest = start.topology({ packages: 2, cores: 3 }).brand("guest");
   expect(guest.forVcpu(6).get("local_apic_id")).toBe(6);

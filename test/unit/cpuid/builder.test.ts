@@ -1,4 +1,4 @@
-/** Tests of the table for one vCPU, which is made from the supported entries. */
+/** Tests of fromSupported(), which makes the CPUID table of one vCPU from the entries that KVM supports. */
 import { expect, test } from "vitest";
 import { diff, fromSupported } from "../../../lib/cpuid/index.ts";
 import { supported } from "./supported-table.ts";
@@ -32,7 +32,7 @@ test("the APIC id is the only change", () => {
   ]);
 });
 
-test.each([-1, 0.5, 2 ** 32])("apicId %d is refused", (apicId) => {
+test.each([-1, 0.5, 2 ** 32])("fromSupported() refuses the APIC id %d", (apicId) => {
   const wrong = new RangeError(`apicId ${apicId} is not an unsigned 32-bit integer`);
   expect(() => fromSupported(supported, { apicId })).toThrow(wrong);
 });

@@ -93,7 +93,7 @@ describe("withCaches() for Intel", () => {
   const table = withTopology(intel, { packages: 2, cores: 3, threads: 2 });
   const made = withCaches(table, MILAN);
 
-  test("writes leaf 4 by level and type, with the sharing by a core or a die, and the terminator", () => {
+  test("writes leaf 4 in the order of level and type, with the number of CPUs that share each cache, and a terminator", () => {
     const common = { line: 64, partitions: 1, isInclusive: false };
     expect(decoded(made, 4)).toEqual([
       { ...common, level: 1, type: "data", size: 32768, ways: 8, sharedBy: 2 },
@@ -114,7 +114,7 @@ describe("withCaches() for Intel", () => {
     expect(made.get("cache_self_init", 0)).toBe(1);
   });
 
-  test("writes leaf 2 as a reference to leaf 4, and keeps a leaf 2 that has the reference", () => {
+  test("writes a leaf 2 that refers to leaf 4, and keeps an existing leaf 2 that refers to leaf 4", () => {
     expect(made.find(2)).toMatchObject({ eax: 0xff01, ebx: 0, ecx: 0, edx: 0 });
     const kept = intel.replace(2, { eax: 0x00feff01, edx: 0xf0 });
     expect(withCaches(kept, MILAN).find(2)).toMatchObject({ eax: 0x00feff01, edx: 0xf0 });
@@ -139,7 +139,7 @@ describe("withCaches() for AMD", () => {
     MILAN.map((one) => (one.level === 3 ? { ...one, sharedBy: 16 } : one)),
   );
 
-  test("writes 0x8000001d, but no core ids, which only Intel's leaf 4 contains", () => {
+  test("writes 0x8000001d without the number of core ids, which only Intel's leaf 4 contains", () => {
     const shares = decoded(made, 0x8000001d).map((one) => Reflect.get(one, "sharedBy"));
     expect(shares).toEqual([2, 2, 2, 16]);
     expect(
@@ -148,7 +148,7 @@ describe("withCaches() for AMD", () => {
     expect(made.find(4)).toBeUndefined();
   });
 
-  test("writes 0x80000005 and 0x80000006, and keeps their TLBs", () => {
+  test("writes 0x80000005 and 0x80000006, and keeps the TLB fields in these leaves", () => {
     expect(made.find(0x80000005)).toMatchObject({
       eax: 0xff40ff40,
       ecx: 0x20080140,
@@ -169,7 +169,7 @@ describe("withCaches() for AMD", () => {
 });
 
 describe("withCaches()", () => {
-  test("writes caches that decode to the given caches, for any caches", () => {
+  test("writes any list of caches into a table, from which the same caches are decoded", () => {
     // The comparison omits 0x80000006, which can express fewer sizes.
     const table = intel.with({ max_ext_leaf: 0x80000004 });
     const json = JSON.stringify(table);

@@ -1,6 +1,6 @@
 /**
- * Reads the captured tables of tables/, which are text of `cpuid -r`. host-zen5.txt is from a virtual machine on a Zen
- * 5 server; the other files are CPU models of QEMU 7.2's user mode with all features forced on.
+ * Reads the captured tables of tables/, which are text of `cpuid -r`. The table host-zen5.txt is from a virtual machine
+ * on a Zen 5 server; the other files are CPU models of QEMU 7.2's user mode with all features forced on.
  */
 import { readdirSync, readFileSync } from "node:fs";
 import { CpuidTable, isIndexed } from "../../../lib/cpuid/index.ts";

@@ -124,14 +124,14 @@ const BROKEN: readonly Broken[] = [
   ],
 ];
 
-describe("a table with", () => {
-  test.each(BROKEN)("breaks only the rule %s: %s", (rule, _, table, message) => {
+describe("checkCpuid() reports", () => {
+  test.each(BROKEN)("only the rule %s for a table with %s", (rule, _, table, message) => {
     expect(checkCpuid(table, AGAINST).map((one) => [one.rule, one.message])).toEqual([
       [rule, message],
     ]);
   });
 
-  test("no fault has no findings", () => {
+  test("nothing for a table without a fault", () => {
     expect(checkCpuid(GOOD, AGAINST)).toEqual([]);
   });
 });
@@ -159,7 +159,7 @@ test("a finding has its rule, place, field and position as members", () => {
   ]);
 });
 
-test("all faults of a table are found, in the order of its entries", () => {
+test("all faults of a table are found, in the order of the table's entries", () => {
   const table = GOOD.with({ local_apic_id: 1, bmi1: 1, xcr0_pkru: 1 }).append({ function: 0 });
   expect(checkCpuid(table, AGAINST).map(({ rule, position }) => [rule, position])).toEqual([
     ["apic-id", 1],
@@ -271,7 +271,7 @@ test("plain entries are checked like a table", () => {
 test.each([
   ["apicId", { apicId: 1 }],
   ["supportd", { supportd: [] }],
-])("the unknown option %s is refused by name", (name, options) => {
+])("checkCpuid() refuses the unknown option %s by name", (name, options) => {
   expect(() => checkCpuid(GOOD, options as CheckCpuidOptions)).toThrow(
     `checkCpuid(): unknown option "${name}"`,
   );
@@ -282,7 +282,7 @@ test("the highest id of 32 bits is accepted and checked", () => {
   expect(messages(table, { id: 0xffff_ffff })).toEqual([]);
 });
 
-test.each([-1, 0.5, 2 ** 32])("the id %d is refused", (id) => {
+test.each([-1, 0.5, 2 ** 32])("checkCpuid() refuses the APIC id %d", (id) => {
   const wrong = new RangeError(`id ${id} is not an unsigned 32-bit integer`);
   expect(() => checkCpuid(GOOD, { id })).toThrow(wrong);
 });

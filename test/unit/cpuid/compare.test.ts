@@ -1,4 +1,6 @@
-/** Tests of compare(): which of two tables a guest can use on the other host, and why. */
+/**
+ * Tests of compare(): whether a guest with the table of one host can run on a host with another table, and the reasons.
+ */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import {
@@ -46,7 +48,7 @@ describe("the relation of a table to another", () => {
     ["no cache line size", { clflush_size: 0 }, "superset"],
     ["an event that the PMU lacks", { no_llc_misses: 1 }, "superset"],
     ["another vendor", { cpu_vendorid_0: 0x68747541 }, "incompatible"],
-  ] as const)("with %s is %j: %s", (_, values, expected) => {
+  ] as const)("with %s (%j) is %s", (_, values, expected) => {
     const other = CpuidTable.from([...host, { function: 7, index: 2, flags: 1 }]);
     expect(compare(other, other.with(values)).relation).toBe(expected);
   });
@@ -76,7 +78,7 @@ describe("the relation of a table to another", () => {
     expect(compare(other, host).relation).toBe("superset");
   });
 
-  test(`is "superset" if the other table does not have a leaf, including the leaf of the PMU`, () => {
+  test(`is "superset" if the other table does not have leaf 7 or the PMU's leaf 0xA`, () => {
     expect(compare(host, host.without(7)).relation).toBe("superset");
     expect(compare(host, host.without(0xa)).relation).toBe("superset");
     expect(compare(host, host.without(2)).relation).toBe("identical");
@@ -87,7 +89,7 @@ describe("the relation of a table to another", () => {
     expect(compare(host, other).relation).toBe("identical");
   });
 
-  test("is the relation of features for an unnamed bit of a feature register", () => {
+  test('is "subset" if only the other table has an unnamed bit of a feature register', () => {
     expect(compare(host, host.replace(1, { ecx: (1 << 26) | (1 << 16) })).relation).toBe("subset");
   });
 
@@ -100,7 +102,7 @@ describe("the relation of a table to another", () => {
     expect(compare(host, b).relation).toBe("subset");
   });
 
-  test(`is "incompatible" for masks if each has a bit that the other does not have`, () => {
+  test(`is "incompatible" if each table has a mask bit that the other table does not have`, () => {
     const mask = (ecx: number): CpuidTable => host.replace(4, { ecx });
     expect(compare(mask(3), mask(5)).relation).toBe("incompatible");
     expect(compare(mask(4), mask(5)).relation).toBe("subset");
@@ -177,7 +179,7 @@ test("a table without some feature bits of another table is a subset", () => {
 test.each([
   [() => compare(5 as never, host), "compare(): expected an array"],
   [() => formatDifference({} as never), "formatDifference(): missing members"],
-])("a wrong argument is refused: %s", (call, message) => {
+])("the wrong argument in this call is refused: %s", (call, message) => {
   expect(call).toThrow(TypeError);
   expect(call).toThrow(message);
 });

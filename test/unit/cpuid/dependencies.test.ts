@@ -68,7 +68,7 @@ describe("cpuidDependencies()", () => {
     ["sev_nested_paging", "sev_es"],
     ["vgif", "svm"],
     ["hv_stimer", "hv_synic"],
-  ] as const)("%s needs %s", (feature, needs) => {
+  ] as const)("contains the pair: %s needs %s", (feature, needs) => {
     expect(pairs).toContainEqual(expect.objectContaining({ feature, needs }));
   });
 
@@ -100,7 +100,7 @@ describe("closeFeatures()", () => {
     ]);
   });
 
-  test("does not follow pairs that real CPUs break", () => {
+  test("does not add a dependency that real CPUs lack", () => {
     expect(closeFeatures(["tsxldtrk", "invpcid"])).toEqual(["tsxldtrk", "invpcid"]);
   });
 
@@ -131,7 +131,7 @@ describe("closeFeatures()", () => {
 });
 
 describe("dependentFeatures()", () => {
-  test("returns avx512vl and the features that need it for avx512vl", () => {
+  test("returns, for avx512vl, avx512vl itself and the features that need avx512vl", () => {
     expect(dependentFeatures(["avx512vl"])).toEqual(
       ["avx512vl", "avx512_vbmi2", "avx512_vnni", "avx512_bitalg"].concat([
         "avx512_vp2intersect",
@@ -150,7 +150,7 @@ describe("dependentFeatures()", () => {
 });
 
 describe("missingDependencies()", () => {
-  test("lists the pair if a table has only the pair's feature", () => {
+  test("lists a pair if a table has the pair's feature without its dependency", () => {
     for (const pair of pairs) expect(missingDependencies(turnOn([pair.feature]))).toContain(pair);
   });
 

@@ -95,13 +95,13 @@ test("a change of a wide field is reported as one change", () => {
   expect(lines(table.with({ base_model: 1 }))).toBe("0x1.0:eax[7:4] base_model: 14 -> 1");
 });
 
-test("a field of 16 bits or more is hexadecimal", () => {
+test("a field of 16 bits or more is printed in hexadecimal", () => {
   expect(lines(table.with({ max_std_leaf: 0x1f }))).toBe(
     "0x0.0:eax[31:0] max_std_leaf: 0x7 -> 0x1f",
   );
 });
 
-test("unnamed bits are grouped into runs", () => {
+test("adjacent unnamed bits are reported as one range", () => {
   const changed = table.replace(1, { eax: 0xf009c6ea });
   expect(lines(changed)).toBe(
     "0x1.0:eax[15:14] reserved: 0 -> 3\n0x1.0:eax[31:28] reserved: 0 -> 15",
@@ -115,7 +115,7 @@ test("named and unnamed bits of one register are listed in bit order", () => {
   );
 });
 
-test("a field in a family of sub-leaves is named in its sub-leaf", () => {
+test("a field of a family of sub-leaves is reported with the number of its sub-leaf", () => {
   expect(lines(table.with({ cache_level: 2 }, 1))).toBe("0x4.1:eax[7:5] cache_level: 0 -> 2");
 });
 
@@ -199,7 +199,7 @@ test("an added duplicate is called a duplicate, with its ordinal number", () => 
   expect(diff(table, twice)[1]).toMatchObject({ where: "0x7.0#2", index: 0, copy: 1 });
 });
 
-test("an entry that is removed is called a duplicate if an earlier entry has its leaf and sub-leaf", () => {
+test("a removed entry is called a duplicate if an earlier entry has the same leaf and sub-leaf", () => {
   const twice = table.append({ function: 7, flags: 1 });
   expect(printDiff(diff(twice, table))).toBe(
     "table entries: 6 -> 5\n0x7.0#2 duplicate entry: present -> absent",
@@ -259,7 +259,7 @@ test("entries that occur several times are compared in their order", () => {
   );
 });
 
-test("changed flags are reported", () => {
+test("a change of an entry's flags is reported", () => {
   expect(lines(table.replace(4, { flags: 0 }))).toBe("0x7.0 flags: 1 -> 0");
 });
 
@@ -290,7 +290,7 @@ describe("the kind of a change", () => {
     expect(diff(many, many.with(values))).toMatchObject([{ fieldKind: kind }]);
   });
 
-  test("of a bit without a name is that of its register", () => {
+  test("of a bit without a name is the kind of the bit's register", () => {
     expect(diff(many, many.replace(1, { ecx: 1 << 16 }))).toMatchObject([
       { name: undefined, fieldKind: "feature" },
     ]);
@@ -298,25 +298,25 @@ describe("the kind of a change", () => {
   });
 });
 
-describe("ignored changes of diff()", () => {
+describe("the option `ignore` of diff()", () => {
   const own = CpuidTable.from([{ function: 1 }, { function: 0xb, flags: 1 }, { function: 2 }]);
 
-  test("may be those of the APIC id", () => {
+  test("omits changes of the APIC id", () => {
     const other = own.with({ local_apic_id: 3, x2apic_id: 3, avx: 1 });
     expect(printDiff(diff(own, other, { ignore: ["apic-id"] }))).toBe("0x1.0:ecx[28] avx: 0 -> 1");
   });
 
-  test("may be those of bits that KVM computes", () => {
+  test("omits changes of bits that KVM computes", () => {
     const other = own.with({ osxsave: 1, avx: 1 });
     expect(diff(own, other, { ignore: ["runtime-owned"] })).toMatchObject([{ name: "avx" }]);
   });
 
-  test("may be those of a named field", () => {
+  test("omits changes of a named field", () => {
     const other = own.with({ osxsave: 1, avx: 1 });
     expect(diff(own, other, { ignore: ["avx"] })).toMatchObject([{ name: "osxsave" }]);
   });
 
-  test("may be those of the order of entries", () => {
+  test("omits changes of the order of entries", () => {
     expect(diff(own, [...own].reverse(), { ignore: ["order"] })).toEqual([]);
   });
 
@@ -325,7 +325,7 @@ describe("ignored changes of diff()", () => {
     [{ ignore: "avx" }, "diff(): ignore: expected an array or another iterable"],
     [{ ignore: [5] }, "diff(): ignore: expected names, got 5"],
     [{ ignored: [] }, 'diff(): unknown option "ignored"; did you mean "ignore"?'],
-  ])("%j is refused", (options, message) => {
+  ])("refuses %j", (options, message) => {
     expect(() => diff(own, own, options as object)).toThrow(TypeError);
     expect(() => diff(own, own, options as object)).toThrow(message);
   });

@@ -90,7 +90,7 @@ function patched(offset: number, ...bytes: readonly number[]): Uint8Array {
 
 const TEXT = HEADERS_AT + 2 * 64;
 
-describe("a damaged file is refused:", () => {
+describe("elfCode() refuses", () => {
   test.each([
     ["no bytes", new Uint8Array(), "not an ELF file: 0 bytes without its header"],
     ["another format", patched(0, 0x4d), "not an ELF file"],

@@ -1,4 +1,4 @@
-/** Tests of single entries and of the lookup that KVM does. table.test.ts tests tables. */
+/** Tests of single entries and of the lookup that KVM does. The file table.test.ts tests tables. */
 import { expect, test } from "vitest";
 import { entry, formatLeaf, isIndexed, locate, sameEntry } from "../../../lib/cpuid/entry.ts";
 
@@ -17,27 +17,27 @@ test("an entry's padding is a frozen copy of the caller's array", () => {
   expect(Object.isFrozen(padding)).toBe(false);
 });
 
-test("a register that is too wide is named with its leaf", () => {
+test("a register value of 33 bits is refused with the names of the register and the leaf", () => {
   const wrong = new RangeError("cpuid entry 0x7.0: ebx 4294967296 does not fit 32 bits");
   expect(() => entry({ function: 7, ebx: 2 ** 32 })).toThrow(wrong);
 });
 
-test("a negative register is refused", () => {
+test("a negative register value is refused", () => {
   const wrong = new RangeError("cpuid entry 0x7.1: eax -1 does not fit 32 bits");
   expect(() => entry({ function: 7, index: 1, eax: -1 })).toThrow(wrong);
 });
 
-test("a fraction is refused", () => {
+test("a register value that is a fraction is refused", () => {
   const wrong = new RangeError("cpuid entry 0x1.0: edx 0.5 is not an integer");
   expect(() => entry({ function: 1, edx: 0.5 })).toThrow(wrong);
 });
 
-test("a wrong function is refused with an error that names no leaf", () => {
+test("an invalid function number is refused, and the error names no leaf", () => {
   const wrong = new RangeError("cpuid entry: function -1 does not fit 32 bits");
   expect(() => entry({ function: -1 })).toThrow(wrong);
 });
 
-test("a wrong index is refused with an error that names no leaf", () => {
+test("an invalid index is refused, and the error names no leaf", () => {
   const wrong = new RangeError("cpuid entry: index -1 does not fit 32 bits");
   expect(() => entry({ function: 7, index: -1 })).toThrow(wrong);
 });
@@ -80,7 +80,7 @@ test.each(["function", "index", "flags", "eax", "ebx", "ecx", "edx"] as const)(
   },
 );
 
-test("padding is not compared", () => {
+test("the comparison of two entries ignores padding", () => {
   expect(sameEntry(entry({ function: 7 }), entry({ function: 7, padding: [1, 2, 3] }))).toBe(true);
 });
 

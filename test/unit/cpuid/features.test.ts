@@ -54,7 +54,7 @@ describe("resolveFeatures", () => {
     [{ on: [1], off: [] }, undefined, "resolveFeatures(): on: expected a string, got 1"],
     [{ on: "avx2", off: [] }, undefined, "resolveFeatures(): on: expected an array"],
     [{ on: [], off: [] }, "quemu", 'unknown source "quemu"'],
-  ])("refuses %j with the source %j", (features, source, message) => {
+  ])("refuses the list %j with the name source %j", (features, source, message) => {
     const given = features as unknown as { on: string[]; off: string[] };
     expect(() => resolveFeatures(given, source as "qemu")).toThrow(message);
   });

@@ -65,31 +65,31 @@ test("a field of a family of sub-leaves has a range of indexes", () => {
   expect(field("cache_level").index).toEqual({ first: 0, last: 31 });
 });
 
-test("values of 16 bits and more are hexadecimal", () => {
+test("values of fields of 16 bits and more are printed in hexadecimal", () => {
   expect([formatValue(255, 0, 15), formatValue(255, 0, 14)]).toEqual(["0xff", "255"]);
 });
 
-test("the first native leaf keeps the plain name", () => {
+test("of two native fields with the same name, the field in the lower leaf keeps the plain name", () => {
   expect([field("fsrs").function, field("apic").function]).toEqual([7, 1]);
 });
 
-test("the name of a field in a later leaf contains the leaf", () => {
+test("of two native fields with the same name, the field in the higher leaf has the leaf in its name", () => {
   expect(field("fsrs_80000021").function).toBe(0x80000021);
 });
 
-test("an unknown name suggests the nearest", () => {
+test("an unknown name is refused with the nearest names as suggestions", () => {
   const wrong = new TypeError('unknown CPUID field "avx3"; did you mean avx, avx2?');
   expect(() => field("avx3" as CpuidFieldName)).toThrow(wrong);
 });
 
-test("an unknown name that is part of other names suggests those names", () => {
+test("an unknown name that is part of other names is refused with these names as suggestions", () => {
   const wrong = new TypeError(
     'unknown CPUID field "addr_bits"; did you mean phys_addr_bits, virt_addr_bits, guest_phys_addr_bits?',
   );
   expect(() => field("addr_bits" as CpuidFieldName)).toThrow(wrong);
 });
 
-test("a name that is unlike all others suggests nothing", () => {
+test("a name that is unlike all other names is refused without a suggestion", () => {
   const wrong = new TypeError('unknown CPUID field "constructor"');
   expect(() => field("constructor" as CpuidFieldName)).toThrow(wrong);
 });
@@ -102,7 +102,7 @@ test.each([
     "; did you mean max_std_leaf, max_hyp_leaf, max_ext_leaf, max_tra_leaf, max_cntr_leaf?",
   ],
 ])(
-  "for %s, at most five names are suggested, which contain it or differ in two letters",
+  "for %s, at most five names that contain it or differ in at most two letters are suggested",
   (name, hint) => {
     const wrong = new TypeError(`unknown CPUID field "${name}"${hint}`);
     expect(() => field(name as CpuidFieldName)).toThrow(wrong);
@@ -113,13 +113,13 @@ test("every field is found under its own name", () => {
   expect(fields().filter((f) => field(f.name) !== f)).toEqual([]);
 });
 
-test("a register's fields are listed for a member of the family only", () => {
+test("fieldsOf() lists a field of a family of sub-leaves only for the family's sub-leaves", () => {
   const names = (index: number): readonly string[] =>
     fieldsOf("native", 0x12, index, "edx").map((f) => f.name);
   expect([names(2), names(1)]).toEqual([["epc_sec_size_1"], []]);
 });
 
-test("a family has no fields after its last member", () => {
+test("fieldsOf() lists no field of a family after the family's last sub-leaf", () => {
   const last = fieldsOf("native", 4, 31, "eax");
   expect(last).not.toEqual([]);
   expect([fieldsOf("native", 4, 32, "eax"), fieldsOf("native", 3, 0, "eax")]).toEqual([[], []]);
@@ -158,7 +158,7 @@ test("Hyper-V is found at 0x40000000 only", () => {
   expect(baseOf([entry({ function: 0x40000101, eax: 0x31237648 })], "hyperv")).toBeUndefined();
 });
 
-test("an unsigned hypervisor leaf is in the native space", () => {
+test("a hypervisor leaf without a signature is in the native space", () => {
   expect(spaceOf([entry({ function: 0x40000000 })], 0x40000000)).toBe("native");
 });
 

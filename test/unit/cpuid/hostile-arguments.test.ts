@@ -34,7 +34,7 @@ import {
 
 const table = CpuidTable.from([{ function: 0, eax: 7 }, { function: 1 }]);
 
-describe("an element that is no entry is rejected by", () => {
+describe("an element that is not an entry is rejected by", () => {
   test.each([
     ["addressSizesOf()", addressSizesOf],
     ["brandOf()", brandOf],
@@ -91,7 +91,7 @@ test("replace() rejects a string as members", () => {
   expect(() => table.replace(0, "abc" as never)).toThrow("replace(): patch: expected an object");
 });
 
-test("an iterable without an end is rejected", () => {
+test("an endless iterable is rejected", () => {
   const endless: Iterable<number> = {
     *[Symbol.iterator]() {
       for (;;) yield 1;
@@ -106,6 +106,6 @@ test("the message about an APIC id is a single short line", () => {
   expect(() => forVcpu(table, Symbol("x") as never)).toThrow("apicId a symbol is not");
 });
 
-test("physicalBits() gives a new leaf the width of virtual addresses", () => {
+test("physicalBits() also sets the width of virtual addresses if it adds the leaf", () => {
   expect(cpuid.empty().physicalBits(46).table.get("virt_addr_bits")).toBe(48);
 });

@@ -15,7 +15,7 @@ describe("withHypervisors()", () => {
     expect(made.has("guest_status")).toBe(true);
   });
 
-  test("puts the leaves of KVM and Xen after those of Hyper-V, where KVM finds them", () => {
+  test("puts the leaves of KVM and Xen after Hyper-V's leaves, at bases where KVM searches", () => {
     const made = withHypervisors(bare, ["hyperv", "kvm", "xen"]);
     const bases = (["hyperv", "kvm", "xen"] as const).map((space) => made.base(space));
     expect(bases).toEqual([0x40000000, 0x40000100, 0x40000200]);

@@ -14,7 +14,7 @@ import { natureAt } from "../../../lib/cpuid/kinds.ts";
 
 const kinds = (name: CpuidFieldName): string => natureOf(field(name)).kind;
 
-/** The nature of a place without rows in the tables of kinds, which is the nature of an unknown leaf. */
+/** The kind and the order of a register in an unknown leaf, which has no row in the table of kinds. */
 const UNKNOWN = natureAt({
   space: "native",
   function: 0x7777,
@@ -23,20 +23,20 @@ const UNKNOWN = natureAt({
   name: undefined,
 });
 
-test("an unknown leaf is a size whose values exclude each other", () => {
+test('a register of an unknown leaf has the kind "size" and the order "equal"', () => {
   expect(UNKNOWN).toEqual({ kind: "size", order: "equal" });
 });
 
-describe("the orders", () => {
+describe("the orders of fields", () => {
   const named = (order: string): readonly CpuidField[] =>
     fields().filter((one) => natureOf(one).order === order);
 
-  test("all occur in the database", () => {
+  test("each occur more than five times in the database", () => {
     const orders = ["bits", "inverted-bits", "number", "equal", "none"];
     expect(orders.map((order) => named(order).length > 5)).toEqual([true, true, true, true, true]);
   });
 
-  test(`of single bits in the feature leaves are "bits", except for bits that are negated, topology or KVM's`, () => {
+  test(`are "bits" for each one-bit feature in the feature leaves`, () => {
     const leaves = new Set([0x1, 0x7, 0x80000001, 0x80000021]);
     const odd = fields().filter(
       (one) =>
@@ -49,7 +49,7 @@ describe("the orders", () => {
     expect(odd).toEqual([]);
   });
 
-  test("of bits and inverted bits occur only for features and negated bits", () => {
+  test('are "bits" or "inverted-bits" only for features and negated bits', () => {
     const odd = fields()
       .map((one) => ({ name: one.name, ...natureOf(one) }))
       .filter(({ order }) => order === "bits" || order === "inverted-bits")
@@ -112,6 +112,6 @@ test("every field that contains an APIC id is a per-CPU field", () => {
   expect(places.filter(({ name }) => !PER_CPU_FIELDS.includes(name))).toEqual([]);
 });
 
-test.each(PER_CPU_FIELDS)("%s is an id, and a guest can run with any value of it", (name) => {
+test.each(PER_CPU_FIELDS)("%s is an id, and a guest can run with any value of the id", (name) => {
   expect(natureOf(field(name))).toEqual({ kind: "id", order: "none" });
 });

@@ -80,7 +80,7 @@ describe("applyMask", () => {
     ]);
   });
 
-  test('with unlisted "clear" lists a change without an entry only if it sets a bit', () => {
+  test('with unlisted "clear" lists a change without an entry only if the change sets a bit', () => {
     const sets = change({ function: 0x14, mask: 1, value: 1 });
     expect(applyMask(table, clear(sets, change({ function: 0x15, mask: 1 }))).absent).toEqual([
       sets,

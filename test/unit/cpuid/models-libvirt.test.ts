@@ -1,6 +1,6 @@
 /**
- * Tests of reading a CPU model from libvirt's cpu_map. The files in this test were written for it, and are not from
- * libvirt.
+ * Tests of reading a CPU model from libvirt's cpu_map. The files in this test were written for this test, and are not
+ * from libvirt.
  */
 import { describe, expect, test } from "vitest";
 import { importedModelTable, importLibvirtModel } from "../../../lib/cpuid/index.ts";
@@ -46,7 +46,7 @@ describe("importLibvirtModel()", () => {
     });
   });
 
-  test("lists the vendor and the signature as assumed if the model has none", () => {
+  test("lists the vendor and the signature as assumed if the model contains neither", () => {
     const { vendor, signature, assumed } = importLibvirtModel("Generic", FILES);
     expect({ vendor, signature, assumed }).toEqual({
       vendor: "GenuineIntel",
@@ -88,7 +88,7 @@ describe("importLibvirtModel()", () => {
     ["BadStepping", FILES, SyntaxError, 'model "BadStepping": stepping of its signature is "16"'],
     ["Loop", FILES, SyntaxError, 'model "Loop" inherits from more than 16 models'],
     ["Next", { "a.xml": "<cpus>" }, SyntaxError, "a.xml: 1:"],
-  ] as const)("refuses model %s of damaged files", (name, files, kind, message) => {
+  ] as const)("refuses the model %s in damaged files", (name, files, kind, message) => {
     expect(() => importLibvirtModel(name, files)).toThrow(kind);
     expect(() => importLibvirtModel(name, files)).toThrow(message);
   });

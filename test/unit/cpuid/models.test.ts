@@ -1,6 +1,6 @@
 /**
- * Tests of the named CPU models: their data, the search for a model, and their tables. models/qemu.test.ts compares the
- * models with QEMU.
+ * Tests of the named CPU models: their data, the search for a model, and their tables. The test models/qemu.test.ts
+ * compares the models with QEMU.
  */
 import { describe, expect, test } from "vitest";
 import {
@@ -94,7 +94,7 @@ describe("the models", () => {
   });
 });
 
-describe("the levels", () => {
+describe("the x86-64 levels", () => {
   // Source: x86-64 psABI, table "Micro-Architecture Levels"; the levels presuppose long mode, which is lm and pae.
   const ADDED: readonly (readonly [string, string])[] = [
     ["x86-64-v1", "cmov cx8 fpu fxsr lm mmx pae sse sse2 syscall"],
@@ -130,7 +130,7 @@ describe("findModel()", () => {
     ["Haswell-v4", "Haswell-noTSX-IBRS"],
     ["Skylake-Server-v5", "Skylake-Server-noTSX-IBRS-XSAVES"],
     ["EPYC-IBPB", "EPYC-IBPB"],
-  ])("finds %s as %s", (name, found) => {
+  ])("finds the name %s as the model %s", (name, found) => {
     expect(findModel(name).name).toBe(found);
   });
 

@@ -69,7 +69,7 @@ describe("the table of instruction sets", () => {
     expect(named).toEqual([]);
   });
 
-  test("has only mnemonics of the decoder in its exceptions", () => {
+  test("lists as exceptions only mnemonics that the decoder uses", () => {
     const known = namesIn(x86.Mnemonic).map((name) => name.toLowerCase());
     expect(Object.keys(WITHOUT_SUPPORT).filter((name) => !known.includes(name))).toEqual([]);
   });
@@ -168,7 +168,7 @@ describe("needs()", () => {
     });
   });
 
-  test("reports instruction sets of a decoder that it does not know", () => {
+  test("reports a decoder's instruction sets that needs() does not know", () => {
     const other = {
       decode: () => [{ ip: 0n, mnemonic: "new", features: ["NEW", "AVX2", "toString"] }],
     };
@@ -203,7 +203,7 @@ describe("needs()", () => {
 });
 
 describe("a compiled program", () => {
-  test("with -mavx2 has its first AVX2 instruction reported with the right address", () => {
+  test("with -mavx2 is reported with the address of the first AVX2 instruction", () => {
     const folder = mkdtempSync(join(tmpdir(), "needs-"));
     onTestFinished(() => rmSync(folder, { recursive: true }));
     const source = join(folder, "sum.c");
@@ -227,7 +227,7 @@ describe("a compiled program", () => {
     expect(needs(elfCode(readFileSync(program)), all, { decoder }).missing).toEqual([]);
   });
 
-  test("of the system (/bin/true) needs no instruction set above x86-64-v1 without which it fails", () => {
+  test("of this system (/bin/true) has no instruction that fails on x86-64-v1", () => {
     const found = needs(elfCode(readFileSync("/bin/true")), v1, { decoder });
     expect(found.instructions).toBeGreaterThan(1000);
     expect(found.missing.filter(({ effect }) => effect === "invalid-opcode")).toEqual([]);

@@ -187,7 +187,7 @@ const aHost: fc.Arbitrary<CpuidTable> = fc
       .map((e) => (e.function === 7 ? { ...e, ecx: more.ebx } : e)),
   );
 
-test("a guest with any subset of a host's features can continue there, and compare() calls its table a subset", () => {
+test("a guest with any subset of a host's features can continue on the host, and its table is a subset for compare()", () => {
   fc.assert(
     fc.property(aHost, word, (host, mask) => {
       const less = host.map((e) => (e.function === 7 ? { ...e, ecx: (e.ecx & mask) >>> 0 } : e));
@@ -197,7 +197,7 @@ test("a guest with any subset of a host's features can continue there, and compa
   );
 });
 
-test("a guest with one more feature than a host cannot continue there", () => {
+test("a guest with one more feature than a host cannot continue on the host", () => {
   // Bit 4 is OSPKE, which KVM computes; bits 17 to 21 are a numeric field.
   const bit = fc.constantFrom(0, 1, 2, 3, 5, 6, 8, 9, 16, 22, 25, 31);
   fc.assert(
@@ -214,7 +214,7 @@ test("a guest with one more feature than a host cannot continue there", () => {
 test.each([
   [{ tcs: "same" }, 'portable(): unknown option "tcs"; did you mean "tsc"?'],
   [{ tsc: "equal" }, 'portable(): tsc is "same", "scaled" or "unknown", not "equal"'],
-])("%j is refused", (options, message) => {
+])("portable() refuses the argument %j", (options, message) => {
   expect(() => portable(from, from, options as object)).toThrow(TypeError);
   expect(() => portable(from, from, options as object)).toThrow(message);
 });

@@ -1,5 +1,5 @@
 /**
- * Tests of query(), which implements KVM's lookup for a guest's CPUID instruction; each test covers one rule.
+ * Tests of query(), which implements KVM's lookup for a guest's CPUID instruction; each test covers one rule. The test
  * test/lab/cpuid-query.test.ts compares query() with guests.
  */
 import fc from "fast-check";
@@ -138,7 +138,7 @@ describe("an absent leaf", () => {
     [0x40000100, "a block without a base"],
     [0xc0000000, "the Centaur leaves, which are absent"],
     [0xffffffff, "the Centaur leaves, which are absent"],
-  ])("0x%i is beyond %s", (fn) => {
+  ])("%i (in decimal) is beyond %s", (fn) => {
     expect(registers(intel, fn)).toEqual(D0);
   });
 
@@ -148,7 +148,7 @@ describe("an absent leaf", () => {
     expect(registers(table, 0xc0000005)).toEqual(D0);
   });
 
-  test("0x40000100 belongs to its own hypervisor block, not to that of 0x40000000", () => {
+  test("0x40000100 belongs to a separate hypervisor block, and not to the block of 0x40000000", () => {
     const table = intel.append({ function: 0x40000100, eax: 0x40000105 });
     expect(registers(table, 0x40000103)).toEqual(NOTHING);
     expect(registers(table, 0x40000003)).toEqual(D0);
@@ -174,7 +174,7 @@ describe("an undefined sub-leaf of a topology leaf", () => {
     expect(registers(make(INTEL, 0xb), 0x2000, 7)).toEqual([0, 0, 7, 0x33]);
   });
 
-  test("of leaf 0x1F reads like that of leaf 0xB; other leaves do not", () => {
+  test("of leaf 0x1F reads as in leaf 0xB, but an undefined sub-leaf of any other leaf reads zeros", () => {
     const more = amd.append(
       { function: 0x1f, index: 1, flags: 1, edx: 0x44 },
       { function: 0x80000026, index: 1, flags: 1, edx: 0x55 },
@@ -231,12 +231,12 @@ describe("bits that KVM computes", () => {
     ]);
   });
 
-  test("do not use an unflagged leaf 0xD for every component's size", () => {
+  test("do not use the values of an unflagged leaf 0xD as the size of every component", () => {
     const table = CpuidTable.from([{ function: 0xd, eax: 5, ebx: 1 }]);
     expect(table.query(0xd, 0, { xcr0: 7 }).notes).toHaveLength(1);
   });
 
-  test("include the compacted size in the entry 0xd.0 of a table without flags, because KVM writes it last", () => {
+  test("include the compacted size in the entry 0xd.0 of a table without flags, because KVM writes the compacted size last", () => {
     const table = CpuidTable.from([{ function: 0xd, eax: 0xf, ebx: 1 }]);
     expect(table.query(0xd, 0, { xcr0: 3 }).ebx).toBe(576);
     expect(table.query(0xd, 5, { xcr0: 3 }).written.map(({ why }) => why)).toEqual([
@@ -263,7 +263,7 @@ describe("bits that KVM computes", () => {
     expect(intel.query(0x2000, 0, { xcr0: 7 }).ebx).toBe(832);
   });
 
-  test("hide the invariant TSC only under Hyper-V's control", () => {
+  test("hide the invariant TSC only if Hyper-V's control of the invariant TSC is available and 0", () => {
     const hyperv = amd
       .without(0x40000000)
       .append({ function: 0x40000001, eax: 0x31237648 }, { function: 0x40000003, eax: 1 << 15 });
@@ -273,7 +273,7 @@ describe("bits that KVM computes", () => {
     expect(amd.query(0x80000007, 0, { hvTscInvariantControl: 0 }).edx).toBe(1 << 8);
   });
 
-  test("replace the values of Xen's TSC leaf by those of the guest clock, up to Xen's maximum leaf", () => {
+  test("replace the values in Xen's TSC leaf by the values of the guest clock, up to Xen's maximum leaf", () => {
     const xen = (limit: number): CpuidTable =>
       CpuidTable.from([
         { function: 0x40000000, eax: limit, ebx: 0x566e6558, ecx: 0x65584d4d, edx: 0x4d4d566e },
@@ -353,7 +353,7 @@ test.each([
     "query(): xenTsc: missing members multiplier, shift",
   ],
   [() => formatQuery({} as never), TypeError, "formatQuery(): missing members"],
-])("a wrong argument is refused: %s", (call, kind, message) => {
+])("the wrong argument in this call is refused: %s", (call, kind, message) => {
   expect(call).toThrow(kind);
   expect(call).toThrow(message);
 });

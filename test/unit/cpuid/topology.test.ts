@@ -73,7 +73,7 @@ describe("apicIds()", () => {
     expect(apicIds({ dies: 3, cores: 1, threads: 3 })).toEqual([0, 1, 2, 4, 5, 6, 8, 9, 10]);
   });
 
-  test("are unique and ascending, and there are as many as vCPUs", () => {
+  test("are unique and ascending, one for each vCPU", () => {
     fc.assert(
       fc.property(topologies, (topology) => {
         const { packages, dies, cores, threads } = topology;
@@ -171,7 +171,7 @@ describe("withTopology() for Intel", () => {
 describe("withTopology() for AMD", () => {
   const made = withTopology(amd, { packages: 2, dies: 2, cores: 3, threads: 2 });
 
-  test("writes the number of logical CPUs, the width of their numbers in the APIC id, and CmpLegacy", () => {
+  test("writes the number of logical CPUs, the number of APIC id bits in a package, and CmpLegacy", () => {
     const fields = ["n_logical_cpu", "cpu_nthreads", "apicid_coreid_len", "cmp_legacy"] as const;
     expect(fields.map((name) => made.get(name))).toEqual([12, 11, 4, 1]);
     expect(made.get("perf_tsc_len")).toBe(3);

@@ -223,7 +223,7 @@ test.each([
     () => CpuidTable.fromJSON({ ...json, entires: [] }),
     'cpuid table: unknown member "entires"; did you mean "entries"?',
   ],
-] as const)("%s is refused by name", (_, call, message) => {
+] as const)("an unknown name is refused in %s", (_, call, message) => {
   expect(call).toThrow(TypeError);
   expect(call).toThrow(message);
 });
@@ -299,7 +299,7 @@ describe.each(["__proto__", "constructor", "toString"])("the inherited name %s",
     ["json", `{"entries": [{"function": "0x1", "${name}": "0x1"}]}`],
     ["libcpuid", `basic_cpuid[0]=0000000d 756e6547 6c65746e 49656e69\n${name}[0]=0 0 0 0\n`],
   ] as const)(
-    "as a member in a file of the format %s causes a fault of its line",
+    "as a member in a file of the format %s causes a fault that contains the name",
     (format, text) => {
       const { problems } = readCpuid(text, { format });
       expect(problems.map(({ message }) => message)).toEqual([expect.stringContaining(name)]);

@@ -153,7 +153,7 @@ const ext = (fn: number, levels: readonly (readonly [number, number, number])[])
     }),
   );
 
-test("in leaf 0x1f, the next level's type names the units of a level", () => {
+test("in leaf 0x1f, the CPUs of a level form a unit of the next level's type", () => {
   const table = ext(0x1f, [
     [1, 1, 2],
     [2, 3, 8],
@@ -174,7 +174,7 @@ test("in leaf 0x1f, the next level's type names the units of a level", () => {
   });
 });
 
-test("in leaf 0x80000026 of AMD, each level's type names its units", () => {
+test("in leaf 0x80000026 of AMD, the CPUs of a level form a unit of this level's type", () => {
   const amd = captured("epyc-milan").filter((e) => e.function === 0);
   const table = amd.append(
     ...ext(0x8000_0026, [

@@ -19,8 +19,7 @@ const GENUINE_INTEL = { ebx: 0x756e6547, edx: 0x49656e69, ecx: 0x6c65746e };
 const AUTHENTIC_AMD = { ebx: 0x68747541, edx: 0x69746e65, ecx: 0x444d4163 };
 
 /**
- * A table with all leaves for features with extended state, with every feature off, and with only entries 0 and 1 of
- * leaf 0xD.
+ * A table with all leaves of features with extended state. Every feature is off, and leaf 0xD has only entries 0 and 1.
  */
 function blank(vendor: typeof GENUINE_INTEL): CpuidTable {
   return CpuidTable.from([
@@ -115,7 +114,7 @@ describe("withXsave()", () => {
     expect(parts.map(({ offset }) => offset)).toEqual([576, 832, 896, 1408, 2432]);
   });
 
-  test("writes the sizes after reset into the registers into which KVM writes them", () => {
+  test("writes the sizes for XCR0 after reset into the two registers that KVM updates", () => {
     const made = withXsave(intel("avx", "xsavec"));
     expect([made.get("xsave_sz_xcr0"), made.get("xsave_sz_xcr0_xss")]).toEqual([576, 576]);
     expect(withXsave(intel("avx")).get("xsave_sz_xcr0_xss")).toBe(0);

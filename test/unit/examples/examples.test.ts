@@ -57,7 +57,7 @@ describe("the comments of an example program", () => {
     expect(printedBy(text)).toBe("1\n\n  2\n");
   });
 
-  test("may be missing: an example without them requires nothing, and its output is not compared", () => {
+  test("may be missing: an example without these comments requires nothing, and the example's output is not compared", () => {
     expect(needsOf("// A title.\nwork();\n")).toEqual([]);
     expect(printedBy("// A title.\nwork();\n")).toBeUndefined();
   });

@@ -1,6 +1,6 @@
 /**
- * Runs programs of examples/ and of code blocks in separate processes; reads the requirements and the expected output
- * from their comments, and finds requirements that this host does not meet.
+ * Runs programs of examples/ and of code blocks in separate processes. It reads the requirements and the expected
+ * output from a program's comments, and finds requirements that this host does not meet.
  */
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";

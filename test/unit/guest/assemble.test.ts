@@ -205,7 +205,7 @@ describe("the assembler for guest code", () => {
     `);
   });
 
-  test("copies raw bytes of any number", () => {
+  test("copies any number of raw bytes", () => {
     const bytes = Array.from({ length: 40 }, (_, i) => i);
     expect([...new Assembler(16).db(...bytes).assemble(0n)]).toEqual(bytes);
   });
@@ -215,7 +215,7 @@ describe("the assembler for guest code", () => {
     expect(a.assemble(0x1000n)).toEqual(a.assemble(0x2000n));
   });
 
-  test("names the unknown label", () => {
+  test("refuses an unknown label by name", () => {
     expect(() => new Assembler(64).jmp("nowhere").assemble(0n)).toThrow("unknown label nowhere");
   });
 
@@ -230,7 +230,7 @@ describe("the assembler for guest code", () => {
     ["out 0x100, al", 16, (a) => a.out(8, 0x100)],
     ["cmp dword [eax], 0x100000000", 32, (a) => a.cmp(mem(32, { base: "eax" }), 2 ** 32)],
     ["call 0x10", 64, (a) => a.emit("Call_rel32_64", 0x10)],
-  ])("names the instruction that cannot be encoded: %s", (text, bitness, write) => {
+  ])("refuses an instruction that cannot be encoded, by its text: %s", (text, bitness, write) => {
     const a = new Assembler(bitness);
     write(a);
     expect(() => a.assemble(0n)).toThrow(text);

@@ -119,7 +119,7 @@ describe("the guest program", () => {
     expect(() => guest(name, build)).toThrow(RangeError);
   });
 
-  test("cannot contain an attempt or a sync within an attempt", () => {
+  test("cannot contain an attempt within an attempt, or a sync within an attempt", () => {
     expect(() => guest("long", (g) => g.attempt((a) => a.attempt((b) => b.ud2())))).toThrow(
       "another",
     );

@@ -11,7 +11,7 @@ const breakingAt =
 
 const upTo = (count: number): readonly number[] => Array.from({ length: count }, (_, i) => i);
 
-test("a bisection finds the first bad kernel after a good one, at any position", async () => {
+test("a bisection finds the first bad kernel after a good kernel, at any position", async () => {
   await fc.assert(
     fc.asyncProperty(fc.integer({ min: 2, max: 60 }), fc.nat(), async (count, at) => {
       const turn = 1 + (at % (count - 1));
@@ -22,13 +22,13 @@ test("a bisection finds the first bad kernel after a good one, at any position",
   );
 });
 
-test("a bisection finds the last bad kernel before a good one, if the good kernel is newer", async () => {
+test("a bisection finds the last bad kernel before a good kernel, if the good kernel is newer", async () => {
   const judge = (kernel: number): Promise<Judgement> =>
     Promise.resolve(kernel <= 6 ? "bad" : "good");
   expect(await bisect(upTo(20), 19, 3, judge)).toMatchObject({ good: 7, bad: 6 });
 });
 
-test("a bisection skips kernels that cannot be judged, and names them", async () => {
+test("a bisection skips kernels that cannot be judged, and names the skipped kernels", async () => {
   const judge = (kernel: number): Promise<Judgement> =>
     Promise.resolve([4, 5, 6].includes(kernel) ? "skip" : kernel < 5 ? "good" : "bad");
   expect(await bisect(upTo(10), 0, 9, judge)).toMatchObject({

@@ -1,4 +1,6 @@
-/** Tests of campaigns: lanes run at the same time, and the result of each machine is a column. */
+/**
+ * Tests of campaigns: several machines run at the same time, and the result of each machine is a column of the report.
+ */
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
@@ -133,7 +135,7 @@ const result = (verdict: string): LabResult => ({
 });
 
 describe("a campaign's restored machine", () => {
-  /** Runs a campaign of one lane, with one result for a restored machine and one result for a booted machine. */
+  /** Runs a campaign of one machine, with one result if the machine is restored and another result if it is booted. */
   async function judged(
     restored: LabResult,
     booted: LabResult,
@@ -178,7 +180,7 @@ describe("a campaign's restored machine", () => {
     expect(column?.report?.results[0]?.verdict).toBe("fail");
   });
 
-  test("whose VMs ran before it was saved has a notice", async () => {
+  test("has a notice if VMs ran in the machine before the machine was saved", async () => {
     const { column, starts } = await judged(result("pass"), result("fail"), "warm");
     expect(starts).toEqual([`${waits} --warm 1`]);
     expect(column?.notice).toBe("judged in a kernel that had VMs before: not a valid judgement");
@@ -197,7 +199,7 @@ describe("a campaign's restored machine", () => {
     expect(column?.notice).toBeUndefined();
   });
 
-  test("gets the pattern, in any script, and the seed as its work", async () => {
+  test("gets the seed and the pattern, including non-ASCII characters, as its work", async () => {
     const works: unknown[] = [];
     const run = async ({ restore }: LabOptions): Promise<LabResult> => {
       works.push(JSON.parse(String(restore?.work?.("c0ffee"))));
@@ -351,7 +353,7 @@ test("every error of a machine's run is a problem of its column", async () => {
   ]);
 });
 
-describe("a campaign of three machines has the correct results of the others if the first one", () => {
+describe("the results of a campaign's other two machines are correct if the first machine", () => {
   const whole = [RESULT, { ...RESULT, id: "b", verdict: "fail", reason: "EPERM" }];
   const honest = JSON.stringify({ ...REPORT, results: whole });
   const stderr = "pass a\nfail b\n";

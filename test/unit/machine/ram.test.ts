@@ -68,7 +68,7 @@ describe("the RAM of a VM", () => {
   );
 });
 
-/** Replaces a VM: records the calls, and can reject one slot. */
+/** A replacement for a VM, which records the calls and can reject one slot. */
 class Told {
   readonly regions: UserspaceMemoryRegionInput[] = [];
   /** The memories that were already closed when a slot was deleted. */

@@ -119,7 +119,9 @@ describe("closing a Sandbox", () => {
     expect(kept.vm.closed).toBe(true);
   });
 
-  test("is not needed after its table was rejected: no descriptor is left open", ({ kvm }) => {
+  test("is not needed after the Sandbox's CPUID table was rejected: no descriptor is left open", ({
+    kvm,
+  }) => {
     const program = guest("real", (g) => g.done());
     const cpuid = [{ function: 0x8000_0008, eax: 49 << 8 }];
     const before = readdirSync("/proc/self/fd").length;

@@ -37,7 +37,7 @@ describe("createEngine()", () => {
     expect(view.tables.map(({ label }) => label)).toEqual(["two, CPU 0", "two, CPU 1"]);
   });
 
-  test("decodes a register into its fields with their other names and the line of the entry", () => {
+  test("decodes a register into fields, with each field's other names and the line of the entry", () => {
     const ask = started();
     ask({ op: "add", name: "t", bytes: formatCpuid([MILAN], "cpuid-r") });
     const leaf = ask({ op: "decode", table: first }).find((entry) => entry.leaf === "0x7.0");
@@ -77,7 +77,7 @@ describe("createEngine()", () => {
     expect(ask({ op: "lines", document: 1, line: 2 }).lines).toEqual(["a", "b", "c"]);
   });
 
-  test("lists faults with the rule, and the rules that were not judged with the reason", () => {
+  test("lists each fault with its rule, and each rule that was not judged with the reason", () => {
     const ask = started();
     ask({ op: "add", name: "t", bytes: json(MILAN.with({ sse2: 0 })) });
     const { title, lines, folded } = ask({ op: "lint", table: first, profile: "guest" });
@@ -88,7 +88,7 @@ describe("createEngine()", () => {
     expect(folded?.lines.find(({ kind }) => kind === "K08")?.text).toContain("supported");
   });
 
-  test("refuses a kind of table without rules", () => {
+  test("refuses a lint profile that has no rules", () => {
     const ask = started();
     ask({ op: "add", name: "t", bytes: json(MILAN) });
     expect(() => ask({ op: "lint", table: first, profile: "tablet" })).toThrow(

@@ -117,7 +117,7 @@ describe("a printed matrix", () => {
     expect(heads.join(" ").match(/\[\d+\]/g)).toHaveLength(10);
   });
 
-  describe.each([40, 80, 200])("a matrix printed with %i columns", (width) => {
+  describe.each([40, 80, 200])("with %i columns", (width) => {
     const command = ["node-kvm", "lab", "run", "--kernel", "6.17", "--cpu", "max"];
     const columns = Array.from({ length: 12 }, (_, i) =>
       column(
@@ -132,11 +132,11 @@ describe("a printed matrix", () => {
     );
     const lines = toTable(toMatrix(columns), plain, width).split("\n");
 
-    test("has no line that is longer", () => {
+    test("has no line that exceeds the width", () => {
       expect(lines.filter((line) => line.length > width)).toEqual([]);
     });
 
-    test("only counts the rows with the same expected result on all kernels", () => {
+    test("shows only the number of the claims with the same expected result on all kernels", () => {
       const isShort = (line: string): boolean => /^ {2}\d (first|second)/.test(line);
       const names = new Set(lines.filter(isShort).map((line) => line.slice(4).split(" ")[0]));
       expect([...names]).toEqual(["second"]);

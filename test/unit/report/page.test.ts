@@ -95,7 +95,7 @@ describe.skipIf(!existsSync(BROWSER))(
       ]);
     });
 
-    test("shows only the claims that contain the filter's words, even if only their reasons contain them", async () => {
+    test("shows only the claims whose text or reason contains the filter's words", async () => {
       await page.fill("#filter", "OSXSAVE ecx[27]");
       expect(await visibleClaims()).toEqual(["silent-cr4"]);
       expect(await page.textContent("#shown")).toBe("1 of 3 claims");

@@ -6,7 +6,7 @@ import { claimLine, paint, summary } from "../../../lib/report/text.ts";
 
 const plain = paint(false);
 const coloured = paint(true);
-// biome-ignore lint/suspicious/noControlCharactersInRegex: that is what a colour is
+// biome-ignore lint/suspicious/noControlCharactersInRegex: a colour is an escape sequence
 const COLOUR = /\u001b\[\d+m/g;
 
 const result = (more: Partial<Result> = {}): Result => ({
@@ -70,7 +70,7 @@ describe.each([40, 80, 200])("a claim that is printed with %i columns", (width) 
   const failed = result({ verdict: "fail", reason });
   const command = ["node-kvm", "test", "--repro", "my files"];
 
-  test("has no line that is longer, and its continuation lines are indented", () => {
+  test("has no line that exceeds the width, and its continuation lines are indented", () => {
     const lines = claimLine(failed, plain, { width, command }).split("\n");
     expect(lines.filter((line) => line.length > width)).toEqual([]);
     expect(lines.slice(1).filter((line) => !line.startsWith(" ".repeat(17)))).toEqual([]);

@@ -54,13 +54,13 @@ test.each(ROWS)("expect: %s of %o and %o has vitest's verdict and message", (nam
   real(bundled).toBe(vitest);
 });
 
-test("the note of an assertion precedes its message", () => {
+test("the note of an assertion precedes the assertion's message", () => {
   const [vitest, bundled] = both("toBe", [1, 2], "leaf 7");
   real(bundled).toBe(vitest);
   real(bundled).toMatch(/^leaf 7: expected 1 to be 2/);
 });
 
-test("a matcher that was added with expect.extend() is used, and the error has its message", () => {
+test("a matcher that was added with expect.extend() is used, and the error has the matcher's message", () => {
   const isOdd = (value: unknown) => ({
     pass: Number(value) % 2 === 1,
     message: () => `expected ${value} to be odd`,
@@ -149,7 +149,7 @@ describe("the equality of expect()", () => {
     ["Date", new Date(0), new Date(1)],
     ["DataView", new DataView(new ArrayBuffer(1)), new DataView(new ArrayBuffer(2))],
   ])(
-    "throws an error for a %s, because its properties do not describe its content",
+    "throws an error for a %s, because the properties of such an object do not describe its content",
     (kind, a, b) => {
       real(() => isEqual(a, b)).toThrow(`the suite's runner cannot compare a ${kind}`);
     },

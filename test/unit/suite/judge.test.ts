@@ -56,7 +56,7 @@ test("the pattern of a suite selects claims by name or sentence, ignoring case",
   expect(await ids("none")).toEqual([]);
 });
 
-test("files that the user names select the claims of these files", async () => {
+test("if the user names files, the suite judges only the claims in these files", async () => {
   const results = await judgeClaims(CLAIMS, { files: ["b.test.ts"] });
   expect(results.map(({ id }) => id)).toEqual(["skips"]);
 });

@@ -108,7 +108,7 @@ describe("a file of claims outside of the repository", () => {
     expect(stderr).toContain("3 C files written to c");
   });
 
-  test("with a failure prints a command that judges the claim again", () => {
+  test("prints, after a failure, a command that judges the claim again", () => {
     writeFileSync(join(folder, "mine.claims.js"), CLAIMS);
     const main = join(ROOT, "dist", "cli", "main.js");
     const args = [main, "test", "mine.claims.js", "fails:"];
@@ -116,7 +116,7 @@ describe("a file of claims outside of the repository", () => {
     expect(stdout).toContain("node-kvm test --repro . mine.claims.js fails:");
   });
 
-  test("that ends its process is reported as a failure, and the earlier verdicts are kept", () => {
+  test("is reported as a failure if it ends its process, and the earlier verdicts are kept", () => {
     const first = 'claim("first", "KVM", () => {});';
     const second = 'claim("second", "KVM", () => process.exit(0));';
     writeFileSync(join(folder, "a.test.js"), `import { claim } from "node-kvm/test";\n${first}`);
@@ -127,12 +127,12 @@ describe("a file of claims outside of the repository", () => {
     expect(verdicts).toEqual([["first", undefined, "pass"]]);
   });
 
-  test("that leaves a timer does not prevent the process from ending", () => {
+  test("may leave a timer, and the process ends nevertheless", () => {
     write("d.test.js", 'setInterval(() => {}, 1000); claim("timer", "KVM", () => {});');
     expect(run({}, "d.test.js")).toMatchObject({ status: 0, stderr: "" });
   });
 
-  test("whose report is larger than a pipe's buffer is judged", () => {
+  test("is judged even if the report is larger than a pipe's buffer", () => {
     const claims = 'for (let i = 0; i < 3000; i += 1) claim("c" + i, "K".repeat(200), () => {});';
     write("e.test.js", claims);
     expect(run({}, "e.test.js")).toMatchObject({ status: 0, stderr: "" });
@@ -150,7 +150,7 @@ describe("a file of claims outside of the repository", () => {
     expect(results).toMatchObject([{ id: "odd", verdict: "fail", reason: "{ a: 1 }" }]);
   });
 
-  test("whose claims are all skipped is reported as a failure", () => {
+  test("is reported as a failure if all its claims are skipped", () => {
     const text = 'claim("none", "KVM", (kit) => kit.require(false, "never"));';
     writeFileSync(join(folder, "c.test.js"), `import { claim } from "node-kvm/test";\n${text}`);
     expect(run({}, "c.test.js")).toMatchObject({

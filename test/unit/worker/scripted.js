@@ -1,4 +1,4 @@
-/** A worker whose vCPU is scripted and needs no KVM. vcpu-worker.test.ts contains the expected results. */
+/** A worker whose vCPU is scripted and needs no KVM. The test vcpu-worker.test.ts contains the expected results. */
 import { KvmError, StateError } from "node-kvm";
 import { serveVcpu } from "node-kvm/worker";
 

@@ -52,7 +52,7 @@ async function readExit(worker: VcpuWorker): Promise<IoInExit> {
   return exit;
 }
 
-/** Creates a signal of the program, whose `addEventListener` runs code of the program. */
+/** Creates an AbortSignal whose `addEventListener` is a function of the program. */
 const signalThat = (addEventListener: () => unknown): AbortSignal =>
   ({
     aborted: false,
@@ -81,7 +81,7 @@ test("if addEventListener() of a signal runs the worker's vCPU, the inner run co
   expect(await inner[0]).toEqual({ kind: "hlt" });
 });
 
-test("a reply to a worker's vCPU that cannot be cloned is rejected, and the exit can still be answered", async () => {
+test("a reply that cannot be cloned is rejected, and the exit of the worker's vCPU can still be answered", async () => {
   const worker = await started("reads one");
   const read = await readExit(worker);
   const uncloneable = [() => 1] as unknown as number[];

@@ -22,7 +22,7 @@ describe("a CPU of an AIDA64 report begins at the line", () => {
   });
 });
 
-describe("a row of an AIDA64 report is read in the form", () => {
+describe("a row of an AIDA64 report", () => {
   test.each([
     ["with a colon", "CPUID 00000001: 000906EA-00100800-7FFAFBBF-BFEBFBFF"],
     ["with spaces", "CPUID 00000001   000906EA-00100800-7FFAFBBF-BFEBFBFF"],
@@ -32,7 +32,7 @@ describe("a row of an AIDA64 report is read in the form", () => {
     ["with white space around it", "  CPUID 00000001: 000906EA-00100800-7FFAFBBF-BFEBFBFF  "],
     ["in lower case", "cpuid 00000001: 000906ea-00100800-7ffafbbf-bfebfbff"],
     ["with a remark", "CPUID 00000001: 000906EA-00100800-7FFAFBBF-BFEBFBFF [a remark]"],
-  ])("%s", (_, row) => {
+  ])("is read %s", (_, row) => {
     expect(tablesOf(`${row}\n`, "aida64")).toEqual([[LEAF_1]]);
   });
 
@@ -42,7 +42,7 @@ describe("a row of an AIDA64 report is read in the form", () => {
     ["CPUID 00000001: 000906EA-00100800-7FFAFBBF-BFEBFBFG", "a digit that is none"],
     ["CPUID 0000001: 000906EA-00100800-7FFAFBBF-BFEBFBFF", "a leaf of 7 digits"],
     ["CPUID 00000004: 000906EA-00100800-7FFAFBBF-BFEBFBFF [SL xy]", "a sub-leaf that is no number"],
-  ])("and %s is a fault, because it has %s", (row) => {
+  ])("such as %s is a fault, because it has %s", (row) => {
     const read = readFile(`${ROW_0}\n${row}\n`, "aida64");
     expect(read.tables).toEqual([[LEAF_0]]);
     expect(read.problems).toEqual([expect.stringMatching(/^2: /)]);
@@ -88,7 +88,7 @@ describe("an AIDA64 report", () => {
     expect(detectFormat(latin1)?.name).toBe("aida64");
   });
 
-  test("of several CPUs has a table for each", () => {
+  test("of several CPUs has a table for each CPU", () => {
     const read = readFile(report(0) + report(1) + report(2));
     expect(read).toMatchObject({ cpus: [0, 1, 2], problems: [] });
     expect(read.tables).toEqual(Array.from({ length: 3 }, () => [LEAF_0, LEAF_1]));

@@ -39,7 +39,7 @@ describe("the output of cpuid -r in a mail", () => {
     expect(entriesOf(dump)).toEqual([[READ_0, READ_1]]);
   });
 
-  test("has the line of the first part of a wrapped row", () => {
+  test("gives an entry the line number of the row's first part if the row is wrapped", () => {
     const dump = readCpuid(lines("CPU:", LEAF_0, LEAF_1).replace(/ edx=/g, "\nedx="));
     expect(dump).toMatchObject({ tables: [{ lines: [2, 4] }] });
   });
@@ -104,7 +104,7 @@ describe("the output of cpuid -r in a mail", () => {
 });
 
 describe("the leaf 0x20000000 with 0 in EAX", () => {
-  test("is left out, for only a hypervisor's leaf has a signature without a range", () => {
+  test("is left out, because EAX may be 0 beside a signature only in a hypervisor's leaf", () => {
     const probe = "   0x20000000 0x00: eax=0x00000000 ebx=0x00000001 ecx=0x00000001 edx=0x00000000";
     const signature =
       "   0x40000000 0x00: eax=0x00000000 ebx=0x4b4d564b ecx=0x564b4d56 edx=0x0000004d";
@@ -180,7 +180,7 @@ describe("a log of QMP", () => {
 });
 
 describe("a fingerprint of Firecracker for ARM", () => {
-  test("has no table, and a fault that names the members of ARM", () => {
+  test("has no table, and has a fault that names ARM's members", () => {
     const config = { kvm_capabilities: [], vcpu_features: [], reg_modifiers: [] };
     const dump = readCpuid(JSON.stringify({ firecracker_version: "1", guest_cpu_config: config }));
     expect(dump).toMatchObject({ format: "firecracker-fingerprint", kind: "tables", tables: [] });
@@ -202,7 +202,7 @@ describe("the <cpu> of libvirt", () => {
     expect(messages).toEqual([`the architecture is "${arch}", not x86`]);
   });
 
-  test("of a host of x86 is read if its guests may be of another architecture", () => {
+  test("of an x86 host is read even if the host can run guests of another architecture", () => {
     const host =
       "<host><cpu><arch>x86_64</arch><model>Haswell</model><feature name='vmx'/></cpu></host>";
     const dump = readCpuid(
@@ -215,7 +215,7 @@ describe("the <cpu> of libvirt", () => {
 describe("a line of flags", () => {
   const flags = `flags : ${"fpu vme de pse tsc msr pae mce cx8 apic sep mtrr ".repeat(12)}`;
 
-  test("alone is detected as /proc/cpuinfo, even if it is long or wrapped", () => {
+  test("is detected as /proc/cpuinfo without any other line, even if the flags are long or wrapped", () => {
     expect(detectFormat(`${flags}\n`)?.name).toBe("cpuinfo");
     expect(detectFormat("flags : fpu\nvme de\npse tsc\nmsr pae\n")?.name).toBe("cpuinfo");
   });

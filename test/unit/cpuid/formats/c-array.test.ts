@@ -43,11 +43,11 @@ describe("a C array of struct kvm_cpuid_entry2", () => {
     expect(tablesOf(text, "c")).toEqual([[LEAF_7]]);
   });
 
-  test("has members of 0 that are not named", () => {
+  test("has the value 0 for members that are not named", () => {
     expect(tablesOf(array("{ .function = 0x1 },"), "c")).toEqual([["1.0 0 0 0 0 0"]]);
   });
 
-  test("has the number of the CPU from its name, and a table for each array", () => {
+  test("has the CPU number from the array's name, and gives one table per array", () => {
     const two = [3, 12].map((cpu) => array(NAMED).replace("t[]", `table_cpu${cpu}[]`));
     expect(readFile(two.join("\n"))).toMatchObject({ cpus: [3, 12], tables: [[LEAF_7], [LEAF_7]] });
   });
@@ -71,7 +71,7 @@ describe("a C array of struct kvm_cpuid_entry2", () => {
     ["padding of four words", "{ .padding = { 1, 2, 3, 4 } }", "the padding has more than 3 words"],
     ["padding without braces", "{ .padding = 1 }", "the padding needs braces"],
     ["an octal number with 9", "{ .eax = 09 }", 'expected a number, found "09"'],
-  ])("with %s loses the entry, and keeps the next", (_, entry, message) => {
+  ])("drops an entry with %s, and keeps the next entry", (_, entry, message) => {
     const read = readFile(array(`${entry},\n${NAMED}`), "c");
     expect(read).toMatchObject({ tables: [[LEAF_7]], problems: [`2: ${message}`] });
   });
@@ -80,11 +80,11 @@ describe("a C array of struct kvm_cpuid_entry2", () => {
     ["a gap", `[1] = ${NAMED}`, "2: element 1 is at position 0; gaps are not read"],
     ["a comment without an end", `${NAMED} /* }`, "2: the comment has no end"],
     ["deeper braces", "{ { { { 7 } } } }", "2: braces nested more than 3 deep"],
-  ])("with %s has a fault at its place", (_, entry, message) => {
+  ])("with %s has a fault with a line number", (_, entry, message) => {
     expect(readFile(array(entry), "c").problems).toContain(message);
   });
 
-  test("that the file ends in has a fault, and keeps the whole entries", () => {
+  test("is cut off at the end of the file: the complete entries are kept, and a fault is reported", () => {
     const text = `struct kvm_cpuid_entry2 t[] = { ${NAMED}, { .function = 8, .eax`;
     const read = readFile(text, "c");
     expect(read.tables).toEqual([[LEAF_7]]);
@@ -103,12 +103,12 @@ describe("a C array of struct kvm_cpuid_entry2", () => {
     },
   );
 
-  test("with a count that differs has a fault", () => {
+  test("has a fault if `nent` differs from the number of entries", () => {
     const text = `struct kvm_cpuid2 c = { .nent = 2, .entries = { ${NAMED} } };`;
     expect(readFile(text, "c").problems).toEqual(["1: nent is 2, and the array has 1 entries"]);
   });
 
-  test("is detected, and written with padding only if there is some", () => {
+  test("is detected, and is written with an entry's padding only if the padding is not 0", () => {
     const table = CpuidTable.from([
       { function: 7, eax: 1 },
       { function: 1, padding: [1, 0, 3] },

@@ -22,7 +22,7 @@ describe("the text of cpuid -r", () => {
     ["CPU 17:", 17],
     ["CPU:", undefined],
     ["  cpu 1 :", 1],
-  ])("has a CPU below %j", (header, cpu) => {
+  ])("has a CPU after the line %j", (header, cpu) => {
     expect(readFile(text(header, ...ROWS))).toMatchObject({
       ...{ problems: [], cpus: [cpu], tables: [ENTRIES] },
     });
@@ -41,7 +41,7 @@ describe("the text of cpuid -r", () => {
     expect(tablesOf(text(...ROWS.map(change)))).toEqual([ENTRIES]);
   });
 
-  test("without the column of the sub-leaf, as old versions print it, has sub-leaf 0", () => {
+  test("of old versions, which has no sub-leaf column, is read as sub-leaf 0", () => {
     const [first = ""] = ROWS.map((line) => line.replace(" 0x00:", ":"));
     expect(tablesOf(text("CPU:", first))).toEqual([ENTRIES.slice(0, 1)]);
   });
@@ -69,7 +69,7 @@ describe("the text of cpuid -r", () => {
     ["a hypervisor", "0x40000000", "0x40000001", "40000000.0 0 40000001 1 0 0"],
     ["KVM before 2.6.38", "0x40000000", "0x00000000", "40000000.0 0 0 1 0 0"],
     ["Centaur", "0xc0000000", "0xc0000004", "c0000000.0 0 c0000004 1 0 0"],
-  ])("keeps the range of %s", (_, leaf, eax, entry) => {
+  ])("keeps the first leaf of a range: %s", (_, leaf, eax, entry) => {
     const row = `   ${leaf} 0x00: eax=${eax} ebx=0x00000001 ecx=0x00000000 edx=0x00000000`;
     expect(readFile(text(...ROWS, row)).tables).toEqual([[...ENTRIES, entry]]);
   });
@@ -97,7 +97,7 @@ describe("the text of cpuid -r", () => {
 const missing = spawnSync("cpuid", ["--version"]).error !== undefined;
 
 describe.skipIf(missing)("cpuid -f (skipped without the program of the package cpuid)", () => {
-  /** Lets the program read a text, and returns its -r output. */
+  /** Runs `cpuid -r -f` on a written text, and returns the output. */
   function reprinted(written: Uint8Array): string {
     const folder = mkdtempSync(join(tmpdir(), "cpuid-r-"));
     try {

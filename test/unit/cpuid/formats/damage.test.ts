@@ -1,4 +1,4 @@
-/** Tests of damaged files: no fault of a file throws, hangs, or changes an entry outside of the damaged place. */
+/** Tests of damaged files: the reader neither throws nor hangs, and changes no entry outside of the damaged place. */
 import { describe, expect, test } from "vitest";
 import { CPUID_FORMATS, type CpuidDump, type CpuidEntry2 } from "../../../../lib/cpuid/index.ts";
 import { fewEntries } from "./sample-tables.ts";
@@ -9,7 +9,10 @@ const OWN = ["json", "raw", "cpuid-r", "aida64", "kcpuid", "kvm", "libcpuid", "c
 /** The formats that contain one CPU. */
 const SINGLE = ["kcpuid"];
 
-/** The number of lines after a damaged line that depend on it: for kcpuid, the sub-leaves after their leaf. */
+/**
+ * The number of lines that a damaged line can change. In kcpuid, a leaf's line also changes the lines of its
+ * sub-leaves.
+ */
 const REACH: Readonly<Record<string, number>> = { kcpuid: 3 };
 
 const written = CPUID_FORMATS.flatMap(({ name, parse, format }) =>
@@ -53,7 +56,7 @@ describe.each(written)("a damaged file of the format $name", ({ name, parse, byt
 
   const cuts = Array.from(bytes.keys(), (end) => ({ end, dump: parse(bytes.subarray(0, end)) }));
 
-  test("has no entry that the whole file has not, wherever it is cut", () => {
+  test("has only entries of the complete file, wherever the file is cut", () => {
     const wrong = cuts.flatMap(({ end, dump }) =>
       entriesIn(dump)
         .filter(({ cpu, text }) => !known.has(`${cpu} ${text}`))
@@ -62,7 +65,7 @@ describe.each(written)("a damaged file of the format $name", ({ name, parse, byt
     expect(wrong).toEqual([]);
   });
 
-  test("has a table or a fault wherever it is cut", () => {
+  test("has a table or a fault, wherever the file is cut", () => {
     const silent = cuts.filter(
       ({ dump }) =>
         dump.problems.length === 0 && dump.kind === "tables" && dump.tables.length === 0,

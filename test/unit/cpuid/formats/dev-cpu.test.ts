@@ -6,7 +6,7 @@ import { oneCpu } from "./sample-tables.ts";
 
 const GENUINE_INTEL = [0x756e6547, 0x6c65746e, 0x49656e69];
 
-/** Encodes registers as the device returns them: 16 bytes a leaf, little endian. */
+/** Encodes registers as the device returns them: 16 little-endian bytes per leaf. */
 function device(...leaves: readonly (readonly number[])[]): Uint8Array {
   const bytes = new Uint8Array(leaves.length * 16);
   const view = new DataView(bytes.buffer);
@@ -36,7 +36,7 @@ describe("bytes of /dev/cpu/N/cpuid", () => {
     });
   });
 
-  test("flag leaf 4, whose other sub-leaves are absent, so the table is not complete", () => {
+  test("give a flagged leaf 4 and an incomplete table, because the other sub-leaves of leaf 4 are absent", () => {
     const leaves = Array.from({ length: 4 }, () => [1]);
     const { tables, complete } = readFile(device([4, ...GENUINE_INTEL], ...leaves), "dev-cpu");
     expect(tables[0]?.at(-1)).toBe("4.0 1 1 0 0 0");
@@ -65,7 +65,7 @@ describe("bytes of /dev/cpu/N/cpuid", () => {
     expect(readFile(bytes, "dev-cpu").problems).toEqual(problems);
   });
 
-  test("are only read", () => {
+  test("can be read, but not written", () => {
     expect(() => formatCpuid(oneCpu, "dev-cpu")).toThrow(
       'formatCpuid(): the format "dev-cpu" is only read',
     );

@@ -22,8 +22,8 @@ function statements(dump: CpuidDump): readonly string[] {
   return [...on.map((name) => `+${name}`), ...off.map((name) => `-${name}`)];
 }
 
-describe("the sample of", () => {
-  test.each(samples)("%s is detected as its format and read without a fault", (name, text) => {
+describe("the sample of the format", () => {
+  test.each(samples)("%s is detected as this format and read without a fault", (name, text) => {
     const dump = readCpuid(text);
     expect(detectFormat(text)?.name).toBe(name);
     expect(dump.format).toBe(name);
@@ -39,7 +39,7 @@ describe("the sample of", () => {
   // Nothing marks the end of a -cpu option, so a truncated name is read as another name.
   const marked = samples.filter(([name]) => name !== "qemu-cpu");
   test.each(marked)(
-    "%s, truncated after each byte, states nothing that the whole sample does not state",
+    "%s, truncated after any byte, states only facts of the complete sample",
     (name, text) => {
       const format = CPUID_FORMATS.find((known) => known.name === name);
       const whole = bytes(text);
@@ -52,7 +52,7 @@ describe("the sample of", () => {
   );
 
   test.each(samples)(
-    "%s, truncated after each byte, is read by every format without an exception",
+    "%s, truncated after any byte, is read by every format without an exception",
     (_, text) => {
       const whole = bytes(text);
       for (let length = 0; length < whole.length; length += 1) readCpuid(whole.subarray(0, length));

@@ -174,7 +174,7 @@ describe("a Firecracker template", () => {
     );
   });
 
-  test("is written with the members and bitmaps of Firecracker's rules", () => {
+  test("is written with the members and bitmaps that Firecracker accepts", () => {
     fc.assert(
       fc.property(fc.array(change), (mask) => {
         const value = written({ mask, unlisted: "keep", capabilities: [] });
@@ -268,7 +268,7 @@ describe("a Firecracker fingerprint", () => {
     ]);
   });
 
-  test("refuses a bit that is not set or cleared, and drops the entry", () => {
+  test("refuses a bit that is neither 0 nor 1, and drops the entry", () => {
     const dump = read(SAMPLES["firecracker-fingerprint"].replace("0b0000", "0bx000"));
     expect(faults(dump)).toEqual(["6:4 0x0.0: a fingerprint has all bits of the four registers"]);
     expect(dump).toMatchObject({ tables: [{ lines: [29] }] });

@@ -16,7 +16,9 @@ const row = (leaf: string, index: number, eax: number): string =>
   `${leaf} 0x0${index}: eax=0x0000000${eax} ebx=0x00000001 ecx=0x00000000 edx=0x00000000`;
 const file = (...rows: readonly string[]): string => rows.map((one) => `   ${one}\n`).join("");
 
-/** Returns the flags of all entries after the first two, by sub-leaf. */
+/**
+ * Returns the flags of the entries of a leaf with these sub-leaves. The first two entries of the file are other leaves.
+ */
 function flagsOf(leaf: string, indexes: readonly number[]): readonly string[] {
   const rows = indexes.map((index) => row(leaf, index, 1));
   const [entries = []] = tablesOf(file(ZERO, XEN, ...rows), "cpuid-r");
@@ -43,22 +45,25 @@ describe("the flag of an entry of a dump", () => {
     "1f",
     "24",
     "8000001d",
-  ])("is set for sub-leaf 0 alone of leaf 0x%s, which KVM treats as indexed", (leaf) => {
-    expect(isIndexed(Number.parseInt(leaf, 16))).toBe(true);
-    expect(flagsOf(`0x${leaf}`, [0])).toEqual(["1"]);
-  });
+  ])(
+    "is set for leaf 0x%s with only sub-leaf 0, because KVM treats the leaf as indexed",
+    (leaf) => {
+      expect(isIndexed(Number.parseInt(leaf, 16))).toBe(true);
+      expect(flagsOf(`0x${leaf}`, [0])).toEqual(["1"]);
+    },
+  );
 
-  test.each(OTHERS)("is set for all sub-leaves of leaf 0x%s if there are several", (leaf) => {
+  test.each(OTHERS)("is set for all sub-leaves of leaf 0x%s if the file has several", (leaf) => {
     expect(isIndexed(Number.parseInt(leaf, 16))).toBe(false);
     expect(flagsOf(`0x${leaf}`, [0, 1])).toEqual(["1", "1"]);
   });
 
-  test.each(OTHERS)("is clear for sub-leaf 0 alone of leaf 0x%s", (leaf) => {
+  test.each(OTHERS)("is clear for leaf 0x%s with only sub-leaf 0", (leaf) => {
     expect(flagsOf(`0x${leaf}`, [0])).toEqual(["0"]);
   });
 
   test.each(["1", "2", "80000008", "40000001"])(
-    "is clear for sub-leaf 0 of leaf 0x%s, which has no sub-leaves, even if the file contains some",
+    "is clear for sub-leaf 0 of leaf 0x%s, which has no sub-leaves, even if the file contains sub-leaf 1",
     (leaf) => {
       expect(flagsOf(`0x${leaf}`, [0, 1])).toEqual(["0", "1"]);
     },
@@ -75,7 +80,7 @@ describe("the flag of an entry of a dump", () => {
   });
 
   test.each([[[0]], [[0, 1]], [[1]], [[0, 1, 2]]])(
-    "has no fault of the rules S09, S10 and S16 for the sub-leaves %j of any leaf with sub-leaves",
+    "obeys the rules S09, S10 and S16 for the sub-leaves %j of any leaf with sub-leaves",
     (indexes) => {
       const leaves = [...OTHERS, "4", "7", "b", "d", "14", "1d", "1f", "24", "8000001d"];
       const rows = leaves.flatMap((leaf) => indexes.map((index) => row(`0x${leaf}`, index, index)));

@@ -15,8 +15,8 @@ const schema = JSON.parse(readFileSync(path, "utf8")) as Schema;
 const definitions = schema["$defs"] as Readonly<Record<string, Schema | undefined>>;
 
 /**
- * Implements the keywords that the schema uses, as JSON Schema 2020-12 defines them. A keyword for another type of
- * value is fulfilled.
+ * Implements the keywords that the schema uses, as JSON Schema 2020-12 defines them. A keyword accepts each value of a
+ * type that the keyword does not describe.
  */
 const KEYWORDS: Readonly<
   Record<string, (value: never, given: unknown, schema: Schema) => boolean>
@@ -74,7 +74,7 @@ const table = CpuidTable.from([{ function: 7, index: 1, flags: 1, eax: 16 }]);
 const [entry] = table.toJSON().entries;
 const withEntry = (changes: object): object => ({ entries: [{ ...entry, ...changes }] });
 
-/** Documents each of which has one fault. */
+/** Documents with exactly one fault each. */
 const WRONG: readonly (readonly [what: string, document: unknown])[] = [
   ["without entries", {}],
   ["that is a number", 5],
@@ -145,12 +145,12 @@ describe("the JSON schema of CPUID tables", () => {
     expect(fits(schema, JSON.parse(JSON.stringify(padded)))).toBe(true);
   });
 
-  test.each(RIGHT)("and the reader accept a document %s", (_, document) => {
+  test.each(RIGHT)("accepts a document %s, and so does the reader", (_, document) => {
     expect(fits(schema, document)).toBe(true);
     expect(problemsOf(document)).toEqual([]);
   });
 
-  test.each(WRONG)("and the reader reject a document %s", (_, document) => {
+  test.each(WRONG)("rejects a document %s, and so does the reader", (_, document) => {
     expect(fits(schema, document)).toBe(false);
     expect(problemsOf(document)).not.toEqual([]);
   });

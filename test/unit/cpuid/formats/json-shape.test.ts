@@ -72,7 +72,7 @@ describe("the JSON of an entry", () => {
     );
   });
 
-  test("is the same text from a table and in a file", () => {
+  test("is the same text in the JSON of a table and in a JSON file", () => {
     const table = CpuidTable.from(oneCpu[0]?.table ?? []);
     const file = JSON.parse(new TextDecoder().decode(formatCpuid(table, "json")));
     expect(file.entries).toEqual(table.toJSON().entries);

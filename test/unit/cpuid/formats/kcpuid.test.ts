@@ -60,7 +60,7 @@ describe("the text of kcpuid -r", () => {
     expect(problems.map((problem) => problem.replace(/^\d+: /, ""))).toContain(message);
   });
 
-  test("is written in two sections, by leaf and sub-leaf, including entries of zeros and only the first of duplicates", () => {
+  test("is written in two sections, sorted by leaf and sub-leaf, with entries of zeros but without later duplicates", () => {
     const table = CpuidTable.from([
       { function: 0x80000000, eax: 0x80000001 },
       { function: 0, eax: 7 },

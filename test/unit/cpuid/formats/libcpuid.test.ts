@@ -38,7 +38,7 @@ describe("the raw data of libcpuid", () => {
     expect(detectFormat(CPU)?.name).toBe("libcpuid");
   });
 
-  test("of two CPUs has a table for each", () => {
+  test("of two CPUs has a table for each CPU", () => {
     const read = readFile(`${header(0)}${CPU}${header(5)}${CPU}`);
     expect(read).toMatchObject({ cpus: [0, 5], tables: [ENTRIES, ENTRIES] });
   });

@@ -117,7 +117,7 @@ describe("libvirt's <cpu>", () => {
     expect(featuresOf(read(text))).toMatchObject({ model: "X", on: ["vmx"] });
   });
 
-  test("of a domain's capabilities is the host model", () => {
+  test("in a domain's capabilities is read from the host model", () => {
     const text = `<domainCapabilities><cpu><mode name='host-passthrough' supported='yes'/>
 <mode name='host-model' supported='yes'><model fallback='forbid'>X</model><vendor>AMD</vendor>
 <feature policy='require' name='ibpb'/></mode></cpu></domainCapabilities>`;
@@ -128,7 +128,7 @@ describe("libvirt's <cpu>", () => {
     });
   });
 
-  test("is the first one if there are several, and a note reports this", () => {
+  test("is read from the first of several <cpu> elements, and a note lists the others", () => {
     const dump = read("<a><cpu><model>X</model></cpu>\n<cpu><model>Y</model></cpu></a>");
     expect(featuresOf(dump).model).toBe("X");
     expect(dump.notes).toEqual(["the <cpu> of line 1 is read; others are in line 2"]);

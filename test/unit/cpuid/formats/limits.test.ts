@@ -79,7 +79,7 @@ describe("a file of the format", () => {
 });
 
 describe("readCpuid", () => {
-  test("reads a file of 16 MiB, but no file that is one byte longer", () => {
+  test("reads a file of 16 MiB, and rejects a file that is one byte longer", () => {
     const bytes = new Uint8Array(CPUID_FILE_LIMIT + 1).fill(0x20);
     bytes.set(new TextEncoder().encode('{"entries":[{"function":1}]}'));
     expect(CPUID_FILE_LIMIT).toBe(16 * 1024 * 1024);

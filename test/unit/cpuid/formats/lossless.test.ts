@@ -47,7 +47,7 @@ describe.each(written)("the output format $name", ({ name, parse, format }) => {
     expect(dump.kind === "tables" && dump.tables.length).toBe(1);
   });
 
-  test("is detected from its output", () => {
+  test("is detected in a written file", () => {
     expect(detectFormat(format(oneCpu))?.name).toBe(name);
     expect(readCpuid(format(oneCpu)).format).toBe(name);
   });

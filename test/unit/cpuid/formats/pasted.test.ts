@@ -90,19 +90,19 @@ describe("/proc/cpuinfo in a mail that wraps lines", () => {
     expect(faults(dump)).toEqual(['2:1 "and so on" has no name']);
   });
 
-  test("has a fault for names below a line other than the flags", () => {
+  test("has a fault for names below the line `bugs`", () => {
     const dump = cpuinfo.parse(bytes("flags : fpu\nbugs : a b\nc d\n"));
     expect(faults(dump)).toEqual(['3:1 "c d" has no name']);
   });
 });
 
-describe("/proc/cpuinfo that ends in the flags", () => {
+describe("/proc/cpuinfo that ends in the middle of the flags", () => {
   const flagsOf = (text: string): readonly string[] => {
     const dump = cpuinfo.parse(bytes(text));
     return dump.kind === "features" ? dump.features.on : [];
   };
 
-  test("has no last name, because the name may be truncated", () => {
+  test("loses the last name, because the name may be truncated", () => {
     expect(flagsOf("vendor_id : A\nflags : fpu avx avx2")).toEqual(["fpu", "avx"]);
     expect(flagsOf("vendor_id : A\nflags : fpu avx\nclflush avx51")).toEqual(["fpu", "avx"]);
   });
@@ -129,7 +129,7 @@ describe("a log of CPUID queries", () => {
     expect(entriesOf(dump)).toEqual([["7.0 1 1 33"]]);
   });
 
-  test("has one entry for a leaf without sub-leaves that was queried with several sub-leaves", () => {
+  test("has one entry for a leaf without sub-leaves, even if the queries name several sub-leaves", () => {
     const dump = read(
       query("00000001", "00000005", "00000021") + query("00000001", "00000000", "00000021"),
     );
@@ -165,7 +165,7 @@ describe("a log of CPUID queries", () => {
 describe("a VBox.log", () => {
   const read = (text: string): CpuidDump => virtualboxLog.parse(bytes(text));
 
-  test("has the tables of the guest and of the host, and a note about which one is used", () => {
+  test("has the guest's table and the host's table, and a note that names the table in use", () => {
     const dump = read(SAMPLES["virtualbox-log"]);
     expect(dump.problems).toEqual([]);
     expect(dump).toMatchObject({
@@ -248,7 +248,7 @@ describe("quoted text", () => {
     expect(dump).toMatchObject({ problems: [], tables: [{ lines: [3, 4] }] });
   });
 
-  test("has faults with the lines and columns of the whole file", () => {
+  test("has faults with the line and column numbers of the whole file", () => {
     const dump = read(quoted("<cpudata>\n <cpuid/>\n</cpudata>\n", "> > "));
     expect(faults(dump)[0]).toBe("2:6 <cpuid>: there is no attribute eax_in");
   });

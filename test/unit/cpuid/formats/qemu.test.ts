@@ -67,7 +67,7 @@ describe("a -cpu option", () => {
     expect(faults(read(text))).toEqual([fault]);
   });
 
-  test("is the first one if there are several, and a note reports this", () => {
+  test("is read from the first of several -cpu options, and a note counts the others", () => {
     const dump = read("qemu -cpu A\nqemu -cpu B\n");
     expect(featuresOf(dump).model).toBe("A");
     expect(dump.notes).toEqual(["the -cpu option of line 1 is read; there are 1 others"]);

@@ -22,7 +22,7 @@ const fullTemplate = {
   msr_modifiers: [{ addr: "0x10a", bitmap: `0b${"0".repeat(63)}1` }],
 };
 
-/** The formats of dumps, which the tests of lossless and damaged files write. */
+/** The dump formats that the tests of lossless and damaged files write. */
 type DumpName =
   | "json"
   | "raw"

@@ -57,7 +57,7 @@ describe("formatCpuidMask", () => {
       [{ index: -1, mask: 1n, value: 1n }],
       "msrs[0]: index: -1 does not fit u32",
     ],
-  ])("as %s refuses a wrong argument", (format, contents, msrs, message) => {
+  ])("refuses a wrong argument for the format %s", (format, contents, msrs, message) => {
     expect(() => formatCpuidMask(contents, format as CpuidFormatName, msrs)).toThrow(message);
   });
 });
@@ -75,7 +75,7 @@ describe("formatCpuidFeatures", () => {
     ["qemu-cpu", { ...features, off: [1] }, "expected a string, got 1"],
     ["qemu-cpu", { ...features, properties: { a: 1 } }, "expected a string, got 1"],
     ["qemu-cpu", { ...features, properties: null }, "properties"],
-  ])("as %s refuses a wrong argument", (format, contents, message) => {
+  ])("refuses a wrong argument for the format %s", (format, contents, message) => {
     const given = contents as CpuidFeatureList;
     expect(() => formatCpuidFeatures(given, format as CpuidFormatName)).toThrow(message);
   });

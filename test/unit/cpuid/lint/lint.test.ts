@@ -201,7 +201,7 @@ describe("the outputs", () => {
     ]);
   });
 
-  test("AMD's base table has no finding with each profile", () => {
+  test("AMD's base table has no finding with any profile", () => {
     const verdicts = (["cpu", "guest", "firecracker"] as const).map(
       (profile) => lint(AMD, { profile }).verdict,
     );

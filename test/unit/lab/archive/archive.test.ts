@@ -175,7 +175,7 @@ describe("the package lists of the kernel archive", () => {
     expect(missing).toEqual(["trixie: Connection reset"]);
   });
 
-  test("report for security suites only that their archive is unknown", async () => {
+  test("report that a security suite is missing because the address of the security archive is unknown", async () => {
     const apt = new FakeApt();
     const archive = new Archive(apt.cache, mirrorArchive("http://mirror.test/other"));
     expect((await archive.lists()).missing).toContain(
@@ -224,11 +224,12 @@ describe("the package lists of the kernel archive", () => {
     ["apt-config", "apt"],
     ["apt-cache", "apt"],
   ])(
-    "cause an error without %s, and the error names the package that contains it",
+    "cause an error if the program %s is missing, and the error names the program's package",
     async (program, from) => {
       const apt = new FakeApt();
       const bin = temporaryFolder();
-      // Creates a PATH with all but one of these programs, and the programs that their scripts use.
+      // Creates a PATH without the missing program, but with the other programs of apt and the programs that the
+      // scripts use.
       const others = ["apt-get", "apt-config", "apt-cache"].filter((name) => name !== program);
       for (const name of others) symlinkSync(join(apt.folder, "bin", name), join(bin, name));
       symlinkSync("/bin/cat", join(bin, "cat"));
@@ -242,7 +243,10 @@ describe("the package lists of the kernel archive", () => {
 });
 
 describe("the download of a kernel package", () => {
-  /** The result of a download of one kernel package, with its folder. */
+  /**
+   * Starts the download of one kernel package; returns the promised files, the folder, the reported progress and the
+   * packages.
+   */
   async function download(apt: FakeApt, signal?: AbortSignal) {
     const folder = await apt.cache.folder("downloads", "x");
     const archive = new Archive(apt.cache, ADDRESS);

@@ -26,7 +26,7 @@ export const FAULTS = {
    */
   wait: `sleep 1000 & echo $$ $! > "$FAKE/pids"; wait`,
   hang: `printf part > half_1_amd64.deb; sleep 1000 & echo $$ $! > "$FAKE/pids"; wait`,
-  /** Does the same, and ignores SIGTERM. */
+  /** Writes both ids like `wait`, and ignores SIGTERM. */
   deaf: `trap "" TERM; sleep 1000 & echo $$ $! > "$FAKE/pids"; wait; wait`,
 } as const;
 
@@ -93,7 +93,7 @@ export class FakeApt {
     return existsSync(path) ? readFileSync(path, "utf8") : "";
   }
 
-  /** Makes each suite fail with this reason. */
+  /** Makes `apt-get update` fail for each suite of the archive with this reason. */
   failUpdate(reason: string): void {
     const suites = ["bullseye", "bookworm", "bookworm-backports", "trixie", "trixie-backports"];
     const security = ["bullseye-security", "bookworm-security", "trixie-security"];
@@ -144,7 +144,7 @@ export class FakeApt {
   }
 }
 
-/** The files of a package, by path. */
+/** The files of a package; each key is a path. */
 export type Files = Readonly<Record<string, Buffer>>;
 
 function pack(path: string, files: Files): void {

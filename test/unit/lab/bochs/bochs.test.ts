@@ -192,7 +192,7 @@ describe("the disk of a machine in Bochs", () => {
     expect(readFileSync(join(folder, "disk")).length % (16 * 63 * SECTOR)).toBe(0);
   });
 
-  test("is read in parts of at most the sectors of one BIOS command", async () => {
+  test("is read in parts, because one BIOS command reads a limited number of sectors", async () => {
     truncateSync(join(folder, "initrd"), 70 * 2 ** 20);
     const rows = rowsOf(await write(256)).slice(3);
     expect(rows.map(([, sectors]) => sectors)).toEqual([64512, 64512, 14336]);

@@ -108,7 +108,7 @@ function publish(
   }
   const tarball = join(folder, "bochs_3.0+dfsg.orig.tar.xz");
   execFileSync("tar", ["-cJf", tarball, "-C", folder, "tree"]);
-  // The archive no longer has the .dsc, so apt fails, but it has downloaded the other files.
+  // The archive no longer has the .dsc, so apt fails, but apt has already downloaded the other files.
   script(
     "apt-get",
     `case $1 in source) cp "${tarball}" .; echo "E: Failed to fetch x.dsc  404" >&2; exit 100;; esac`,

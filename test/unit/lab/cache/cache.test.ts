@@ -65,7 +65,7 @@ const swallow = (work: Promise<unknown>): Promise<unknown> =>
     (error: unknown) => error,
   );
 
-/** Returns a process mark of a process that has ended. */
+/** Returns the mark of a process that has ended: the process id, the start time and the PID namespace. */
 async function deadMark(): Promise<string> {
   const child = spawn("sleep", ["60"]);
   await once(child, "spawn");
@@ -160,7 +160,7 @@ describe("an entry of the lab's cache", () => {
 });
 
 describe("the folder of the lab's cache", () => {
-  test("can be accessed only by its owner, as can all folders in it", async () => {
+  test("and all folders inside can be accessed only by the owner", async () => {
     const cache = newCache();
     await build(cache, "1");
     await using scratch = await cache.scratch();
@@ -283,7 +283,7 @@ describe("a read-only cache of the lab", () => {
   });
 });
 
-describe("a build of a cache entry that fails", () => {
+describe("a failed build of a cache entry", () => {
   test("leaves no file, and the error has the reason", async () => {
     const cache = newCache();
     const fill = async (folder: string): Promise<Record<string, string>> => {
@@ -302,7 +302,7 @@ describe("a build of a cache entry that fails", () => {
     expect(await cache.find("kernels", "6.1").then((entry) => entry && content(entry))).toBe("old");
   });
 
-  test("because it is interrupted leaves no file", async () => {
+  test("leaves no file if the build was interrupted", async () => {
     const cache = newCache();
     const controller = new AbortController();
     const fill = async (folder: string): Promise<Record<string, string>> => {
@@ -315,9 +315,7 @@ describe("a build of a cache entry that fails", () => {
     expect([await cache.names("kernels"), left(cache)]).toEqual([[], []]);
   });
 
-  test("because the disk is full leaves no file, and the error has the remedy", async ({
-    skip,
-  }) => {
+  test("leaves no file if the disk is full, and the error has the remedy", async ({ skip }) => {
     const cache = new LabCache(tinyDisk(64, skip));
     await expect(build(cache, "x".repeat(100_000))).rejects.toMatchObject({
       code: "ERR_LAB_DISK_FULL",
@@ -326,7 +324,7 @@ describe("a build of a cache entry that fails", () => {
     expect([await cache.names("kernels"), left(cache)]).toEqual([[], []]);
   });
 
-  test("because a folder is not writable names the folder", async () => {
+  test("fails with the name of the folder if a folder is not writable", async () => {
     const file = join(temporaryFolder(), "file");
     writeFileSync(file, "");
     await expect(build(new LabCache(join(file, "cache")), "")).rejects.toMatchObject({
@@ -383,7 +381,7 @@ describe("a damaged entry of the lab's cache", () => {
   });
 });
 
-describe("a file of a cache entry that changes after it was verified", () => {
+describe("a change of a verified cache entry", () => {
   test("is detected by the same process", async () => {
     const cache = newCache();
     const entry = await build(cache, "12345");
@@ -395,7 +393,7 @@ describe("a file of a cache entry that changes after it was verified", () => {
     await expect(cache.verify(entry)).rejects.toMatchObject({ code: "ERR_LAB_DAMAGED" });
   });
 
-  test("is detected if it is replaced by a link to another file", async () => {
+  test("is detected if a file was replaced by a link to another file", async () => {
     const cache = newCache();
     const fill = async (folder: string): Promise<Record<string, string>> => {
       writeFileSync(join(folder, "real"), "1");
@@ -409,7 +407,7 @@ describe("a file of a cache entry that changes after it was verified", () => {
     await expect(cache.verify(entry)).rejects.toThrow("link is damaged: it does not link to real");
   });
 
-  test("is detected if it is added", async () => {
+  test("is detected if a file was added", async () => {
     const cache = newCache();
     const entry = await build(cache, "1");
     await cache.verify(entry);
@@ -420,7 +418,7 @@ describe("a file of a cache entry that changes after it was verified", () => {
   });
 });
 
-test("verifying a cache entry records a use of it", async () => {
+test("the verification of a cache entry records a use of the entry", async () => {
   const cache = newCache();
   const entry = await build(cache, "1");
   utimesSync(join(entry.path, "manifest.json"), 1000, 1000);
@@ -437,7 +435,7 @@ describe("the temporary files of a dead process in the lab's cache", () => {
     expect(existsSync(remains)).toBe(false);
   });
 
-  test("are distinguished from other programs' files, however old these are", async () => {
+  test("are distinguished from the files of other programs, even if these files are old", async () => {
     const cache = newCache();
     const names = ["my-thesis", `${await deadMark()}.x`, "1-1-1", "a.b", `x-1-1.${randomUUID()}`];
     const paths = await Promise.all(names.map((name) => cache.folder("building", name)));
@@ -446,7 +444,7 @@ describe("the temporary files of a dead process in the lab's cache", () => {
     expect(paths.filter((path) => !existsSync(path))).toEqual([]);
   });
 
-  test("include files of locks, which the next process that builds an entry removes", async () => {
+  test("include lock files, and the next process that builds an entry removes these too", async () => {
     const cache = newCache();
     writeFileSync(join(await cache.folder("locks"), "archive"), "");
     await using _lock = await cache.lock("held");
@@ -454,7 +452,7 @@ describe("the temporary files of a dead process in the lab's cache", () => {
     expect(readdirSync(join(cache.root, "locks"))).toEqual(["held"]);
   });
 
-  test("are distinguished from those of a running process", async () => {
+  test("are distinguished from the temporary files of a running process", async () => {
     const cache = newCache();
     await using scratch = await cache.scratch();
     await build(cache, "1");
@@ -499,7 +497,7 @@ describe("a lock of the lab's cache", () => {
     expect(readdirSync(join(cache.root, "locks"))).toEqual([]);
   });
 
-  test("is given to only one of many waiting processes after a dead process held it", async () => {
+  test("is given to only one of many waiting processes after the previous owner died", async () => {
     const cache = newCache();
     const path = join(await cache.folder("locks"), "archive");
     const mark = await deadMark();
@@ -520,7 +518,7 @@ describe("a lock of the lab's cache", () => {
     expect([most, owners]).toEqual([1, 0]);
   });
 
-  test("is a lock of the kernel: an existing lock file blocks no process, so no stale lock must be removed", async () => {
+  test("is a lock of the kernel: a lock file that exists but is not locked blocks no process", async () => {
     const cache = newCache();
     writeFileSync(join(await cache.folder("locks"), "archive"), ownMark());
     await using lock = await cache.lock("archive", AbortSignal.timeout(20_000));

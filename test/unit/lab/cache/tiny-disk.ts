@@ -1,4 +1,4 @@
-/** Mounts a small disk: a tmpfs for one test. Mounting it requires root. */
+/** Mounts a small disk: a tmpfs for one test. The mount requires root. */
 import { execFileSync } from "node:child_process";
 import { rmdirSync } from "node:fs";
 import { onTestFinished } from "vitest";

@@ -64,7 +64,7 @@ describe("parseModuleInfo() of a kernel module", () => {
     );
   });
 
-  test("does not confuse .modinfo with a section whose name starts with it", () => {
+  test("does not confuse .modinfo with a section whose name only starts with .modinfo", () => {
     expect(() => parseModuleInfo(elf(".modinfo.old", "depends=kvm\0"), "x.ko")).toThrow(
       "it has no .modinfo",
     );
@@ -172,7 +172,7 @@ describe("loadOrder() of kernel modules", () => {
 });
 
 describe("findModules()", () => {
-  test("prefers a module in updates/ to one in another folder", async () => {
+  test("prefers a module in updates/ to a module with the same name in another folder", async () => {
     const folder = tree({ "kernel/kvm.ko": "", "updates/dkms/kvm.ko": "" });
     expect((await findModules(folder)).files.get("kvm")).toBe(join(folder, "updates/dkms/kvm.ko"));
   });
@@ -183,7 +183,7 @@ describe("findModules()", () => {
   });
 });
 
-test("the closure of random modules contains all existing dependencies", async () => {
+test("moduleClosure() returns each named module with its dependencies, and ignores missing modules", async () => {
   const found = await findModules(tree(KVM));
   const paths = await moduleClosure(found, ["kvm_intel", "9p"]);
   expect(names(paths)).toEqual(["kvm-intel.ko", "kvm.ko", "irqbypass.ko"]);

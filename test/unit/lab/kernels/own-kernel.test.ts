@@ -38,7 +38,7 @@ describe("--kernel with the path of the user's own kernel", () => {
   });
 
   test.each(["", "arch/x86/boot/bzImage"])(
-    "accepts a built source tree, by its path and %j",
+    "accepts a path in a built source tree: the tree's path followed by %j",
     async (inside) => {
       const image = "arch/x86/boot/bzImage";
       const tree = put({ [image]: tinyImage(RELEASE), "arch/x86/kvm/kvm.ko": "" });
@@ -77,7 +77,7 @@ describe("--kernel with the path of the user's own kernel", () => {
     });
   });
 
-  test("fails with a request for the path of the modules if none are found", async () => {
+  test("fails if no modules are found, and the error asks for their path", async () => {
     const vmlinuz = put({ vmlinuz: tinyImage(RELEASE) });
     await expect(ownKernel({ vmlinuz })).rejects.toMatchObject({
       code: "ERR_LAB_MODULE",

@@ -1,6 +1,9 @@
 /** A table of the outputs of hostile guests on their ports, with the lab's reaction to each. */
 
-/** The output of a guest from which the host wants /out. The guest boots and runs the command, then sends hostile bytes. */
+/**
+ * The hostile output of one guest. The host has requested the guest's files in /out. The guest boots and runs the
+ * command, and then sends the hostile bytes.
+ */
 export interface Hostile {
   readonly title: string;
   /** The bytes that the guest writes to ttyS3. */
@@ -11,7 +14,7 @@ export interface Hostile {
 
 const OK = "status 0 0 0\n";
 
-/** Returns the messages that return `file` with six bytes of content, after a status. */
+/** Returns the messages of init with which a guest sends a status, and then a file of six bytes with this path. */
 const file = (path: string): string => `${OK}file 6 ${path}\nhostilend\nend\n`;
 
 const PATHS: readonly (readonly [title: string, path: string, why: string])[] = [

@@ -73,7 +73,7 @@ describe("a long kernel log", () => {
     expect(log.text).toBe("1 BUG: 789\n");
   });
 
-  test("with more than a thousand warnings is reported with a thousand warnings and the number of the others", () => {
+  test("with more than a thousand warnings is reported with a thousand warnings and the number of omitted warnings", () => {
     const log = new KernelLog();
     log.push(Buffer.from("BUG: x\n".repeat(1500)));
     expect(log.warnings).toHaveLength(1001);

@@ -77,9 +77,7 @@ function target(): { readonly folder: string; readonly outside: string } {
   return { folder, outside };
 }
 
-/**
- * Passes all pieces to the ports, each piece split; returns the error that ended the conversation, if there was one.
- */
+/** Passes all pieces to the ports, each piece split; returns the error that ended the conversation, or `undefined`. */
 function tell(ports: Ports, pieces: readonly (readonly [number, Buffer])[], size: number): unknown {
   try {
     for (const [port, bytes] of pieces) {

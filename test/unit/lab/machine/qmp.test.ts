@@ -1,9 +1,11 @@
-/** Tests of QEMU's monitor: each response is matched with its command, whatever is received in between. */
+/**
+ * Tests of QEMU's monitor: each response is matched with its command, even if other lines arrive before the response.
+ */
 import { Duplex, PassThrough } from "node:stream";
 import { expect, test } from "vitest";
 import { Monitor } from "../../../../lib/lab/machine/qmp.ts";
 
-/** A monitor with the commands that it sends and QEMU's responses. */
+/** Creates a monitor, with functions that read the monitor's commands and write QEMU's responses. */
 function connected(): {
   monitor: Monitor;
   sent: () => string;
@@ -59,7 +61,7 @@ test("the QMP connection ends after a line that has no end", async () => {
   await expect(asked).rejects.toThrow("QEMU ended before it answered query-migrate");
 });
 
-test("the end of QEMU rejects pending and later QMP commands", async () => {
+test("after QEMU has ended, pending and later QMP commands are rejected", async () => {
   const { monitor, stream } = connected();
   const asked = monitor.execute("query-migrate");
   stream.destroy(new Error("ECONNRESET"));

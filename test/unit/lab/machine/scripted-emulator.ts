@@ -13,7 +13,7 @@ export const FD = [3, 4, 5, 6] as const;
 /** The output of a guest that boots and runs its command. */
 export const BOOTED = "printf '[ 0.1] Linux version 6.12\\r\\n' >&3; printf 'up\\nrun\\n' >&6";
 
-/** Creates a folder in PATH for a script in place of QEMU, which is used until the end of the test. */
+/** Puts a script in place of QEMU into a new folder in PATH, until the end of the test. */
 export class ScriptedEmulator {
   readonly folder: string = temporaryFolder();
 

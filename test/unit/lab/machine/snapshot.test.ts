@@ -100,7 +100,7 @@ describe("a lab machine that may be restored", { timeout: 60_000 }, () => {
     expect(starts).toEqual(["save", "restore", "restore", "boot"]);
   });
 
-  test("has the kernel's log from before the save at the beginning of its log, and passes it on once", async () => {
+  test("starts its log with the kernel's log from before the save, and passes on this part once", async () => {
     const onKernelLog = vi.fn();
     const { kernelLog } = await run({ onKernelLog });
     expect(kernelLog).toBe("[ 0.1] Linux version 6.12\n[ 9.9] restored\n");
@@ -113,7 +113,7 @@ describe("a lab machine that may be restored", { timeout: 60_000 }, () => {
     expect(new Set(outputs).size).toBe(2);
   });
 
-  test("gets the run's archive with a seed and the time if init waits for work", async () => {
+  test("gets an archive with the command, a seed and the time if init waits for work", async () => {
     const { stdout } = await run({ restore: {}, command: ["say", "it"] });
     const archive = stdout.toString();
     expect(archive).toContain("exec 'env' 'say' 'it'");
@@ -127,7 +127,7 @@ describe("a lab machine that may be restored", { timeout: 60_000 }, () => {
     expect(calls()).toEqual(["boots to be saved", "restores"]);
   });
 
-  test("gets a copy of the saved memory, so that its writes are not in the cache", async () => {
+  test("gets a copy of the saved memory, so the machine cannot change the cache", async () => {
     await run();
     const [entry = ""] = entries();
     const ram = join(folder, "cache", "snapshots", entry, "ram");
@@ -247,7 +247,7 @@ describe("a lab machine that may be restored", { timeout: 60_000 }, () => {
     expect(entries()).toHaveLength(6);
   });
 
-  test("replaces a saved machine of its kernel that is older than a day, but no other machine", async () => {
+  test("replaces a kernel's saved machine if the saved machine is older than a day, and keeps all other saved machines", async () => {
     const path = (name: string): string => join(folder, "cache", "snapshots", name);
     for (const name of ["6.12-old", "6.12-young", "6.12.1-old"]) {
       mkdirSync(path(name), { recursive: true });

@@ -60,7 +60,7 @@ describe.skipIf(!hasSetpriv)(
     });
 
     test.skipIf(!isRoot)(
-      "of root has its own user, which differs between machines (skipped where the tests do not run as root)",
+      "has a separate user for each machine if root runs the lab (skipped where the tests do not run as root)",
       async () => {
         const [first, second] = [await said(STATUS), await said(STATUS)];
         const user = /^Uid:\t(\d+)\t\1\t\1\t\1\nGid:\t\1\t\1\t\1\t\1\nGroups:\t\1? ?\n/;
@@ -72,7 +72,7 @@ describe.skipIf(!hasSetpriv)(
     );
 
     test.skipIf(!isRoot)(
-      "of root owns the machine's folder, but not the kernel (skipped where the tests do not run as root)",
+      "owns the machine's folder, but not the kernel, if root runs the lab (skipped where the tests do not run as root)",
       async () => {
         writeFileSync(join(folder, "run/disk"), "");
         const user = await said("id -u >&4; echo x >disk; echo x >new");
@@ -84,7 +84,7 @@ describe.skipIf(!hasSetpriv)(
     );
 
     test.skipIf(!isRoot)(
-      "of root keeps the user root, without capabilities, if only root can access its program (skipped where the tests do not run as root)",
+      "keeps the user root, without capabilities, if root runs the lab and only root can access the program (skipped where the tests do not run as root)",
       async () => {
         chmodSync(folder, 0o700);
         const status = await said(STATUS);
@@ -93,10 +93,10 @@ describe.skipIf(!hasSetpriv)(
       },
     );
 
-    test("ends if its parent ended before it started", async () => {
+    test("ends if its parent ended before the emulator started", async () => {
       const [program = "", ...args] = diesWithParent();
       const { spawnSync } = await import("node:child_process");
-      // The parent is the shell here, and not the process in the arguments.
+      // The program's parent is the shell, but the arguments contain the id of this process.
       const { status, stdout } = spawnSync("sh", [
         "-c",
         '"$@"; exit $?',
