@@ -169,6 +169,9 @@ export const DEVICE_PROGRAMS = {
   },
   "a worker in KVM_RUN that is terminated": async () => {
     const { worker, ended } = await spinningWorker();
+    // The message stays in the worker's event loop, so the watch interrupts KVM_RUN, which then continues.
+    worker.postMessage(null);
+    await sleep(20);
     await worker.terminate();
     await ended;
   },
