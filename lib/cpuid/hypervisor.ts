@@ -35,7 +35,7 @@ const BLOCKS: Readonly<Record<CpuidHypervisor, Block>> = {
     { function: 1, eax: 0x31237648 },
     { function: 2, eax: 14393, ebx: 10 << 16 },
     { function: 3, eax: bits(1, 4, 5, 6, 9) },
-    // Leaf 4 tells the guest to use relaxed timing, and never to notify the hypervisor about long spinning.
+    // Leaf 4 recommends relaxed timing; with 0xffffffff in EBX the guest never reports long spinning.
     { function: 4, eax: bits(5), ebx: 0xffffffff },
     { function: 5, eax: 64 },
   ],

@@ -51,7 +51,7 @@ describe("KVM_GET_TSC_KHZ, which returns an int,", () => {
     expect(vcpu.getTscKhz()).toBe(0x8000_0000);
   });
 
-  test("is not repeated for a frequency that looks like a negative errno", ({ vcpu }) => {
+  test("is not repeated for a frequency with the bits of a negative errno", ({ vcpu }) => {
     vcpu.setTscKhz(0xffff_fffc);
     expect(refusal(() => vcpu.getTscKhz())).toMatchObject({ code: "EINTR" });
   });
