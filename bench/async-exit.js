@@ -12,6 +12,7 @@ export const question = {
   pinned: false,
   rows: [
     { what: "C: KVM_RUN", command: "run" },
+    { what: "C: on another thread, with epoll", command: "run-apart" },
     { what: "await run()", start: awaited("io"), limit: over(8000) },
     { what: "for await of exits()", start: iterated("io"), limit: over(8000) },
   ],
