@@ -281,11 +281,10 @@ export function withTopology(table: CpuidTable, topology: CpuidTopologyInput): C
 }
 
 /**
- * A group of logical CPUs, such as a core or a die: the number of APIC id bits that number its CPUs, and the number of
- * CPUs.
+ * A group of logical CPUs, such as a core or a die.
  */
 export interface CpuidDomain {
-  /** The number of APIC id bits below the number of this domain. */
+  /** The APIC id, shifted right by this number of bits, is the id of this domain. */
   readonly shift: number;
   /** The number of logical CPUs in the domain. */
   readonly count: number;

@@ -99,11 +99,11 @@ function claimSlot(
   what: string,
 ): ReturnType<Rule> {
   const slots = known(evidence.vm?.slots);
-  const place = `the place of ${what}: delete or shorten it`;
-  if (address === undefined) return open(`a slot covers ${place}`);
-  if (slots === undefined) return open(`a slot covers at ${hex(address)} ${place}`);
+  const at = address === undefined ? "" : ` at ${hex(address)}`;
+  const overlap = `overlaps ${what}${at}: delete or shorten the slot`;
+  if (address === undefined || slots === undefined) return open(`a slot ${overlap}`);
   const found = slotAt(slots, address, bytes);
-  return fault(found && `slot ${found.slot} covers at ${hex(address)} ${place}`);
+  return fault(found && `slot ${found.slot} ${overlap}`);
 }
 
 function explainVcpuId(refusal: Refusal): string | undefined {

@@ -97,7 +97,7 @@ describe("a guest command of lab exec", () => {
     });
   });
 
-  test("may be node-kvm itself, run with vitest", async () => {
+  test("may be `node-kvm test`, which runs vitest in the guest", async () => {
     const result = await run(["node-kvm", "test", "resend-get", "--reporter", "json"]);
     expect(result).toMatchObject({ kind: "exited", warnings: [] });
     expect(JSON.parse(result.stdout.toString())).toMatchObject({ vendor: "kvm_amd" });

@@ -15,7 +15,7 @@ export interface ProblemSink {
   add(line: number, column: number, message: string): void;
 }
 
-/** A list of faults that passes each fault to the collector of a file's tables. */
+/** Passes each fault to the collector of a file's tables, which counts the faults. */
 export class CollectorSink implements ProblemSink {
   readonly #into: TableCollector;
 

@@ -75,7 +75,7 @@ function viewOf(table: LintTable): View | undefined {
 
 type Judge = (view: View, table: LintTable, input: LintInput) => readonly LintFault[];
 
-/** Makes a check of leaf 0xD, which finds no faults in a table without XSAVE. */
+/** Returns a check of leaf 0xD that calls `judge`. A table without XSAVE has no faults. */
 const withView =
   (judge: Judge): LintRule["check"] =>
   (table, input) => {

@@ -21,7 +21,7 @@ export interface DiskOptions {
   readonly memory: number;
 }
 
-/** The address of the option ROM: the physical address and the segment that its code uses. */
+/** The physical address of the option ROM. The ROM's code uses the segment that begins there. */
 export const ROM_ADDRESS = 0xd0000;
 const ROM_BYTES = 2048;
 

@@ -44,7 +44,7 @@ export class Deadline {
 
   #tick(): void {
     const now = performance.now();
-    // A longer interval between two reads of the clock means that this process was stopped.
+    // If more than two periods are between two reads of the clock, this process was stopped meanwhile; two are counted.
     const step = Math.min(now - this.#last, 2 * this.#period);
     this.#last = now;
     if (this.#isStopped()) return;

@@ -211,10 +211,13 @@ test.each([
   [1, "0x1.0:ebx[31:24] local_apic_id: is 0, but the vCPU's APIC id is 2"],
   [6, "0xb.0:edx[31:0] x2apic_id: is 0x0, but the vCPU's APIC id is 0x2"],
   [9, "0x1f.0:edx[31:0] x2apic_id_1f: is 0x0, but the vCPU's APIC id is 0x2"],
-] as const)("entry %i with zeros has the wrong APIC id: %s", (position, message) => {
-  const zeros = { eax: 0, ebx: 0, ecx: 0, edx: 0 };
-  expect(messages(GOOD.replace(position, zeros), { id: 2 })).toEqual([message]);
-});
+] as const)(
+  "if all registers of entry %i are zero, the wrong APIC id is reported: %s",
+  (position, message) => {
+    const zeros = { eax: 0, ebx: 0, ecx: 0, edx: 0 };
+    expect(messages(GOOD.replace(position, zeros), { id: 2 })).toEqual([message]);
+  },
+);
 
 describe("checkCpuid() reports no finding for", () => {
   test.each([

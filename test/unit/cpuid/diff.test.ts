@@ -129,7 +129,7 @@ test("a hypervisor's field is named according to the hypervisor's signature", ()
   );
 });
 
-test("a leaf is named by a signature that only the second table has", () => {
+test("a hypervisor leaf has a name even if only the second table has the hypervisor's signature", () => {
   const plain = CpuidTable.from([{ function: 0x40000001, eax: 0 }]);
   const hyperv = plain.replace(0, { eax: 0x31237648 });
   expect(printDiff(diff(plain, hyperv))).toBe(
@@ -137,7 +137,7 @@ test("a leaf is named by a signature that only the second table has", () => {
   );
 });
 
-test("a leaf is named by a signature that only the first table has", () => {
+test("a hypervisor leaf has a name even if only the first table has the hypervisor's signature", () => {
   const plain = CpuidTable.from([{ function: 0x40000001, eax: 0 }]);
   const hyperv = plain.replace(0, { eax: 0x31237648 });
   expect(printDiff(diff(hyperv, plain))).toBe(

@@ -82,12 +82,12 @@ describe("the reason of a refused KVM_CREATE_VCPU", () => {
     [
       "slots that are not known",
       vmWith({}, { identityMapAddr: () => 0x1000n }),
-      "either a slot covers at 0xfee00000 the place of the first vCPU's APIC page: delete or shorten it, or a slot covers at 0x1000 the place of the identity map that this CPU needs (it has no unrestricted guest): delete or shorten it",
+      "either a slot overlaps the first vCPU's APIC page at 0xfee00000: delete or shorten the slot, or a slot overlaps the identity map that this CPU needs (it has no unrestricted guest) at 0x1000: delete or shorten the slot",
     ],
     [
       "an identity map that is not known",
       vmWith({}, { slots: () => [] }),
-      "either a slot covers the place of the identity map that this CPU needs (it has no unrestricted guest): delete or shorten it, or another cause",
+      "either a slot overlaps the identity map that this CPU needs (it has no unrestricted guest): delete or shorten the slot, or another cause",
     ],
   ])(
     "is that a slot covers the APIC page or the identity map, for EEXIST with %s",

@@ -101,7 +101,7 @@ describe("the reason of a KVM_SET_SREGS that was refused for CR4", () => {
     );
   });
 
-  test("names all other causes before an empty CPUID table, because Linux before 6.14 accepts an empty table", () => {
+  test("lists an empty CPUID table as the last cause, because Linux before 6.14 does not refuse CR4 for it", () => {
     expect(why(REFUSED, { cr4: bit(12), cr0: bit(31) }, vcpuWithoutTable(HOST))).toBe(
       "CR0.PG is 1, and CR0.PE is 0",
     );

@@ -132,7 +132,9 @@ describe("a run of a vCPU", () => {
 });
 
 describe("KVM_RUN through ioctl()", () => {
-  test("is traced and counted like run(), and makes earlier exits reject replies", ({ box }) => {
+  test("is traced and counted like run(), and a reply to an earlier exit is then refused", ({
+    box,
+  }) => {
     const { vcpu } = box((g) => g.inb(0x60).outb(0x77, 1).done());
     const read = vcpu.runSync() as IoInExit;
     expect(vcpu.ioctl(KVM_RUN)).toBe(0);
