@@ -1,7 +1,11 @@
 /**
- * Compares query() with a guest's CPUID in the lab: each entry of five tables and 500 absent leaves, for the vendors
- * Intel and AMD. The kernels are NODE_KVM_LAB_KERNEL; by default 6.1, 6.12 and 7.2.
+ * Compares query() with a guest's CPUID in the lab and on this host: each entry of five tables and 500 absent leaves,
+ * for the vendors Intel and AMD. The lab's kernels are NODE_KVM_LAB_KERNEL; by default 6.1, 6.12 and 7.2.
  */
+import { execFileSync } from "node:child_process";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { gunzipSync } from "node:zlib";
 import { beforeAll, beforeEach, describe, expect, test } from "vitest";
@@ -42,6 +46,19 @@ function answer(
   return { function: fn, index, eax, ebx, ecx, edx };
 }
 
+function parsed(gzipped: Uint8Array): Written {
+  return JSON.parse(gunzipSync(gzipped).toString()) as Written;
+}
+
+/** Compares each guest's CPUID with query() of the table that KVM_GET_CPUID2 returned. */
+function expectStored({ guests }: Written): void {
+  for (const { stored, results, name, table } of guests) {
+    const read = CpuidTable.from(stored);
+    const predicted = results.map((one) => answer(read, one, {}));
+    expect(predicted, `${name}, ${table}`).toEqual(results);
+  }
+}
+
 describe.each(NAMES)("query() on Linux %s", (kernelName) => {
   let problem: string | undefined;
   let written: Written = { supported: [], guests: [] };
@@ -61,8 +78,7 @@ describe.each(NAMES)("query() on Linux %s", (kernelName) => {
     expect(result.stderr.toString()).toBe("");
     expect(result).toMatchObject({ kind: "exited", status: 0 });
     if (result.kind !== "exited") throw new Error(result.kind);
-    const text = gunzipSync(result.files.get(FILE) ?? new Uint8Array()).toString();
-    written = JSON.parse(text) as Written;
+    written = parsed(result.files.get(FILE) ?? new Uint8Array());
   }, 600_000);
   beforeEach(({ skip }) => {
     if (problem !== undefined) skip(problem);
@@ -85,11 +101,7 @@ describe.each(NAMES)("query() on Linux %s", (kernelName) => {
   });
 
   test("agrees with each guest's CPUID if it gets the table of KVM_GET_CPUID2 and no state", () => {
-    for (const { stored, results, name, table } of written.guests) {
-      const read = CpuidTable.from(stored);
-      const predicted = results.map((one) => answer(read, one, {}));
-      expect(predicted, `${name}, ${table}`).toEqual(results);
-    }
+    expectStored(written);
   });
 
   test("returns different results for the two vendors", () => {
@@ -99,4 +111,19 @@ describe.each(NAMES)("query() on Linux %s", (kernelName) => {
         .map(({ results }) => results.filter(({ eax }) => eax !== 0).length);
     expect(of("GenuineIntel")).not.toEqual(of("AuthenticAMD"));
   });
+});
+
+test("query() on this host agrees with the CPUID of 20 guests if it gets the table of KVM_GET_CPUID2", ({
+  skip,
+  onTestFinished,
+}) => {
+  skip(!existsSync("/dev/kvm"), "this host has no /dev/kvm");
+  const folder = mkdtempSync(join(tmpdir(), "node-kvm-query-"));
+  onTestFinished(() => rmSync(folder, { recursive: true }));
+  const file = join(folder, "guests.json.gz");
+  execFileSync(process.execPath, [PROGRAM, file]);
+  const written = parsed(readFileSync(file));
+  expect(written.guests).toHaveLength(20);
+  expect(written.guests.flatMap(({ results }) => results).length).toBeGreaterThan(20 * 525);
+  expectStored(written);
 });
