@@ -1,4 +1,5 @@
 /** Judges registered claims one after another. registry.ts has the list of claims. */
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { inspect } from "node:util";
 import { containsPattern, type Result, splitName } from "../report/result.ts";
 import type { RegisteredClaim } from "./registry.ts";
@@ -29,20 +30,53 @@ export async function judgeClaims(
     .filter(({ file }) => files?.includes(file) ?? true)
     .filter(({ name }) => containsPattern(name, options.pattern));
   const results: Result[] = [];
+  using stray = new StrayErrors();
   for (const claim of chosen) {
-    const result = await judgeClaim(claim);
+    const result = await judgeClaim(claim, stray);
     results.push(result);
     onResult?.(result);
   }
   return results;
 }
 
+/** Collects errors that no code of a claim handles: rejected promises without `await`, and exceptions in callbacks. */
+class StrayErrors {
+  #first: Error | undefined;
+  readonly #add = (error: unknown): void => {
+    this.#first ??= error instanceof Error ? error : new Error(String(error));
+  };
+
+  constructor() {
+    process.on("unhandledRejection", this.#add);
+    process.on("uncaughtException", this.#add);
+  }
+
+  /** Runs the callbacks that are due, and returns the first error since the last call. */
+  async take(): Promise<Error | undefined> {
+    // Between two turns, the event loop delivers the ends of runs and reports the rejections.
+    for (let turn = 0; turn < 2; turn += 1) await nextTurn();
+    const error = this.#first;
+    this.#first = undefined;
+    if (error === undefined) return undefined;
+    const text = messageOf(error);
+    return new Error(`a promise or a callback that the check does not await failed: ${text}`);
+  }
+
+  [Symbol.dispose](): void {
+    process.off("unhandledRejection", this.#add);
+    process.off("uncaughtException", this.#add);
+  }
+}
+
 class Skipped extends Error {}
 
-async function judgeClaim({ name, meta, body, timeout }: RegisteredClaim): Promise<Result> {
+async function judgeClaim(
+  { name, meta, body, timeout }: RegisteredClaim,
+  stray: StrayErrors,
+): Promise<Result> {
   const notes: Record<string, unknown> = { ...meta };
   const started = performance.now();
-  const failure = await failureOf(
+  const thrown = await failureOf(
     () =>
       body({
         task: { meta: notes },
@@ -52,6 +86,8 @@ async function judgeClaim({ name, meta, body, timeout }: RegisteredClaim): Promi
       }),
     timeout ?? MOST_MS,
   );
+  const late = await stray.take();
+  const failure = thrown instanceof Skipped ? (late ?? thrown) : (thrown ?? late);
   const duration = performance.now() - started;
   const { claim, deviation } = notes as { claim?: number; deviation?: string };
   const verdict = verdictOf(failure, deviation);

@@ -66,6 +66,33 @@ describe("a file of claims outside of the repository", () => {
     skip(problem !== undefined, problem);
   });
 
+  test("fails each claim with a promise or a callback that fails and is not awaited", () => {
+    write(
+      "stray.claims.js",
+      `import { expect } from "node-kvm/test";
+claim("sync", "the result is awaited", () => { expect(Promise.resolve(1)).resolves.toBe(2); });
+claim("holds", "the result is known", () => { expect(1).toBe(1); });
+claim("async", "the result is awaited", async () => { expect(Promise.resolve(1)).resolves.toBe(2); });
+claim("run", "the run is awaited", (kit) => {
+  kit.configured().vcpu.run().then((exit) => expect(exit.kind).toBe("shutdown"));
+});
+claim("callback", "the callback is awaited", () => { setImmediate(() => { throw new Error("late"); }); });
+`,
+    );
+    const { status, verdicts, results } = run({}, "stray.claims.js");
+    expect(verdicts.map(([id, , verdict]) => `${id} ${verdict}`)).toEqual([
+      "sync fail",
+      "holds pass",
+      "async fail",
+      "run fail",
+      "callback fail",
+    ]);
+    const reasons = results.flatMap(({ reason }) => reason ?? []);
+    for (const reason of reasons) expect(reason).toContain("that the check does not await");
+    expect(reasons.at(-1)).toMatch(/failed: late$/);
+    expect(status).toBe(1);
+  });
+
   test("is judged: each claim has its verdict, and the exit status is 1 after a failure", () => {
     writeFileSync(join(folder, "mine.claims.js"), CLAIMS);
     const { status, verdicts, results } = run({}, "mine.claims.js");
