@@ -69,12 +69,12 @@ function card(method, shape, fd) {
 
 /** Makes a method whose argument is an integer, or nothing. @param {Method} method @returns {Code} */
 function integerCode({ ioctl, parameter, returns }) {
-  const argument = parameter ? `, ${parameter}, { args: { ${parameter} } }` : "";
+  const call = parameter ? `setInteger(${ioctl}, ${parameter}, "${parameter}")` : `ioctl(${ioctl})`;
   const type = parameter === "address" ? "bigint | number" : "number";
   return {
     parameters: parameter ? `${parameter}: ${type}` : "",
     result: returns ? "number" : "void",
-    body: `${returns ? "return " : ""}this.ioctl(${ioctl}${argument});`,
+    body: `${returns ? "return " : ""}this.${call};`,
     structs: [],
     types: [],
   };
@@ -121,7 +121,9 @@ function structCode(method, shape) {
   const value = (unwrap ?? key) ? `{ ${name} }` : "value";
   const call =
     shape.direction === "inout" ? "exchangeStruct" : method.whole ? "setWhole" : "setStruct";
-  const needs = unwrap ? [] : (method.needs ?? []);
+  const single = unwrap ?? key;
+  const required = single === undefined ? (method.needs ?? []) : [single];
+  const needs = method.whole ? [] : required;
   const list = needs.length > 0 ? `, [${needs.map((one) => `"${one}"`).join(", ")}]` : "";
   const answers = shape.direction === "inout" || returns !== undefined;
   const result = shape.direction === "inout" ? struct : "number";

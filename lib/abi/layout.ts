@@ -130,14 +130,20 @@ export function layoutOf<T>(
   layouts: readonly Layout[] = [],
   tail?: Tail,
 ): Layout<T> {
+  let value: readonly Field[] | undefined;
   return {
     name,
     size,
     get fields() {
+      if (value) return value;
       const fields = text.trim();
-      const value =
-        fields === "" ? [] : fields.split(/,\s+/).map((one) => fieldOfText(one, layouts));
-      Object.defineProperty(this, "fields", { value, enumerable: true });
+      value = fields === "" ? [] : fields.split(/,\s+/).map((one) => fieldOfText(one, layouts));
+      // A frozen layout keeps the getter. The descriptor inherits nothing from a changed Object.prototype.
+      Reflect.defineProperty(
+        this,
+        "fields",
+        Object.assign(Object.create(null), { value, enumerable: true }),
+      );
       return value;
     },
     ...(tail && { tail }),

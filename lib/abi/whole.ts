@@ -2,6 +2,7 @@
  * Finds the missing fields of a value, for methods that replace a whole struct or require some fields. struct.ts
  * encodes structs.
  */
+import { refuseMissing } from "../options.ts";
 import type { IoapicStateRedirtbl, IrqchipChip } from "./generated/structs.ts";
 import { type Field, type FieldType, type Layout, sizeOfType } from "./layout.ts";
 import { encode, read, type StructInput } from "./struct.ts";
@@ -68,6 +69,20 @@ function countOf(value: Members, name: string): number | undefined {
   return typeof count === "number" ? count : undefined;
 }
 
+/**
+ * Returns the members that the encoder writes: the own enumerable ones. Inherited members of a class or of a changed
+ * `Object.prototype` count as missing.
+ */
+export function ownMembers(value: object): Members {
+  return Object.assign(Object.create(null) as object, value) as Members;
+}
+
+/** Rejects a value that is not an object, or whose encoder would not find the fields of `needs`. @throws TypeError */
+export function refuseIncomplete(where: string, value: unknown, needs: readonly string[]): void {
+  const isObject = typeof value === "object" && value !== null;
+  refuseMissing(where, isObject ? ownMembers(value) : value, needs);
+}
+
 class Search {
   readonly missing: string[] = [];
   readonly #isPatch: boolean;
@@ -78,7 +93,8 @@ class Search {
   }
 
   /** Searches for missing fields in a value that is valid for `encode`. */
-  struct(layout: Layout, value: Members, path: string): void {
+  struct(layout: Layout, given: object, path: string): void {
+    const value = ownMembers(given);
     if (isFlat(layout) && namesIn(value) === layout.fields.length && !hasUndefined(value)) return;
     const named = layout.fields.filter(({ name }) => value[name] !== undefined);
     for (const field of layout.fields) {
@@ -99,7 +115,7 @@ class Search {
   #type(type: FieldType, value: unknown, path: string, told?: number): void {
     if (typeof type === "string") return;
     if (!("of" in type)) {
-      this.struct(type, value as Members, `${path}.`);
+      this.struct(type, value as object, `${path}.`);
       return;
     }
     const elements = value as readonly unknown[];
@@ -132,8 +148,9 @@ function structOf(type: FieldType, visit: (layout: Layout) => boolean): boolean 
 }
 
 /** Rejects a value with two overlapping members of a union if their bytes differ. */
-function refuseConflicts(where: string, layout: Layout, value: Members, path: string): void {
+function refuseConflicts(where: string, layout: Layout, given: object, path: string): void {
   if (!hasUnion(layout)) return;
+  const value = ownMembers(given);
   const named = layout.fields.filter(({ name }) => value[name] !== undefined);
   const written = read(layout, encode(layout, value)) as Members;
   for (const field of named) {
@@ -154,7 +171,7 @@ function refuseConflicts(where: string, layout: Layout, value: Members, path: st
 function refuseConflictsWithin(where: string, type: FieldType, value: unknown, path: string): void {
   if (typeof type === "string") return;
   if (!("of" in type)) {
-    refuseConflicts(where, type, value as Members, `${path}.`);
+    refuseConflicts(where, type, value as object, `${path}.`);
     return;
   }
   for (const [i, element] of (value as readonly unknown[]).entries()) {
@@ -163,9 +180,7 @@ function refuseConflictsWithin(where: string, type: FieldType, value: unknown, p
 }
 
 function namesIn(value: Members): number {
-  let names = 0;
-  for (const _ in value) names += 1;
-  return names;
+  return Object.keys(value).length;
 }
 
 function hasUndefined(value: Members): boolean {
@@ -184,7 +199,7 @@ function complain(where: string, layout: Layout, missing: readonly string[], rem
 /** Lists the missing fields of a struct's value at every depth, except padding. */
 export function missingFields(layout: Layout, value: object): readonly string[] {
   const search = new Search(false);
-  search.struct(layout, value as Members, "");
+  search.struct(layout, value, "");
   return search.missing;
 }
 
@@ -199,9 +214,9 @@ export function missingFields(layout: Layout, value: object): readonly string[] 
  */
 export function refusePartial(where: string, layout: Layout, value: object, remedy = ""): void {
   const search = new Search(false);
-  search.struct(layout, value as Members, "");
+  search.struct(layout, value, "");
   complain(where, layout, search.missing, remedy);
-  refuseConflicts(where, layout, value as Members, "");
+  refuseConflicts(where, layout, value, "");
 }
 
 /**
@@ -211,7 +226,7 @@ export function refusePartial(where: string, layout: Layout, value: object, reme
  */
 export function refuseShortArrays(where: string, layout: Layout, patch: object): void {
   const search = new Search(true);
-  search.struct(layout, patch as Members, "");
+  search.struct(layout, patch, "");
   complain(where, layout, search.missing, "");
 }
 
@@ -222,9 +237,12 @@ export function refuseWithout(
   value: object,
   needs: readonly string[],
 ): void {
-  for (const name of needs) {
-    if ((value as Members)[name] !== undefined) continue;
-    const missing = needs.filter((other) => (value as Members)[other] === undefined);
-    complain(where, layout, missing, "");
-  }
+  if (needs.length === 0) return;
+  const own = ownMembers(value);
+  complain(
+    where,
+    layout,
+    needs.filter((name) => own[name] === undefined),
+    "",
+  );
 }

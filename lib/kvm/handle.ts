@@ -5,6 +5,7 @@ import { borrow, borrowEncoded, type Scratch } from "../abi/scratch.ts";
 import { encode, type Layout, readView, type StructInput, write } from "../abi/struct.ts";
 import {
   hasUnion,
+  refuseIncomplete,
   refusePartial,
   refuseShortArrays,
   refuseWithout,
@@ -15,14 +16,7 @@ import { type KvmError, StateError } from "../errors.ts";
 import type { Evidence } from "../explain/index.ts";
 import { inspectAs } from "../inspect.ts";
 import { expectNative, isRefusal, type NativeFd } from "../native.ts";
-import {
-  describe,
-  refuseMissing,
-  refuseNonBooleans,
-  refuseUnknown,
-  toU64,
-  type WideInteger,
-} from "../options.ts";
+import { describe, refuseNonBooleans, refuseUnknown, toU64, type WideInteger } from "../options.ts";
 import "../trace/file.ts";
 import { toLine } from "../trace/line.ts";
 import type { ObjectKind } from "../trace/record.ts";
@@ -277,7 +271,7 @@ export abstract class Handle implements OpenFile {
   ): void {
     // The encoder rejects a value that is not an array.
     for (const [i, element] of (Array.isArray(list) ? list : []).entries()) {
-      refuseMissing(`${methodOf(ioctl.name)}: ${name}[${i}]`, element, needs);
+      refuseIncomplete(`${methodOf(ioctl.name)}: ${name}[${i}]`, element, needs);
     }
   }
 
@@ -286,6 +280,13 @@ export abstract class Handle implements OpenFile {
     const bytes = new BigUint64Array(1);
     this.ioctl(ioctl, new Uint8Array(bytes.buffer));
     return bytes[0] ?? 0n;
+  }
+
+  /** Passes an integer to the kernel as the argument itself. The integer is required. @internal */
+  protected setInteger(ioctl: Ioctl, value: WideInteger | undefined, name: string): number {
+    // The kernel would get 0. A closed handle has its own error.
+    if (value === undefined && this.fd) toU64(methodOf(ioctl.name), value);
+    return this.ioctl(ioctl, value, { args: { [name]: value } });
   }
 
   /** Passes eight bytes to the kernel. @internal */

@@ -25,7 +25,7 @@ import {
 import type { Ioctl } from "../abi/ioctl.ts";
 import { KVM_MAX_CPUID_ENTRIES } from "../abi/limits.ts";
 import { encode, read } from "../abi/struct.ts";
-import type { StructInputWith } from "../abi/whole.ts";
+import { refuseIncomplete, type StructInputWith } from "../abi/whole.ts";
 import { StateError } from "../errors.ts";
 import { type Evidence, explainMsrs } from "../explain/index.ts";
 import { inspectAs } from "../inspect.ts";
@@ -270,7 +270,7 @@ export class Vcpu extends VcpuIoctls {
       return;
     }
     for (let i = 0; i < sent.length; i += 1) {
-      if (sent[i]?.function === undefined) refuseMissing(`setCpuid2(): [${i}]`, sent[i], FUNCTION);
+      refuseIncomplete(`setCpuid2(): [${i}]`, sent[i], FUNCTION);
     }
     this.setStruct(KVM_SET_CPUID2, Cpuid2, args, [], context);
   }
@@ -284,7 +284,8 @@ export class Vcpu extends VcpuIoctls {
    */
   setCpuid(entries: Iterable<StructInputWith<CpuidEntry, "function">>): void {
     const list = toList("setCpuid()", entries);
-    for (const [i, entry] of list.entries()) refuseMissing(`setCpuid(): [${i}]`, entry, FUNCTION);
+    for (const [i, entry] of list.entries())
+      refuseIncomplete(`setCpuid(): [${i}]`, entry, FUNCTION);
     const bytes = encode(Cpuid, { entries: list }, "setCpuid()");
     this.ioctl(KVM_SET_CPUID, bytes, { args: { nent: list.length } });
   }

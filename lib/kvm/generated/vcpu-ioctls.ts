@@ -77,7 +77,7 @@ export abstract class VcpuIoctls extends Handle {
    * @throws {@link KvmError} `EINVAL`: the host's CPU cannot scale to it.
    */
   setTscKhz(khz: number): void {
-    this.ioctl(KVM_SET_TSC_KHZ, khz, { args: { khz } });
+    this.setInteger(KVM_SET_TSC_KHZ, khz, "khz");
   }
 
   /**
@@ -120,7 +120,7 @@ export abstract class VcpuIoctls extends Handle {
    *   kernel; `EEXIST`: an interrupt is queued already.
    */
   interrupt(irq: StructInput<Interrupt["irq"]>): void {
-    this.setStruct(KVM_INTERRUPT, Interrupt, { irq });
+    this.setStruct(KVM_INTERRUPT, Interrupt, { irq }, ["irq"]);
   }
 
   /**
@@ -131,7 +131,7 @@ export abstract class VcpuIoctls extends Handle {
    *   or that x86 does not have.
    */
   setMpState(mpState: StructInput<MpState["mpState"]>): void {
-    this.setStruct(KVM_SET_MP_STATE, MpState, { mpState });
+    this.setStruct(KVM_SET_MP_STATE, MpState, { mpState }, ["mpState"]);
   }
 
   /**
@@ -437,7 +437,7 @@ export abstract class VcpuIoctls extends Handle {
    * @ioctl KVM_TRANSLATE (api.rst 4.15; vcpu)
    */
   translate(linearAddress: Translation["linearAddress"]): Translation {
-    return this.exchangeStruct(KVM_TRANSLATE, Translation, { linearAddress });
+    return this.exchangeStruct(KVM_TRANSLATE, Translation, { linearAddress }, ["linearAddress"]);
   }
 
   /**

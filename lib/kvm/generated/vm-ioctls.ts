@@ -56,7 +56,7 @@ export abstract class VmIoctls extends Handle {
    * @throws {@link KvmError} `EINVAL`: fewer than 64 (KVM_MIN_ALLOC_MMU_PAGES).
    */
   setNrMmuPages(pages: number): void {
-    this.ioctl(KVM_SET_NR_MMU_PAGES, pages, { args: { pages } });
+    this.setInteger(KVM_SET_NR_MMU_PAGES, pages, "pages");
   }
 
   /**
@@ -67,7 +67,7 @@ export abstract class VmIoctls extends Handle {
    *   the range.
    */
   setTssAddr(address: bigint | number): void {
-    this.ioctl(KVM_SET_TSS_ADDR, address, { args: { address } });
+    this.setInteger(KVM_SET_TSS_ADDR, address, "address");
   }
 
   /**
@@ -112,7 +112,7 @@ export abstract class VmIoctls extends Handle {
    *   id.
    */
   setBootCpuId(id: number): void {
-    this.ioctl(KVM_SET_BOOT_CPU_ID, id, { args: { id } });
+    this.setInteger(KVM_SET_BOOT_CPU_ID, id, "id");
   }
 
   /**
@@ -124,7 +124,7 @@ export abstract class VmIoctls extends Handle {
    *   already.
    */
   setTscKhz(khz: number): void {
-    this.ioctl(KVM_SET_TSC_KHZ, khz, { args: { khz } });
+    this.setInteger(KVM_SET_TSC_KHZ, khz, "khz");
   }
 
   /**
@@ -170,7 +170,7 @@ export abstract class VmIoctls extends Handle {
     entries: readonly StructInputWith<IrqRouting["entries"][number], "gsi" | "type" | "u">[],
   ): void {
     this.expectEach(KVM_SET_GSI_ROUTING, "entries", entries, ["gsi", "type", "u"]);
-    this.setStruct(KVM_SET_GSI_ROUTING, IrqRouting, { entries });
+    this.setStruct(KVM_SET_GSI_ROUTING, IrqRouting, { entries }, ["entries"]);
   }
 
   /**
@@ -344,6 +344,6 @@ export abstract class VmIoctls extends Handle {
    *   one; `EINVAL`: the chip does not exist.
    */
   getIrqchip(chipId: Irqchip["chipId"]): Irqchip {
-    return this.exchangeStruct(KVM_GET_IRQCHIP, Irqchip, { chipId });
+    return this.exchangeStruct(KVM_GET_IRQCHIP, Irqchip, { chipId }, ["chipId"]);
   }
 }

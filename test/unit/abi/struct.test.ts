@@ -5,7 +5,28 @@
 
 import { describe, expect, test } from "vitest";
 import * as structs from "../../../lib/abi/generated/structs.ts";
+import { layoutOf } from "../../../lib/abi/layout.ts";
 import { encode, offsetOf, read, sizeOf, write } from "../../../lib/abi/struct.ts";
+
+describe("a layout", () => {
+  test("that was frozen before its first use reads and writes structs", () => {
+    const text = Object.freeze(layoutOf<{ a: number }>("t", 4, "a 0 u16, b 2 u8[2]"));
+    expect(encode(text, { a: 5 })).toEqual(Uint8Array.of(5, 0, 0, 0));
+    expect(text.fields).toBe(text.fields);
+  });
+
+  test("is parsed correctly although Object.prototype has a member get", () => {
+    const text = layoutOf<{ a: number }>("t", 2, "a 0 u16");
+    let { fields }: { fields?: unknown } = {};
+    Reflect.set(Object.prototype, "get", 1);
+    try {
+      ({ fields } = text);
+    } finally {
+      Reflect.deleteProperty(Object.prototype, "get");
+    }
+    expect(fields).toEqual([{ name: "a", offset: 0, type: "u16" }]);
+  });
+});
 
 describe("encode()", () => {
   test("omitted fields are written as zero", () => {

@@ -86,7 +86,7 @@ function methodsOf(value: object): readonly string[] {
 const PROTECTED = new Set(
   (
     "call openFd getStruct setStruct setWhole updateStruct exchangeStruct expectEach expectNumber " +
-    "getU64 setU64 refusal evidence parent accepted history"
+    "getU64 setInteger setU64 refusal evidence parent accepted history"
   ).split(" "),
 );
 

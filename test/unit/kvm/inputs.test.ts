@@ -443,3 +443,91 @@ describe("options are read once, before the handle's own state is checked:", () 
     );
   });
 });
+
+describe("a member that is not own and enumerable counts as missing", () => {
+  /** A copy whose members are only inherited. */
+  const inherited = <T extends object>(value: T): T => Object.create(value) as T;
+
+  test.each<[method: string, call: (handles: FakeHandles) => unknown]>([
+    [
+      "setRegs(): kvm_regs: missing members rax",
+      ({ vcpu }) => vcpu.setRegs(inherited(vcpu.getRegs())),
+    ],
+    [
+      "setSregs(): kvm_sregs: missing members cs.base, cs.limit",
+      ({ vcpu }) => {
+        const sregs = vcpu.getSregs();
+        vcpu.setSregs({ ...sregs, cs: inherited(sregs.cs) });
+      },
+    ],
+    [
+      "setDebugregs(): kvm_debugregs: missing members db, dr6, dr7",
+      ({ vcpu }) => vcpu.setDebugregs(inherited(vcpu.getDebugregs())),
+    ],
+    [
+      "setClock(): kvm_clock_data: missing member clock",
+      ({ vm }) => vm.setClock(inherited({ clock: 5n })),
+    ],
+    [
+      "setCpuid2(): [0]: missing member function",
+      ({ vcpu }) => vcpu.setCpuid2([inherited({ function: 0, eax: 1 })]),
+    ],
+    [
+      "setRegs(): kvm_regs: missing member rip",
+      ({ vcpu }) => {
+        const hidden = { ...vcpu.getRegs() };
+        Object.defineProperty(hidden, "rip", { enumerable: false });
+        vcpu.setRegs(hidden);
+      },
+    ],
+  ])("%s", (message, call) => {
+    const handles = fakeHandles();
+    const before = handles.requests.length;
+    expect(() => call(handles)).toThrow(TypeError);
+    expect(() => call(handles)).toThrow(message);
+    // Only the calls that read the state were issued.
+    expect(new Set(handles.requests.slice(before)).size).toBeLessThan(2);
+  });
+});
+
+describe("an omitted argument is refused and not sent as 0:", () => {
+  const nothing = undefined as never;
+
+  test.each<[message: string, call: (handles: FakeHandles) => unknown]>([
+    ["interrupt(): kvm_interrupt: missing member irq", ({ vcpu }) => vcpu.interrupt(nothing)],
+    ["setMpState(): kvm_mp_state: missing member mpState", ({ vcpu }) => vcpu.setMpState(nothing)],
+    [
+      "translate(): kvm_translation: missing member linearAddress",
+      ({ vcpu }) => vcpu.translate(nothing),
+    ],
+    [
+      "setGsiRouting(): kvm_irq_routing: missing member entries",
+      ({ vm }) => vm.setGsiRouting(nothing),
+    ],
+    ["getIrqchip(): kvm_irqchip: missing member chipId", ({ vm }) => vm.getIrqchip(nothing)],
+    [
+      "setTscKhz(): expected a bigint or an integer, got undefined",
+      ({ vcpu }) => vcpu.setTscKhz(nothing),
+    ],
+    [
+      "setTscKhz(): expected a bigint or an integer, got undefined",
+      ({ vm }) => vm.setTscKhz(nothing),
+    ],
+    [
+      "setNrMmuPages(): expected a bigint or an integer, got undefined",
+      ({ vm }) => vm.setNrMmuPages(nothing),
+    ],
+    [
+      "setTssAddr(): expected a bigint or an integer, got undefined",
+      ({ vm }) => vm.setTssAddr(nothing),
+    ],
+    [
+      "setBootCpuId(): expected a bigint or an integer, got undefined",
+      ({ vm }) => vm.setBootCpuId(nothing),
+    ],
+  ])("%s", (message, call) => {
+    const handles = fakeHandles();
+    expect(() => call(handles)).toThrow(message);
+    expect(handles.requests).toEqual([]);
+  });
+});
