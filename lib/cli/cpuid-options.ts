@@ -111,15 +111,16 @@ export function addCpuid(program: Command): void {
   add(
     "portable",
     "print whether a guest that started with a table can continue on another host",
-    commonStatuses("it can", "it cannot; the output has the reasons"),
+    commonStatuses("it can", "it cannot, or it depends on the TSC; the output has the reasons"),
     "print whether a guest can move",
   )
     .argument("<from>", "the guest's table, as in `cpuid show`")
     .argument("<to>", "the other host's table")
     .addOption(
-      new Option("--tsc <how>", "the guest's TSC on the other host").choices([
-        ...["same", "scaled", "unknown"],
-      ]),
+      new Option(
+        "--tsc <how>",
+        "the guest's TSC frequency on the other host, which tables do not contain: the same, scaled by KVM, or unknown (the default)",
+      ).choices(["same", "scaled", "unknown"]),
     )
     .option("--json", "as JSON")
     .action((from: string, to: string, options: PrintedAs & PortableOptions) => {

@@ -13,6 +13,7 @@ import {
   type CpuidIgnore,
   type CpuidLintProfile,
   type CpuidLintRuleId,
+  type CpuidPortability,
   type CpuidTable,
   cachesOf,
   compare,
@@ -239,7 +240,15 @@ export function cpuidCompare(first: string, second: string, { json }: PrintedAs)
   return isUsable ? STATUS.ok : STATUS.finding;
 }
 
-/** Prints whether a guest with one table can continue with another; returns 1 if it cannot. */
+/** The first line about a guest that moves. If only the TSC frequency is unknown, the line states this condition. */
+function portableHead({ isPortable, reasons }: CpuidPortability): string {
+  if (isPortable) return "portable";
+  if (reasons.every(({ kind }) => kind === "tsc"))
+    return "portable, if the TSC frequency is the same";
+  return `not portable: ${reasons.length} reason${reasons.length === 1 ? "" : "s"}`;
+}
+
+/** Prints whether a guest with one table can continue with another; returns 1 if it cannot, or if a condition is open. */
 export function cpuidPortable(
   from: string,
   to: string,
@@ -248,10 +257,12 @@ export function cpuidPortable(
   const result = portable(...loadPair(from, to), tsc === undefined ? {} : { tsc });
   if (json === true) printJson(result);
   else {
-    const head = result.isPortable
-      ? "portable"
-      : `not portable: ${result.reasons.length} reason${result.reasons.length === 1 ? "" : "s"}`;
-    print([head, ...result.reasons.map(({ message }) => message), ...result.notes].join("\n"), 4);
+    print(
+      [portableHead(result), ...result.reasons.map(({ message }) => message), ...result.notes].join(
+        "\n",
+      ),
+      4,
+    );
   }
   return result.isPortable ? STATUS.ok : STATUS.finding;
 }
