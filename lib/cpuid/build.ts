@@ -6,7 +6,7 @@ import { inspectAs } from "../inspect.ts";
 import { describe, nearestName, quoted, refuseMissing, refuseUnknown, toList } from "../options.ts";
 import { findField, suggestFields } from "./aliases.ts";
 import { type CpuidBuildChange, type CpuidBuildDifference, differences } from "./build-change.ts";
-import { type CpuidCacheInput, withCaches } from "./caches.ts";
+import { type CpuidCacheInput, withCaches, writeCaches } from "./caches.ts";
 import { closeFeatures, dependentFeatures } from "./dependencies.ts";
 import type { CpuidEntry2Input } from "./entry.ts";
 import { withFeatures, withField } from "./feature-edits.ts";
@@ -285,11 +285,11 @@ export class CpuidBuilder {
   }
 
   /**
-   * Writes the caches. Set the topology first, because it determines which CPUs share a cache; see {@link withCaches}
-   * for the leaves and the errors.
+   * Writes the caches. Set the topology first, because it determines which CPUs share a cache. The result of cachesOf()
+   * is accepted. See {@link withCaches} for the leaves and the errors.
    */
   caches(caches: Iterable<CpuidCacheInput>): CpuidBuilder {
-    const made = withCaches(this.#table, caches);
+    const made = writeCaches("caches()", this.#table, caches);
     return this.#next("caches", made, () => "it describes the caches");
   }
 
