@@ -11,14 +11,20 @@ import { closeFeatures, dependentFeatures } from "./dependencies.ts";
 import type { CpuidEntry2Input } from "./entry.ts";
 import { withFeatures, withField } from "./feature-edits.ts";
 import { type CpuidFieldName, field, formatBits } from "./field.ts";
-import { type CpuidHypervisor, withHypervisors } from "./hypervisor.ts";
+import { type CpuidHypervisor, writeHypervisors } from "./hypervisor.ts";
 import { layoutOf, packed, withLeaf, withMaximum } from "./leaf.ts";
 import { findModel } from "./models/lookup.ts";
 import { modelTable } from "./models/table.ts";
 import { type CpuidFieldValuesInput, CpuidTable } from "./table.ts";
-import { apicIds, type CpuidTopologyInput, forVcpu, withTopology } from "./topology.ts";
+import {
+  apicIds,
+  type CpuidTopologyInput,
+  forVcpu,
+  withTopology,
+  writeTopology,
+} from "./topology.ts";
 import { withinSupported } from "./within.ts";
-import { type WithXsaveOptions, withXsave } from "./xsave.ts";
+import { type WithXsaveOptions, writeXsave } from "./xsave.ts";
 
 /** A feature to turn on ("+avx2") or off ("-rtm"), by the database's name. */
 export type CpuidFeatureEdit = `${"+" | "-"}${CpuidFieldName}`;
@@ -278,7 +284,7 @@ export class CpuidBuilder {
 
   /** Writes a topology; see {@link withTopology} for the leaves and the errors. */
   topology(topology: CpuidTopologyInput): CpuidBuilder {
-    const made = withTopology(this.#table, topology);
+    const made = writeTopology("topology()", this.#table, topology);
     const next = this.#next("topology", made, () => "it follows from the topology");
     next.#ids = apicIds(topology);
     return next;
@@ -388,7 +394,7 @@ export class CpuidBuilder {
 
   /** Recomputes leaf 0xD from the features; see {@link withXsave} for the rules and the errors. */
   xsave(options: WithXsaveOptions = {}): CpuidBuilder {
-    const made = withXsave(this.#table, options);
+    const made = writeXsave("xsave()", this.#table, options);
     return this.#next("xsave", made, () => "it follows from the features with XSAVE state");
   }
 
@@ -403,7 +409,8 @@ export class CpuidBuilder {
       throw new TypeError('hypervisor(): expected names of interfaces, or "none", got none');
     }
     const isNone = kinds.length === 1 && kinds[0] === "none";
-    const made = withHypervisors(
+    const made = writeHypervisors(
+      "hypervisor()",
       this.#table,
       isNone ? [] : kinds.filter((kind): kind is CpuidHypervisor => kind !== "none" || !isNone),
     );

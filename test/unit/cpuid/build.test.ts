@@ -543,3 +543,23 @@ test("forVcpu() accepts only APIC ids of the topology, but accepts any id if no 
   expect(() => start.topology({}).forVcpu(1)).toThrow(new RangeError(line));
   expect(start.forVcpu(7).get("local_apic_id")).toBe(7);
 });
+
+describe("the message of a failed step names the step", () => {
+  const bare = cpuid.from([{ function: 7, flags: 1 }]);
+  const cache = { level: 1, type: "data", size: 1000, ways: 8 } as const;
+  test.each<readonly [message: string, step: () => unknown]>([
+    ["caches(): [0]: 1000 bytes are not 8 ways", () => intel.caches([cache])],
+    ["topology(): cores: expected an integer", () => intel.topology({ cores: 0 })],
+    ['topology(): unknown member "sockets"', () => intel.topology({ sockets: 2 } as object)],
+    ["topology(): the table has no leaf 0x1", () => bare.topology({})],
+    ["topology(): the highest APIC id is 255", () => intel.topology({ cores: 256 })],
+    ["hypervisor(): kvm is there twice", () => intel.hypervisor("kvm", "kvm")],
+    ['hypervisor(): unknown hypervisor "hyper-v"', () => intel.hypervisor("hyper-v" as "xen")],
+    ["hypervisor(): the table has no leaf 0x1", () => bare.hypervisor("kvm")],
+    ['xsave(): vendor is "intel" or "amd"', () => intel.xsave({ vendor: "via" as "amd" })],
+    ["forVcpu(): apicId undefined is not", () => intel.forVcpu(undefined as never)],
+  ])("%s", (message, step) => {
+    expect(step).toThrow(message);
+    expect(step).not.toThrow(/with[A-Z]/);
+  });
+});
