@@ -24,7 +24,7 @@ import {
   writeTopology,
 } from "./topology.ts";
 import { withinSupported } from "./within.ts";
-import { type WithXsaveOptions, writeXsave } from "./xsave.ts";
+import { type WithXsaveOptions, writeXsave, xsaveFeatures } from "./xsave.ts";
 
 /** A feature to turn on ("+avx2") or off ("-rtm"), by the database's name. */
 export type CpuidFeatureEdit = `${"+" | "-"}${CpuidFieldName}`;
@@ -104,6 +104,7 @@ function featureOf(word: string): CpuidFieldName {
 type Reasons = ReadonlyMap<CpuidFieldName, string>;
 
 const ASKED = "it was asked for";
+const FROM_XSAVE = "it follows from the features with XSAVE state";
 
 /**
  * Adds the features that the requested features need or that depend on them; the reason names the requested feature.
@@ -148,6 +149,7 @@ function refuseUnclosed(table: CpuidTable, add: Reasons, remove: Reasons): void 
 
 /** The reasons for changes of fields that the arguments of features() do not name. */
 function consequence({ name, where }: CpuidBuildDifference): string {
+  if (where.startsWith("0xd.")) return FROM_XSAVE;
   if (name === "virt_addr_bits") return "it follows from la57";
   if (where.startsWith("0x80000001.0:edx")) return "AMD repeats 0x1:edx there";
   if (
@@ -232,11 +234,12 @@ export class CpuidBuilder {
   /**
    * Turns features on ("+avx2") and off ("-rtm"). Any name that findField() knows is accepted at run time. Turning a
    * feature on or off also updates its leaf, the maxima, and AMD's repeated bits in 0x80000001:edx. For la57, the width
-   * of virtual addresses changes as well. Leaf 0xD does not change; {@link xsave} recomputes it.
+   * of virtual addresses changes as well. If the XSAVE components change, leaf 0xD is recomputed as {@link xsave} does.
    *
    * @param edits - the features; the last argument may be options.
    * @throws RangeError for an unknown name, with suggestions; for a field of several bits; for a feature that is both
-   *   turned on and off; with `{ dependencies: "refuse" }` for a missing dependency. TypeError for anything but a text.
+   *   turned on and off; with `{ dependencies: "refuse" }` for a missing dependency; if the components of the features
+   *   overlap, such as those of MPX and APX: turn one off in the same call. TypeError for anything but a text.
    */
   features(...edits: readonly (CpuidFeatureEdit | CpuidFeaturesOptions)[]): CpuidBuilder {
     const last = edits.at(-1);
@@ -254,7 +257,9 @@ export class CpuidBuilder {
     refuseConflict(add, asked.remove);
     const remove = following(asked.remove, dependentFeatures, (cause) => `it needs ${cause}`);
     if (dependencies === "refuse") refuseUnclosed(this.#table, add, remove);
-    const made = withFeatures(this.#table, add.keys(), remove.keys());
+    const changed = withFeatures(this.#table, add.keys(), remove.keys());
+    const isSameXsave = xsaveFeatures(this.#table) === xsaveFeatures(changed);
+    const made = isSameXsave ? changed : writeXsave("features()", changed, {});
     return this.#next("features", made, (change) => {
       const own = change.name && (add.get(change.name) ?? remove.get(change.name));
       return own ?? consequence(change);
@@ -263,6 +268,8 @@ export class CpuidBuilder {
 
   /**
    * Sets fields to values. If the table lacks the entry, the entry is added, and the maxima are raised to include it.
+   * Nothing else follows the values: use {@link features} for features, or call {@link xsave} afterwards for a feature
+   * with XSAVE state.
    *
    * @param index - selects the sub-leaf for fields that several sub-leaves have; the sub-leaf must exist.
    * @throws RangeError for a value that does not fit; TypeError for an unknown field, with suggestions.
@@ -395,7 +402,7 @@ export class CpuidBuilder {
   /** Recomputes leaf 0xD from the features; see {@link withXsave} for the rules and the errors. */
   xsave(options: WithXsaveOptions = {}): CpuidBuilder {
     const made = writeXsave("xsave()", this.#table, options);
-    return this.#next("xsave", made, () => "it follows from the features with XSAVE state");
+    return this.#next("xsave", made, () => FROM_XSAVE);
   }
 
   /**

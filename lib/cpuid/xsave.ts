@@ -322,6 +322,17 @@ export function writeXsave(
   return writeLeaf(withMaximum(table, 0xd), parts);
 }
 
+/**
+ * Describes all that withXsave() computes from the features: if the texts of two tables are equal, the features do not
+ * change leaf 0xD.
+ */
+export function xsaveFeatures(table: CpuidTable): string {
+  if (!table.has("xsave")) return "";
+  const names = ["xsavec", "xsaves", "xfd", "amx_palette_nr_tiles", "amx_tile_size"] as const;
+  const numbers = enabledIn(table).map(({ number }) => number);
+  return JSON.stringify([numbers, names.map((name) => table.get(name) ?? 0)]);
+}
+
 function withoutXsave(table: CpuidTable): CpuidTable {
   const zero = { eax: 0, ebx: 0, ecx: 0, edx: 0 };
   const stays = [0, 1].filter((index) => leafEntries(table, 0xd).some((e) => e.index === index));
