@@ -16,6 +16,7 @@ import {
   cpuidQuery,
   cpuidShow,
   type DiffOptions,
+  IGNORED_WORDS,
   LINT_FORMS,
   type LintOptions,
   type PrintedAs,
@@ -77,7 +78,7 @@ export function addCpuid(program: Command): void {
     .argument("<after>", "a table, as in `cpuid show`")
     .option(
       "--ignore <names>",
-      "what may differ, separated by commas: fields, kinds (id, topology, size, feature), apic-id, runtime-owned, order",
+      `what may differ, separated by commas: names of fields, ${IGNORED_WORDS.join(", ")}`,
     )
     .option("--json", "as JSON")
     .action((before: string, after: string, options: DiffOptions) => {

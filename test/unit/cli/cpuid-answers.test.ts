@@ -1,9 +1,10 @@
-/** Tests of the answers of `node-kvm cpuid` in this process: its first line about a move. */
+/** Tests of the answers of `node-kvm cpuid` in this process: a move, a wrong word of --ignore, and a CPU number. */
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from "vitest";
-import { cpuidPortable } from "../../../lib/cli/cpuid.ts";
+import { cpuidDiff, cpuidNeeds, cpuidPortable } from "../../../lib/cli/cpuid.ts";
+import { loadTables } from "../../../lib/cli/cpuid-source.ts";
 import { modelTable, printTable } from "../../../lib/cpuid/index.ts";
 
 let folder = "";
@@ -44,4 +45,39 @@ describe("portable", () => {
     expect(status).toBe(1);
     expect(text).toMatch(/^not portable: \d+ reasons .* \(--tsc same\)/);
   });
+});
+
+describe("diff --ignore", () => {
+  const words = "feature, negated, size, topology, id, runtime-owned, apic-id, order";
+  test.each([
+    ["toplogy", `"toplogy" is neither one of ${words} nor a field's name; did you mean topology?`],
+    ["size,avx9", `"avx9" is neither one of ${words} nor a field's name; did you mean avx?`],
+    ["zzzzzzzz", `"zzzzzzzz" is neither one of ${words} nor a field's name`],
+  ])("refuses %s, with the accepted words", (ignore, message) => {
+    expect(() => cpuidDiff(invariant, invariant, { ignore })).toThrow(`--ignore: ${message}`);
+  });
+
+  test("accepts each kind, each group and a field", () => {
+    const ignore = `${words.replaceAll(" ", "")},avx2`;
+    expect(ran(() => cpuidDiff(invariant, "model:EPYC-Milan", { ignore: "constant_tsc" }))[0]).toBe(
+      0,
+    );
+    expect(ran(() => cpuidDiff(invariant, invariant, { ignore }))).toEqual([0, ""]);
+  });
+});
+
+test.each(["host#1", "supported#0", "model:EPYC-Milan#2"])(
+  "the table %s is refused, because it has no CPU number",
+  (source) => {
+    const name = source.replace(/#.*/, "");
+    expect(() => loadTables(source)).toThrow(
+      `${name} has no CPU number; only a file has CPUs, as FILE#N`,
+    );
+  },
+);
+
+test("needs says plainly that a file is not an ELF file", () => {
+  expect(() => cpuidNeeds(invariant, "model:EPYC-Milan", {})).toThrow(
+    `${invariant}: the file does not begin with an ELF header`,
+  );
 });
