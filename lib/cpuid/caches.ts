@@ -90,12 +90,12 @@ function toCache(where: string, table: CpuidTable, input: CpuidCacheInput): Cach
   refuseUnknown(where, input, [...REQUIRED, "ways", ...OPTIONAL], "member");
   const isUnreported = Object.hasOwn(input, "ways") && input.ways === undefined;
   refuseMissing(where, input, isUnreported ? REQUIRED : [...REQUIRED, "ways"]);
-  if (isUnreported) {
+  const { level, type, size, ways, lineSize = 64, partitions = 1, isInclusive = false } = input;
+  if (ways === undefined) {
     throw new TypeError(
       `${where}: ways is undefined, because the table does not report it: give a number or "full"`,
     );
   }
-  const { level, type, size, ways, lineSize = 64, partitions = 1, isInclusive = false } = input;
   refuseOutside(`${where}: level`, level, 4);
   if (!Object.hasOwn(TYPES, type)) {
     const known = Object.keys(TYPES).join(", ");
