@@ -16,6 +16,7 @@ import {
   cpuidQuery,
   cpuidShow,
   type DiffOptions,
+  IGNORED_WORDS,
   LINT_FORMS,
   type LintOptions,
   type PrintedAs,
@@ -77,7 +78,7 @@ export function addCpuid(program: Command): void {
     .argument("<after>", "a table, as in `cpuid show`")
     .option(
       "--ignore <names>",
-      "what may differ, separated by commas: fields, kinds (id, topology, size, feature), apic-id, runtime-owned, order",
+      `what may differ, separated by commas: names of fields, ${IGNORED_WORDS.join(", ")}`,
     )
     .option("--json", "as JSON")
     .action((before: string, after: string, options: DiffOptions) => {
@@ -111,15 +112,16 @@ export function addCpuid(program: Command): void {
   add(
     "portable",
     "print whether a guest that started with a table can continue on another host",
-    commonStatuses("it can", "it cannot; the output has the reasons"),
+    commonStatuses("it can", "it cannot, or it depends on the TSC; the output has the reasons"),
     "print whether a guest can move",
   )
     .argument("<from>", "the guest's table, as in `cpuid show`")
     .argument("<to>", "the other host's table")
     .addOption(
-      new Option("--tsc <how>", "the guest's TSC on the other host").choices([
-        ...["same", "scaled", "unknown"],
-      ]),
+      new Option(
+        "--tsc <how>",
+        "the guest's TSC frequency on the other host, which tables do not contain: the same, scaled by KVM, or unknown (the default)",
+      ).choices(["same", "scaled", "unknown"]),
     )
     .option("--json", "as JSON")
     .action((from: string, to: string, options: PrintedAs & PortableOptions) => {

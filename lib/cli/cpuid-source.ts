@@ -140,6 +140,8 @@ export function loadPair(first: string, second: string): readonly [CpuidTable, C
 }
 
 function modelOf(name: string): CpuidTable {
+  const [, model] = /^(.+)#\d+$/.exec(name) ?? [];
+  if (model !== undefined) refuseNumber(`${MODEL}${model}`);
   try {
     return modelTable(name);
   } catch (cause) {
@@ -163,6 +165,12 @@ export interface SourceFile {
   readonly wanted: number | undefined;
 }
 
+/** Rejects a CPU number after a table that is not from a file. */
+function refuseNumber(name: string): void {
+  if (!Object.hasOwn(NAMED, name) && !name.startsWith(MODEL)) return;
+  throw new CommandError(`${name} has no CPU number; only a file has CPUs, as FILE#N`);
+}
+
 /** Reads a file, `FILE#N`, or standard input. */
 export function readSource(source: string): SourceFile {
   const [, name, number] = /^(.+)#(\d+)$/.exec(source) ?? [];
@@ -171,6 +179,7 @@ export function readSource(source: string): SourceFile {
   } catch (cause) {
     const isMissing = cause instanceof Error && "code" in cause && cause.code === "ENOENT";
     if (name !== undefined && isMissing) {
+      refuseNumber(name);
       return { ...readSource(name), wanted: Number(number) };
     }
     if (cause instanceof CommandError) throw cause;

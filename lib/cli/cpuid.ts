@@ -4,6 +4,8 @@
  */
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { IGNORED_GROUPS } from "../cpuid/diff.ts";
+import { isFieldName } from "../cpuid/field.ts";
 import {
   addressSizesOf,
   baseline,
@@ -13,6 +15,7 @@ import {
   type CpuidIgnore,
   type CpuidLintProfile,
   type CpuidLintRuleId,
+  type CpuidPortability,
   type CpuidTable,
   cachesOf,
   compare,
@@ -38,10 +41,12 @@ import {
   readCpuid,
   sameEntry,
   signatureOf,
+  suggestFields,
   topologyOf,
   vendorOf,
 } from "../cpuid/index.ts";
 import { instructionDecoder } from "../guest/index.ts";
+import { nearestName, quoted } from "../options.ts";
 import { packageFolder } from "../package.ts";
 import { wrap } from "../report/lines.ts";
 import { printable, printableLines } from "../report/printable.ts";
@@ -201,6 +206,23 @@ const KINDS: ReadonlySet<string> = new Set<CpuidFieldKind>([
   ...(["feature", "negated", "size", "topology", "id", "runtime-owned"] as const),
 ]);
 
+/** The words that `--ignore` accepts beside the names of fields, for --help and messages. */
+export const IGNORED_WORDS: readonly string[] = [...new Set([...KINDS, ...IGNORED_GROUPS])];
+
+/** Returns the names of `--ignore`. @throws CommandError for a word that is neither accepted nor a field's name. */
+function ignoredNames(words: string | undefined): readonly string[] {
+  const names = words?.split(",") ?? [];
+  for (const name of names) {
+    if (IGNORED_WORDS.includes(name) || isFieldName(name)) continue;
+    const near = nearestName(name, IGNORED_WORDS) ?? suggestFields(name)[0];
+    const hint = near === undefined ? "" : `; did you mean ${near}?`;
+    throw new CommandError(
+      `--ignore: ${quoted(name)} is neither one of ${IGNORED_WORDS.join(", ")} nor a field's name${hint}`,
+    );
+  }
+  return names;
+}
+
 /** The options of {@link cpuidDiff}. */
 export interface DiffOptions extends PrintedAs {
   /** Names of fields, kinds or groups to ignore, separated by commas. */
@@ -209,10 +231,10 @@ export interface DiffOptions extends PrintedAs {
 
 /** Prints the fields in which two tables differ; returns 1 if there are any. */
 export function cpuidDiff(before: string, after: string, { ignore, json }: DiffOptions): number {
+  const ignored = ignoredNames(ignore);
   const [first, second] = loadPair(before, after);
-  const ignored = ignore?.split(",") ?? [];
   const names = ignored.filter((name) => !KINDS.has(name)) as CpuidIgnore[];
-  const changes = attempt(() => diff(first, second, { ignore: names })).filter(
+  const changes = diff(first, second, { ignore: names }).filter(
     (change) => change.kind !== "field" || !ignored.includes(change.fieldKind),
   );
   if (json === true) printJson(changes);
@@ -239,7 +261,15 @@ export function cpuidCompare(first: string, second: string, { json }: PrintedAs)
   return isUsable ? STATUS.ok : STATUS.finding;
 }
 
-/** Prints whether a guest with one table can continue with another; returns 1 if it cannot. */
+/** The first line about a guest that moves. If only the TSC frequency is unknown, the line states this condition. */
+function portableHead({ isPortable, reasons }: CpuidPortability): string {
+  if (isPortable) return "portable";
+  if (reasons.every(({ kind }) => kind === "tsc"))
+    return "portable, if the TSC frequency is the same";
+  return `not portable: ${reasons.length} reason${reasons.length === 1 ? "" : "s"}`;
+}
+
+/** Prints whether a guest with one table can continue with another; returns 1 if it cannot, or if a condition is open. */
 export function cpuidPortable(
   from: string,
   to: string,
@@ -248,10 +278,12 @@ export function cpuidPortable(
   const result = portable(...loadPair(from, to), tsc === undefined ? {} : { tsc });
   if (json === true) printJson(result);
   else {
-    const head = result.isPortable
-      ? "portable"
-      : `not portable: ${result.reasons.length} reason${result.reasons.length === 1 ? "" : "s"}`;
-    print([head, ...result.reasons.map(({ message }) => message), ...result.notes].join("\n"), 4);
+    print(
+      [portableHead(result), ...result.reasons.map(({ message }) => message), ...result.notes].join(
+        "\n",
+      ),
+      4,
+    );
   }
   return result.isPortable ? STATUS.ok : STATUS.finding;
 }

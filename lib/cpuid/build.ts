@@ -6,19 +6,25 @@ import { inspectAs } from "../inspect.ts";
 import { describe, nearestName, quoted, refuseMissing, refuseUnknown, toList } from "../options.ts";
 import { findField, suggestFields } from "./aliases.ts";
 import { type CpuidBuildChange, type CpuidBuildDifference, differences } from "./build-change.ts";
-import { type CpuidCacheInput, withCaches } from "./caches.ts";
+import { type CpuidCacheInput, withCaches, writeCaches } from "./caches.ts";
 import { closeFeatures, dependentFeatures } from "./dependencies.ts";
 import type { CpuidEntry2Input } from "./entry.ts";
 import { withFeatures, withField } from "./feature-edits.ts";
 import { type CpuidFieldName, field, formatBits } from "./field.ts";
-import { type CpuidHypervisor, withHypervisors } from "./hypervisor.ts";
+import { type CpuidHypervisor, writeHypervisors } from "./hypervisor.ts";
 import { layoutOf, packed, withLeaf, withMaximum } from "./leaf.ts";
 import { findModel } from "./models/lookup.ts";
 import { modelTable } from "./models/table.ts";
 import { type CpuidFieldValuesInput, CpuidTable } from "./table.ts";
-import { apicIds, type CpuidTopologyInput, forVcpu, withTopology } from "./topology.ts";
+import {
+  apicIds,
+  type CpuidTopologyInput,
+  forVcpu,
+  withTopology,
+  writeTopology,
+} from "./topology.ts";
 import { withinSupported } from "./within.ts";
-import { type WithXsaveOptions, withXsave } from "./xsave.ts";
+import { type WithXsaveOptions, writeXsave, xsaveFeatures } from "./xsave.ts";
 
 /** A feature to turn on ("+avx2") or off ("-rtm"), by the database's name. */
 export type CpuidFeatureEdit = `${"+" | "-"}${CpuidFieldName}`;
@@ -98,6 +104,7 @@ function featureOf(word: string): CpuidFieldName {
 type Reasons = ReadonlyMap<CpuidFieldName, string>;
 
 const ASKED = "it was asked for";
+const FROM_XSAVE = "it follows from the features with XSAVE state";
 
 /**
  * Adds the features that the requested features need or that depend on them; the reason names the requested feature.
@@ -142,6 +149,7 @@ function refuseUnclosed(table: CpuidTable, add: Reasons, remove: Reasons): void 
 
 /** The reasons for changes of fields that the arguments of features() do not name. */
 function consequence({ name, where }: CpuidBuildDifference): string {
+  if (where.startsWith("0xd.")) return FROM_XSAVE;
   if (name === "virt_addr_bits") return "it follows from la57";
   if (where.startsWith("0x80000001.0:edx")) return "AMD repeats 0x1:edx there";
   if (
@@ -226,11 +234,12 @@ export class CpuidBuilder {
   /**
    * Turns features on ("+avx2") and off ("-rtm"). Any name that findField() knows is accepted at run time. Turning a
    * feature on or off also updates its leaf, the maxima, and AMD's repeated bits in 0x80000001:edx. For la57, the width
-   * of virtual addresses changes as well. Leaf 0xD does not change; {@link xsave} recomputes it.
+   * of virtual addresses changes as well. If the XSAVE components change, leaf 0xD is recomputed as {@link xsave} does.
    *
    * @param edits - the features; the last argument may be options.
    * @throws RangeError for an unknown name, with suggestions; for a field of several bits; for a feature that is both
-   *   turned on and off; with `{ dependencies: "refuse" }` for a missing dependency. TypeError for anything but a text.
+   *   turned on and off; with `{ dependencies: "refuse" }` for a missing dependency; if the components of the features
+   *   overlap, such as those of MPX and APX: turn one off in the same call. TypeError for anything but a text.
    */
   features(...edits: readonly (CpuidFeatureEdit | CpuidFeaturesOptions)[]): CpuidBuilder {
     const last = edits.at(-1);
@@ -248,7 +257,9 @@ export class CpuidBuilder {
     refuseConflict(add, asked.remove);
     const remove = following(asked.remove, dependentFeatures, (cause) => `it needs ${cause}`);
     if (dependencies === "refuse") refuseUnclosed(this.#table, add, remove);
-    const made = withFeatures(this.#table, add.keys(), remove.keys());
+    const changed = withFeatures(this.#table, add.keys(), remove.keys());
+    const isSameXsave = xsaveFeatures(this.#table) === xsaveFeatures(changed);
+    const made = isSameXsave ? changed : writeXsave("features()", changed, {});
     return this.#next("features", made, (change) => {
       const own = change.name && (add.get(change.name) ?? remove.get(change.name));
       return own ?? consequence(change);
@@ -257,6 +268,8 @@ export class CpuidBuilder {
 
   /**
    * Sets fields to values. If the table lacks the entry, the entry is added, and the maxima are raised to include it.
+   * Nothing else follows the values: use {@link features} for features, or call {@link xsave} afterwards for a feature
+   * with XSAVE state.
    *
    * @param index - selects the sub-leaf for fields that several sub-leaves have; the sub-leaf must exist.
    * @throws RangeError for a value that does not fit; TypeError for an unknown field, with suggestions.
@@ -278,18 +291,18 @@ export class CpuidBuilder {
 
   /** Writes a topology; see {@link withTopology} for the leaves and the errors. */
   topology(topology: CpuidTopologyInput): CpuidBuilder {
-    const made = withTopology(this.#table, topology);
+    const made = writeTopology("topology()", this.#table, topology);
     const next = this.#next("topology", made, () => "it follows from the topology");
     next.#ids = apicIds(topology);
     return next;
   }
 
   /**
-   * Writes the caches. Set the topology first, because it determines which CPUs share a cache; see {@link withCaches}
-   * for the leaves and the errors.
+   * Writes the caches. Set the topology first, because it determines which CPUs share a cache. The result of cachesOf()
+   * is accepted. See {@link withCaches} for the leaves and the errors.
    */
   caches(caches: Iterable<CpuidCacheInput>): CpuidBuilder {
-    const made = withCaches(this.#table, caches);
+    const made = writeCaches("caches()", this.#table, caches);
     return this.#next("caches", made, () => "it describes the caches");
   }
 
@@ -388,8 +401,8 @@ export class CpuidBuilder {
 
   /** Recomputes leaf 0xD from the features; see {@link withXsave} for the rules and the errors. */
   xsave(options: WithXsaveOptions = {}): CpuidBuilder {
-    const made = withXsave(this.#table, options);
-    return this.#next("xsave", made, () => "it follows from the features with XSAVE state");
+    const made = writeXsave("xsave()", this.#table, options);
+    return this.#next("xsave", made, () => FROM_XSAVE);
   }
 
   /**
@@ -403,7 +416,8 @@ export class CpuidBuilder {
       throw new TypeError('hypervisor(): expected names of interfaces, or "none", got none');
     }
     const isNone = kinds.length === 1 && kinds[0] === "none";
-    const made = withHypervisors(
+    const made = writeHypervisors(
+      "hypervisor()",
       this.#table,
       isNone ? [] : kinds.filter((kind): kind is CpuidHypervisor => kind !== "none" || !isNone),
     );

@@ -16,6 +16,8 @@ export interface CpuidCache {
   readonly ways: number | "full" | undefined;
   /** The size of a line, in bytes. */
   readonly lineSize: number;
+  /** The line partitions; undefined if the leaf does not report them. */
+  readonly partitions: number | undefined;
   /** The maximum number of APIC ids that share the cache; undefined if the leaf does not report it. */
   readonly sharedBy: number | undefined;
   /** Whether the cache includes the contents of all lower levels; undefined if the leaf does not report it. */
@@ -55,12 +57,16 @@ function described(
       size: ways * partitions * lineSize * (valueIn(e, "cache_nsets") + 1),
       ways: valueIn(e, "fully_associative") === 1 ? "full" : ways,
       lineSize,
+      partitions,
       sharedBy: valueIn(e, "num_threads_sharing") + 1,
       isInclusive: valueIn(e, "ll_inclusive") === 1,
       source,
     };
   });
 }
+
+/** The members that only leaves 4 and 0x8000001D report. */
+const UNREPORTED = { partitions: undefined, sharedBy: undefined, isInclusive: undefined } as const;
 
 /** The caches of leaves 0x80000005 and 0x80000006, each with the fields of its size, associativity and line size. */
 const AMD_CACHES = [
@@ -120,7 +126,7 @@ function amdLegacy(entries: readonly CpuidEntry2[]): readonly CpuidCache[] {
     if (found === undefined || size === 0) return [];
     const ways = waysOf(fields[1], valueIn(found, fields[1]), fn === 0x8000_0005);
     const lineSize = valueIn(found, fields[2]);
-    const rest = { sharedBy: undefined, isInclusive: undefined, source };
+    const rest = { ...UNREPORTED, source };
     return [{ level, type, size, ways, lineSize, ...rest }];
   });
 }
@@ -150,7 +156,7 @@ function byDescriptors(entries: readonly CpuidEntry2[]): readonly CpuidCache[] {
     const [, kind, kib, ways, lineSize] = row;
     if (kind === "none" || kind === "tlb" || kind === "prefetch" || kind === "trace") return [];
     const [level, type] = KINDS[kind];
-    const rest = { sharedBy: undefined, isInclusive: undefined, source: "0x2" } as const;
+    const rest = { ...UNREPORTED, source: "0x2" } as const;
     return [{ level, type, size: kib * 1024, ways, lineSize, ...rest }];
   });
 }

@@ -1,30 +1,37 @@
 /** Writes the caches of a table: leaves 2 and 4 for Intel; 0x8000001d, 0x80000005 and 0x80000006 for AMD. */
-import { describe, refuseMisfit, toList } from "../options.ts";
+import { describe, refuseMissing, refuseUnknown, toList } from "../options.ts";
+import type { CpuidCache } from "./cache-values.ts";
 import { readField } from "./field.ts";
 import { layoutOf, packed, reaches, withLeaf, withMaximum } from "./leaf.ts";
 import { type CpuidTable, refuseNonTable } from "./table.ts";
 import { domainsOf } from "./topology.ts";
 
-/** One cache. */
+/** One cache. A cache that cachesOf() returns is such an input, except if its `ways` is undefined. */
 export interface CpuidCacheInput {
   /** 1 to 4. */
   readonly level: number;
   readonly type: "data" | "instruction" | "unified";
-  /** The size of one cache in bytes: ways × line × partitions × a number of sets. */
+  /** The size of one cache in bytes: ways × line size × partitions × a number of sets. */
   readonly size: number;
-  /** The associativity, 1 to 1,024; "full" for a fully associative cache. */
-  readonly ways: number | "full";
+  /**
+   * The associativity, 1 to 1,024; "full" for a fully associative cache. For `undefined`, which cachesOf() returns if a
+   * table does not report the associativity, the call throws: the leaves of caches need it.
+   */
+  readonly ways: number | "full" | undefined;
   /** The line size in bytes, 1 to 4,096; 64 by default, as on every CPU with cache leaves. */
-  readonly line?: number;
+  readonly lineSize?: number | undefined;
   /** The line partitions, 1 to 1,024; 1 by default. */
-  readonly partitions?: number;
+  readonly partitions?: number | undefined;
   /**
    * The logical CPUs that share one cache: all of a core, a die or a package of the table's topology, or a number of
-   * logical CPUs. The default is "core" for levels 1 and 2, and "die" for levels 3 and 4.
+   * logical CPUs. The default is "core" for levels 1 and 2, and "die" for levels 3 and 4. A cache of
+   * cachesOf() has the number of its table; leave the member out to follow another topology.
    */
-  readonly sharedBy?: "core" | "die" | "package" | number;
+  readonly sharedBy?: "core" | "die" | "package" | number | undefined;
   /** Whether the cache includes the lower levels; false by default. */
-  readonly isInclusive?: boolean;
+  readonly isInclusive?: boolean | undefined;
+  /** The leaf from which cachesOf() read the cache; it has no effect. */
+  readonly source?: CpuidCache["source"] | undefined;
 }
 
 /** A checked cache, with the numbers that leaf 4 encodes. */
@@ -34,7 +41,7 @@ interface Cache {
   readonly size: number;
   readonly ways: number;
   readonly isFull: boolean;
-  readonly line: number;
+  readonly lineSize: number;
   readonly partitions: number;
   readonly sets: number;
   /** The number of logical CPUs that share the cache. */
@@ -45,7 +52,8 @@ interface Cache {
 /** The types of leaf 4 (SDM volume 2) and 0x8000001d (APM volume 3); 0 ends the list. */
 const TYPES = { data: 1, instruction: 2, unified: 3 } as const;
 const SHARERS: readonly unknown[] = ["core", "die", "package"];
-const OPTIONAL = ["line", "partitions", "sharedBy", "isInclusive"] as const;
+const REQUIRED = ["level", "type", "size"] as const;
+const OPTIONAL = ["lineSize", "partitions", "sharedBy", "isInclusive", "source"] as const;
 /** The database's leaf 4 has sub-leaves 0 to 31; the last one is the terminator. */
 const MOST_CACHES = 31;
 /** 0x4:eax[25:14] has 12 bits. */
@@ -79,28 +87,35 @@ function sharingOf(
 }
 
 function toCache(where: string, table: CpuidTable, input: CpuidCacheInput): Cache {
-  refuseMisfit(where, input, ["level", "type", "size", "ways"], OPTIONAL);
-  const { level, type, size, ways, line = 64, partitions = 1, isInclusive = false } = input;
+  refuseUnknown(where, input, [...REQUIRED, "ways", ...OPTIONAL], "member");
+  const isUnreported = Object.hasOwn(input, "ways") && input.ways === undefined;
+  refuseMissing(where, input, isUnreported ? REQUIRED : [...REQUIRED, "ways"]);
+  const { level, type, size, ways, lineSize = 64, partitions = 1, isInclusive = false } = input;
+  if (ways === undefined) {
+    throw new TypeError(
+      `${where}: ways is undefined, because the table does not report it: give a number or "full"`,
+    );
+  }
   refuseOutside(`${where}: level`, level, 4);
   if (!Object.hasOwn(TYPES, type)) {
     const known = Object.keys(TYPES).join(", ");
     throw new TypeError(`${where}: type: expected one of ${known}, got ${describe(type)}`);
   }
   refuseOutside(`${where}: size`, size, 2 ** 42);
-  refuseOutside(`${where}: line`, line, 4096);
+  refuseOutside(`${where}: lineSize`, lineSize, 4096);
   refuseOutside(`${where}: partitions`, partitions, 1024);
   const isFull = ways === "full";
   // A fully associative cache has one set, which contains all lines.
-  const count = isFull ? size / (line * partitions) : ways;
+  const count = isFull ? size / (lineSize * partitions) : ways;
   refuseOutside(`${where}: ways`, count, 1024);
-  const sets = size / (count * line * partitions);
+  const sets = size / (count * lineSize * partitions);
   if (!Number.isInteger(sets) || sets > 2 ** 31) {
     throw new RangeError(
-      `${where}: ${size} bytes are not ${count} ways of ${line}-byte lines times a number of sets`,
+      `${where}: ${size} bytes are not ${count} ways of ${lineSize}-byte lines times a number of sets`,
     );
   }
   const sharing = sharingOf(where, table, input);
-  const shape = { level, type: TYPES[type], size, ways: count, isFull, line, partitions, sets };
+  const shape = { level, type: TYPES[type], size, ways: count, isFull, lineSize, partitions, sets };
   return { ...shape, sharing, isInclusive };
 }
 
@@ -135,7 +150,7 @@ function cacheEntries(
       [31, 26, (coreIds ?? 1) - 1],
     ]),
     ebx: packed([
-      [11, 0, cache.line - 1],
+      [11, 0, cache.lineSize - 1],
       [21, 12, cache.partitions - 1],
       [31, 22, cache.ways - 1],
     ]),
@@ -230,14 +245,14 @@ function oldRegister(
       [31, low, units],
       [23, 16, ways],
       [15, 8, 1],
-      [7, 0, cache.line],
+      [7, 0, cache.lineSize],
     ]);
   }
   return packed([
     [31, low, units],
     [15, 12, wayCode(cache, vendor)],
     [11, 8, 1],
-    [7, 0, cache.line],
+    [7, 0, cache.lineSize],
   ]);
 }
 
@@ -274,12 +289,20 @@ function refersToLeaf4(table: CpuidTable): boolean {
  * extended maximum are not written. TLB fields in these leaves keep their values. `sharedBy` depends on the table's
  * topology, so write the topology first.
  *
- * @throws RangeError for a number that does not fit its field, and for a size that is not ways × line × partitions ×
- *   sets. RangeError for two caches of the same level and type, and for a cache that fewer CPUs share than a cache of a
- *   lower level. TypeError for an unknown member.
+ * @throws RangeError for a number that does not fit its field, and for a size that is not ways × line size ×
+ *   partitions × sets. RangeError for two caches of the same level and type, and for a cache that fewer CPUs share than a cache of a
+ *   lower level. TypeError for an unknown member, and for `ways: undefined`.
  */
 export function withCaches(table: CpuidTable, caches: Iterable<CpuidCacheInput>): CpuidTable {
-  const where = "withCaches()";
+  return writeCaches("withCaches()", table, caches);
+}
+
+/** Does what {@link withCaches} does; the messages begin with `where`, the name of the function that was called. */
+export function writeCaches(
+  where: string,
+  table: CpuidTable,
+  caches: Iterable<CpuidCacheInput>,
+): CpuidTable {
   refuseNonTable(`${where}: table`, table);
   const vendor = layoutOf(table);
   const all = toList(where, caches)

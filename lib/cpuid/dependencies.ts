@@ -84,7 +84,7 @@ const GROUPS: readonly Group[] = [
       ["xsaves", "ibt"],
       ["amx_tile", "amx_complex"],
       ["avx2", "avx_vnni_int8", "avx_ifma", "avx_ne_convert", "avx_vnni_int16", "sha512"],
-      ["avx", "f16c", "sm3", "sm4", "fma4", "xop"],
+      ["avx", "f16c", "sm3", "sm4", "fma4", "xop", "avx10"],
       ["sse2", "sse4a"],
       ["3dnow", "3dnowext"],
       ["pae", "lm", "nx"],

@@ -2,7 +2,14 @@
  * Compares two tables field by field, and formats the differences. compare.ts decides which table has more features;
  * apply.ts applies differences to a table.
  */
-import { describe, refuseMisfit, refuseMissing, refuseUnknown, toList } from "../options.ts";
+import {
+  describe,
+  nearestName,
+  refuseMisfit,
+  refuseMissing,
+  refuseUnknown,
+  toList,
+} from "../options.ts";
 import {
   CPUID_REGISTERS,
   type CpuidEntry2,
@@ -14,6 +21,7 @@ import {
   baseOf,
   type CpuidFieldName,
   type CpuidSpace,
+  fields,
   fieldsOf,
   formatBits,
   formatValue,
@@ -239,7 +247,8 @@ export interface DiffOptions {
   readonly ignore?: Iterable<CpuidIgnore>;
 }
 
-const IGNORED_GROUPS = ["apic-id", "runtime-owned", "order"];
+/** The groups of {@link CpuidIgnore}. */
+export const IGNORED_GROUPS: readonly string[] = ["apic-id", "runtime-owned", "order"];
 
 /** Returns whether a change is ignored. */
 function ignores(names: ReadonlySet<string>): (change: CpuidChange) => boolean {
@@ -265,8 +274,10 @@ function toIgnored(where: string, options: DiffOptions): ReadonlySet<string> {
     }
     if (!IGNORED_GROUPS.includes(name) && !isFieldName(name)) {
       const groups = IGNORED_GROUPS.join(", ");
+      const near = nearestName(name, [...IGNORED_GROUPS, ...fields().map((one) => one.name)]);
+      const hint = near === undefined ? "" : `; did you mean ${near}?`;
       throw new TypeError(
-        `${where}: ignore: ${describe(name)} is neither one of ${groups} nor a field's name`,
+        `${where}: ignore: ${describe(name)} is neither one of ${groups} nor a field's name${hint}`,
       );
     }
   }
@@ -409,6 +420,10 @@ function parts(change: CpuidChange): readonly [subject: string, before: string, 
  * Formats a change as `0x7.0:ebx[5] avx2: 1 -> 0`, or with a phrase as `0x7.0:ebx[5] avx2: ran with 1, got 0`. Unnamed
  * bits are called reserved; values of 16 or more bits are hexadecimal. For an entry that one table lacks, the text
  * names the first 12 fields that are not 0: `0x7.1 entry: absent -> present (avx512_bf16)`.
+ *
+ * For a list, write `changes.map((change) => formatChange(change))`: map() alone passes the position as the phrase.
+ *
+ * @throws TypeError for a phrase that is not such an object.
  */
 export function formatChange(change: CpuidChange, phrase?: CpuidPhrase): string {
   refuseMissing("formatChange()", change, ["kind"]);
@@ -417,6 +432,11 @@ export function formatChange(change: CpuidChange, phrase?: CpuidPhrase): string 
     refuseMissing("formatChange(): entry", change.entry, ["function", "index", ...CPUID_REGISTERS]);
   }
   const [subject, before, after] = parts(change);
+  if (typeof phrase === "number") {
+    throw new TypeError(
+      `formatChange(): phrase: expected an object, got ${phrase}; in map(), write (change) => formatChange(change)`,
+    );
+  }
   if (phrase) checkPhrase("formatChange()", phrase);
   if (!phrase) return `${subject}: ${before} -> ${after}`;
   return `${subject}: ${phrase.before} ${before}, ${phrase.after} ${after}`;

@@ -131,7 +131,7 @@ export function elfCode(file: Uint8Array): readonly ElfCode[] {
   const bytes = toBytes("elfCode()", file);
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   if (bytes.length < HEADER_SIZE || MAGIC.some((byte, i) => bytes[i] !== byte)) {
-    throw fault(`not an ELF file: ${bytes.length} bytes without its header`);
+    throw fault("the file does not begin with an ELF header");
   }
   const [kind, order, machine] = [bytes[4], bytes[5], view.getUint16(18, true)];
   if (kind !== CLASS_64) throw fault(`the file has class ${kind}, expected 2 (64 bits)`);

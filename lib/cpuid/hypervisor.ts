@@ -115,7 +115,15 @@ function blockOf(
  *   interface, and for a table without leaf 1.
  */
 export function withHypervisors(table: CpuidTable, kinds: Iterable<CpuidHypervisor>): CpuidTable {
-  const where = "withHypervisors()";
+  return writeHypervisors("withHypervisors()", table, kinds);
+}
+
+/** Does what {@link withHypervisors} does; the messages begin with `where`, the name of the function that was called. */
+export function writeHypervisors(
+  where: string,
+  table: CpuidTable,
+  kinds: Iterable<CpuidHypervisor>,
+): CpuidTable {
   refuseNonTable(`${where}: table`, table);
   const wanted = toKinds(where, kinds);
   const isBeside = wanted.includes("hyperv");

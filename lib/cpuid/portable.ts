@@ -11,8 +11,8 @@ import { baseOf, type CpuidFieldName, formatValue, readField } from "./field.ts"
 export interface PortableOptions {
   /**
    * The guest's TSC on the destination. `same`: the TSC of the destination's CPU has the same frequency. `scaled`: KVM
-   * scales the TSC (KVM_CAP_TSC_CONTROL). `unknown`, the default: the frequency may change, so a table with an
-   * invariant TSC is not portable.
+   * scales the TSC (KVM_CAP_TSC_CONTROL). `unknown`, the default: the frequency may change, so a guest with an invariant
+   * TSC is not portable, even if both tables are equal: tables do not contain the frequency.
    */
   readonly tsc?: "same" | "scaled" | "unknown";
 }
@@ -21,7 +21,8 @@ export interface PortableOptions {
  * The kind of a reason. `feature`: the destination lacks a bit. `negated`: the destination lacks a function that the
  * guest's table does not report as missing. `size`: a number of the destination is smaller. `xsave`: the destination
  * lacks a component of the XSAVE area, or has another layout. `layout`: a fixed value differs. `vendor`: the vendors
- * are different. `tsc`: the invariant TSC may change its frequency.
+ * are different. `tsc`: the guest has an invariant TSC, and its frequency may change. If this is the only reason, the
+ * guest can continue exactly if the frequency stays the same; the option `tsc` tells it.
  */
 export type PortabilityReasonKind =
   | "feature"
@@ -43,6 +44,7 @@ export interface PortabilityReason {
 
 /** The result of {@link portable}. */
 export interface CpuidPortability {
+  /** Whether the guest can continue; false also if this only depends on the TSC frequency (the kind `tsc`). */
   readonly isPortable: boolean;
   /** Every reason that prevents the guest from continuing, in the order of the leaves. */
   readonly reasons: readonly PortabilityReason[];
@@ -151,7 +153,9 @@ const TSC_REASON: PortabilityReason = {
   kind: "tsc",
   difference: undefined,
   message:
-    "0x80000007.0:edx[8] constant_tsc: the guest relies on a constant frequency, and the destination's is unknown",
+    "0x80000007.0:edx[8] constant_tsc: the guest relies on a constant TSC frequency, which tables do not contain; " +
+    'pass { tsc: "same" } (--tsc same) if the destination has the same frequency, or { tsc: "scaled" } (--tsc scaled) ' +
+    "if KVM scales the TSC",
 };
 
 /** Whether a difference precedes the bit of the invariant TSC in the order of the leaves. */

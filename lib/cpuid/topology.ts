@@ -161,9 +161,14 @@ function levelLeaves(
 }
 
 /** Writes leaf 1: HTT and the number of APIC ids in a package. */
-function withLeaf1(table: CpuidTable, topology: Topology, vendor: "intel" | "amd"): CpuidTable {
+function withLeaf1(
+  where: string,
+  table: CpuidTable,
+  topology: Topology,
+  vendor: "intel" | "amd",
+): CpuidTable {
   const first = table.find(1, 0);
-  if (first === undefined) throw new RangeError("withTopology(): the table has no leaf 0x1");
+  if (first === undefined) throw new RangeError(`${where}: the table has no leaf 0x1`);
   const inPackage = topology.dies * topology.cores * topology.threads;
   // Intel counts the addressable ids of a package, and AMD counts its logical CPUs. The field has 8 bits.
   const ids = Math.min(255, vendor === "intel" ? 2 ** shiftsOf(topology).package : inPackage);
@@ -260,16 +265,25 @@ const FIRST_X2APIC_ID = 255;
  *   without x2apic, and for a table without leaf 1. TypeError for an unknown member.
  */
 export function withTopology(table: CpuidTable, topology: CpuidTopologyInput): CpuidTable {
-  refuseNonTable("withTopology(): table", table);
-  const full = toTopology("withTopology()", topology);
+  return writeTopology("withTopology()", table, topology);
+}
+
+/** Does what {@link withTopology} does; the messages begin with `where`, the name of the function that was called. */
+export function writeTopology(
+  where: string,
+  table: CpuidTable,
+  topology: CpuidTopologyInput,
+): CpuidTable {
+  refuseNonTable(`${where}: table`, table);
+  const full = toTopology(where, topology);
   const vendor = layoutOf(table);
   const highest = highestId(full);
   if (highest >= FIRST_X2APIC_ID && !table.has("x2apic")) {
     throw new RangeError(
-      `withTopology(): the highest APIC id is ${highest}, and ids from ${FIRST_X2APIC_ID} on need x2apic, which the table lacks`,
+      `${where}: the highest APIC id is ${highest}, and ids from ${FIRST_X2APIC_ID} on need x2apic, which the table lacks`,
     );
   }
-  let made = withShares(withLeaf1(table, full, vendor), full, vendor);
+  let made = withShares(withLeaf1(where, table, full, vendor), full, vendor);
   if (highest >= FIRST_X2APIC_ID) made = withMaximum(made, 0xb);
   if (vendor === "intel" && full.cores > 1 && !hasCaches4(made)) made = withMaximum(made, 0xb);
   if (vendor === "intel" && full.dies > 1) made = withMaximum(made, 0x1f);
@@ -363,7 +377,7 @@ export function domainsOf(table: CpuidTable): Domains {
  */
 export function forVcpu(table: CpuidTable, apicId: number): CpuidTable {
   refuseNonTable("forVcpu(): table", table);
-  checkApicId("apicId", apicId);
+  checkApicId("forVcpu(): apicId", apicId);
   const made = fromSupported(table, { apicId });
   const leaf = made.find(0x8000001e, 0);
   if (leaf === undefined || layoutOf(made) !== "amd" || !made.has("topoext")) return made;

@@ -266,7 +266,7 @@ function laidOut(
   };
 }
 
-function refuseOverlap(parts: readonly XsavePart[]): void {
+function refuseOverlap(where: string, parts: readonly XsavePart[]): void {
   const placed = parts
     .filter(({ kind, number }) => kind === "user" && number >= FIRST_EXTENDED)
     .sort((a, b) => a.offset - b.offset);
@@ -276,7 +276,7 @@ function refuseOverlap(parts: readonly XsavePart[]): void {
     const texts = [part, next].map(
       ({ name, offset, size }) => `${name} (${offset} to ${offset + size - 1})`,
     );
-    throw new RangeError(`withXsave(): components ${texts.join(" and ")} overlap`);
+    throw new RangeError(`${where}: components ${texts.join(" and ")} overlap`);
   }
 }
 
@@ -292,11 +292,20 @@ function refuseOverlap(parts: readonly XsavePart[]): void {
  * @throws RangeError if two components overlap, such as the components of MPX and APX; TypeError for an unknown option.
  */
 export function withXsave(table: CpuidTable, options: WithXsaveOptions = {}): CpuidTable {
-  refuseNonTable("withXsave(): table", table);
-  refuseUnknown("withXsave()", options, ["vendor"]);
+  return writeXsave("withXsave()", table, options);
+}
+
+/** Does what {@link withXsave} does; the messages begin with `where`, the name of the function that was called. */
+export function writeXsave(
+  where: string,
+  table: CpuidTable,
+  options: WithXsaveOptions,
+): CpuidTable {
+  refuseNonTable(`${where}: table`, table);
+  refuseUnknown(where, options, ["vendor"]);
   const { vendor } = options;
   if (vendor !== undefined && vendor !== "intel" && vendor !== "amd") {
-    throw new TypeError(`withXsave(): vendor is "intel" or "amd", not ${describe(vendor)}`);
+    throw new TypeError(`${where}: vendor is "intel" or "amd", not ${describe(vendor)}`);
   }
   if (!table.has("xsave")) return withoutXsave(table);
   const old = vendor === undefined ? (xsaveOf(table)?.parts ?? []) : [];
@@ -309,8 +318,19 @@ export function withXsave(table: CpuidTable, options: WithXsaveOptions = {}): Cp
       tileBytes,
     ),
   );
-  refuseOverlap(parts);
+  refuseOverlap(where, parts);
   return writeLeaf(withMaximum(table, 0xd), parts);
+}
+
+/**
+ * Describes all that withXsave() computes from the features: if the texts of two tables are equal, the features do not
+ * change leaf 0xD.
+ */
+export function xsaveFeatures(table: CpuidTable): string {
+  if (!table.has("xsave")) return "";
+  const names = ["xsavec", "xsaves", "xfd", "amx_palette_nr_tiles", "amx_tile_size"] as const;
+  const numbers = enabledIn(table).map(({ number }) => number);
+  return JSON.stringify([numbers, names.map((name) => table.get(name) ?? 0)]);
 }
 
 function withoutXsave(table: CpuidTable): CpuidTable {

@@ -108,10 +108,15 @@ export function portableLines(from: CpuidFileTable, to: CpuidFileTable): Lines {
     const text = message.startsWith(`${where} `) ? message.slice(where.length + 1) : message;
     return { kind, tone: "bad", where, text, more: "", line: 0 };
   });
+  const guest = "A guest that started with the first table";
+  const isOnlyTsc = reasons.every(({ kind }) => kind === "tsc");
+  const title = isPortable
+    ? `${guest} can continue on the second.`
+    : isOnlyTsc
+      ? `${guest} can continue on the second, if the TSC frequency is the same.`
+      : `${guest} cannot continue on the second: ${counted(reasons.length, "reason")}.`;
   return {
-    title: isPortable
-      ? "A guest that started with the first table can continue on the second."
-      : `A guest that started with the first table cannot continue on the second: ${counted(reasons.length, "reason")}.`,
+    title,
     lines: [...blocking, ...notes.map(noteLine)],
   };
 }

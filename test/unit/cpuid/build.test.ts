@@ -105,7 +105,19 @@ describe("features()", () => {
       "features: 0x1.0:edx[0] fpu: 0 -> 1, because avx2 needs it",
       "features: 0x1.0:edx[24] fxsr: 0 -> 1, because avx2 needs it",
       "features: 0x7.0:ebx[5] avx2: absent -> 1, because it was asked for",
-      "features: 0xd.0: absent -> 0, because it belongs to a feature that changed",
+      ...[
+        ["0xd.0:eax[0] xcr0_x87", "1"],
+        ["0xd.0:eax[1] xcr0_sse", "1"],
+        ["0xd.0:eax[2] xcr0_avx", "1"],
+        ["0xd.0:ebx[31:0] xsave_sz_xcr0", "0x240"],
+        ["0xd.0:ecx[31:0] xsave_sz_max", "0x340"],
+        ["0xd.2:eax[31:0] xsave_sz", "0x100"],
+        ["0xd.2:ebx[31:0] xsave_offset", "0x240"],
+        ["0xd.1", "0"],
+      ].map(
+        ([where, value]) =>
+          `features: ${where}: absent -> ${value}, because it follows from the features with XSAVE state`,
+      ),
     ]);
   });
 
@@ -177,8 +189,12 @@ describe("features()", () => {
   test("keeps leaves that also describe other features", () => {
     const made = intel.features("+lm").set({ phys_addr_bits: 46 }).features("-lm").table;
     expect(made.get("phys_addr_bits")).toBe(46);
-    const saved = intel.features("+avx", "+xsavec").xsave().features("-xsave").table;
-    expect(saved.get("xsave_sz_max")).toBe(832);
+  });
+
+  test("clears leaf 0xD when XSAVE is turned off", () => {
+    const { table } = intel.features("+avx", "+xsavec").features("-xsave");
+    expect([table.get("xsave_sz_max"), table.get("xcr0_avx")]).toEqual([0, 0]);
+    expect(leaves(table).filter((fn) => fn === 0xd)).toHaveLength(2);
   });
 
   test("keeps the contents of an existing leaf, and clears the leaf when the leaf's last feature is turned off", () => {
@@ -235,6 +251,75 @@ describe("features()", () => {
     const call = (): CpuidBuilder => intel.features(...(edits as CpuidFeatureEdit[]));
     expect(call).toThrow(type);
     expect(call).toThrow(message);
+  });
+
+  test.each([
+    [["+avx2"]],
+    [["-avx"]],
+    [["-avx2"]],
+    [["+avx512f"]],
+    [["-avx512f"]],
+    [["+avx10"]],
+    [["+amx_int8"]],
+    [["+pku"]],
+    [["-pku"]],
+    [["+xsaves"]],
+    [["-xsavec"]],
+    [["-xsaves"]],
+    [["+cet_ss"]],
+    [["+xfd"]],
+    [["+xsave"]],
+    [["-xsave"]],
+    [["+avx2", "-pku", "+aes"]],
+    [["+aes", "-pae"]],
+  ] as const)("gives the table of each model with %j a leaf 0xD without a lint error", (edits) => {
+    for (const { name } of namedModels()) {
+      const built = cpuid.model(name).features(...edits);
+      const found = lint(built.table).findings.filter(({ rule }) => rule.startsWith("X"));
+      expect(found.filter(({ severity }) => severity === "error")).toEqual([]);
+      expect(built.xsave().changes, name).toEqual(built.changes);
+    }
+  });
+
+  test.each([[["-mpx", "+apx_f"]], [["-apx_f", "-avx512f", "-avx10", "+mpx"]]] as const)(
+    "gives the table of each Intel model with %j a leaf 0xD without a lint error",
+    (edits) => {
+      for (const { name, model } of namedModels()) {
+        if (model.vendor !== "GenuineIntel") continue;
+        const built = cpuid.model(name).features(...edits);
+        const found = lint(built.table).findings.filter(({ rule }) => rule.startsWith("X"));
+        expect(found.filter(({ severity }) => severity === "error")).toEqual([]);
+      }
+    },
+  );
+
+  test("lists the changes of leaf 0xD with the reason", () => {
+    const made = cpuid.model("EPYC-Milan").features("-avx");
+    expect(texts(made)).toContainEqual(
+      "features: 0xd.0:eax[2] xcr0_avx: 1 -> 0, because it follows from the features with XSAVE state",
+    );
+    expect(made.table.find(0xd, 2)).toBeUndefined();
+  });
+
+  test("keeps leaf 0xD, also a faulty one, if the XSAVE components do not change", () => {
+    const odd = amd.features("+avx2").set({ xsave_sz_max: 5000 });
+    expect(odd.features("+aes", "-avx2").table.get("xsave_sz_max")).toBe(5000);
+    expect(odd.features("+pku").table.get("xsave_sz_max")).toBe(2440);
+  });
+
+  test("keeps the size and the offset that a CPU's leaf 0xD has for a component", () => {
+    const zen2 = amd.features("+avx2", "+pku").set({ xsave_sz: 64, xsave_offset: 832 }, 9);
+    const made = zen2.features("-avx").table;
+    expect(made.find(0xd, 9)).toMatchObject({ eax: 64, ebx: 832 });
+    expect(made.get("xsave_sz_max")).toBe(896);
+  });
+
+  test("refuses features whose components overlap, except if one is turned off in the same call", () => {
+    const made = intel.features("+mpx");
+    expect(() => made.features("+apx_f")).toThrow(
+      "features(): components BNDREGS (960 to 1023) and APX (960 to 1087) overlap",
+    );
+    expect(made.features("-mpx", "+apx_f").table.has("apx_f")).toBe(true);
   });
 
   test("leaves no missing dependency for any set of features", () => {
@@ -542,4 +627,24 @@ test("forVcpu() accepts only APIC ids of the topology, but accepts any id if no 
   const line = "forVcpu(): apicId 1 is outside of the topology's id 0";
   expect(() => start.topology({}).forVcpu(1)).toThrow(new RangeError(line));
   expect(start.forVcpu(7).get("local_apic_id")).toBe(7);
+});
+
+describe("the message of a failed step names the step", () => {
+  const bare = cpuid.from([{ function: 7, flags: 1 }]);
+  const cache = { level: 1, type: "data", size: 1000, ways: 8 } as const;
+  test.each<readonly [message: string, step: () => unknown]>([
+    ["caches(): [0]: 1000 bytes are not 8 ways", () => intel.caches([cache])],
+    ["topology(): cores: expected an integer", () => intel.topology({ cores: 0 })],
+    ['topology(): unknown member "sockets"', () => intel.topology({ sockets: 2 } as object)],
+    ["topology(): the table has no leaf 0x1", () => bare.topology({})],
+    ["topology(): the highest APIC id is 255", () => intel.topology({ cores: 256 })],
+    ["hypervisor(): kvm is there twice", () => intel.hypervisor("kvm", "kvm")],
+    ['hypervisor(): unknown hypervisor "hyper-v"', () => intel.hypervisor("hyper-v" as "xen")],
+    ["hypervisor(): the table has no leaf 0x1", () => bare.hypervisor("kvm")],
+    ['xsave(): vendor is "intel" or "amd"', () => intel.xsave({ vendor: "via" as "amd" })],
+    ["forVcpu(): apicId undefined is not", () => intel.forVcpu(undefined as never)],
+  ])("%s", (message, step) => {
+    expect(step).toThrow(message);
+    expect(step).not.toThrow(/with[A-Z]/);
+  });
 });

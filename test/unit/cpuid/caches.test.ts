@@ -4,6 +4,9 @@ import { describe, expect, test } from "vitest";
 import {
   type CpuidCacheInput,
   CpuidTable,
+  cachesOf,
+  cpuid,
+  namedModels,
   withCaches,
   withTopology,
 } from "../../../lib/cpuid/index.ts";
@@ -40,7 +43,7 @@ function decoded(table: CpuidTable, fn: number): readonly object[] {
   return [...table]
     .filter((e) => e.function === fn && (e.eax & 31) !== 0)
     .map(({ eax, ebx, ecx, edx }) => {
-      const [line, partitions, ways] = [
+      const [lineSize, partitions, ways] = [
         (ebx & 0xfff) + 1,
         ((ebx >>> 12) & 0x3ff) + 1,
         (ebx >>> 22) + 1,
@@ -48,9 +51,9 @@ function decoded(table: CpuidTable, fn: number): readonly object[] {
       return {
         level: (eax >>> 5) & 7,
         type: (["", "data", "instruction", "unified"] as const)[eax & 31],
-        size: line * partitions * ways * (ecx + 1),
+        size: lineSize * partitions * ways * (ecx + 1),
         ways: (eax & 0x200) === 0 ? ways : "full",
-        line,
+        lineSize,
         partitions,
         sharedBy: ((eax >>> 14) & 0xfff) + 1,
         isInclusive: (edx & 2) !== 0,
@@ -67,7 +70,7 @@ const caches = fc
         ),
       ),
       ways: fc.oneof(fc.integer({ min: 1, max: 24 }), fc.constant("full" as const)),
-      line: fc.constantFrom(32, 64, 128),
+      lineSize: fc.constantFrom(32, 64, 128),
       partitions: fc.constantFrom(1, 2),
       sets: fc.integer({ min: 1, max: 9 }),
       isInclusive: fc.boolean(),
@@ -75,9 +78,9 @@ const caches = fc
     { selector: ({ kind }) => `${kind.level} ${kind.type}`, maxLength: 12 },
   )
   .map((rows) =>
-    rows.map(({ kind, ways, line, partitions, sets, isInclusive }) => {
-      const size = (ways === "full" ? 1 : ways) * line * partitions * 2 ** (sets + 5);
-      const full = ways === "full" ? { line: 1024, partitions: 1 } : { line, partitions };
+    rows.map(({ kind, ways, lineSize, partitions, sets, isInclusive }) => {
+      const size = (ways === "full" ? 1 : ways) * lineSize * partitions * 2 ** (sets + 5);
+      const full = ways === "full" ? { lineSize: 1024, partitions: 1 } : { lineSize, partitions };
       return {
         ...kind,
         size: ways === "full" ? 1024 * 64 : size,
@@ -89,12 +92,41 @@ const caches = fc
     }),
   );
 
+describe("the result of cachesOf()", () => {
+  test("is written into the table of each model without a change of the caches", () => {
+    for (const { name } of namedModels()) {
+      const { table } = cpuid.model(name).topology({ cores: 4, threads: 2 });
+      const found = cachesOf(table);
+      expect(cachesOf(withCaches(table, found)), name).toEqual(found);
+      expect(cachesOf(cpuid.from(table).caches(found).table), name).toEqual(found);
+    }
+  });
+
+  test("is written again for any list of caches, with line partitions", () => {
+    const table = intel.with({ max_ext_leaf: 0x80000004 });
+    fc.assert(
+      fc.property(caches, (wanted) => {
+        // Without a cache in leaf 4, cachesOf() reads leaf 0x80000006.
+        fc.pre(wanted.length > 0);
+        const made = withCaches(table, wanted);
+        expect(withCaches(table, cachesOf(made)).toString()).toBe(made.toString());
+      }),
+    );
+  });
+
+  test("is written if it is from AMD's old leaves, which do not report all members", () => {
+    const old = withCaches(amd.with({ topoext: 0 }), MILAN);
+    expect(cachesOf(old)[0]).toMatchObject({ source: "0x80000005", partitions: undefined });
+    expect(cachesOf(withCaches(old, cachesOf(old)))).toEqual(cachesOf(old));
+  });
+});
+
 describe("withCaches() for Intel", () => {
   const table = withTopology(intel, { packages: 2, cores: 3, threads: 2 });
   const made = withCaches(table, MILAN);
 
   test("writes leaf 4 in the order of level and type, with the number of CPUs that share each cache, and a terminator", () => {
-    const common = { line: 64, partitions: 1, isInclusive: false };
+    const common = { lineSize: 64, partitions: 1, isInclusive: false };
     expect(decoded(made, 4)).toEqual([
       { ...common, level: 1, type: "data", size: 32768, ways: 8, sharedBy: 2 },
       { ...common, level: 1, type: "instruction", size: 32768, ways: 8, sharedBy: 2 },
@@ -203,10 +235,24 @@ describe("withCaches()", () => {
     ],
     [{ sharedBy: 0 }, "[0]: sharedBy: expected an integer from 1 to 4096, got 0"],
     [{ assoc: 8 }, 'withCaches(): [0]: unknown member "assoc"'],
-    [{ ways: undefined }, "withCaches(): [0]: missing member ways"],
+    [{ size: undefined }, "withCaches(): [0]: missing member size"],
+    [
+      { ways: undefined },
+      'withCaches(): [0]: ways is undefined, because the table does not report it: give a number or "full"',
+    ],
+    [
+      { line: 64 },
+      'withCaches(): [0]: unknown member "line"; known are level, type, size, ways, lin',
+    ],
+    [{ lineSize: 0 }, "[0]: lineSize: expected an integer from 1 to 4096, got 0"],
   ])("refuses a cache with %j", (part, message) => {
     const wrong = { level: 2, type: "unified", size: 524288, ways: 8, ...part } as CpuidCacheInput;
     expect(() => withCaches(intel, [wrong])).toThrow(message);
+  });
+
+  test("refuses a cache without ways", () => {
+    const wrong = { level: 2, type: "unified", size: 524288 } as unknown as CpuidCacheInput;
+    expect(() => withCaches(intel, [wrong])).toThrow("withCaches(): [0]: missing member ways");
   });
 
   test("refuses two caches of one level and type", () => {

@@ -158,3 +158,8 @@ describe("missingDependencies()", () => {
     expect(missingDependencies(CpuidTable.from([]))).toEqual([]);
   });
 });
+
+test("AVX10 needs AVX, whose XSAVE component the components of AVX-512 need", () => {
+  expect(closeFeatures(["avx10"])).toEqual(expect.arrayContaining(["avx", "xsave"]));
+  expect(dependentFeatures(["avx"])).toContain("avx10");
+});

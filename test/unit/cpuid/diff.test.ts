@@ -2,6 +2,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import {
+  type CpuidChange,
   type CpuidEntry2Input,
   CpuidTable,
   diff,
@@ -334,4 +335,20 @@ describe("the option `ignore` of diff()", () => {
 test("diff() of 3,000 entries in reverse order ends, and one entry keeps its place", () => {
   const long = Array.from({ length: 3000 }, (_, i) => entry({ function: i }));
   expect(diff(long, [...long].reverse())).toHaveLength(2999);
+});
+
+test("formatChange() in map() without a function of its own says what to write", () => {
+  const changes = diff([entry({ function: 1 })], [entry({ function: 1, eax: 0x11 })]);
+  expect(changes.length).toBeGreaterThan(1);
+  expect(() => changes.map(formatChange as (change: CpuidChange) => string)).toThrow(
+    "formatChange(): phrase: expected an object, got 0; in map(), write (change) => formatChange(change)",
+  );
+  expect(changes.map((change) => formatChange(change))).toHaveLength(changes.length);
+});
+
+test("diff() suggests a name to ignore", () => {
+  expect(() => diff([], [], { ignore: ["runtime-ownd" as "order"] })).toThrow(
+    "nor a field's name; did you mean runtime-owned?",
+  );
+  expect(() => diff([], [], { ignore: ["avx22" as "avx2"] })).toThrow("did you mean avx2?");
 });

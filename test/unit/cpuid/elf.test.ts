@@ -92,8 +92,8 @@ const TEXT = HEADERS_AT + 2 * 64;
 
 describe("elfCode() refuses", () => {
   test.each([
-    ["no bytes", new Uint8Array(), "not an ELF file: 0 bytes without its header"],
-    ["another format", patched(0, 0x4d), "not an ELF file"],
+    ["no bytes", new Uint8Array(), "elfCode(): the file does not begin with an ELF header"],
+    ["another format", patched(0, 0x4d), "the file does not begin with an ELF header"],
     ["a file of 32 bits", patched(4, 1), "the file has class 1, expected 2"],
     ["a big-endian file", patched(5, 2), "the file has byte order 2"],
     ["a file for AArch64", patched(18, 183), "the file is for machine 183, expected 62"],

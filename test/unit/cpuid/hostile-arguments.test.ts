@@ -102,7 +102,9 @@ test("an endless iterable is rejected", () => {
 
 test("the message about an APIC id is a single short line", () => {
   const apicId: unknown = "\u001b[31m\n".repeat(1000);
-  expect(() => forVcpu(table, apicId as number)).toThrow(/^apicId ".{0,200}" is not an unsigned/);
+  expect(() => forVcpu(table, apicId as number)).toThrow(
+    /^forVcpu\(\): apicId ".{0,200}" is not an unsigned/,
+  );
   expect(() => forVcpu(table, Symbol("x") as never)).toThrow("apicId a symbol is not");
 });
 

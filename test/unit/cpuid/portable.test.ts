@@ -161,6 +161,16 @@ describe("a guest cannot continue", () => {
   });
 });
 
+test("a guest with an invariant TSC on an equal table depends only on the frequency, and the reason names the remedy", () => {
+  const guest = from.with({ constant_tsc: 1 });
+  const { isPortable, reasons } = portable(guest, guest);
+  expect([isPortable, reasons.map(({ kind }) => kind)]).toEqual([false, ["tsc"]]);
+  expect(reasons[0]?.message).toContain("which tables do not contain");
+  for (const remedy of ['{ tsc: "same" }', "--tsc same", '{ tsc: "scaled" }', "--tsc scaled"]) {
+    expect(reasons[0]?.message).toContain(remedy);
+  }
+});
+
 test("a guest of EPYC-Milan, which has no leaf 0x80000021, can continue on EPYC-Genoa, which has this leaf", () => {
   const [milan, genoa] = [modelTable("EPYC-Milan"), modelTable("EPYC-Genoa")];
   expect([milan.get("no_nested_data_bp"), genoa.get("no_nested_data_bp")]).toEqual([undefined, 1]);

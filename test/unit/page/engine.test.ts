@@ -115,6 +115,14 @@ describe("createEngine()", () => {
     expect(there.lines.some(({ where }) => where === "0x7.0:ebx[5]")).toBe(true);
   });
 
+  test("states the TSC frequency as the condition if nothing else prevents the guest from continuing", () => {
+    const ask = started();
+    ask({ op: "add", name: "a", bytes: json(MILAN.with({ constant_tsc: 1 })) });
+    expect(ask({ op: "portable", from: first, to: first }).title).toMatch(
+      /can continue on the second, if the TSC frequency is the same\.$/,
+    );
+  });
+
   test("adds the baseline as a document, and the baseline is a subset of each host", () => {
     const ask = started();
     ask({ op: "add", name: "a", bytes: json(MILAN) });
