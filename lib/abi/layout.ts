@@ -3,6 +3,8 @@
  * of KVM's structs; struct.ts reads and writes structs by their layouts.
  */
 
+import { describe, quoted } from "../options.ts";
+
 declare const shape: unique symbol;
 
 /**
@@ -187,9 +189,17 @@ export function tailedField(layout: Layout): { field: Field; inner: Layout } | u
 /**
  * Returns the size of a struct in bytes, with this many elements in its tail.
  *
- * @throws RangeError if the struct has no tail and elements are requested
+ * @throws TypeError if `tailLength` is not a number
+ * @throws RangeError if `tailLength` is not an integer of at least 0, or if the struct has no tail and elements are
+ *   requested
  */
 export function sizeOf(layout: Layout, tailLength = 0): number {
+  if (typeof tailLength !== "number") {
+    throw new TypeError(`sizeOf(): tailLength: expected a number, got ${describe(tailLength)}`);
+  }
+  if (!Number.isSafeInteger(tailLength) || tailLength < 0) {
+    throw new RangeError(`sizeOf(): tailLength: ${tailLength} is not an integer of at least 0`);
+  }
   const last = tailedField(layout);
   if (last) return last.field.offset + sizeOf(last.inner, tailLength);
   if (layout.tail) {
@@ -200,31 +210,52 @@ export function sizeOf(layout: Layout, tailLength = 0): number {
   return layout.size;
 }
 
+/** A path: names separated by dots, each with any number of indexes. */
+const PATH = /^[^.[\]]+(?:\[\d+\])*(?:\.[^.[\]]+(?:\[\d+\])*)*$/;
+
 /**
  * Returns the offset of a field in bytes, like C's `offsetof`: `"cs.base"`, `"entries[2].eax"`. For a bit field, the
  * result is the field's `offset` in the layout.
  *
- * @throws TypeError if the struct has no field with this path
+ * @throws TypeError if `path` is not a path, or if the struct has no field with this path
+ * @throws RangeError if an index is outside of its array
  */
 export function offsetOf(layout: Layout, path: string): number {
+  if (typeof path !== "string") {
+    throw new TypeError(`offsetOf(): path: expected a string, got ${describe(path)}`);
+  }
   const direct = fieldOf(layout, path);
   if (direct) return direct.offset;
+  if (!PATH.test(path)) {
+    throw new TypeError(`offsetOf(): path: ${quoted(path)} is not a path, as "entries[2].eax"`);
+  }
   let offset = 0;
   let type: FieldType = layout;
+  let most = 0;
   for (const [, name, index] of path.matchAll(/([^.[\]]+)|\[(\d+)\]/g)) {
     if (typeof type === "string" || "of" in type === (name !== undefined)) {
       throw new TypeError(`${layout.name}.${path}: ${nameOfType(type)} has no such part`);
     }
     if ("of" in type) {
+      if (Number(index) >= most) {
+        throw new RangeError(
+          `offsetOf(): path: ${quoted(path)}: no element has the index ${index}`,
+        );
+      }
       offset += Number(index) * sizeOfType(type.of);
       type = type.of;
-      continue;
+    } else {
+      const isTail = type.tail?.name === name;
+      const field: Field | Tail | undefined = isTail ? type.tail : fieldOf(type, name ?? "");
+      if (!field) throw new TypeError(`${type.name} has no field "${name}"`);
+      offset += field.offset;
+      type = "type" in field ? field.type : { of: field.element, count: 0 };
+      if (isTail) {
+        most = Number.MAX_SAFE_INTEGER;
+        continue;
+      }
     }
-    const isTail = type.tail?.name === name;
-    const field: Field | Tail | undefined = isTail ? type.tail : fieldOf(type, name ?? index ?? "");
-    if (!field) throw new TypeError(`${type.name} has no field "${name}"`);
-    offset += field.offset;
-    type = "type" in field ? field.type : { of: field.element, count: 0 };
+    if (typeof type !== "string" && "of" in type) most = type.count;
   }
   return offset;
 }

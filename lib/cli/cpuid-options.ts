@@ -139,7 +139,7 @@ export function addCpuid(program: Command): void {
         .default("guest"),
     )
     .addOption(
-      new Option("--form <name>", "how findings are printed").choices(LINT_FORMS).default("text"),
+      new Option("--form <name>", "how findings are printed; text by default").choices(LINT_FORMS),
     )
     .option("--supported <table>", "the host's supported table, for the rules that need it")
     .option("--ignore <rules>", "ids of rules that are not judged, separated by commas")

@@ -92,6 +92,19 @@ function printJson(value: unknown): void {
   process.stdout.write(`${text}\n`);
 }
 
+/** Rejects options that exclude each other, of which the command would ignore all but one. */
+function refuseTogether(options: Readonly<Record<string, unknown>>): void {
+  const given = Object.entries(options).filter(([, value]) => value !== undefined);
+  if (given.length < 2) return;
+  throw new CommandError(`${given.map(([name]) => name).join(" and ")} exclude each other`);
+}
+
+/** Rejects words of which more than one names standard input. loadEach() does this for the tables that it loads. */
+function refuseStdinTwice(...words: readonly (string | undefined)[]): void {
+  if (words.filter((word) => word === "-").length < 2) return;
+  throw new CommandError("standard input contains one file: give - only once");
+}
+
 /** The options of {@link cpuidShow}. */
 export interface ShowOptions extends PrintedAs {
   readonly raw?: boolean;
@@ -100,6 +113,8 @@ export interface ShowOptions extends PrintedAs {
 
 /** Prints the table that `source` names. */
 export function cpuidShow(source: string, { raw, json, mask }: ShowOptions): void {
+  refuseTogether({ "--json": json, "--raw": raw });
+  refuseStdinTwice(source, mask);
   const loaded = loadTable(source);
   const { table } = mask === undefined ? loaded : masked(loaded, mask);
   if (json === true) printJson(table);
@@ -196,8 +211,9 @@ function attempt<Result>(call: () => Result, about?: string): Result {
 
 /** Writes the tables of a source in a format: `cpuid dump` and `cpuid convert`. */
 export function cpuidConvert(source: string, options: WriteOptions & { mask?: string }): void {
-  const tables = loadTables(source);
   const { mask } = options;
+  refuseStdinTwice(source, mask);
+  const tables = loadTables(source);
   writeTables(mask === undefined ? tables : tables.map((table) => masked(table, mask)), options);
 }
 
@@ -294,6 +310,7 @@ export function cpuidBaseline(
   { to, output, json }: PrintedAs & { readonly to?: string; readonly output?: string },
 ): number {
   refuseOutputAlone(to, output);
+  refuseTogether({ "--json": json, "--to": to });
   const result = baseline(loadEach(sources).map(({ table }) => table));
   if (json === true) printJson(result);
   else if (to === undefined) {
@@ -315,7 +332,8 @@ export const LINT_FORMS = ["text", "sarif", "github", "json"] as const;
 /** The options of {@link cpuidLint}. */
 export interface LintOptions {
   readonly profile: CpuidLintProfile;
-  readonly form: (typeof LINT_FORMS)[number];
+  /** The form; `text` by default. */
+  readonly form?: (typeof LINT_FORMS)[number];
   readonly mask?: string;
   readonly supported?: string;
   /** Ids of rules that are not judged, separated by commas. */
@@ -326,7 +344,9 @@ export interface LintOptions {
 /** Prints the faults of tables; returns 1 if there are errors or warnings, and 2 if nothing was judged. */
 export function cpuidLint(source: string, options: LintOptions): number {
   const { profile, mask, supported, ignore } = options;
-  const form = options.json === true ? "json" : options.form;
+  const { form = options.json === true ? "json" : "text" } = options;
+  if (form !== "json") refuseTogether({ "--json": options.json, "--form": options.form });
+  refuseStdinTwice(source, supported, mask);
   const loaded = loadTables(source).map((one) => (mask === undefined ? one : masked(one, mask)));
   const result = attempt(() =>
     lint(
@@ -335,6 +355,7 @@ export function cpuidLint(source: string, options: LintOptions): number {
         profile,
         isComplete: loaded.every(({ isComplete }) => isComplete),
         lines: loaded.map(({ lines }) => lines),
+        cpus: loaded.map(({ cpu }, i) => cpu ?? i),
         ...(supported !== undefined && { supported: loadTable(supported).table }),
         ...(ignore !== undefined && { ignore: ignore.split(",") as CpuidLintRuleId[] }),
       },
@@ -392,7 +413,11 @@ export function cpuidModel(
   name: string | undefined,
   options: { readonly to?: string; readonly output?: string },
 ): void {
+  const { to, output } = options;
   if (name === undefined) {
+    if (to !== undefined || output !== undefined) {
+      throw new CommandError("--to and --output need the NAME of a model");
+    }
     const lines = namedModels().map(({ name: one, model: { vendor, signature }, aliases }) => {
       const others = [...new Set([...aliases.qemu, ...aliases.libvirt])].filter((it) => it !== one);
       const { family, model, stepping } = signature;
@@ -402,7 +427,6 @@ export function cpuidModel(
     print(lines.join("\n"), 4);
     return;
   }
-  const { to, output } = options;
   refuseOutputAlone(to, output);
   if (to !== undefined) {
     writeTables([loadTable(`model:${name}`).table], {

@@ -10,6 +10,7 @@ import {
   refuseUnknown,
   toList,
 } from "../options.ts";
+import { apicIdPlace } from "./apic-id.ts";
 import {
   CPUID_REGISTERS,
   type CpuidEntry2,
@@ -250,12 +251,23 @@ export interface DiffOptions {
 /** The groups of {@link CpuidIgnore}. */
 export const IGNORED_GROUPS: readonly string[] = ["apic-id", "runtime-owned", "order"];
 
+/**
+ * Returns the field's name for unnamed bits of the APIC id. The database names the id only in the sub-leaves of the known
+ * levels, but EDX of every sub-leaf of 0xB and 0x1F is the x2APIC id.
+ */
+function apicIdName(change: CpuidFieldChange): CpuidFieldName | undefined {
+  const { space, function: fn, register, low, high } = change;
+  if (space !== "native" || apicIdPlace(change)?.register !== register) return undefined;
+  return fieldsOf(space, fn, 0, register).find((one) => one.low <= low && one.high >= high)?.name;
+}
+
 /** Returns whether a change is ignored. */
 function ignores(names: ReadonlySet<string>): (change: CpuidChange) => boolean {
   return (change) => {
     if (change.kind === "order") return names.has("order");
     if (change.kind !== "field") return false;
-    const { name, fieldKind } = change;
+    const { fieldKind } = change;
+    const name = change.name ?? apicIdName(change);
     return (
       (fieldKind === "runtime-owned" && names.has("runtime-owned")) ||
       (name !== undefined && names.has(name)) ||

@@ -50,6 +50,8 @@ export interface CpuidLintOptions {
   readonly before?: Iterable<CpuidEntry2Input>;
   /** The APIC id of each vCPU, in the order of the tables. */
   readonly apicIds?: readonly number[];
+  /** The number of each table's CPU, in the order of the tables; by default, the positions of the tables. */
+  readonly cpus?: readonly number[];
   /** Facts about the VM that the tables do not contain. */
   readonly vm?: CpuidLintVm;
   /** Rules that are not judged. */
@@ -69,18 +71,21 @@ export interface CpuidLintFinding {
   readonly function: number;
   /** The sub-leaf. */
   readonly index: number;
-  /** The position of the entry in the first table of `cpus`; -1 if the table lacks the entry. */
+  /** The position of the entry in the table of the first of `cpus`; -1 if the table lacks the entry. */
   readonly position: number;
   /** The line of the entry in the file; undefined if it has none. */
   readonly line: number | undefined;
-  /** The positions of the tables with this fault, in ascending order. */
+  /**
+   * The CPUs of the tables with this fault, in the order of the tables: the numbers of the option `cpus`, or by default
+   * the positions of the tables.
+   */
   readonly cpus: readonly number[];
   /** The fault, in a sentence that begins with the place. */
   readonly message: string;
   /** A sentence that describes how to remove the fault. */
   readonly remedy: string;
   /**
-   * The edits that remove the fault from the first table of `cpus`, for {@link fixTable}; undefined if a person must
+   * The edits that remove the fault from the table of the first of `cpus`, for {@link fixTable}; undefined if a person must
    * decide.
    */
   readonly fix: readonly CpuidLintEdit[] | undefined;
@@ -119,7 +124,7 @@ const MOST_FINDINGS = 4096;
 
 const OPTIONS: readonly (keyof CpuidLintOptions)[] = [
   ...(["profile", "isComplete", "lines", "supported", "emulated", "host", "before"] as const),
-  ...(["apicIds", "vm", "ignore"] as const),
+  ...(["apicIds", "cpus", "vm", "ignore"] as const),
 ];
 const VM: readonly (keyof CpuidLintVm)[] = [
   ...(["hasKernelApic", "hasExtendedDestinations", "handlesMapGpaRange"] as const),
@@ -254,14 +259,16 @@ function toLines(
   throw new RangeError(`lint(): lines has ${lists.length} lists for ${count} tables`);
 }
 
-function toApicIds(
-  ids: readonly number[] | undefined,
+/** Checks a list with one number for each table. */
+function toNumbers(
+  name: "apicIds" | "cpus",
+  given: readonly number[],
   count: number,
-): readonly number[] | undefined {
-  if (ids === undefined) return undefined;
-  const list = toList("lint(): apicIds", ids).map((id, i) => toU32(`lint(): apicIds[${i}]`, id));
+): readonly number[] {
+  const list = toList(`lint(): ${name}`, given).map((id, i) => toU32(`lint(): ${name}[${i}]`, id));
   if (list.length === count) return list;
-  throw new RangeError(`lint(): apicIds has ${list.length} ids for ${count} tables`);
+  const noun = name === "apicIds" ? "ids" : "numbers";
+  throw new RangeError(`lint(): ${name} has ${list.length} ${noun} for ${count} tables`);
 }
 
 /** Describes a fault of one table. */
@@ -329,7 +336,7 @@ const ORDER: ReadonlyMap<string, number> = new Map(LINT_RULES.map(({ id }, i) =>
  * become one finding.
  *
  * @throws TypeError for an unknown option, profile, fact or rule; RangeError for a number that is not a u32, and if
- *   `lines` or `apicIds` has another length than the list of tables.
+ *   `lines`, `apicIds` or `cpus` has another length than the list of tables.
  *
  * @example
  * ```ts run
@@ -355,6 +362,7 @@ export function lint(
   const ignored = toIgnored(ignore);
   const own = toTables(tables);
   const lines = toLines(options.lines, own.length);
+  const { apicIds, cpus = [...own.keys()] } = options;
   const optional = (key: "supported" | "emulated" | "host" | "before"): LintTable | undefined => {
     const given = options[key];
     return given === undefined ? undefined : toTable(`lint(): ${key}`, given);
@@ -366,7 +374,8 @@ export function lint(
     emulated: optional("emulated"),
     host: optional("host"),
     before: optional("before"),
-    apicIds: toApicIds(options.apicIds, own.length),
+    apicIds: apicIds === undefined ? undefined : toNumbers("apicIds", apicIds, own.length),
+    cpus: toNumbers("cpus", cpus, own.length),
     vm: toVm(vm),
   };
   const tooLong = own.some(({ entries }) => entries.length > MOST_ENTRIES);
@@ -392,7 +401,9 @@ export function lint(
       }
     }
   }
-  const findings = found.list(ORDER);
+  const findings = found
+    .list(ORDER)
+    .map((finding) => ({ ...finding, cpus: finding.cpus.map((cpu) => input.cpus[cpu] ?? cpu) }));
   const faulty = findings.length > 0 ? "findings" : "clean";
   const verdict = judged.length === 0 ? "nothing judged" : faulty;
   return { profile, findings, omitted: found.omitted, judged, notJudged, verdict };

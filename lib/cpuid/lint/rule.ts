@@ -59,6 +59,8 @@ export interface LintInput {
   readonly host: LintTable | undefined;
   readonly before: LintTable | undefined;
   readonly apicIds: readonly number[] | undefined;
+  /** The number of each table's CPU. */
+  readonly cpus: readonly number[];
   readonly vm: CpuidLintVm;
 }
 

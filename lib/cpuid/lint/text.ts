@@ -22,7 +22,7 @@ const count = (n: number, noun: string): string => `${n} ${noun}${n === 1 ? "" :
 
 const SEVERITIES: readonly CpuidLintSeverity[] = ["error", "warning", "info"];
 
-/** Names the tables of a finding, if there are several. */
+/** Names the CPUs of a finding, except if it is only CPU 0. */
 function cpusOf({ cpus }: CpuidLintFinding): string {
   if (cpus.length === 1 && cpus[0] === 0) return "";
   const shown = cpus.slice(0, 8).join(", ");

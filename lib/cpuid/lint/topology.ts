@@ -469,7 +469,7 @@ export const TOPOLOGY_RULES: readonly LintRule[] = [
     source: "kvm_apic_set_xapic_id and kvm_apic_set_x2apic_id; the id is KVM_CREATE_VCPU's number",
     remedy: "Make each vCPU's table with its own APIC id",
     needsOneOf: ["several", "apicIds"],
-    check: (table, { tables, apicIds }) => {
+    check: (table, { tables, apicIds, cpus }) => {
       const cpu = tables.indexOf(table);
       const wanted = apicIds?.[cpu];
       if (wanted !== undefined) {
@@ -484,7 +484,7 @@ export const TOPOLOGY_RULES: readonly LintRule[] = [
       const [own] = idPlaces(table);
       const owner = own === undefined ? undefined : firstOwners(tables).get(own.value);
       if (own === undefined || owner === undefined || owner === table) return [];
-      const words = `is ${show(own.value, own.width)}, which is also the APIC id of CPU ${tables.indexOf(owner)}`;
+      const words = `is ${show(own.value, own.width)}, which is also the APIC id of CPU ${cpus[tables.indexOf(owner)]}`;
       return [{ place: own.place, words }];
     },
   },

@@ -121,6 +121,54 @@ describe("offsets", () => {
     },
   );
 
+  test.each([
+    "",
+    ".",
+    "..",
+    "nent.",
+    ".nent",
+    "entries[",
+    "entries]",
+    "entries[2]eax",
+    "entries[-1]",
+  ])("offsetOf() rejects %j, which is not a path", (path) => {
+    expect(() => offsetOf(structs.Cpuid2, path)).toThrow(TypeError);
+    expect(() => offsetOf(structs.Cpuid2, path)).toThrow(
+      `offsetOf(): path: ${JSON.stringify(path)} is not a path`,
+    );
+  });
+
+  test.each([undefined, null, 3])("offsetOf() rejects the path %j", (path) => {
+    expect(() => offsetOf(structs.Cpuid2, path as unknown as string)).toThrow(
+      `offsetOf(): path: expected a string, got ${path}`,
+    );
+  });
+
+  test("offsetOf() rejects an index behind the last element", () => {
+    expect(offsetOf(structs.Cpuid2, "entries[2].padding[2]")).toBe(8 + 2 * 40 + 36);
+    for (const path of ["entries[2].padding[3]", "entries[99999999999999999999].eax"]) {
+      expect(() => offsetOf(structs.Cpuid2, path)).toThrow(RangeError);
+      expect(() => offsetOf(structs.Cpuid2, path)).toThrow(
+        `offsetOf(): path: "${path}": no element`,
+      );
+    }
+    expect(() => offsetOf(structs.Sregs, "interruptBitmap[4]")).toThrow(RangeError);
+  });
+
+  test.each([
+    ["3", TypeError, 'expected a number, got "3"'],
+    [null, TypeError, "expected a number, got null"],
+    [-1, RangeError, "-1 is not an integer of at least 0"],
+    [1.5, RangeError, "1.5 is not an integer of at least 0"],
+    [Number.NaN, RangeError, "NaN is not an integer of at least 0"],
+  ])("sizeOf() rejects the tail length %j", (length, type, message) => {
+    for (const layout of [structs.Cpuid2, structs.Regs]) {
+      const call = (): number => sizeOf(layout, length as number);
+      expect(call).toThrow(type);
+      expect(call).toThrow(`sizeOf(): tailLength: ${message}`);
+    }
+  });
+
   test("sizeOf() rejects a tail length for a struct without a tail", () => {
     expect(() => sizeOf(structs.Regs, 1)).toThrow(new RangeError("kvm_regs has no tail"));
   });

@@ -49,6 +49,13 @@ beforeAll(() => {
       '{"cpuid_modifiers":[{"leaf":"0x7","subleaf":"0x0","flags":1,"modifiers":' +
       '[{"register":"ebx","bitmap":"0bxxxxxxxxxxxxxxxxxxxxxxxxxx0xxxxx"}]}]}',
     "flags.txt": "flags\t\t: fpu sse sse2\n",
+    "numbered.txt": ["3", "7"]
+      .map(
+        (cpu) =>
+          `CPU ${cpu}:\n   0x00000000 0x00: eax=0x00000001 ebx=0x756e6547 ecx=0x6c65746e edx=0x49656e69\n` +
+          "   0x00000001 0x00: eax=0x000306a9 ebx=0x00100800 ecx=0x00000000 edx=0x00000000\n",
+      )
+      .join(""),
     "large.raw": raw + " ".repeat(CPUID_FILE_LIMIT),
     "null-base.raw": printTable(CpuidTable.from([{ function: 1 }])),
   };
@@ -129,6 +136,56 @@ describe("node-kvm cpuid ends with status 2 and prints one line about", () => {
       ["compare", "-", "-"],
       /standard input contains one file: give - only/,
     ],
+    [
+      "standard input as table and as supported table",
+      ["lint", "-", "--supported", "-"],
+      /standard input contains one file: give - only once$/,
+    ],
+    [
+      "standard input as supported table and as mask",
+      ["lint", "table.raw", "--supported", "-", "--mask", "-"],
+      /standard input contains one file: give - only once$/,
+    ],
+    [
+      "standard input as table and as mask",
+      ["show", "-", "--mask", "-"],
+      /standard input contains one file: give - only once$/,
+    ],
+    [
+      "standard input as converted table and as mask",
+      ["convert", "-", "--to", "raw", "--mask", "-"],
+      /standard input contains one file: give - only once$/,
+    ],
+    [
+      "two forms of show",
+      ["show", "table.raw", "--json", "--raw"],
+      /--json and --raw exclude each other$/,
+    ],
+    ...["sarif", "github", "text"].map(
+      (form) =>
+        [
+          `--json and --form ${form}`,
+          ["lint", "table.raw", "--json", "--form", form],
+          /--json and --form exclude each other$/,
+        ] as const,
+    ),
+    [
+      "two forms of a baseline",
+      ["baseline", "table.raw", "--json", "--to", "raw"],
+      /--json and --to exclude each other$/,
+    ],
+    ...[
+      ["--to", "raw", "--output", "never.raw"],
+      ["--to", "raw"],
+      ["--output", "never.raw"],
+    ].map(
+      (options) =>
+        [
+          `${options.join(" ")} without a model`,
+          ["model", ...options],
+          /--to and --output need the NAME of a model$/,
+        ] as const,
+    ),
     [
       "an unknown model",
       ["show", "model:Nehalm"],
@@ -236,6 +293,9 @@ describe("node-kvm cpuid", () => {
     [["lint", "null-base.raw", "--form", "github"], 1, /^::error file=.*title=S01::/],
     [["lint", "null-base.raw", "--form", "sarif"], 1, /"version": "2\.1\.0"[\s\S]*"ruleId": "S01"/],
     [["lint", "null-base.raw", "--form", "json"], 1, /"rule": "S01"/],
+    [["lint", "null-base.raw", "--form", "json", "--json"], 1, /"rule": "S01"/],
+    [["lint", "numbered.txt"], 1, /\(CPU 3, 7\)\n[\s\S]*APIC id of CPU 3 \(CPU 7\)\n/],
+    [["lint", "numbered.txt", "--json"], 1, /"cpus": \[\s*3,\s*7\s*\]/],
     [
       ["query", "model:Nehalem", "1", "--cr4", "0x40000"],
       0,

@@ -307,6 +307,28 @@ describe("the option `ignore` of diff()", () => {
     expect(printDiff(diff(own, other, { ignore: ["apic-id"] }))).toBe("0x1.0:ecx[28] avx: 0 -> 1");
   });
 
+  test.each([
+    [0xb, 2, "x2apic_id"],
+    [0x1f, 6, "x2apic_id_1f"],
+    [0x8000_0026, 4, "x2apic_id_80000026"],
+  ] as const)(
+    "omits changes of the APIC id in leaf 0x%x.%i, after the last level",
+    (fn, index, name) => {
+      const at = (edx: number): CpuidTable =>
+        CpuidTable.from([{ function: fn, index, flags: 1, ecx: index, edx }]);
+      expect(diff(at(0), at(5), { ignore: ["apic-id"] })).toEqual([]);
+      expect(diff(at(0), at(5), { ignore: [name] })).toEqual([]);
+      expect(diff(at(0), at(5), { ignore: ["local_apic_id"] })).toHaveLength(2);
+    },
+  );
+
+  test("keeps changes of unnamed bits beside the APIC id", () => {
+    const [one, two] = [1, 2].map((eax) =>
+      CpuidTable.from([{ function: 0xb, index: 7, flags: 1, eax }]),
+    );
+    expect(diff(one ?? [], two ?? [], { ignore: ["apic-id"] })).not.toEqual([]);
+  });
+
   test("omits changes of bits that KVM computes", () => {
     const other = own.with({ osxsave: 1, avx: 1 });
     expect(diff(own, other, { ignore: ["runtime-owned"] })).toMatchObject([{ name: "avx" }]);

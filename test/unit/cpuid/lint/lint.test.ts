@@ -71,6 +71,20 @@ describe("lint()", () => {
     expect(findings.map(({ rule, cpus }) => [rule, cpus])).toEqual([["F10", [0, 1]]]);
   });
 
+  test("names the CPUs of the findings by the numbers that the caller gives", () => {
+    const result = lint([FAULTY, FAULTY, INTEL, INTEL], { cpus: [4, 6, 0, 9], ignore: ["K18"] });
+    const text = formatLint(result);
+    expect(result.findings.map(({ rule, cpus }) => [rule, cpus])).toEqual([
+      ["F10", [4, 6]],
+      ["T11", [6, 0, 9]],
+    ]);
+    expect(text).toMatch(/F10 .* \(CPU 4, 6\)\n/);
+    expect(text).toMatch(/T11 .*, which is also the APIC id of CPU 4 \(CPU 6, 0, 9\)\n/);
+    expect(formatLintSarif(result)).toMatch(/"cpus": \[\s*4,\s*6\s*\]/);
+    expect(() => lint(INTEL, { cpus: [1, 2] })).toThrow("lint(): cpus has 2 numbers for 1 tables");
+    expect(() => lint(INTEL, { cpus: [-1] })).toThrow("lint(): cpus[0]: -1 does not fit u32");
+  });
+
   test("reports the line of the entry with each finding", () => {
     expect(lint(FAULTY, { lines: [LINES] }).findings.map(({ line }) => line)).toEqual([11]);
   });
