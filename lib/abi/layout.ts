@@ -245,7 +245,7 @@ export function offsetOf(layout: Layout, path: string): number {
       offset += Number(index) * sizeOfType(type.of);
       type = type.of;
     } else {
-      const isTail = type.tail?.name === name;
+      const isTail: boolean = type.tail?.name === name;
       const field: Field | Tail | undefined = isTail ? type.tail : fieldOf(type, name ?? "");
       if (!field) throw new TypeError(`${type.name} has no field "${name}"`);
       offset += field.offset;

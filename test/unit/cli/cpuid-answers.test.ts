@@ -76,7 +76,7 @@ test.each(["host#1", "supported#0", "model:EPYC-Milan#2"])(
   },
 );
 
-test("needs says plainly that a file is not an ELF file", () => {
+test("the error of needs for a file that is not an ELF file names the missing header", () => {
   expect(() => cpuidNeeds(invariant, "model:EPYC-Milan", {})).toThrow(
     `${invariant}: the file does not begin with an ELF header`,
   );

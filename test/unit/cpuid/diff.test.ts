@@ -359,7 +359,7 @@ test("diff() of 3,000 entries in reverse order ends, and one entry keeps its pla
   expect(diff(long, [...long].reverse())).toHaveLength(2999);
 });
 
-test("formatChange() in map() without a function of its own says what to write", () => {
+test("the error of formatChange() as the callback of map() names the correct form", () => {
   const changes = diff([entry({ function: 1 })], [entry({ function: 1, eax: 0x11 })]);
   expect(changes.length).toBeGreaterThan(1);
   expect(() => changes.map(formatChange as (change: CpuidChange) => string)).toThrow(
