@@ -8,9 +8,17 @@ const VENDOR_MODULES = ["kvm_intel", "kvm_amd", "kvm_pvm"] as const;
 /** The name of a vendor module. */
 export type VendorModule = (typeof VENDOR_MODULES)[number];
 
-/** Returns the name of the vendor module that is loaded or built in; `undefined` if there is none. */
+/**
+ * Returns the name of the vendor module that is loaded or built in; `undefined` if there is none, or if this process may
+ * not read /sys/module.
+ */
 export function vendorModule(): VendorModule | undefined {
-  return VENDOR_MODULES.find((name) => existsSync(`/sys/module/${name}`));
+  try {
+    return VENDOR_MODULES.find((name) => existsSync(`/sys/module/${name}`));
+  } catch {
+    // With `node --permission`, existsSync() throws for a path that the process may not read.
+    return undefined;
+  }
 }
 
 /** Returns the running kernel's release: `6.12.95+deb13-amd64`. */
