@@ -73,14 +73,20 @@ function countOf(value: Members, name: string): number | undefined {
  * Returns the members that the encoder writes: the own enumerable ones. Inherited members of a class or of a changed
  * `Object.prototype` count as missing.
  */
-export function ownMembers(value: object): Members {
+function ownMembers(value: object): Members {
   return Object.assign(Object.create(null) as object, value) as Members;
 }
 
 /** Rejects a value that is not an object, or whose encoder would not find the fields of `needs`. @throws TypeError */
 export function refuseIncomplete(where: string, value: unknown, needs: readonly string[]): void {
-  const isObject = typeof value === "object" && value !== null;
-  refuseMissing(where, isObject ? ownMembers(value) : value, needs);
+  if (typeof value !== "object" || value === null) {
+    refuseMissing(where, value, needs);
+    return;
+  }
+  // Tables have many entries, and an entry is copied only for the error.
+  const own = Object.keys(value);
+  if (needs.every((name) => own.includes(name) && (value as Members)[name] !== undefined)) return;
+  refuseMissing(where, ownMembers(value), needs);
 }
 
 class Search {

@@ -55,7 +55,7 @@ const ALLOWED: Readonly<Record<string, readonly (readonly [text: RegExp, reason:
   "abi/struct.ts": [[/^members\?\.\[[\w.]+\]$/, TABLE]],
   "abi/whole.ts": [
     [/^"of" in type$/, OURS],
-    [/^(value|own|alone|written)\[.*\]$/, TABLE],
+    [/^(value|own|alone|written|\(value as Members\))\[.*\]$/, TABLE],
   ],
   "cpuid/apply.ts": [[/^entry\[(register|change\.kind)\]$/, TABLE]],
   "cpuid/baseline.ts": [[/^(entry|registers)\[register\]$/, REGISTER]],
