@@ -20,6 +20,8 @@ export interface TraitFacts {
   readonly where: string;
   /** The evidence for the trait: the kernel function, the commits that changed it, a capability, or an observation. */
   readonly source: string;
+  /** The commit or the release that removes the trait, if it is known. */
+  readonly fix?: string;
 }
 
 /** The traits by name. */
