@@ -133,7 +133,8 @@ async function twoAtOnce() {
   say("the verdicts of both", isEqual ? undefined : `${first} and ${second}`);
 }
 
-/** Returns a generator of numbers below 1, the same for the same seed: a linear congruence modulo 2^64. */
+/** Returns a function that returns pseudo-random numbers from 0 to below 1 (a linear congruential generator modulo 2^64).
+ * The same seed gives the same sequence. */
 function random(seed) {
   let state = BigInt(seed) + 1n;
   return () => {

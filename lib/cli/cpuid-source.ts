@@ -124,7 +124,7 @@ export function loadTable(source: string): LoadedTable {
  */
 export function loadEach(sources: readonly string[]): readonly LoadedTable[] {
   if (sources.filter((source) => source === STDIN).length > 1) {
-    throw new CommandError("standard input contains one file: give - only once");
+    throw new CommandError('standard input contains one file: name "-" only once');
   }
   const read = sources.map((source) =>
     Object.hasOwn(NAMED, source) ? undefined : loadTable(source),

@@ -102,7 +102,7 @@ function refuseTogether(options: Readonly<Record<string, unknown>>): void {
 /** Rejects words of which more than one names standard input. loadEach() does this for the tables that it loads. */
 function refuseStdinTwice(...words: readonly (string | undefined)[]): void {
   if (words.filter((word) => word === "-").length < 2) return;
-  throw new CommandError("standard input contains one file: give - only once");
+  throw new CommandError('standard input contains one file: name "-" only once');
 }
 
 /** The options of {@link cpuidShow}. */

@@ -289,8 +289,9 @@ const vendorOf = (table: CpuidTable): string | undefined => {
  * table.
  *
  * @param tables - one table for each host, and at least one table: the entries of KVM_GET_SUPPORTED_CPUID, or a dump.
- * @returns the table and the losses of each host; only the vendors if they differ, because no guest runs unchanged on
- *   CPUs of two vendors.
+ * @returns the table, and for each host the features and values that the host has and the table does not have. If the
+ *   hosts have different vendors, the result contains only the vendors, because no guest runs unchanged on CPUs of two
+ *   vendors.
  * @throws RangeError for an empty list.
  */
 export function baseline(tables: Iterable<Iterable<CpuidEntry2>>): CpuidBaseline {

@@ -100,7 +100,7 @@ export function apicIds(topology: CpuidTopologyInput): readonly number[] {
 interface Level {
   /** The kind of the level: ecx bits 15 to 8. */
   readonly type: number;
-  /** The number of bits of the APIC id that number the logical CPUs of the level: eax bits 4 to 0. */
+  /** How many low bits of the APIC id identify a logical CPU in one instance of the level: eax bits 4 to 0. */
   readonly shift: number;
   /** The number of logical CPUs in one instance of the level: ebx bits 15 to 0. */
   readonly count: number;

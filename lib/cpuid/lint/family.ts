@@ -409,7 +409,7 @@ export const FAMILY_RULES: readonly LintRule[] = [
     severity: "warning",
     title: "The CPU type is 0",
     source:
-      "SDM volume 2A, CPUID leaf 1 EAX 13:12: other types are OverDrive and dual processors; AMD reserves it",
+      "SDM volume 2A, CPUID leaf 1 EAX 13:12: the types other than 0 are OverDrive and dual processors; AMD reserves these bits",
     remedy: "Set cpu_type to 0",
     check: (table) =>
       table.has("cpu_type")

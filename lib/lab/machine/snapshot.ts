@@ -194,7 +194,7 @@ export class MachineToSave implements AsyncDisposable {
     this.#bytes = bytes;
     this.#server = server;
     this.written = received(server, state);
-    // saveDevices() awaits the promise, unless a command is rejected before.
+    // If a monitor command fails, saveDevices() does not await this promise, and a later rejection would be unhandled.
     this.written.catch(() => undefined);
   }
 

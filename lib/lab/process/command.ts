@@ -1,5 +1,5 @@
 /**
- * Runs a program of the system to its end; the caller interprets its output. confinement.ts sets the privileges of a
+ * Runs an installed program to its end; the caller interprets its output. confinement.ts sets the privileges of a
  * process, deadline.ts limits the time, and search-path.ts searches `PATH`.
  */
 import { spawn } from "node:child_process";

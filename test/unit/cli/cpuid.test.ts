@@ -139,22 +139,22 @@ describe("node-kvm cpuid ends with status 2 and prints one line about", () => {
     [
       "standard input as table and as supported table",
       ["lint", "-", "--supported", "-"],
-      /standard input contains one file: give - only once$/,
+      /standard input contains one file: name "-" only once$/,
     ],
     [
       "standard input as supported table and as mask",
       ["lint", "table.raw", "--supported", "-", "--mask", "-"],
-      /standard input contains one file: give - only once$/,
+      /standard input contains one file: name "-" only once$/,
     ],
     [
       "standard input as table and as mask",
       ["show", "-", "--mask", "-"],
-      /standard input contains one file: give - only once$/,
+      /standard input contains one file: name "-" only once$/,
     ],
     [
       "standard input as converted table and as mask",
       ["convert", "-", "--to", "raw", "--mask", "-"],
-      /standard input contains one file: give - only once$/,
+      /standard input contains one file: name "-" only once$/,
     ],
     [
       "two forms of show",

@@ -38,7 +38,7 @@ describe("an expected failure of node-kvm prints one line and ends with status 2
     [
       ["cpuid", "diff", "-", "-"],
       2,
-      /^node-kvm: standard input contains one file: give - only once$/,
+      /^node-kvm: standard input contains one file: name "-" only once$/,
     ],
     [["lab", "run"], 2, /^node-kvm lab run: required option '--kernel <names>' not specified; /],
     [["lab", "run", ...KERNEL], 2, /^node-kvm: the kernel \/nowhere\/bzImage does not exist$/],

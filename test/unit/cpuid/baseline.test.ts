@@ -119,7 +119,7 @@ test("if one XSAVE component of AVX-512 is left out, the others and the AVX-512 
   expect(table.find(0xd, 6)).toBeUndefined();
 });
 
-test("the baseline of dumps with only sub-leaf 0 of leaf 0xD keeps their XSAVE components and size", () => {
+test("the baseline of dumps whose leaf 0xD has only sub-leaf 0 keeps their XSAVE components and size", () => {
   const bare = young.filter((e) => e.function !== 0xd || e.index === 0);
   expect(tableOf(baseline([bare, bare])).find(0xd, 0)).toMatchObject({ eax: 0x207, ecx: 0xa88 });
 });

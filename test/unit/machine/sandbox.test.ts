@@ -53,7 +53,7 @@ describe.each(MODES)("a Sandbox in %s mode", (mode) => {
   });
 });
 
-test("the error about an exception in a Sandbox's guest contains the exception's error code", ({
+test("after an exception in the guest, Sandbox.next() returns a fault with the exception's error code", ({
   sandbox,
 }) => {
   const beyond = guest("long", (g) => g.asm((a) => a.mov("eax", 0xfff8).mov("fs", "ax")).done());

@@ -473,7 +473,7 @@ describe("incompatibilities that do not prevent restoring", () => {
     expect(() => refuseMisfits([finding(false)])).not.toThrow();
   });
 
-  test("are part of the error about an incompatibility that does", () => {
+  test("are also listed in the error about an incompatibility that prevents the restoration", () => {
     expect(() => refuseMisfits([finding(false), finding(true)])).toThrow(
       expect.objectContaining({ findings: [finding(false), finding(true)], part: "msrs" }),
     );

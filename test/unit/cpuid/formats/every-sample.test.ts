@@ -60,19 +60,22 @@ describe("the sample of the format", () => {
     },
   );
 
-  test.each(samples)("%s with one changed byte has no fault outside of the file", (name, text) => {
-    const format = CPUID_FORMATS.find((known) => known.name === name);
-    const whole = bytes(text);
-    const lines = text.split("\n").length;
-    const outside: string[] = [];
-    for (const [i] of whole.entries()) {
-      const damaged = whole.with(i, 0x00);
-      for (const { line, column, message } of format?.parse(damaged).problems ?? []) {
-        if (line > lines || column < 1 || line < 0) outside.push(`${line}:${column} ${message}`);
+  test.each(samples)(
+    "every problem that is reported for %s with one changed byte has its place in the file",
+    (name, text) => {
+      const format = CPUID_FORMATS.find((known) => known.name === name);
+      const whole = bytes(text);
+      const lines = text.split("\n").length;
+      const outside: string[] = [];
+      for (const [i] of whole.entries()) {
+        const damaged = whole.with(i, 0x00);
+        for (const { line, column, message } of format?.parse(damaged).problems ?? []) {
+          if (line > lines || column < 1 || line < 0) outside.push(`${line}:${column} ${message}`);
+        }
       }
-    }
-    expect(outside).toEqual([]);
-  });
+      expect(outside).toEqual([]);
+    },
+  );
 });
 
 describe("every format", () => {

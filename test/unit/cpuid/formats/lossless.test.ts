@@ -28,7 +28,7 @@ test("at least the package's JSON, the raw text, KVM's bytes and C arrays are lo
 describe.each(written.filter(({ isLossless }) => isLossless))(
   "the lossless format $name",
   ({ parse, format }) => {
-    test("preserves any tables: order, duplicates, flags, sub-leaves and CPUs", () => {
+    test("preserves every table: order, duplicates, flags, sub-leaves and CPUs", () => {
       fc.assert(
         fc.property(anyTables, (tables) => {
           const dump = parse(format(tables));
