@@ -52,6 +52,9 @@ export function entry(input: CpuidEntry2Input): CpuidEntry2 {
   refuseUnknown("cpuid entry", input, MEMBERS, "member");
   refuseMissing("cpuid entry", input, ["function"]);
   const { function: fn, index = 0, flags = 0, eax = 0, ebx = 0, ecx = 0, edx = 0 } = input;
+  if (input.padding === undefined && areWords(fn, index, flags, eax, ebx, ecx, edx)) {
+    return Object.freeze({ function: fn, index, flags, eax, ebx, ecx, edx, padding: NO_PADDING });
+  }
   const words = [...(input.padding ?? NO_PADDING)];
   const isNone = words.length === 3 && words.every((word) => word === 0);
   const padding = isNone ? NO_PADDING : Object.freeze(words);
@@ -77,8 +80,12 @@ export function entry(input: CpuidEntry2Input): CpuidEntry2 {
 function isEntry(value: unknown): value is CpuidEntry2 {
   if (typeof value !== "object" || value === null) return false;
   const { function: fn, index, flags, eax, ebx, ecx, edx, padding } = value as CpuidEntry2;
-  const numbers: readonly unknown[] = [fn, index, flags, eax, ebx, ecx, edx];
-  return Array.isArray(padding) && numbers.every((number) => complaint(number) === undefined);
+  return Array.isArray(padding) && areWords(fn, index, flags, eax, ebx, ecx, edx);
+}
+
+/** Whether all values are unsigned 32-bit integers. */
+function areWords(...values: readonly unknown[]): boolean {
+  return values.every((value) => complaint(value) === undefined);
 }
 
 /**

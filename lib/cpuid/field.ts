@@ -215,11 +215,17 @@ export function baseOf(entries: readonly CpuidEntry2[], space: CpuidSpace): numb
     const interfaceLeaf = entries[locate(entries, HYPERVISOR_FIRST + 1)];
     return interfaceLeaf?.eax === HV_INTERFACE ? HYPERVISOR_FIRST : undefined;
   }
-  for (let base = HYPERVISOR_FIRST; base <= HYPERVISOR_LAST; base += 0x100) {
-    const first = entries[locate(entries, base)];
-    if (first && signature(first) === SIGNATURES[space]) return base;
-  }
-  return undefined;
+  // One pass over the entries: a search for each of the 256 possible bases took a tenth of the time of a lint.
+  const first = new Map<number, CpuidEntry2>();
+  for (const e of entries)
+    if (isBase(e.function) && !first.has(e.function)) first.set(e.function, e);
+  const bases = [...first].flatMap(([base, e]) => (signature(e) === SIGNATURES[space] ? base : []));
+  return bases.length === 0 ? undefined : Math.min(...bases);
+}
+
+/** Whether a hypervisor's leaves may begin at a leaf. */
+function isBase(fn: number): boolean {
+  return fn >= HYPERVISOR_FIRST && fn <= HYPERVISOR_LAST && (fn & 0xff) === 0;
 }
 
 /** Returns the space of a leaf of a table. The space of a hypervisor leaf whose base has no signature is "native". */
