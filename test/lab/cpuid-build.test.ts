@@ -1,7 +1,7 @@
 /**
  * Compares CPUID tables with KVM. KVM_SET_CPUID2 must accept the table of each model, and a guest's CPUID instruction
- * must return the values of the builder's table on two vCPUs. The kernels are NODE_KVM_LAB_KERNEL; by default 6.1, 6.12
- * and 7.2. With NODE_KVM_LAB_EMULATOR=bochs, KVM is kvm_intel.
+ * must return the values of the builder's table on two vCPUs. The kernels are NODE_KVM_LAB_KERNEL (names of the
+ * catalogue, separated by commas); by default 7.2. With NODE_KVM_LAB_EMULATOR=bochs, KVM is kvm_intel.
  */
 import { fileURLToPath } from "node:url";
 import { gunzipSync } from "node:zlib";
@@ -23,7 +23,7 @@ import { guestFolder } from "../../lib/lab/machine/guest.ts";
 import { runInLab } from "../../lib/lab/machine/machine.ts";
 import { kernelOrProblem } from "./kernel-or-problem.ts";
 
-const NAMES = (process.env["NODE_KVM_LAB_KERNEL"] ?? "6.1,6.12,7.2").split(",");
+const NAMES = (process.env["NODE_KVM_LAB_KERNEL"] ?? "7.2").split(",");
 const EMULATOR = process.env["NODE_KVM_LAB_EMULATOR"] === "bochs" ? "bochs" : "qemu";
 const PROGRAM = fileURLToPath(new URL("cpuid-build.js", import.meta.url));
 const FILE = "/tmp/built.json.gz";

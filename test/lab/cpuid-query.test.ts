@@ -1,6 +1,6 @@
 /**
  * Compares query() with a guest's CPUID in the lab and on this host: each entry of five tables and 500 absent leaves,
- * for the vendors Intel and AMD. The lab's kernels are NODE_KVM_LAB_KERNEL; by default 6.1, 6.12 and 7.2.
+ * for the vendors Intel and AMD. The lab's kernels are NODE_KVM_LAB_KERNEL; by default 7.2.
  * With NODE_KVM_LAB_EMULATOR=bochs, KVM is kvm_intel.
  */
 import { execFileSync } from "node:child_process";
@@ -15,7 +15,7 @@ import { guestFolder } from "../../lib/lab/machine/guest.ts";
 import { runInLab } from "../../lib/lab/machine/machine.ts";
 import { kernelOrProblem } from "./kernel-or-problem.ts";
 
-const NAMES = (process.env["NODE_KVM_LAB_KERNEL"] ?? "6.1,6.12,7.2").split(",");
+const NAMES = (process.env["NODE_KVM_LAB_KERNEL"] ?? "7.2").split(",");
 const EMULATOR = process.env["NODE_KVM_LAB_EMULATOR"] === "bochs" ? "bochs" : "qemu";
 const PROGRAM = fileURLToPath(new URL("cpuid-query.js", import.meta.url));
 const FILE = "/tmp/guests.json.gz";

@@ -44,7 +44,9 @@ function run(...args: readonly string[]) {
   return { status, stdout, stderr };
 }
 
-describe.skipIf(problem !== undefined)(`a file of claims (${String(problem)})`, () => {
+const title = problem === undefined ? "a file of claims" : `a file of claims (${problem})`;
+
+describe.skipIf(problem !== undefined)(title, () => {
   test.each(["boot", "saved", "saved"])(
     "is judged on the host and on each kernel, with --start %s",
     (start) => {

@@ -1,7 +1,7 @@
 /**
  * Tests of the suite's C files with real boots. The suite records a C file under a kernel. This host compiles the file,
  * and the program must give the result of its claim under the same kernel. NODE_KVM_REPRO_KERNELS lists the kernels
- * (names of the catalogue, separated by commas); the default is 6.12 and 7.2.
+ * (names of the catalogue, separated by commas); the default is 7.2.
  */
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -14,7 +14,7 @@ import { type LabOptions, type LabResult, runInLab } from "../../lib/lab/machine
 import { findQemu } from "../../lib/lab/machine/qemu.ts";
 import { compileAll, problem as compilerProblem } from "../unit/trace/compiler.ts";
 
-const KERNELS = (process.env["NODE_KVM_REPRO_KERNELS"] ?? "6.12,7.2").split(",");
+const KERNELS = (process.env["NODE_KVM_REPRO_KERNELS"] ?? "7.2").split(",");
 
 /** An emulated machine may run several times slower than a host with KVM. */
 const TIMEOUT_MS = 900_000;

@@ -23,7 +23,9 @@ async function reportOf(options: Pick<LabOptions, "command" | "root">): Promise<
   return { ...report, results: results.toSorted((a, b) => (a.id < b.id ? -1 : 1)) };
 }
 
-describe.skipIf(typeof kernel === "string")(`on ${KERNEL} (${String(kernel)})`, () => {
+const title = typeof kernel === "string" ? `on ${KERNEL} (${kernel})` : `on ${KERNEL}`;
+
+describe.skipIf(typeof kernel === "string")(title, () => {
   test("the runner in one process and the runner with a process for each file give the same report", async () => {
     const vitest = await reportOf({ command: ["node-kvm", "test", "--reporter", "json"] });
     const bundle = ["node", suiteProgram()];
