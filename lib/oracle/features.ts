@@ -1,4 +1,6 @@
 /** Rules that depend on CPUID: the features that bits of a register require, and the width of physical addresses. */
+import { type CpuidEntry2, locate } from "../cpuid/entry.ts";
+import { field, readField } from "../cpuid/field.ts";
 import type { CpuidFieldName, CpuidTable } from "../cpuid/index.ts";
 import { bitsOf } from "./bits.ts";
 
@@ -95,9 +97,15 @@ const DEFAULT_PHYS_BITS = 36;
 
 /** Returns the number of bits of a vCPU's physical addresses (arch/x86/kvm/cpuid.c:cpuid_query_maxphyaddr). */
 export function physicalBits(table: CpuidTable): number {
-  const last = table.find(0x8000_0000)?.eax ?? 0;
-  const width = last < 0x8000_0008 ? undefined : table.get("phys_addr_bits");
-  return width ?? DEFAULT_PHYS_BITS;
+  return physicalBitsIn([...table]);
+}
+
+/** Returns the same number as {@link physicalBits}, for the entries of a table. */
+export function physicalBitsIn(entries: readonly CpuidEntry2[]): number {
+  const { function: fn, low, high } = field("phys_addr_bits");
+  const last = entries[locate(entries, 0x8000_0000)]?.eax ?? 0;
+  const leaf = last < fn ? undefined : entries[locate(entries, fn)];
+  return leaf === undefined ? DEFAULT_PHYS_BITS : readField(leaf.eax, low, high);
 }
 
 /** An address that is wider than a vCPU's physical addresses. */

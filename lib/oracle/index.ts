@@ -30,6 +30,32 @@ export {
   physicalBits,
   type WideAddress,
 } from "./features.ts";
+export {
+  type Cr4BitName,
+  changesOf,
+  FRESH_VCPU,
+  freshVm,
+  KERNEL_ROW_NAMES,
+  KERNEL_ROWS,
+  type KernelRow,
+  type KernelRowName,
+  LIFECYCLE_RULES,
+  type LifecycleAnswer,
+  type LifecycleCall,
+  type LifecycleHost,
+  LifecycleModel,
+  type LifecycleOperation,
+  type LifecycleRules,
+  type LifecycleStep,
+  type LifecycleVcpu,
+  type LifecycleVm,
+  type LifecycleVmOptions,
+  lifecycleHost,
+  NOT_MODELLED,
+  type RuleChanges,
+  type RunHow,
+  sameAnswer,
+} from "./lifecycle/index.ts";
 export type { MsrAccess } from "./msr-access.ts";
 export { MSR_RULES, type MsrFinding } from "./msrs.ts";
 export type { PvMsrFinding } from "./pv-msrs.ts";

@@ -4,7 +4,7 @@
  */
 import { KVM_MAX_CPUID_ENTRIES } from "../abi/limits.ts";
 import { type CpuidChange, diff } from "../cpuid/diff.ts";
-import type { CpuidEntry2Input } from "../cpuid/entry.ts";
+import type { CpuidEntry2, CpuidEntry2Input } from "../cpuid/entry.ts";
 import { CpuidTable } from "../cpuid/table.ts";
 import { isOwned } from "./runtime-bits.ts";
 import { type Rules, refused } from "./verdict.ts";
@@ -13,7 +13,7 @@ import { type Rules, refused } from "./verdict.ts";
 export const VIRTUAL_ADDRESS_WIDTHS: readonly number[] = [0, 48, 57];
 
 /** The leaf with the address widths. KVM reads the first entry of this leaf, and ignores the entry's index. */
-const WIDTH_LEAF = 0x8000_0008;
+export const WIDTH_LEAF = 0x8000_0008;
 
 /**
  * XFEATURE_XTILE_DATA: the bit of AMX tile data in leaf 0xD.0:eax. This component requires a permission of the process.
@@ -59,8 +59,13 @@ export type SetCpuidFinding =
       readonly culprits: readonly CpuidChange[];
     };
 
+/** Returns the width of virtual addresses in an entry of leaf 0x80000008; 0 without the entry. */
+export function widthIn(leaf: Pick<CpuidEntry2, "eax"> | undefined): number {
+  return ((leaf?.eax ?? 0) >>> 8) & 0xff;
+}
+
 function judgeWidth(entries: readonly CpuidEntry2Input[]): SetCpuidFinding | undefined {
-  const width = ((CpuidTable.from(entries).find(WIDTH_LEAF)?.eax ?? 0) >>> 8) & 0xff;
+  const width = widthIn(CpuidTable.from(entries).find(WIDTH_LEAF));
   return VIRTUAL_ADDRESS_WIDTHS.includes(width)
     ? undefined
     : { kind: "virtual-address-width", width, allowed: VIRTUAL_ADDRESS_WIDTHS };

@@ -1,7 +1,7 @@
 /** The rules for extended state: XCR0 against leaf 0xD, and the header and MXCSR of an XSAVE area. */
 import { KVM_MAX_XCRS } from "../abi/generated/constants.ts";
 import type { Xcrs } from "../abi/generated/structs.ts";
-import type { CpuidTable } from "../cpuid/index.ts";
+import type { CpuidEntry2, CpuidTable } from "../cpuid/index.ts";
 import { type BitNames, bitsOf, type ForbiddenBits, forbiddenBits, hasBit } from "./bits.ts";
 import { type Rules, refused, undecided, verdictIf } from "./verdict.ts";
 
@@ -63,15 +63,17 @@ export type Xcr0Finding =
       readonly missing: readonly number[];
     };
 
-/** Returns the components in eax and edx of leaf 0xD.0; undefined if the table does not have the leaf. */
-export function componentsOf(table: CpuidTable): bigint | undefined {
-  const leaf = table.find(0xd, 0);
+/** Returns the components in eax and edx of an entry of leaf 0xD.0; undefined without the entry. */
+export function componentsIn(leaf: CpuidEntry2 | undefined): bigint | undefined {
   return leaf && (BigInt(leaf.edx) << 32n) | BigInt(leaf.eax);
 }
 
-function beyondCpuid(xcr0: bigint, table: CpuidTable | undefined): Xcr0Finding | undefined {
-  if (table === undefined) return undefined;
-  const allowed = componentsOf(table);
+/** Returns the components in leaf 0xD.0 of a table; undefined if the table does not have the leaf. */
+export function componentsOf(table: CpuidTable): bigint | undefined {
+  return componentsIn(table.find(0xd, 0));
+}
+
+function beyondCpuid(xcr0: bigint, allowed: bigint | undefined): Xcr0Finding | undefined {
   // x87 is valid without leaf 0xd, so XCR0 = 1 is accepted on every vCPU.
   const bits = bitsOf(xcr0 & ~((allowed ?? 0n) | 1n));
   return bits.length === 0 ? undefined : { kind: "xcr0-beyond-cpuid", xcr0, bits, allowed };
@@ -93,12 +95,32 @@ function dependency(xcr0: bigint, feature: WholeFeature, needed: number): Xcr0Fi
   return { kind: "xcr0-dependency", xcr0, bits, feature: name, needed };
 }
 
-/** Finds why KVM refuses a value of XCR0 (arch/x86/kvm/x86.c:__kvm_set_xcr). */
+/**
+ * Finds why KVM refuses a value of XCR0 (arch/x86/kvm/x86.c:__kvm_set_xcr).
+ *
+ * @param table - the vCPU's table; undefined if it is unknown.
+ */
 export function xcr0Finding(xcr0: bigint, table: CpuidTable | undefined): Xcr0Finding | undefined {
+  return findIn(xcr0, () => table && beyondCpuid(xcr0, componentsOf(table)));
+}
+
+/**
+ * Finds why KVM refuses a value of XCR0 on a vCPU that may set these components.
+ *
+ * @param allowed - the components of leaf 0xD.0; undefined if the vCPU's table does not have the leaf.
+ */
+export function xcr0FindingWithin(
+  xcr0: bigint,
+  allowed: bigint | undefined,
+): Xcr0Finding | undefined {
+  return findIn(xcr0, () => beyondCpuid(xcr0, allowed));
+}
+
+function findIn(xcr0: bigint, beyond: () => Xcr0Finding | undefined): Xcr0Finding | undefined {
   if (!hasBit(xcr0, X87)) return { kind: "xcr0-without-x87", xcr0 };
   return (
     dependency(xcr0, { name: "AVX", bits: [AVX] }, SSE) ??
-    beyondCpuid(xcr0, table) ??
+    beyond() ??
     partOfFeature(xcr0) ??
     dependency(xcr0, AVX512, AVX)
   );

@@ -1,0 +1,194 @@
+/**
+ * Generates sequences of operations from seeds. The weights make state changes more frequent than calls that apply a
+ * deferred update, so that updates are often pending when a table is set.
+ */
+import type { CpuidFieldName, CpuidRegister } from "../cpuid/index.ts";
+import type { LifecycleCall } from "../oracle/index.ts";
+import type { TableEdit } from "./edits.ts";
+import type { PlannedOperation, Sequence } from "./operation.ts";
+import { pick, type Random, randomFrom, weighted } from "./random.ts";
+
+/** The number of operations of a sequence. */
+export const SEQUENCE_LENGTH = 25;
+
+/** The weights of the calls; the late options of the VM only occur in some sequences. */
+const CALLS: Readonly<Record<Exclude<LifecycleCall, "run">, number>> = {
+  setCpuid2: 12,
+  setCpuid: 2,
+  getCpuid2: 6,
+  guestCpuid: 4,
+  cr4: 13,
+  xcr0: 8,
+  apicBase: 6,
+  miscEnable: 6,
+  xss: 1,
+  disableHltExits: 0,
+  disableMwaitQuirk: 0,
+};
+const RUNS = { io: 2, internalError: 1, tripleFault: 1, immediateExit: 2 };
+const RUN_WEIGHT = 6;
+const LATE = { disableHltExits: 2, disableMwaitQuirk: 2 };
+/** One of this many sequences has late options; its VM cannot be used again. */
+const LATE_ONE_OF = 6;
+/** One of this many tables gets more entries than KVM accepts. */
+const FILL_ONE_OF = 25;
+
+const EDIT_WEIGHTS: Readonly<Record<TableEdit[0], number>> = {
+  toggle: 11,
+  flip: 2,
+  flipIn: 1,
+  drop: 2,
+  dropAt: 1,
+  duplicate: 1,
+  swap: 1,
+  flag: 2,
+  index: 1,
+  flagIndex: 3,
+  padding: 4,
+  width: 1,
+  physicalBits: 1,
+  maxExtended: 1,
+  unhalt: 2,
+  signature: 1,
+  moveKvm: 1,
+  add: 1,
+  fill: 0,
+};
+
+/** The bits that KVM writes itself, and the features that its checks read. */
+const TOGGLED: readonly [CpuidFieldName, ...CpuidFieldName[]] = [
+  ...(["osxsave", "apic", "ospke", "monitor", "osxsave", "apic", "ospke", "monitor"] as const),
+  ...(["xsave_sz_xcr0", "xsave_sz_xcr0_xss", "xsave_sz_xcr0", "xsave_sz_xcr0_xss"] as const),
+  ...(["xsave", "pku", "pni", "xsavec", "xsavec", "xsaves", "kvm_pv_unhalt"] as const),
+];
+const REGISTERS: readonly [CpuidRegister, ...CpuidRegister[]] = ["eax", "ebx", "ecx", "edx"];
+/** The leaves that KVM reads itself. */
+const LEAVES: readonly [readonly [number, number], ...(readonly [number, number])[]] = [
+  ...([[1, 0], [7, 0], [0xd, 0], [0xd, 1], [0x8000_0008, 0]] as const),
+  ...([[1, 0], [7, 0], [0xd, 0], [0xd, 1], [0x8000_0000, 0]] as const),
+];
+const QUERIES: typeof LEAVES = [
+  ...([[1, 0], [1, 0], [1, 1], [7, 0], [7, 5], [0xd, 0], [0xd, 1]] as const),
+  ...([[0xd, 2], [0x8000_0008, 0], [0x8000_0008, 3], [0x2000, 0], [0x8000_0002, 0]] as const),
+];
+/** Bits of 0xD.0.EAX: AVX, PKRU and AMX tile data. */
+const COMPONENTS = [2, 9, 18] as const;
+
+function edit(random: Random): TableEdit {
+  const name = weighted(random, EDIT_WEIGHTS);
+  const [fn, index] = pick(random, LEAVES);
+  const [position, bit] = [random(64), random(32)];
+  switch (name) {
+    case "toggle":
+      return [name, pick(random, TOGGLED)];
+    case "flip":
+      return [name, position, pick(random, REGISTERS), bit];
+    case "flipIn":
+      return [name, 0xd, 0, "eax", pick(random, COMPONENTS)];
+    case "drop":
+      return [name, fn, index];
+    case "dropAt":
+    case "swap":
+      return name === "swap" ? [name, fn, index, position] : [name, position];
+    case "duplicate":
+      return [name, fn, index, pick(random, ["before", "end"])];
+    case "flag":
+      return [name, fn, index, pick(random, [0, 0, 0, 1, 2, 31])];
+    case "index":
+    case "flagIndex":
+      return [name, fn, index, pick(random, [0, 1, 5])];
+    case "padding":
+      return [name, position, random(3), random(0xffff)];
+    case "width":
+      return [name, pick(random, [0, 48, 57, 47, 56, 255])];
+    case "physicalBits":
+      return [name, pick(random, [0, 31, 32, 36, 40, 52])];
+    case "maxExtended":
+      return [name, pick(random, [0x8000_0007, 0x8000_0008, 0x8000_001f])];
+    case "unhalt":
+      return [name, pick(random, [0, 1, 1])];
+    case "signature":
+      return [name];
+    case "moveKvm":
+      return [name, pick(random, [0x4000_0000, 0x4000_0100, 0x4000_0200])];
+    case "add":
+      return pick(random, [
+        [name, 0x12, 1, 1, 0xffff_ffff],
+        [name, 0x2000, 0, 0, 1],
+        [name, 1, 5, 1, 0xffff_ffff],
+      ]);
+    case "fill":
+      return [name, 257];
+    default:
+      return name satisfies never;
+  }
+}
+
+/** Chooses the edits of a table; some faults are only visible together. */
+function edits(random: Random): readonly TableEdit[] {
+  const count = pick(random, [0, 0, 0, 1, 1, 2, 3]);
+  const chosen = Array.from({ length: count }, () => edit(random));
+  if (random(FILL_ONE_OF) === 0) chosen.push(["fill", pick(random, [256, 257, 257])]);
+  if (random(FILL_ONE_OF) === 0) chosen.push(["flipIn", 0xd, 0, "eax", 18], ["width", 47]);
+  return chosen;
+}
+
+/** Chooses an operation; the first of a sequence sets the supported table on vCPU 0. */
+function operation(random: Random, hasLateOptions: boolean): PlannedOperation {
+  const vcpu = random(8) < 6 ? 0 : 1;
+  const late = hasLateOptions ? LATE : {};
+  const call = weighted(random, { ...CALLS, run: RUN_WEIGHT, ...late });
+  switch (call) {
+    case "setCpuid2":
+    case "setCpuid": {
+      const base = weighted(random, { supported: 6, stored: 12, none: random(4) === 0 ? 1 : 0 });
+      return { call, vcpu, base, edits: edits(random) };
+    }
+    case "getCpuid2":
+      return { call, vcpu, room: random(7) === 0 ? "short" : "all" };
+    case "run":
+      return { call, vcpu, how: weighted(random, RUNS) };
+    case "guestCpuid": {
+      const [fn, index] = pick(random, QUERIES);
+      return { call, vcpu, function: fn, index };
+    }
+    case "cr4":
+      return {
+        call,
+        vcpu,
+        by: weighted(random, { sregs: 8, sregs2: 2, guest: 3 }),
+        bit: pick(random, ["osxsave", "osxsave", "pke"]),
+      };
+    case "xcr0":
+      return { call, vcpu, value: pick(random, ["0x1", "0x3", "0x7", "0x7", "0x7", "0x207", "0x201", "0x5"]) };
+    case "apicBase":
+      return { call, vcpu, by: pick(random, ["sregs", "sregs2", "msrs", "msrs", "guest", "guest"]) };
+    case "miscEnable":
+      return { call, vcpu, by: pick(random, ["msrs", "msrs", "guest"]) };
+    case "xss":
+      return { call, vcpu, value: pick(random, ["0x0", "0x0", "0x800"]) };
+    case "disableHltExits":
+    case "disableMwaitQuirk":
+      return { call };
+    default:
+      return call satisfies never;
+  }
+}
+
+/** Generates the sequence of a seed. The lowest three bits of the seed select the options of its VM. */
+export function generate(seed: number, length: number = SEQUENCE_LENGTH): Sequence {
+  const random = randomFrom(seed);
+  const hasLateOptions = random(LATE_ONE_OF) === 0;
+  const first = { call: "setCpuid2", vcpu: 0, base: "supported", edits: [] } as const;
+  return {
+    vm: {
+      mwaitQuirkOff: (seed & 1) !== 0,
+      hltExitsOff: (seed & 2) !== 0,
+      irqchip: (seed & 4) !== 0,
+    },
+    operations: [
+      first,
+      ...Array.from({ length: length - 1 }, () => operation(random, hasLateOptions)),
+    ],
+  };
+}

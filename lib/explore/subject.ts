@@ -1,0 +1,40 @@
+/** The interface to the KVM that the explorer compares with the model, and an implementation that is a model itself. */
+import {
+  freshVm,
+  type LifecycleAnswer,
+  type LifecycleModel,
+  type LifecycleOperation,
+  type LifecycleVmOptions,
+} from "../oracle/index.ts";
+import { VCPUS } from "./operation.ts";
+
+/** A VM with {@link VCPUS} new vCPUs. */
+export interface SubjectVm {
+  /** Executes an operation. */
+  ask(operation: LifecycleOperation): LifecycleAnswer;
+  /** Ends the use of the vCPUs. */
+  close(): void;
+}
+
+/** A KVM, or a model that stands for it. */
+export interface Subject {
+  /** Makes a VM for one sequence. */
+  begin(options: LifecycleVmOptions): SubjectVm;
+}
+
+/** Makes a subject that answers as a model predicts. */
+export function modelSubject(model: LifecycleModel): Subject {
+  return {
+    begin: (options) => {
+      let vm = freshVm(options, VCPUS);
+      return {
+        ask: (operation) => {
+          const step = model.step(vm, operation);
+          vm = step.vm;
+          return step.answer;
+        },
+        close: () => undefined,
+      };
+    },
+  };
+}

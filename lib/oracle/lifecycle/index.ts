@@ -1,0 +1,27 @@
+/** The life-cycle model of `node-kvm/oracle`: it predicts KVM's answer to each of a list of operations. */
+export {
+  changesOf,
+  KERNEL_ROW_NAMES,
+  KERNEL_ROWS,
+  type KernelRow,
+  type KernelRowName,
+} from "./kernel-rows.ts";
+export { LifecycleModel, type LifecycleStep } from "./model.ts";
+export { NOT_MODELLED } from "./not-modelled.ts";
+export {
+  type Cr4BitName,
+  type LifecycleAnswer,
+  type LifecycleCall,
+  type LifecycleOperation,
+  sameAnswer,
+} from "./operation.ts";
+export { LIFECYCLE_RULES, type LifecycleRules, type RuleChanges, type RunHow } from "./rules.ts";
+export {
+  FRESH_VCPU,
+  freshVm,
+  type LifecycleHost,
+  type LifecycleVcpu,
+  type LifecycleVm,
+  type LifecycleVmOptions,
+  lifecycleHost,
+} from "./state.ts";

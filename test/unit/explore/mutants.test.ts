@@ -1,0 +1,56 @@
+/** Tests that an exploration finds each wrong model, with the right model as the kernel. */
+import { expect, test } from "vitest";
+import { explore } from "../../../lib/explore/explore.ts";
+import { MUTANTS } from "../../../lib/explore/mutants.ts";
+import { modelSubject } from "../../../lib/explore/subject.ts";
+import { changesOf, LifecycleModel } from "../../../lib/oracle/index.ts";
+import { HOST, modelOf, SUPPORTED } from "./supported.ts";
+
+/** The most steps until a wrong model must be found. */
+const MOST = 5000;
+
+const rows = Object.entries(MUTANTS);
+
+/** Explores a wrong model; the right model of the same kernel stands for KVM. */
+function find(name: string, seed: number) {
+  const { changes, on = [] } = MUTANTS[name] ?? { changes: {} };
+  return explore({
+    subject: modelSubject(modelOf(...on)),
+    model: new LifecycleModel(HOST, [...changesOf(on), changes]),
+    supported: SUPPORTED,
+    seed,
+    steps: MOST,
+  });
+}
+
+test("there are more than 40 wrong models", () => {
+  expect(rows.length).toBeGreaterThan(40);
+});
+
+test.each(rows.filter(([, { equivalent }]) => equivalent === undefined))(
+  "the wrong model %s is found within 5,000 steps",
+  (name) => {
+    const { finding } = find(name, 1);
+    expect(finding?.disagreement).toBeDefined();
+    if (process.env["SHOW"]) console.log(name, finding?.steps, finding?.shrunk.operations.length, finding?.tries);
+  },
+);
+
+test.each(rows.filter(([, { equivalent }]) => equivalent !== undefined))(
+  "the wrong model %s is not found, as its reason says",
+  (name) => {
+    expect(find(name, 1).finding).toBeUndefined();
+  },
+);
+
+test("the right model agrees with itself", () => {
+  const { finding, steps } = explore({
+    subject: modelSubject(modelOf()),
+    model: modelOf(),
+    supported: SUPPORTED,
+    seed: 1,
+    steps: MOST,
+  });
+  expect(finding).toBeUndefined();
+  expect(steps).toBeGreaterThanOrEqual(MOST);
+});
