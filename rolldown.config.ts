@@ -18,10 +18,13 @@ const exported = Object.entries(manifest.exports).flatMap(([name, entry]) =>
 );
 /** The program that judges other files of claims than the suite's, in a process of its own. */
 const RUNNER = "lib/suite/run.ts";
+/** The program of `node-kvm explore` in the lab's guests, and its thread. */
+const EXPLORER = ["lib/explore/main.ts", "lib/explore/watchdog.ts"];
 const sources = [
   ...exported.map(([, file]) => file),
   ...Object.values(manifest.bin).map(sourceOf),
   RUNNER,
+  ...EXPLORER,
 ];
 
 /** V8 keeps a source with any other character in two bytes a character, and reads it more slowly. */
@@ -125,9 +128,12 @@ const library: RolldownOptions = {
         // What the handles need of tables; the rest of the toolkit is a file of its own.
         {
           name: "cpuid",
-          test: (id) => /lib\/oracle\//.test(id) || (/lib\/cpuid\//.test(id) && isNeeded(id)),
+          test: (id) =>
+            /lib\/oracle\/(?!lifecycle\/)/.test(id) || (/lib\/cpuid\//.test(id) && isNeeded(id)),
           priority: 5,
         },
+        // Only the explorer and the entry of the oracle use the model.
+        { name: "lifecycle", test: /lib\/oracle\/lifecycle\//, priority: 6 },
         { name: "cpuid-toolkit", test: /lib\/cpuid\//, priority: 4 },
         { name: "guest", test: /lib\/guest\//, priority: 3 },
         {

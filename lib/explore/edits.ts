@@ -1,12 +1,13 @@
 /** The edits of a CPUID table: small JSON values, so that an operation with a table stays short and can be pasted. */
 import {
   type CpuidEntry2,
+  type CpuidFieldName,
   type CpuidRegister,
   field,
+  isIndexed,
   KVM_CPUID_FLAG_SIGNIFCANT_INDEX,
-  type CpuidFieldName,
-  writeField,
   readField,
+  writeField,
 } from "../cpuid/index.ts";
 
 /** The table to which the edits of an operation are applied; `stored` is the table that the model predicts. */
@@ -52,12 +53,21 @@ export function plainEntry(given: Partial<CpuidEntry2>): CpuidEntry2 {
   return { function: fn, index, flags, eax, ebx, ecx, edx, padding: given.padding ?? [0, 0, 0] };
 }
 
-/** Finds an entry by its function and its index, without regard to its flags. */
-const at = (entries: Entries, fn: number, index: number): number =>
-  entries.findIndex((e) => e.function === fn && e.index === index);
+/**
+ * Finds an entry by its function and its index, without regard to its flags. The index of a function without sub-leaves
+ * only selects between several entries of the function, because an earlier edit may have changed it.
+ */
+function at(entries: Entries, fn: number, index: number): number {
+  const exact = entries.findIndex((e) => e.function === fn && e.index === index);
+  return exact < 0 && !isIndexed(fn) ? entries.findIndex((e) => e.function === fn) : exact;
+}
 
 /** Replaces members of the entry at a position; a position outside of the table changes nothing. */
-function patch(entries: Entries, position: number, change: (e: CpuidEntry2) => Partial<CpuidEntry2>): Entries {
+function patch(
+  entries: Entries,
+  position: number,
+  change: (e: CpuidEntry2) => Partial<CpuidEntry2>,
+): Entries {
   const old = entries[position];
   return old === undefined ? entries : entries.with(position, { ...old, ...change(old) });
 }
@@ -138,7 +148,9 @@ function applyEdit(entries: Entries, edit: TableEdit): Entries {
       return patch(entries, at(entries, 0x8000_0000, 0), () => ({ eax: edit[1] }));
     case "unhalt":
       return entries.map((e) =>
-        isKvmLeaf(e) && (e.function & 0xff) === 1 ? { ...e, eax: writeField(e.eax, 7, 7, edit[1]) } : e,
+        isKvmLeaf(e) && (e.function & 0xff) === 1
+          ? { ...e, eax: writeField(e.eax, 7, 7, edit[1]) }
+          : e,
       );
     case "signature":
       return entries.map((e) =>
@@ -147,7 +159,9 @@ function applyEdit(entries: Entries, edit: TableEdit): Entries {
           : e,
       );
     case "moveKvm":
-      return entries.map((e) => (isKvmLeaf(e) ? { ...e, function: edit[1] + (e.function & 0xff) } : e));
+      return entries.map((e) =>
+        isKvmLeaf(e) ? { ...e, function: edit[1] + (e.function & 0xff) } : e,
+      );
     case "add":
       return [
         ...entries,
@@ -163,7 +177,10 @@ function applyEdit(entries: Entries, edit: TableEdit): Entries {
       ];
     case "fill": {
       const missing = Math.max(0, edit[1] - entries.length);
-      return [...entries, ...Array.from({ length: missing }, () => plainEntry({ function: 0x2000 }))];
+      return [
+        ...entries,
+        ...Array.from({ length: missing }, () => plainEntry({ function: 0x2000 })),
+      ];
     }
     default:
       return edit satisfies never;

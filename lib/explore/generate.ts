@@ -27,9 +27,9 @@ const CALLS: Readonly<Record<Exclude<LifecycleCall, "run">, number>> = {
 };
 const RUNS = { io: 2, internalError: 1, tripleFault: 1, immediateExit: 2 };
 const RUN_WEIGHT = 6;
-const LATE = { disableHltExits: 2, disableMwaitQuirk: 2 };
+const LATE = { disableHltExits: 4, disableMwaitQuirk: 4 };
 /** One of this many sequences has late options; its VM cannot be used again. */
-const LATE_ONE_OF = 6;
+const LATE_ONE_OF = 4;
 /** One of this many tables gets more entries than KVM accepts. */
 const FILL_ONE_OF = 25;
 
@@ -40,18 +40,18 @@ const EDIT_WEIGHTS: Readonly<Record<TableEdit[0], number>> = {
   drop: 2,
   dropAt: 1,
   duplicate: 1,
-  swap: 1,
+  swap: 2,
   flag: 2,
   index: 1,
-  flagIndex: 3,
+  flagIndex: 4,
   padding: 4,
   width: 1,
-  physicalBits: 1,
+  physicalBits: 3,
   maxExtended: 1,
   unhalt: 2,
   signature: 1,
   moveKvm: 1,
-  add: 1,
+  add: 3,
   fill: 0,
 };
 
@@ -64,15 +64,78 @@ const TOGGLED: readonly [CpuidFieldName, ...CpuidFieldName[]] = [
 const REGISTERS: readonly [CpuidRegister, ...CpuidRegister[]] = ["eax", "ebx", "ecx", "edx"];
 /** The leaves that KVM reads itself. */
 const LEAVES: readonly [readonly [number, number], ...(readonly [number, number])[]] = [
-  ...([[1, 0], [7, 0], [0xd, 0], [0xd, 1], [0x8000_0008, 0]] as const),
-  ...([[1, 0], [7, 0], [0xd, 0], [0xd, 1], [0x8000_0000, 0]] as const),
+  ...([
+    [1, 0],
+    [7, 0],
+    [0xd, 0],
+    [0xd, 1],
+    [0x8000_0008, 0],
+  ] as const),
+  ...([
+    [1, 0],
+    [7, 0],
+    [0xd, 0],
+    [0xd, 1],
+    [0x8000_0000, 0],
+  ] as const),
 ];
 const QUERIES: typeof LEAVES = [
-  ...([[1, 0], [1, 0], [1, 1], [7, 0], [7, 5], [0xd, 0], [0xd, 1]] as const),
-  ...([[0xd, 2], [0x8000_0008, 0], [0x8000_0008, 3], [0x2000, 0], [0x8000_0002, 0]] as const),
+  ...([
+    [1, 0],
+    [1, 0],
+    [1, 1],
+    [7, 0],
+    [7, 5],
+    [0xd, 0],
+    [0xd, 1],
+  ] as const),
+  ...([
+    [0xd, 2],
+    [0x8000_0008, 0],
+    [0x8000_0008, 3],
+    [0x2000, 0],
+    [0x8000_0002, 0],
+  ] as const),
 ];
-/** Bits of 0xD.0.EAX: AVX, PKRU and AMX tile data. */
-const COMPONENTS = [2, 9, 18] as const;
+/** Bits of 0xD.0.EAX: AVX, PKRU, AMX tile data, and one that no CPU has in XCR0. */
+const COMPONENTS = [2, 9, 18, 8] as const;
+/** Edits, and the next operation on the vCPU, which only show a fault together. */
+interface Combination {
+  readonly edits: readonly TableEdit[];
+  readonly next?: (vcpu: number) => PlannedOperation;
+}
+const get = (vcpu: number): PlannedOperation => ({ call: "getCpuid2", vcpu, room: "all" });
+const xcr0 =
+  (value: string) =>
+  (vcpu: number): PlannedOperation => ({ call: "xcr0", vcpu, value });
+const COMBINATIONS: readonly [Combination, ...Combination[]] = [
+  {
+    edits: [
+      ["flipIn", 0xd, 0, "eax", 18],
+      ["width", 47],
+    ],
+  },
+  {
+    edits: [
+      ["width", 47],
+      ["flagIndex", 0x8000_0008, 0, 5],
+    ],
+  },
+  {
+    edits: [
+      ["toggle", "apic"],
+      ["flagIndex", 1, 0, 5],
+    ],
+    next: get,
+  },
+  { edits: [["flipIn", 0xd, 0, "eax", 8]], next: xcr0("0x103") },
+  { edits: [["flipIn", 0xd, 0, "eax", 18]] },
+  { edits: [["toggle", "xsaves"]], next: get },
+  { edits: [["toggle", "xsavec"]], next: xcr0("0x7") },
+  { edits: [["toggle", "xsave"]], next: get },
+];
+/** One of this many tables gets a combination. */
+const COMBINED_ONE_OF = 10;
 
 function edit(random: Random): TableEdit {
   const name = weighted(random, EDIT_WEIGHTS);
@@ -102,7 +165,7 @@ function edit(random: Random): TableEdit {
     case "width":
       return [name, pick(random, [0, 48, 57, 47, 56, 255])];
     case "physicalBits":
-      return [name, pick(random, [0, 31, 32, 36, 40, 52])];
+      return [name, pick(random, [0, 31, 31, 32, 36, 52])];
     case "maxExtended":
       return [name, pick(random, [0x8000_0007, 0x8000_0008, 0x8000_001f])];
     case "unhalt":
@@ -124,12 +187,11 @@ function edit(random: Random): TableEdit {
   }
 }
 
-/** Chooses the edits of a table; some faults are only visible together. */
+/** Chooses the edits of a table. */
 function edits(random: Random): readonly TableEdit[] {
   const count = pick(random, [0, 0, 0, 1, 1, 2, 3]);
   const chosen = Array.from({ length: count }, () => edit(random));
   if (random(FILL_ONE_OF) === 0) chosen.push(["fill", pick(random, [256, 257, 257])]);
-  if (random(FILL_ONE_OF) === 0) chosen.push(["flipIn", 0xd, 0, "eax", 18], ["width", 47]);
   return chosen;
 }
 
@@ -160,9 +222,17 @@ function operation(random: Random, hasLateOptions: boolean): PlannedOperation {
         bit: pick(random, ["osxsave", "osxsave", "pke"]),
       };
     case "xcr0":
-      return { call, vcpu, value: pick(random, ["0x1", "0x3", "0x7", "0x7", "0x7", "0x207", "0x201", "0x5"]) };
+      return {
+        call,
+        vcpu,
+        value: pick(random, ["0x1", "0x3", "0x7", "0x7", "0x7", "0x207", "0x201", "0x5", "0x103"]),
+      };
     case "apicBase":
-      return { call, vcpu, by: pick(random, ["sregs", "sregs2", "msrs", "msrs", "guest", "guest"]) };
+      return {
+        call,
+        vcpu,
+        by: pick(random, ["sregs", "sregs", "sregs2", "msrs", "msrs", "guest"]),
+      };
     case "miscEnable":
       return { call, vcpu, by: pick(random, ["msrs", "msrs", "guest"]) };
     case "xss":
@@ -175,20 +245,59 @@ function operation(random: Random, hasLateOptions: boolean): PlannedOperation {
   }
 }
 
+/**
+ * Surrounds the late option of a quirk with a change of the vCPU's state and a call that applies the deferred update,
+ * because only such a list can tell a deferred update from an update at once.
+ */
+function aroundQuirk(random: Random, vcpu: number): readonly PlannedOperation[] {
+  const trigger: PlannedOperation = pick<PlannedOperation>(random, [
+    { call: "xcr0", vcpu, value: "0x3" },
+    { call: "xcr0", vcpu, value: "0x1" },
+    { call: "cr4", vcpu, by: "sregs", bit: "osxsave" },
+    { call: "apicBase", vcpu, by: "msrs" },
+  ]);
+  return [
+    { call: "miscEnable", vcpu, by: "msrs" },
+    { call: "getCpuid2", vcpu, room: "all" },
+    trigger,
+    { call: "disableMwaitQuirk" },
+    pick<PlannedOperation>(random, [
+      { call: "getCpuid2", vcpu, room: "all" },
+      { call: "guestCpuid", vcpu, function: 1, index: 0 },
+    ]),
+  ];
+}
+
+/** Adds a combination to the edits of an operation; returns the operation, and the next one. */
+function combined(
+  random: Random,
+  operation: Extract<PlannedOperation, { edits: unknown }>,
+): readonly PlannedOperation[] {
+  const { edits, next } = pick(random, COMBINATIONS);
+  const set = { ...operation, edits: [...operation.edits, ...edits] };
+  return next === undefined ? [set] : [set, next(operation.vcpu)];
+}
+
 /** Generates the sequence of a seed. The lowest three bits of the seed select the options of its VM. */
 export function generate(seed: number, length: number = SEQUENCE_LENGTH): Sequence {
   const random = randomFrom(seed);
   const hasLateOptions = random(LATE_ONE_OF) === 0;
-  const first = { call: "setCpuid2", vcpu: 0, base: "supported", edits: [] } as const;
+  const operations: PlannedOperation[] = [
+    { call: "setCpuid2", vcpu: 0, base: "supported", edits: [] },
+  ];
+  while (operations.length < length) {
+    const next = operation(random, hasLateOptions);
+    if (next.call === "disableMwaitQuirk") operations.push(...aroundQuirk(random, 0));
+    else if ("edits" in next && random(COMBINED_ONE_OF) === 0)
+      operations.push(...combined(random, next));
+    else operations.push(next);
+  }
   return {
     vm: {
       mwaitQuirkOff: (seed & 1) !== 0,
       hltExitsOff: (seed & 2) !== 0,
       irqchip: (seed & 4) !== 0,
     },
-    operations: [
-      first,
-      ...Array.from({ length: length - 1 }, () => operation(random, hasLateOptions)),
-    ],
+    operations: operations.slice(0, length),
   };
 }

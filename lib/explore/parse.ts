@@ -171,4 +171,3 @@ export function parseSequence(text: string): Sequence {
     operations: (operations as readonly unknown[]).map(parseOperation),
   };
 }
-

@@ -42,7 +42,10 @@ export interface PlayOptions {
   readonly after?: (step: PlayedStep) => void;
 }
 
-function stateOf(vm: LifecycleVm, operation: LifecycleOperation): Pick<PlayedStep, "state" | "isPending"> {
+function stateOf(
+  vm: LifecycleVm,
+  operation: LifecycleOperation,
+): Pick<PlayedStep, "state" | "isPending"> {
   const vcpu = "vcpu" in operation ? vm.vcpus[operation.vcpu] : undefined;
   if (vcpu === undefined) return { state: "vm", isPending: false };
   const free = vcpu.wasSet ? "configured" : "empty";

@@ -20,7 +20,8 @@ function simpler(operation: PlannedOperation): readonly PlannedOperation[] {
     for (const i of edits.keys()) forms.push({ ...operation, edits: edits.toSpliced(i, 1) });
     if (operation.call === "setCpuid") forms.push({ ...operation, call: "setCpuid2" });
   }
-  if (operation.call === "cr4" && operation.by !== "sregs") forms.push({ ...operation, by: "sregs" });
+  if (operation.call === "cr4" && operation.by !== "sregs")
+    forms.push({ ...operation, by: "sregs" });
   if (operation.call === "apicBase" && operation.by !== "msrs") {
     forms.push({ ...operation, by: "msrs" });
   }
@@ -53,7 +54,8 @@ export function shrink(start: Sequence, fails: (sequence: Sequence) => boolean):
   const removeParts = (size: number): void => {
     for (let i = 0; i < best.operations.length; ) if (!attempt(without(i, size))) i += size;
   };
-  for (let size = Math.max(1, best.operations.length >> 1); size >= 1; size >>= 1) removeParts(size);
+  for (let size = Math.max(1, best.operations.length >> 1); size >= 1; size >>= 1)
+    removeParts(size);
   for (let isShorter = true; isShorter; ) {
     const before = best;
     for (const i of best.operations.keys()) simplify(i);

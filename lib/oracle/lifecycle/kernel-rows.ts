@@ -76,7 +76,8 @@ export const KERNEL_ROWS: Readonly<Record<KernelRowName, KernelRow>> = {
     changes: { pvUpdates: "each-update" },
   },
   eager: {
-    behaviour: "KVM updates its own bits of the stored table at once, not at the next use of the table",
+    behaviour:
+      "KVM updates its own bits of the stored table at once, not at the next use of the table",
     where: "before Linux 6.15",
     source: "arch/x86/kvm/cpuid.c:kvm_update_cpuid_runtime; deferred since 6.15",
     changes: { updates: "eager" },
@@ -92,7 +93,8 @@ export const KERNEL_ROWS: Readonly<Record<KernelRowName, KernelRow>> = {
     isBug: true,
   },
   "sgx-mask": {
-    behaviour: "KVM masks ECX and EDX of leaf 0x12.1 with the supported XCR0, and sets bits 0 and 1 of ECX",
+    behaviour:
+      "KVM masks ECX and EDX of leaf 0x12.1 with the supported XCR0, and sets bits 0 and 1 of ECX",
     where: "6.1; not 6.12 and later",
     source: `${RUNTIME}; observed on 6.1 and 6.12`,
     changes: { masksSgx: true },

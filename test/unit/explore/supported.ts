@@ -1,8 +1,21 @@
 /** The table of KVM_GET_SUPPORTED_CPUID that the tests of the explorer use; its leaves are those of QEMU's CPU `max`. */
 import type { CpuidEntry2 } from "../../../lib/cpuid/index.ts";
-import { type KernelRowName, changesOf, LifecycleModel, lifecycleHost } from "../../../lib/oracle/index.ts";
+import {
+  changesOf,
+  type KernelRowName,
+  LifecycleModel,
+  lifecycleHost,
+} from "../../../lib/oracle/index.ts";
 
-type Row = readonly [fn: number, index: number, flags: number, eax: number, ebx: number, ecx: number, edx: number];
+type Row = readonly [
+  fn: number,
+  index: number,
+  flags: number,
+  eax: number,
+  ebx: number,
+  ecx: number,
+  edx: number,
+];
 
 const ROWS: readonly Row[] = [
   [0x0, 0, 0, 0xd, 0x68747541, 0x444d4163, 0x69746e65],

@@ -1,0 +1,374 @@
+/**
+ * KVM as the subject of an exploration, by the public API. Errors get no reasons, because a reason reads the table,
+ * which applies a deferred update.
+ */
+import {
+  Cpuid2,
+  type CpuidEntry2,
+  CpuidEntry2 as CpuidEntry2Layout,
+  KVM_EXIT_INTERNAL_ERROR,
+  KVM_EXIT_IO,
+  KVM_EXIT_SHUTDOWN,
+  KVM_GET_CPUID2,
+  KVM_MP_STATE_RUNNABLE,
+  KVM_VCPUEVENT_VALID_TRIPLE_FAULT,
+  KVM_X86_DISABLE_EXITS_HLT,
+  KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT,
+  MSRS,
+  offsetOf,
+  read,
+  type Sregs,
+  sizeOf,
+  type VcpuEvents,
+} from "../abi/index.ts";
+import { errnoName, type Kvm, KvmError, type RunPage, type Vcpu, type Vm } from "../index.ts";
+import type {
+  Cr4BitName,
+  LifecycleAnswer,
+  LifecycleOperation,
+  LifecycleVmOptions,
+} from "../oracle/index.ts";
+import { type GuestPages, guestPages, mapGuest, PORTS, SNIPPETS, STACK } from "./guest-code.ts";
+import type { Subject, SubjectVm } from "./subject.ts";
+
+/** Interrupts a run that does not end; the run then returns EINTR. */
+export interface Watchdog {
+  /** Is called before each run, with the token for `kickVcpu()`. */
+  arm(kickToken: bigint): void;
+  /** Is called after each run. */
+  disarm(): void;
+}
+
+/** The most vCPUs of a VM: the memory of closed vCPUs is freed together with their VM. */
+const MOST_VCPUS = 200;
+
+const CR4_BITS: Readonly<Record<Cr4BitName, bigint>> = { osxsave: 1n << 18n, pke: 1n << 22n };
+const APIC_ENABLE = 1n << 11n;
+const MISC_MWAIT = 1n << 18n;
+const LOW = 0xffff_ffffn;
+
+const ENTRIES = offsetOf(Cpuid2, "entries");
+const NENT = offsetOf(Cpuid2, "nent");
+const ENTRY_BYTES = sizeOf(CpuidEntry2Layout);
+/** The byte in an entry that KVM_GET_CPUID2 has not written. */
+const FILLER = 0x5a;
+
+const OK: LifecycleAnswer = { kind: "result", result: "ok" };
+
+/** Makes a call; returns `ok`, or the name of the errno. */
+function attempt(call: () => void): LifecycleAnswer {
+  try {
+    call();
+    return OK;
+  } catch (error) {
+    if (error instanceof KvmError) return { kind: "result", result: error.code };
+    throw error;
+  }
+}
+
+const isOk = (answer: LifecycleAnswer): boolean =>
+  answer.kind === "result" && answer.result === "ok";
+
+/** The registers for a run; those that are not given are 0. */
+function registers(rip: bigint, rax: bigint, rcx: bigint, rdx: bigint) {
+  return {
+    ...{ rax, rbx: 0n, rcx, rdx, rsi: 0n, rdi: 0n, rsp: STACK, rbp: 0n },
+    ...{ r8: 0n, r9: 0n, r10: 0n, r11: 0n, r12: 0n, r13: 0n, r14: 0n, r15: 0n },
+    rip,
+    rflags: 2n,
+  };
+}
+
+/** Reads the table of KVM_GET_CPUID2; a kernel that leaves nent has written the entries before the first filler. */
+function readTable(bytes: Uint8Array, room: number): LifecycleAnswer {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const nent = view.getUint32(NENT, true);
+  let count = 0;
+  const isWritten = (i: number): boolean => {
+    const at = ENTRIES + i * ENTRY_BYTES;
+    return bytes.subarray(at, at + ENTRY_BYTES).some((byte) => byte !== FILLER);
+  };
+  while (count < Math.min(nent, room) && (nent < room || isWritten(count))) count += 1;
+  view.setUint32(NENT, count, true);
+  const { entries } = read(Cpuid2, bytes);
+  return { kind: "table", nent, entries: entries as readonly CpuidEntry2[] };
+}
+
+/** A vCPU, and the registers that the operations toggle. */
+class ProbedVcpu {
+  readonly vcpu: Vcpu;
+  readonly #page: RunPage;
+  readonly #watchdog: Watchdog | undefined;
+  #sregs: Sregs;
+  #misc: bigint;
+
+  constructor(vcpu: Vcpu, watchdog: Watchdog | undefined) {
+    this.vcpu = vcpu;
+    this.#watchdog = watchdog;
+    this.#page = vcpu.lowLevel();
+    this.#sregs = vcpu.getSregs();
+    this.#misc = vcpu.getMsrs([MSRS.MSR_IA32_MISC_ENABLE])[0]?.data ?? 0n;
+  }
+
+  ask(operation: Extract<LifecycleOperation, { vcpu: number }>): LifecycleAnswer {
+    const { vcpu } = this;
+    switch (operation.call) {
+      case "setCpuid2":
+        return attempt(() => vcpu.setCpuid2(operation.entries));
+      case "setCpuid":
+        return attempt(() => vcpu.setCpuid(operation.entries.map(asV1)));
+      case "getCpuid2":
+        return this.#get(operation.room);
+      case "run":
+        return this.#run(operation.how);
+      case "guestCpuid":
+        return this.#guestCpuid(operation.function, operation.index);
+      case "cr4": {
+        const cr4 = this.#sregs.cr4 ^ CR4_BITS[operation.bit];
+        return this.#setSpecial(operation.by, { ...this.#sregs, cr4 }, () =>
+          this.#enter(SNIPPETS.movCr4, cr4),
+        );
+      }
+      case "xcr0":
+        return attempt(() => vcpu.setXcrs(xcrs(operation.value)));
+      case "apicBase":
+        return this.#apicBase(operation.by);
+      case "miscEnable":
+        return this.#miscEnable(operation.by);
+      case "xss":
+        return this.#write(MSRS.MSR_IA32_XSS, operation.value);
+      default:
+        return operation satisfies never;
+    }
+  }
+
+  #get(room: number): LifecycleAnswer {
+    const bytes = new Uint8Array(ENTRIES + room * ENTRY_BYTES).fill(FILLER, ENTRIES);
+    new DataView(bytes.buffer).setUint32(NENT, room, true);
+    const answer = attempt(() => this.vcpu.ioctl(KVM_GET_CPUID2, bytes));
+    return isOk(answer) ? readTable(bytes, room) : answer;
+  }
+
+  #run(how: Extract<LifecycleOperation, { call: "run" }>["how"]): LifecycleAnswer {
+    const { vcpu } = this;
+    switch (how) {
+      case "io":
+        return this.#enter(SNIPPETS.io);
+      case "internalError":
+        return this.#enter(SNIPPETS.nothing);
+      case "tripleFault":
+        vcpu.setVcpuEvents(withTripleFault(vcpu.getVcpuEvents()));
+        return this.#continue();
+      case "immediateExit":
+        vcpu.immediateExit = true;
+        try {
+          return this.#continue();
+        } finally {
+          vcpu.immediateExit = false;
+        }
+      default:
+        return how satisfies never;
+    }
+  }
+
+  #enter(rip: bigint, rax = 0n, rcx = 0n, rdx = 0n): LifecycleAnswer {
+    this.vcpu.setRegs(registers(rip, rax, rcx, rdx));
+    return this.#continue();
+  }
+
+  #continue(): LifecycleAnswer {
+    const page = this.#page;
+    this.#watchdog?.arm(this.vcpu.kickToken);
+    const answer = page.enter();
+    this.#watchdog?.disarm();
+    return { kind: "exit", exit: answer < 0 ? errnoName(-answer) : exitOf(page) };
+  }
+
+  #guestCpuid(fn: number, index: number): LifecycleAnswer {
+    const answer = this.#enter(SNIPPETS.cpuid, BigInt(fn), BigInt(index));
+    if (answer.kind !== "exit" || answer.exit !== "io") return answer;
+    const { rax, rbx, rcx, rdx } = this.vcpu.getRegs();
+    return { kind: "registers", registers: [rax, rbx, rcx, rdx].map((r) => Number(r & LOW)) };
+  }
+
+  /** Writes special registers by an ioctl, or by the guest. */
+  #setSpecial(
+    by: "sregs" | "sregs2" | "guest",
+    sregs: Sregs,
+    inGuest: () => LifecycleAnswer,
+  ): LifecycleAnswer {
+    const { interruptBitmap: _, ...common } = sregs;
+    const calls = {
+      sregs: () => attempt(() => this.vcpu.setSregs(sregs)),
+      sregs2: () =>
+        attempt(() => this.vcpu.setSregs2({ ...common, flags: 0n, pdptrs: [0n, 0n, 0n, 0n] })),
+      guest: inGuest,
+    };
+    const answer = calls[by]();
+    if (isOk(answer) || isIo(answer)) this.#sregs = sregs;
+    return answer;
+  }
+
+  #apicBase(by: "sregs" | "sregs2" | "msrs" | "guest"): LifecycleAnswer {
+    const apicBase = this.#sregs.apicBase ^ APIC_ENABLE;
+    const sregs = { ...this.#sregs, apicBase };
+    if (by === "msrs") {
+      const answer = this.#write(MSRS.MSR_IA32_APICBASE, apicBase);
+      if (isWritten(answer)) this.#sregs = sregs;
+      return answer;
+    }
+    return this.#setSpecial(by, sregs, () => this.#wrmsr(MSRS.MSR_IA32_APICBASE, apicBase));
+  }
+
+  #miscEnable(by: "msrs" | "guest"): LifecycleAnswer {
+    const misc = this.#misc ^ MISC_MWAIT;
+    const index = MSRS.MSR_IA32_MISC_ENABLE;
+    const answer = by === "guest" ? this.#wrmsr(index, misc) : this.#write(index, misc);
+    if (isWritten(answer) || isIo(answer)) this.#misc = misc;
+    return answer;
+  }
+
+  #wrmsr(index: number, data: bigint): LifecycleAnswer {
+    return this.#enter(SNIPPETS.wrmsr, data & LOW, BigInt(index), data >> 32n);
+  }
+
+  #write(index: number, data: bigint): LifecycleAnswer {
+    return { kind: "written", count: this.vcpu.setMsrs([{ index, data }]) };
+  }
+}
+
+const isIo = (answer: LifecycleAnswer): boolean => answer.kind === "exit" && answer.exit === "io";
+const isWritten = (answer: LifecycleAnswer): boolean =>
+  answer.kind === "written" && answer.count === 1;
+
+const asV1 = ({ function: fn, eax, ebx, ecx, edx }: CpuidEntry2) => ({
+  function: fn,
+  eax,
+  ebx,
+  ecx,
+  edx,
+});
+
+const NO_XCRS = Array.from({ length: 15 }, () => ({ xcr: 0, reserved: 0, value: 0n }));
+const NO_PADDING = Array.from({ length: 16 }, () => 0n);
+const xcrs = (value: bigint) => ({
+  nrXcrs: 1,
+  flags: 0,
+  xcrs: [{ xcr: 0, reserved: 0, value }, ...NO_XCRS],
+  padding: NO_PADDING,
+});
+
+/**
+ * Adds a pending triple fault. After an internal error, KVM has a queued exception, and events that are sent back as
+ * they were read would inject it at the next entry.
+ */
+function withTripleFault(events: VcpuEvents): VcpuEvents {
+  const { exception } = events;
+  return {
+    ...events,
+    exception: { ...exception, injected: 0, nr: 0, hasErrorCode: 0, pending: 0, errorCode: 0 },
+    flags: KVM_VCPUEVENT_VALID_TRIPLE_FAULT,
+    tripleFault: { pending: 1 },
+  };
+}
+
+function exitOf(page: RunPage): string {
+  switch (page.exitReason) {
+    case KVM_EXIT_IO:
+      if (page.ioPort === PORTS.done) return "io";
+      return page.ioPort === PORTS.gp ? "#GP" : "another exception";
+    case KVM_EXIT_INTERNAL_ERROR:
+      return "internalError";
+    case KVM_EXIT_SHUTDOWN:
+      return "shutdown";
+    default:
+      return `exit reason ${page.exitReason}`;
+  }
+}
+
+/** A VM that several sequences use, each with its own vCPUs. */
+interface SharedVm {
+  readonly vm: Vm;
+  vcpus: number;
+  /** Whether an option was changed, so that no other sequence may use the VM. */
+  isChanged: boolean;
+}
+
+/** Makes VMs on a host's KVM. */
+export class KvmSubject implements Subject {
+  readonly #kvm: Kvm;
+  readonly #watchdog: Watchdog | undefined;
+  readonly #pages: GuestPages = guestPages();
+  readonly #shared = new Map<string, SharedVm>();
+
+  constructor(kvm: Kvm, watchdog?: Watchdog) {
+    kvm.explain = false;
+    this.#kvm = kvm;
+    this.#watchdog = watchdog;
+  }
+
+  begin(options: LifecycleVmOptions): SubjectVm {
+    const key = JSON.stringify([options.hltExitsOff, options.mwaitQuirkOff, options.irqchip]);
+    const shared = this.#vmOf(key, options);
+    const vcpus = new Map<number, ProbedVcpu>();
+    const vcpuOf = (number: number): ProbedVcpu => {
+      const known = vcpus.get(number);
+      if (known !== undefined) return known;
+      const vcpu = shared.vm.createVcpu(shared.vcpus);
+      shared.vcpus += 1;
+      if (options.irqchip) vcpu.setMpState(KVM_MP_STATE_RUNNABLE);
+      const made = new ProbedVcpu(vcpu, this.#watchdog);
+      vcpus.set(number, made);
+      return made;
+    };
+    // The late options of a VM require that it has a vCPU.
+    vcpuOf(0);
+    return {
+      ask: (operation) => {
+        if (operation.call === "disableHltExits" || operation.call === "disableMwaitQuirk") {
+          shared.isChanged = true;
+          return enable(shared.vm, operation.call);
+        }
+        return vcpuOf(operation.vcpu).ask(operation);
+      },
+      close: () => {
+        for (const { vcpu } of vcpus.values()) vcpu.close();
+        if (shared.isChanged || shared.vcpus >= MOST_VCPUS) {
+          shared.vm.close();
+          this.#shared.delete(key);
+        }
+      },
+    };
+  }
+
+  /** Closes all VMs. */
+  [Symbol.dispose](): void {
+    for (const { vm } of this.#shared.values()) vm.close();
+    this.#shared.clear();
+  }
+
+  #vmOf(key: string, options: LifecycleVmOptions): SharedVm {
+    const known = this.#shared.get(key);
+    if (known !== undefined) return known;
+    const vm = this.#kvm.createVm();
+    mapGuest(vm, this.#pages);
+    vm.enableCap({ cap: "KVM_CAP_X86_TRIPLE_FAULT_EVENT", args: [1n] });
+    if (options.irqchip) vm.createIrqchip();
+    if (options.mwaitQuirkOff) enable(vm, "disableMwaitQuirk");
+    if (options.hltExitsOff) enable(vm, "disableHltExits");
+    const made = { vm, vcpus: 0, isChanged: false };
+    this.#shared.set(key, made);
+    return made;
+  }
+}
+
+function enable(vm: Vm, option: "disableHltExits" | "disableMwaitQuirk"): LifecycleAnswer {
+  return attempt(() => {
+    if (option === "disableHltExits") {
+      vm.enableCap({ cap: "KVM_CAP_X86_DISABLE_EXITS", args: [BigInt(KVM_X86_DISABLE_EXITS_HLT)] });
+    } else {
+      const args = [BigInt(KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT)];
+      vm.enableCap({ cap: "KVM_CAP_DISABLE_QUIRKS2", args });
+    }
+  });
+}
