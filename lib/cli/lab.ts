@@ -15,6 +15,7 @@ import { EXEC_STATUS, EXEC_STATUSES, labExec } from "./lab-exec.ts";
 import { labKernels } from "./lab-kernels.ts";
 import { labRun, MATRIX_REPORTERS } from "./lab-run.ts";
 import { MOST_STDIN } from "./lab-stdin.ts";
+import { wholeNumber } from "./whole-number.ts";
 
 /** The limits of numeric options; a timeout is a number of milliseconds that fits a signed 32-bit integer. */
 const RANGES = {
@@ -25,10 +26,12 @@ const RANGES = {
   prune: [0, 999_999_999],
 } as const;
 
-const KERNEL =
+/** The argument of `--kernel` in --help. */
+export const KERNEL =
   "the name of a kernel (6.12, 6.17.13), or the path, with a slash, of your own bzImage or built tree";
 const OTHER = "bochs:ryzen belongs to the other emulator";
-const CPU = `${DEFAULTS.qemu.cpu}, or ${DEFAULTS.bochs.cpu} in Bochs`;
+/** The default CPU models in --help. */
+export const CPU = `${DEFAULTS.qemu.cpu}, or ${DEFAULTS.bochs.cpu} in Bochs`;
 const TIMEOUT = `${DEFAULTS.qemu.timeout / 1000}, or ${DEFAULTS.bochs.timeout / 1000} in Bochs`;
 const RUN_FINDING = "a claim fails, a kernel logs a warning, or a machine did not report";
 
@@ -62,7 +65,7 @@ function startOption(usual: LaneStart, ...starts: readonly LaneStart[]): Option 
 }
 
 /** Adds the options of commands that start machines. */
-function addEmulator(command: Command): Command {
+export function addEmulator(command: Command): Command {
   return command
     .addOption(
       new Option("--emulator <name>", "the emulator; bochs can also run kvm_intel")
@@ -308,12 +311,7 @@ function cpus(text: string): readonly string[] {
 
 /** Makes the parser of a whole number in an option's range. */
 function number(option: keyof typeof RANGES): (text: string) => number {
-  const [least, most] = RANGES[option];
-  return (text) => {
-    const value = Number(text);
-    if (/^\d+$/.test(text) && value >= least && value <= most) return value;
-    throw new InvalidArgumentError(`Use a whole number from ${least} to ${most}`);
-  };
+  return wholeNumber(...RANGES[option]);
 }
 
 function rangeOf(option: keyof typeof RANGES): string {

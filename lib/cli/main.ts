@@ -8,6 +8,7 @@ import { CLAIM_WORDS, splitWords } from "./claim-files.ts";
 import { completion, SHELLS, type Shell } from "./completion.ts";
 import { addCpuid } from "./cpuid-options.ts";
 import { commonStatuses, statusHelp } from "./exit-status.ts";
+import { addExplore } from "./explore-options.ts";
 import { CommandError, reasonOf, reportFailure, wordUsageErrors } from "./failure.ts";
 import { info } from "./info.ts";
 import { addLab } from "./lab.ts";
@@ -82,6 +83,7 @@ interface SuiteFlags {
 
 addCpuid(program);
 addLab(program);
+addExplore(program);
 
 program
   .command("completion")

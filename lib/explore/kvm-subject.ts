@@ -2,6 +2,7 @@
  * KVM as the subject of an exploration, by the public API. Errors get no reasons, because a reason reads the table,
  * which applies a deferred update.
  */
+import { constants } from "node:os";
 import {
   Cpuid2,
   type CpuidEntry2,
@@ -35,9 +36,12 @@ import type { Subject, SubjectVm } from "./subject.ts";
 export interface Watchdog {
   /** Is called before each run, with the token for `kickVcpu()`. */
   arm(kickToken: bigint): void;
-  /** Is called after each run. */
-  disarm(): void;
+  /** Is called after each run; returns whether the run was interrupted because it took too long. */
+  disarm(): boolean;
 }
+
+/** The exit of a run that the watchdog has interrupted. */
+export const HANGS = "none: the run did not end in time";
 
 /** The most vCPUs of a VM: the memory of closed vCPUs is freed together with their VM. */
 const MOST_VCPUS = 200;
@@ -176,12 +180,17 @@ class ProbedVcpu {
     return this.#continue();
   }
 
+  /** Runs the guest. A signal, for example of a profiler, may interrupt the run, which then continues. */
   #continue(): LifecycleAnswer {
     const page = this.#page;
-    this.#watchdog?.arm(this.vcpu.kickToken);
-    const answer = page.enter();
-    this.#watchdog?.disarm();
-    return { kind: "exit", exit: answer < 0 ? errnoName(-answer) : exitOf(page) };
+    for (;;) {
+      this.#watchdog?.arm(this.vcpu.kickToken);
+      const answer = page.enter();
+      const isHung = this.#watchdog?.disarm() ?? false;
+      if (isHung) return { kind: "exit", exit: HANGS };
+      if (answer === -constants.errno.EINTR && !this.vcpu.immediateExit) continue;
+      return { kind: "exit", exit: answer < 0 ? errnoName(-answer) : exitOf(page) };
+    }
   }
 
   #guestCpuid(fn: number, index: number): LifecycleAnswer {

@@ -3,6 +3,8 @@ import type { PlannedOperation, Sequence } from "./operation.ts";
 
 /** The most replays of one shrinking. */
 const BUDGET = 400;
+/** The time in seconds after which no further replay begins: a replay in which the guest hangs takes long. */
+const SECONDS = 120;
 
 /** The result of shrinking. */
 export interface Shrunk {
@@ -37,11 +39,16 @@ function simpler(operation: PlannedOperation): readonly PlannedOperation[] {
  * Shrinks a sequence as long as `fails` returns true for the shorter sequence: first by parts of the list, from its half
  * to single operations, then by simpler operations, and by the options of the VM.
  */
-export function shrink(start: Sequence, fails: (sequence: Sequence) => boolean): Shrunk {
+export function shrink(
+  start: Sequence,
+  fails: (sequence: Sequence) => boolean,
+  seconds: number = SECONDS,
+): Shrunk {
+  const end = performance.now() + seconds * 1000;
   let best = start;
   let tries = 0;
   const attempt = (candidate: Sequence): boolean => {
-    if (tries >= BUDGET) return false;
+    if (tries >= BUDGET || performance.now() > end) return false;
     tries += 1;
     if (!fails(candidate)) return false;
     best = candidate;
@@ -68,7 +75,7 @@ export function shrink(start: Sequence, fails: (sequence: Sequence) => boolean):
       attempt({ ...best, operations: moved });
     }
     removeParts(1);
-    isShorter = best !== before && tries < BUDGET;
+    isShorter = best !== before;
   }
   return { sequence: best, tries };
 

@@ -2,23 +2,26 @@
 import { workerData } from "node:worker_threads";
 import { kickVcpu } from "../index.ts";
 
-/** The memory that the two threads share: the number of the run (0: none), and the token of its vCPU. */
+/** The memory that the two threads share. */
 interface Shared {
+  /** The number of the current run; 0 between two runs. */
   readonly turn: Int32Array;
+  /** The number of the run that this thread has interrupted. */
+  readonly kicked: Int32Array;
+  /** The token of the vCPU of the current run. */
   readonly token: BigInt64Array;
   readonly milliseconds: number;
 }
 
-const { turn, token, milliseconds } = workerData as Shared;
-for (;;) {
-  const seen = Atomics.load(turn, 0);
-  if (seen === 0) {
-    Atomics.wait(turn, 0, 0);
-    continue;
-  }
-  // The wait ends when the run ends, because the number then changes.
-  const end = Atomics.wait(turn, 0, seen, milliseconds);
-  if (end === "timed-out" && Atomics.load(turn, 0) === seen) {
+const { turn, kicked, token, milliseconds } = workerData as Shared;
+const never = new Int32Array(new SharedArrayBuffer(4));
+for (let before = 0; ; ) {
+  // The owner does not wake this thread, because a call for each run would take longer than many runs.
+  Atomics.wait(never, 0, 0, milliseconds);
+  const current = Atomics.load(turn, 0);
+  if (current !== 0 && current === before) {
+    Atomics.store(kicked, 0, current);
     kickVcpu(BigInt.asUintN(64, Atomics.load(token, 0)));
   }
+  before = current;
 }

@@ -33,6 +33,9 @@ const PROGRAM = "dist/suite/main.js";
 /** The program that judges the user's own claims. */
 const RUNNER = "dist/suite/run.js";
 
+/** The program of `node-kvm explore`. */
+const EXPLORER = "dist/explore/main.js";
+
 /** The folder of the user's own claims in the guest. */
 export const CLAIMS = "/claims";
 
@@ -101,6 +104,11 @@ export function suiteProgram(): string {
 /** The path in the guest of the program that judges the user's own claims. */
 export function claimsRunner(): string {
   return inGuest(join(PACKAGE, RUNNER));
+}
+
+/** The path in the guest of the program that explores its KVM. */
+export function explorerProgram(): string {
+  return inGuest(join(PACKAGE, EXPLORER));
 }
 
 /**

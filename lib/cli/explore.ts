@@ -1,0 +1,357 @@
+/**
+ * `node-kvm explore`: compares a kernel's KVM with the model of its CPUID life cycle, in the lab. The program of
+ * lib/explore runs in the guest; this file starts it, reads its lines and prints the result.
+ */
+import { spawn } from "node:child_process";
+import { randomInt } from "node:crypto";
+import { once } from "node:events";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import type {
+  BeginMessage,
+  DisagreementMessage,
+  EndMessage,
+  ExploreMessage,
+  ExploreWork,
+  SequenceMessage,
+} from "../explore/message.ts";
+import { formatSequence } from "../explore/operation.ts";
+import { parseSequence, SequenceError } from "../explore/parse.ts";
+import { explorerProgram } from "../lab/machine/installation.ts";
+import { DEFAULTS, type EmulatorName, type LabResult, runInLab } from "../lab/machine/machine.ts";
+import { KERNEL_ROW_NAMES } from "../oracle/index.ts";
+import { packageFolder } from "../package.ts";
+import { printable, printableJson, printableLines } from "../report/printable.ts";
+import { STATUS } from "./exit-status.ts";
+import { CommandError, reasonOf } from "./failure.ts";
+import { cutShort, findKernel, interruptible, refuseUnusedModules } from "./lab-kernel.ts";
+
+/** The options of the command. */
+export interface ExploreOptions {
+  /** The name of a kernel in the catalogue, or the path of the user's own kernel. */
+  readonly kernel: string | undefined;
+  /** The folder of the modules of the user's own kernel. */
+  readonly modules: string | undefined;
+  readonly emulator: EmulatorName;
+  readonly bochs: string | undefined;
+  readonly cpu: string | undefined;
+  /** The seed of the first sequence; by default a random one. */
+  readonly seed: number | undefined;
+  readonly steps: number;
+  /** Rows that the model leaves out although they hold on the kernel. */
+  readonly without: readonly string[];
+  /** The path of a file with a list of operations, which is executed instead of generated lists. */
+  readonly replay: string | undefined;
+  /** The folder for the programs that reproduce a disagreement. */
+  readonly repro: string | undefined;
+  /** The limit for boot and exploration together, in seconds. */
+  readonly timeout: number;
+  readonly json: boolean;
+  /** Whether this host's KVM is explored instead of a kernel in the lab. */
+  readonly onThisHost: boolean;
+}
+
+/** The time in seconds after which a run of the guest is interrupted. */
+const RUN_SECONDS = 20;
+const MOST_SEED = 2 ** 31;
+
+/** Explores a kernel, and prints the result; returns the exit status. */
+export async function exploreKernel(options: ExploreOptions): Promise<number> {
+  refuseHost(options);
+  refuseUnknownRows(options.without);
+  if (options.kernel !== undefined) refuseUnusedModules([options.kernel], options.modules);
+  const replay = options.replay === undefined ? undefined : readReplay(options.replay);
+  const seed = options.seed ?? randomInt(MOST_SEED);
+  const work: ExploreWork = {
+    seed,
+    steps: options.steps,
+    without: options.without,
+    runSeconds: RUN_SECONDS,
+    ...(replay === undefined ? {} : { replay }),
+  };
+  const heard = new Heard();
+  const trouble = await interruptible((signal) =>
+    options.onThisHost ? runHere(work, heard, signal) : runInGuest(options, work, heard, signal),
+  );
+  const report = toReport(work, heard, trouble);
+  if (options.repro !== undefined && heard.disagreement !== undefined) {
+    writePrograms(options.repro, heard.disagreement);
+  }
+  process.stdout.write(options.json ? `${printableJson(report)}\n` : toText(report, heard));
+  return { agreement: STATUS.ok, disagreement: STATUS.finding, trouble: STATUS.trouble }[
+    report.verdict
+  ];
+}
+
+function refuseHost({ kernel, onThisHost }: ExploreOptions): void {
+  if (kernel === undefined && !onThisHost) {
+    throw new CommandError(
+      "name a kernel for the lab with --kernel; random calls may crash this host, so its own KVM is " +
+        "explored only with --on-this-host-i-mean-it",
+    );
+  }
+  if (kernel !== undefined && onThisHost) {
+    throw new CommandError("--kernel is for the lab; leave out --on-this-host-i-mean-it");
+  }
+}
+
+function refuseUnknownRows(rows: readonly string[]): void {
+  const known: readonly string[] = KERNEL_ROW_NAMES;
+  const unknown = rows.find((row) => !known.includes(row));
+  if (unknown === undefined) return;
+  throw new CommandError(
+    `--without: unknown row ${printable(unknown)}; known are ${known.join(", ")}`,
+  );
+}
+
+/** Reads a list of operations, and checks it before a machine boots. */
+function readReplay(path: string): string {
+  try {
+    const text = readFileSync(path, "utf8");
+    parseSequence(text);
+    return text;
+  } catch (error) {
+    const reason = error instanceof SequenceError ? error.message : reasonOf(error);
+    throw new CommandError(`--replay ${printable(path)}: ${reason}`);
+  }
+}
+
+/** The messages of the program so far. */
+class Heard {
+  begin: BeginMessage | undefined;
+  sequence: SequenceMessage | undefined;
+  disagreement: DisagreementMessage | undefined;
+  end: EndMessage | undefined;
+  trouble: string | undefined;
+  #rest: string = "";
+
+  /** Forgets all messages, because the machine boots again. */
+  restart(): void {
+    this.begin = undefined;
+    this.sequence = undefined;
+    this.disagreement = undefined;
+    this.end = undefined;
+    this.trouble = undefined;
+    this.#rest = "";
+  }
+
+  /** Takes a part of the program's output. */
+  take(text: string): void {
+    const lines = (this.#rest + text).split("\n");
+    this.#rest = lines.pop() ?? "";
+    for (const line of lines) this.#takeLine(line);
+  }
+
+  #takeLine(line: string): void {
+    const message = parsed(line);
+    switch (message?.kind) {
+      case "begin":
+        this.begin = message;
+        break;
+      case "sequence":
+        this.sequence = message;
+        break;
+      case "disagreement":
+        this.disagreement = message;
+        break;
+      case "end":
+        this.end = message;
+        break;
+      case "trouble":
+        this.trouble = message.message;
+        break;
+      case undefined:
+        break;
+      default:
+        message satisfies never;
+    }
+  }
+}
+
+/** Parses a line; undefined for a line that is no message. */
+function parsed(line: string): ExploreMessage | undefined {
+  try {
+    const value: unknown = JSON.parse(line);
+    return typeof value === "object" && value !== null ? (value as ExploreMessage) : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Explores a kernel in the lab; returns a sentence if the machine did not end in order. */
+async function runInGuest(
+  options: ExploreOptions,
+  work: ExploreWork,
+  heard: Heard,
+  signal: AbortSignal,
+): Promise<string | undefined> {
+  const { emulator, bochs, timeout } = options;
+  const kernel = await findKernel(options.kernel ?? "", options.modules, signal);
+  const cpu = options.cpu ?? DEFAULTS[emulator].cpu;
+  process.stderr.write(
+    `node-kvm: exploring ${printable(kernel.name)} in ${emulator}, CPU ${printable(cpu)}, seed ${work.seed}\n`,
+  );
+  const decoder = new TextDecoder();
+  const result = await runInLab({
+    kernel,
+    emulator,
+    cpu,
+    root: "claims",
+    command: ["node", explorerProgram(), JSON.stringify(work)],
+    timeout: timeout * 1000,
+    signal,
+    ...(bochs === undefined ? {} : { bochs }),
+    onStdout: (bytes) => heard.take(decoder.decode(bytes, { stream: true })),
+    onRetry: () => heard.restart(),
+  });
+  return problemOf(result, heard);
+}
+
+function problemOf(result: LabResult, heard: Heard): string | undefined {
+  const where =
+    heard.sequence === undefined
+      ? "before the first sequence"
+      : `in the sequence of seed ${heard.sequence.seed}, which began at step ${heard.sequence.steps}`;
+  switch (result.kind) {
+    case "exited": {
+      if (result.warnings.length > 0) return `the kernel reports: ${result.warnings.join("; ")}`;
+      if (result.status === 0) return undefined;
+      const last = result.stderr.toString().trim().split("\n").at(-1) ?? "";
+      return `the program ended with status ${result.status} ${where}: ${last}`;
+    }
+    case "crashed":
+      return `the kernel crashed ${where}:\n${result.oops}`;
+    case "hung":
+      cutShort();
+      return `${result.why === "timeout" ? "the time limit was reached" : "the machine hung"} ${where}`;
+    case "refused":
+      return `the machine was ended ${where}: ${result.why}`;
+    case "no-kvm":
+      return `this kernel has no /dev/kvm on this CPU: ${result.why}`;
+    default:
+      return result satisfies never;
+  }
+}
+
+/** Explores this host's KVM; returns a sentence if the program did not end in order. */
+async function runHere(
+  work: ExploreWork,
+  heard: Heard,
+  signal: AbortSignal,
+): Promise<string | undefined> {
+  const program = join(packageFolder(), "dist", "explore", "main.js");
+  const child = spawn(process.execPath, [program, JSON.stringify(work)], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  const kill = (): void => {
+    child.kill("SIGKILL");
+  };
+  signal.addEventListener("abort", kill, { once: true });
+  createInterface({ input: child.stdout }).on("line", (line) => heard.take(`${line}\n`));
+  const [status, end] = (await once(child, "close")) as [number | null, string | null];
+  signal.removeEventListener("abort", kill);
+  return status === 0 ? undefined : `the program ended with ${end ?? `status ${status}`}`;
+}
+
+/** The result of an exploration, as --json prints it. */
+interface ExploreReport {
+  readonly verdict: "agreement" | "disagreement" | "trouble";
+  readonly seed: number;
+  readonly kernel: string | undefined;
+  readonly vendor: string | undefined;
+  readonly rows: readonly string[];
+  readonly unknown: BeginMessage["unknown"];
+  readonly without: readonly string[];
+  readonly steps: number;
+  readonly sequences: number;
+  readonly seconds: number | undefined;
+  readonly reach: Readonly<Record<string, number>>;
+  readonly disagreement: Omit<DisagreementMessage, "kind"> | undefined;
+  readonly trouble: string | undefined;
+}
+
+function toReport(work: ExploreWork, heard: Heard, problem: string | undefined): ExploreReport {
+  const { begin, end, disagreement } = heard;
+  const steps = end?.steps ?? heard.sequence?.steps ?? 0;
+  const trouble = heard.trouble ?? problem ?? missing(heard, steps);
+  const found = disagreement === undefined ? "agreement" : "disagreement";
+  const { kind: _, ...finding } = disagreement ?? { kind: undefined };
+  return {
+    verdict: disagreement === undefined && trouble !== undefined ? "trouble" : found,
+    seed: work.seed,
+    kernel: begin?.kernel,
+    vendor: begin?.vendor,
+    rows: begin?.rows ?? [],
+    unknown: begin?.unknown ?? [],
+    without: begin?.without ?? [],
+    steps,
+    sequences: end?.sequences ?? 0,
+    seconds: end?.seconds,
+    reach: end?.reach ?? {},
+    disagreement: disagreement === undefined ? undefined : (finding as DisagreementMessage),
+    trouble,
+  };
+}
+
+/** Reports an exploration that ended without a result. */
+function missing({ end, disagreement }: Heard, steps: number): string | undefined {
+  if (disagreement !== undefined) return undefined;
+  if (end === undefined) return "the program ended without a result";
+  return steps === 0 ? "no step was executed" : undefined;
+}
+
+function toText(report: ExploreReport, { disagreement }: Heard): string {
+  const { verdict, seed, kernel, vendor, rows, without, unknown, steps, sequences } = report;
+  const lines: string[] = [];
+  if (kernel !== undefined) {
+    lines.push(
+      `kernel: ${kernel} (${vendor})`,
+      `rows of the kernel, by behaviour: ${rows.length === 0 ? "none" : rows.join(", ")}`,
+      ...(without.length === 0 ? [] : [`left out of the model: ${without.join(", ")}`]),
+      ...unknown.map(({ row, answer }) => `row ${row}: unknown behaviour, KVM answered ${answer}`),
+    );
+  }
+  if (disagreement !== undefined) lines.push(...disagreementLines(report, disagreement));
+  if (verdict === "agreement") {
+    const seconds = report.seconds?.toFixed(0) ?? "?";
+    lines.push(
+      `agreement: KVM answered ${steps} steps of ${sequences} sequences from seed ${seed} as the model predicts (${seconds} s)`,
+    );
+  }
+  if (report.trouble !== undefined)
+    lines.push(`trouble: ${report.trouble} (seed ${seed}, ${steps} steps)`);
+  return `${printableLines(lines.join("\n"))}\n`;
+}
+
+function disagreementLines(
+  { steps, seed }: ExploreReport,
+  found: DisagreementMessage,
+): readonly string[] {
+  const { operations, length, tries, predicted, observed, typescript, vm } = found;
+  return [
+    `disagreement after ${found.steps} of ${steps} steps, seed ${found.seed ?? seed}: ` +
+      `${length} operations, shrunk to ${operations.length} in ${tries} replays`,
+    `the model predicts: ${predicted}`,
+    `KVM answered:       ${observed}`,
+    "",
+    "the operations, for --replay:",
+    formatSequence({ vm, operations }),
+    "as TypeScript:",
+    typescript,
+  ];
+}
+
+/** Writes the list, the TypeScript and the C of a disagreement. */
+function writePrograms(folder: string, found: DisagreementMessage): void {
+  const name = found.seed === undefined ? "explore-replay" : `explore-seed-${found.seed}`;
+  const { vm, operations } = found;
+  try {
+    mkdirSync(folder, { recursive: true });
+    writeFileSync(join(folder, `${name}.json`), formatSequence({ vm, operations }));
+    writeFileSync(join(folder, `${name}.ts`), found.typescript);
+    writeFileSync(join(folder, `${name}.c`), found.c);
+  } catch (error) {
+    throw new CommandError(`--repro ${printable(folder)}: ${reasonOf(error)}`);
+  }
+}
