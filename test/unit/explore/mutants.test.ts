@@ -33,7 +33,11 @@ test.each(rows.filter(([, { equivalent }]) => equivalent === undefined))(
   (name) => {
     const { finding } = find(name, 1000);
     expect(finding?.disagreement).toBeDefined();
-    if (process.env["SHOW"]) appendFileSync("/tmp/mut.txt", `${name} ${finding?.steps} ${finding?.shrunk.operations.length} ${finding?.tries}\n`);
+    if (process.env["SHOW"])
+      appendFileSync(
+        "/tmp/mut.txt",
+        `${name} ${finding?.steps} ${finding?.shrunk.operations.length} ${finding?.tries}\n`,
+      );
   },
 );
 
