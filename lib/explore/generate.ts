@@ -21,7 +21,7 @@ const CALLS: Readonly<Record<Exclude<LifecycleCall, "run">, number>> = {
   xcr0: 8,
   apicBase: 6,
   miscEnable: 6,
-  xss: 1,
+  xss: 2,
   disableHltExits: 0,
   disableMwaitQuirk: 0,
 };
@@ -99,15 +99,22 @@ const QUERIES: typeof LEAVES = [
 ];
 /** Bits of 0xD.0.EAX: AVX, PKRU, AMX tile data, and one that no CPU has in XCR0. */
 const COMPONENTS = [2, 9, 18, 8] as const;
-/** Edits, and the next operation on the vCPU, which only show a fault together. */
+/** Edits, and the operations on the vCPU before and after them, which only show a fault together. */
 interface Combination {
   readonly edits: readonly TableEdit[];
+  readonly before?: (vcpu: number) => PlannedOperation;
   readonly next?: (vcpu: number) => PlannedOperation;
 }
 const get = (vcpu: number): PlannedOperation => ({ call: "getCpuid2", vcpu, room: "all" });
 const xcr0 =
   (value: string) =>
   (vcpu: number): PlannedOperation => ({ call: "xcr0", vcpu, value });
+const toggleOsxsave = (vcpu: number): PlannedOperation => ({
+  call: "cr4",
+  vcpu,
+  by: "sregs",
+  bit: "osxsave",
+});
 const COMBINATIONS: readonly [Combination, ...Combination[]] = [
   {
     edits: [
@@ -132,10 +139,19 @@ const COMBINATIONS: readonly [Combination, ...Combination[]] = [
   { edits: [["flipIn", 0xd, 0, "eax", 18]] },
   { edits: [["toggle", "xsaves"]], next: get },
   { edits: [["toggle", "xsavec"]], next: xcr0("0x7") },
-  { edits: [["toggle", "xsave"]], next: get },
+  { edits: [["toggle", "xsave"]], before: toggleOsxsave, next: get },
+  {
+    edits: [["toggle", "xsave"]],
+    before: toggleOsxsave,
+    next: (vcpu) => ({ call: "apicBase", vcpu, by: "sregs" }),
+  },
+  {
+    edits: [["physicalBits", 31]],
+    next: (vcpu) => ({ call: "apicBase", vcpu, by: "msrs" }),
+  },
 ];
 /** One of this many tables gets a combination. */
-const COMBINED_ONE_OF = 10;
+const COMBINED_ONE_OF = 4;
 
 function edit(random: Random): TableEdit {
   const name = weighted(random, EDIT_WEIGHTS);
@@ -255,6 +271,7 @@ function aroundQuirk(random: Random, vcpu: number): readonly PlannedOperation[] 
     { call: "xcr0", vcpu, value: "0x1" },
     { call: "cr4", vcpu, by: "sregs", bit: "osxsave" },
     { call: "apicBase", vcpu, by: "msrs" },
+    { call: "xss", vcpu, value: "0x0" },
   ]);
   return [
     { call: "miscEnable", vcpu, by: "msrs" },
@@ -268,14 +285,18 @@ function aroundQuirk(random: Random, vcpu: number): readonly PlannedOperation[] 
   ];
 }
 
-/** Adds a combination to the edits of an operation; returns the operation, and the next one. */
+/** Adds a combination to the edits of an operation, and surrounds the operation with those of the combination. */
 function combined(
   random: Random,
   operation: Extract<PlannedOperation, { edits: unknown }>,
 ): readonly PlannedOperation[] {
-  const { edits, next } = pick(random, COMBINATIONS);
-  const set = { ...operation, edits: [...operation.edits, ...edits] };
-  return next === undefined ? [set] : [set, next(operation.vcpu)];
+  const { edits, before, next } = pick(random, COMBINATIONS);
+  const { vcpu } = operation;
+  return [
+    ...(before === undefined ? [] : [before(vcpu)]),
+    { ...operation, edits: [...operation.edits, ...edits] },
+    ...(next === undefined ? [] : [next(vcpu)]),
+  ];
 }
 
 /** Generates the sequence of a seed. The lowest three bits of the seed select the options of its VM. */

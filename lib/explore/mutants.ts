@@ -18,10 +18,11 @@ export const OLD_KERNELS = {
   "6.1": [
     ...(["get-leaves-nent", "fresh-cr4", "compares-incoming", "late-disable-exits"] as const),
     ...(["stale-base", "pv-each-update", "eager", "sgx-mask", "xss-any-table"] as const),
+    ...(["checks-same-apic-base", "xss-any-write"] as const),
   ],
   "6.12": [
     ...(["fresh-cr4", "compares-incoming", "late-disable-exits"] as const),
-    ...(["pv-each-update", "eager", "xss-any-table"] as const),
+    ...(["pv-each-update", "eager", "xss-any-table", "checks-same-apic-base"] as const),
   ],
   "6.17": ["lazy", "xss-any-table"],
 } as const satisfies Readonly<Record<string, readonly KernelRowName[]>>;
@@ -128,10 +129,13 @@ export const MUTANTS: Readonly<Record<string, Mutant>> = {
   "xcr0-shrinks": { changes: { shrinkingSet: "resets-xcr0" } },
   "sregs-partial": { changes: { sregsChecks: "changes" } },
   "apic-width": { changes: { apicBaseWidth: "unchecked" } },
+  "same-apic-base": { changes: { sameApicBase: "checked" } },
+  "same-apic-base-free": { changes: { sameApicBase: "accepted" }, on: OLD_KERNELS["6.12"] },
   "xcr0-any-table": { changes: without("xcr0Limits", "table") },
   "xcr0-any-host": { changes: without("xcr0Limits", "host") },
   "xcr0-needs-leaf": { changes: { xcr0WithoutLeaf: "nothing" } },
   "misc-unchecked": { changes: { mwaitNeedsSse3: "never" } },
   "misc-checked": { changes: { mwaitNeedsSse3: "always" } },
   "xss-unchecked": { changes: { xss: "any-table" } },
+  "xss-change-only": { changes: { xssTrigger: "change" }, on: OLD_KERNELS["6.1"] },
 };

@@ -32,6 +32,8 @@ const RUN: PlannedOperation = { call: "run", vcpu: 0, how: "io" };
 const TOGGLE_APIC: PlannedOperation = { call: "apicBase", vcpu: 0, by: "msrs" };
 const TOGGLE_OSXSAVE: PlannedOperation = { call: "cr4", vcpu: 0, by: "sregs", bit: "osxsave" };
 
+const WRITE_XSS: PlannedOperation = { call: "xss", vcpu: 0, value: "0x0" };
+
 const plain = (...operations: readonly PlannedOperation[]): Sequence => ({ vm: PLAIN, operations });
 
 /** The probe of each row. */
@@ -50,7 +52,9 @@ export const PROBES: Readonly<Record<KernelRowName, Sequence>> = {
   eager: plain(set(["toggle", "monitor"]), TOGGLE_APIC, { call: "disableMwaitQuirk" }, GET),
   lazy: plain(set(), RUN, TOGGLE_APIC, set()),
   "sgx-mask": plain(set(["add", 0x12, 1, 1, 0xffff_ffff]), GET),
-  "xss-any-table": plain(set(["drop", 0xd, 1]), { call: "xss", vcpu: 0, value: "0x0" }),
+  "checks-same-apic-base": plain(set(["physicalBits", 31]), TOGGLE_OSXSAVE),
+  "xss-any-table": plain(set(["drop", 0xd, 1]), WRITE_XSS),
+  "xss-any-write": plain(set(["toggle", "monitor"]), { call: "disableMwaitQuirk" }, WRITE_XSS, GET),
 };
 
 /** The decision about one row. */

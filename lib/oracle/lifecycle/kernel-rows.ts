@@ -18,7 +18,9 @@ export type KernelRowName =
   | "leaves-ospke"
   | "get-leaves-nent"
   | "sgx-mask"
+  | "checks-same-apic-base"
   | "xss-any-table"
+  | "xss-any-write"
   | "without-xsave2"
   | "never-frozen";
 
@@ -99,11 +101,24 @@ export const KERNEL_ROWS: Readonly<Record<KernelRowName, KernelRow>> = {
     source: `${RUNTIME}; observed on 6.1 and 6.12`,
     changes: { masksSgx: true },
   },
+  "checks-same-apic-base": {
+    behaviour:
+      "each KVM_SET_SREGS fails if the APIC base has more bits than MAXPHYADDR of the table, also if it does not change the base",
+    where: "6.1 and 6.12; not 7.2",
+    source: "arch/x86/kvm/lapic.c:kvm_apic_set_base; found by the explorer on 7.2",
+    changes: { sameApicBase: "checked" },
+  },
   "xss-any-table": {
     behaviour: "KVM_SET_MSRS writes IA32_XSS = 0 also if the table has no XSAVES",
     where: "before Linux 7.2; 6.17 and earlier observed",
     source: "arch/x86/kvm/x86.c:kvm_set_msr_common; observed on 6.1, 6.12, 6.14, 6.17 and 7.2",
     changes: { xss: "any-table" },
+  },
+  "xss-any-write": {
+    behaviour: "a write of IA32_XSS updates KVM's own bits, also if it does not change the value",
+    where: "6.1",
+    source: "arch/x86/kvm/x86.c:kvm_set_msr_common; found by the explorer on 6.1",
+    changes: { xssTrigger: "any-write" },
   },
 };
 

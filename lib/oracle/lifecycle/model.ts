@@ -299,8 +299,9 @@ export class LifecycleModel {
   ): VcpuStep {
     const vcpu = by === "guest" ? this.#entered(before, "guest") : before;
     const changed = { ...vcpu, [bit]: !vcpu[bit] };
-    const isBaseValid =
-      by === "guest" || this.rules.sregsChecks === "changes" || this.#isApicBaseValid(vcpu);
+    const isBaseChecked =
+      by !== "guest" && this.rules.sregsChecks === "all" && this.rules.sameApicBase === "checked";
+    const isBaseValid = !isBaseChecked || this.#isApicBaseValid(vcpu);
     if (!(this.#isCr4Valid(changed) && isBaseValid)) {
       const kept = this.rules.refusedCr4 === "changes" ? changed : vcpu;
       return [kept, by === "guest" ? FAULT : EINVAL];
@@ -350,11 +351,12 @@ export class LifecycleModel {
 
   #xss(vm: LifecycleVm, vcpu: LifecycleVcpu, value: bigint): VcpuStep {
     const { rules, host } = this;
-    const hasXsaves = host.supported.has("xsaves") && hasFeature(rules, vcpu.stored, "xsaves");
+    const hasXsaves = hasFeature(rules, vcpu.stored, "xsaves");
     const isValid = (rules.xss === "any-table" || hasXsaves) && (value & ~host.xss) === 0n;
     if (!isValid) return [vcpu, answerBy("msrs", false)];
     const changed = { ...vcpu, xss: value };
-    return [value === vcpu.xss ? vcpu : this.#touch(vm, changed, "xss"), answerBy("msrs", true)];
+    const isTrigger = rules.xssTrigger === "any-write" || value !== vcpu.xss;
+    return [isTrigger ? this.#touch(vm, changed, "xss") : changed, answerBy("msrs", true)];
   }
 }
 

@@ -105,6 +105,8 @@ export interface LifecycleRules {
   readonly sregsChecks: "all" | "changes";
   /** The APIC base may not have more bits than MAXPHYADDR of the table (lapic.c:kvm_apic_set_base). */
   readonly apicBaseWidth: "checked" | "unchecked";
+  /** KVM_SET_SREGS with the current APIC base does not check it (lapic.c:kvm_apic_set_base). */
+  readonly sameApicBase: "accepted" | "checked";
   /** XCR0 is limited by leaf 0xD.0 of the table, and by the host's XCR0 (x86.c:__kvm_set_xcr). */
   readonly xcr0Limits: readonly ("table" | "host")[];
   /** x87 is valid without leaf 0xD. */
@@ -115,6 +117,8 @@ export interface LifecycleRules {
   readonly mwaitNeedsSse3: "without-quirk" | "never" | "always";
   /** KVM_SET_MSRS of IA32_XSS requires XSAVES in the table, also for the value 0. */
   readonly xss: "needs-xsaves" | "any-table";
+  /** A write of IA32_XSS starts an update only if it changes the value (x86.c:kvm_set_msr_common). */
+  readonly xssTrigger: "change" | "any-write";
   /** KVM requires permission for the XSAVE component of AMX tile data. */
   readonly hasDynamicComponents: boolean;
 }
@@ -165,10 +169,12 @@ export const LIFECYCLE_RULES: LifecycleRules = {
   refusedCr4: "keeps",
   sregsChecks: "all",
   apicBaseWidth: "checked",
+  sameApicBase: "accepted",
   xcr0Limits: ["table", "host"],
   xcr0WithoutLeaf: "x87",
   shrinkingSet: "keeps-state",
   mwaitNeedsSse3: "without-quirk",
   xss: "needs-xsaves",
+  xssTrigger: "change",
   hasDynamicComponents: true,
 };

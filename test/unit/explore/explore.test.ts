@@ -17,7 +17,7 @@ import { shrink } from "../../../lib/explore/shrink.ts";
 import { modelSubject } from "../../../lib/explore/subject.ts";
 import { toTypeScript } from "../../../lib/explore/typescript.ts";
 import { formatAnswers } from "../../../lib/explore/wording.ts";
-import { KERNEL_ROW_NAMES } from "../../../lib/oracle/index.ts";
+import { KERNEL_ROW_NAMES, type KernelRowName } from "../../../lib/oracle/index.ts";
 import { HOST, modelOf, SUPPORTED } from "./supported.ts";
 
 const PLAIN = { hltExitsOff: false, mwaitQuirkOff: false, irqchip: false };
@@ -251,7 +251,11 @@ describe("the fingerprint", () => {
   test.each(KERNEL_ROW_NAMES)(
     "has a probe of row %s in which the row makes a difference",
     (row) => {
-      const needed = row === "pv-each-update" ? (["late-disable-exits"] as const) : [];
+      const needs: Partial<Record<KernelRowName, readonly KernelRowName[]>> = {
+      "pv-each-update": ["late-disable-exits"],
+      "xss-any-write": ["xss-any-table"],
+    };
+    const needed = needs[row] ?? [];
       const disagreement = play(PROBES[row], {
         subject: modelSubject(modelOf(...needed, row)),
         model: modelOf(...needed),

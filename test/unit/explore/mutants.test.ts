@@ -31,7 +31,7 @@ test("there are more than 40 wrong models", () => {
 test.each(rows.filter(([, { equivalent }]) => equivalent === undefined))(
   "the wrong model %s is found within 5,000 steps",
   (name) => {
-    const { finding } = find(name, 1000);
+    const { finding } = find(name, 9000);
     expect(finding?.disagreement).toBeDefined();
     if (process.env["SHOW"])
       appendFileSync(
