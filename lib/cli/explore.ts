@@ -70,15 +70,17 @@ export async function exploreKernel(options: ExploreOptions): Promise<number> {
     runSeconds: RUN_SECONDS,
     ...(replay === undefined ? {} : { replay }),
   };
-  const heard = new Heard();
+  const received = new Received();
   const trouble = await interruptible((signal) =>
-    options.onThisHost ? runHere(work, heard, signal) : runInGuest(options, work, heard, signal),
+    options.onThisHost
+      ? runHere(work, received, signal)
+      : runInGuest(options, work, received, signal),
   );
-  const report = toReport(work, heard, trouble);
-  if (options.repro !== undefined && heard.disagreement !== undefined) {
-    writePrograms(options.repro, heard.disagreement);
+  const report = toReport(work, received, trouble);
+  if (options.repro !== undefined && received.disagreement !== undefined) {
+    writePrograms(options.repro, received.disagreement);
   }
-  process.stdout.write(options.json ? `${printableJson(report)}\n` : toText(report, heard));
+  process.stdout.write(options.json ? `${printableJson(report)}\n` : toText(report, received));
   return { agreement: STATUS.ok, disagreement: STATUS.finding, trouble: STATUS.trouble }[
     report.verdict
   ];
@@ -118,7 +120,7 @@ function readReplay(path: string): string {
 }
 
 /** The messages of the program so far. */
-class Heard {
+class Received {
   begin: BeginMessage | undefined;
   sequence: SequenceMessage | undefined;
   disagreement: DisagreementMessage | undefined;
@@ -183,7 +185,7 @@ function parsed(line: string): ExploreMessage | undefined {
 async function runInGuest(
   options: ExploreOptions,
   work: ExploreWork,
-  heard: Heard,
+  received: Received,
   signal: AbortSignal,
 ): Promise<string | undefined> {
   const { emulator, bochs, timeout } = options;
@@ -202,17 +204,17 @@ async function runInGuest(
     timeout: timeout * 1000,
     signal,
     ...(bochs === undefined ? {} : { bochs }),
-    onStdout: (bytes) => heard.take(decoder.decode(bytes, { stream: true })),
-    onRetry: () => heard.restart(),
+    onStdout: (bytes) => received.take(decoder.decode(bytes, { stream: true })),
+    onRetry: () => received.restart(),
   });
-  return problemOf(result, heard);
+  return problemOf(result, received);
 }
 
-function problemOf(result: LabResult, heard: Heard): string | undefined {
+function problemOf(result: LabResult, received: Received): string | undefined {
   const where =
-    heard.sequence === undefined
+    received.sequence === undefined
       ? "before the first sequence"
-      : `in the sequence of seed ${heard.sequence.seed}, which began at step ${heard.sequence.steps}`;
+      : `in the sequence of seed ${received.sequence.seed}, which began at step ${received.sequence.steps}`;
   switch (result.kind) {
     case "exited": {
       if (result.warnings.length > 0) return `the kernel reports: ${result.warnings.join("; ")}`;
@@ -237,7 +239,7 @@ function problemOf(result: LabResult, heard: Heard): string | undefined {
 /** Explores this host's KVM; returns a sentence if the program did not end in order. */
 async function runHere(
   work: ExploreWork,
-  heard: Heard,
+  received: Received,
   signal: AbortSignal,
 ): Promise<string | undefined> {
   const program = join(packageFolder(), "dist", "explore", "main.js");
@@ -248,7 +250,7 @@ async function runHere(
     child.kill("SIGKILL");
   };
   signal.addEventListener("abort", kill, { once: true });
-  createInterface({ input: child.stdout }).on("line", (line) => heard.take(`${line}\n`));
+  createInterface({ input: child.stdout }).on("line", (line) => received.take(`${line}\n`));
   const [status, end] = (await once(child, "close")) as [number | null, string | null];
   signal.removeEventListener("abort", kill);
   return status === 0 ? undefined : `the program ended with ${end ?? `status ${status}`}`;
@@ -271,10 +273,14 @@ interface ExploreReport {
   readonly trouble: string | undefined;
 }
 
-function toReport(work: ExploreWork, heard: Heard, problem: string | undefined): ExploreReport {
-  const { begin, end, disagreement } = heard;
-  const steps = end?.steps ?? heard.sequence?.steps ?? 0;
-  const trouble = heard.trouble ?? problem ?? missing(heard, steps);
+function toReport(
+  work: ExploreWork,
+  received: Received,
+  problem: string | undefined,
+): ExploreReport {
+  const { begin, end, disagreement } = received;
+  const steps = end?.steps ?? received.sequence?.steps ?? 0;
+  const trouble = received.trouble ?? problem ?? missing(received, steps);
   const found = disagreement === undefined ? "agreement" : "disagreement";
   const { kind: _, ...finding } = disagreement ?? { kind: undefined };
   return {
@@ -295,13 +301,13 @@ function toReport(work: ExploreWork, heard: Heard, problem: string | undefined):
 }
 
 /** Reports an exploration that ended without a result. */
-function missing({ end, disagreement }: Heard, steps: number): string | undefined {
+function missing({ end, disagreement }: Received, steps: number): string | undefined {
   if (disagreement !== undefined) return undefined;
   if (end === undefined) return "the program ended without a result";
   return steps === 0 ? "no step was executed" : undefined;
 }
 
-function toText(report: ExploreReport, { disagreement }: Heard): string {
+function toText(report: ExploreReport, { disagreement }: Received): string {
   const { verdict, seed, kernel, vendor, rows, without, unknown, steps, sequences } = report;
   const lines: string[] = [];
   if (kernel !== undefined) {

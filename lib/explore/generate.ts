@@ -263,7 +263,7 @@ function operation(random: Random, hasLateOptions: boolean): PlannedOperation {
 
 /**
  * Surrounds the late option of a quirk with a change of the vCPU's state and a call that applies the deferred update,
- * because only such a list can tell a deferred update from an update at once.
+ * because only such a list shows whether an update is deferred.
  */
 function aroundQuirk(random: Random, vcpu: number): readonly PlannedOperation[] {
   const trigger: PlannedOperation = pick<PlannedOperation>(random, [

@@ -4,22 +4,20 @@
  */
 import { constants } from "node:os";
 import {
-  Cpuid2,
-  type CpuidEntry2,
-  CpuidEntry2 as CpuidEntry2Layout,
   KVM_EXIT_INTERNAL_ERROR,
   KVM_EXIT_IO,
   KVM_EXIT_SHUTDOWN,
   KVM_GET_CPUID2,
   KVM_MP_STATE_RUNNABLE,
+  KVM_SET_CPUID,
+  KVM_SET_CPUID2,
+  KVM_SET_MSRS,
+  KVM_SET_REGS,
+  KVM_SET_XCRS,
   KVM_VCPUEVENT_VALID_TRIPLE_FAULT,
   KVM_X86_DISABLE_EXITS_HLT,
   KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT,
   MSRS,
-  offsetOf,
-  read,
-  type Sregs,
-  sizeOf,
   type VcpuEvents,
 } from "../abi/index.ts";
 import { errnoName, type Kvm, KvmError, type RunPage, type Vcpu, type Vm } from "../index.ts";
@@ -29,7 +27,17 @@ import type {
   LifecycleOperation,
   LifecycleVmOptions,
 } from "../oracle/index.ts";
-import { type GuestPages, guestPages, mapGuest, PORTS, SNIPPETS, STACK } from "./guest-code.ts";
+import {
+  cpuid2Bytes,
+  cpuidBytes,
+  msrBytes,
+  readTable,
+  regsBytes,
+  roomFor,
+  SpecialRegisters,
+  xcrsBytes,
+} from "./arguments.ts";
+import { type GuestPages, guestPages, mapGuest, PORTS, SNIPPETS } from "./guest-code.ts";
 import type { Subject, SubjectVm } from "./subject.ts";
 
 /** Interrupts a run that does not end; the run then returns EINTR. */
@@ -51,12 +59,6 @@ const APIC_ENABLE = 1n << 11n;
 const MISC_MWAIT = 1n << 18n;
 const LOW = 0xffff_ffffn;
 
-const ENTRIES = offsetOf(Cpuid2, "entries");
-const NENT = offsetOf(Cpuid2, "nent");
-const ENTRY_BYTES = sizeOf(CpuidEntry2Layout);
-/** The byte in an entry that KVM_GET_CPUID2 has not written. */
-const FILLER = 0x5a;
-
 const OK: LifecycleAnswer = { kind: "result", result: "ok" };
 
 /** Makes a call; returns `ok`, or the name of the errno. */
@@ -73,44 +75,19 @@ function attempt(call: () => void): LifecycleAnswer {
 const isOk = (answer: LifecycleAnswer): boolean =>
   answer.kind === "result" && answer.result === "ok";
 
-/** The registers for a run; those that are not given are 0. */
-function registers(rip: bigint, rax: bigint, rcx: bigint, rdx: bigint) {
-  return {
-    ...{ rax, rbx: 0n, rcx, rdx, rsi: 0n, rdi: 0n, rsp: STACK, rbp: 0n },
-    ...{ r8: 0n, r9: 0n, r10: 0n, r11: 0n, r12: 0n, r13: 0n, r14: 0n, r15: 0n },
-    rip,
-    rflags: 2n,
-  };
-}
-
-/** Reads the table of KVM_GET_CPUID2; a kernel that leaves nent has written the entries before the first filler. */
-function readTable(bytes: Uint8Array, room: number): LifecycleAnswer {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const nent = view.getUint32(NENT, true);
-  let count = 0;
-  const isWritten = (i: number): boolean => {
-    const at = ENTRIES + i * ENTRY_BYTES;
-    return bytes.subarray(at, at + ENTRY_BYTES).some((byte) => byte !== FILLER);
-  };
-  while (count < Math.min(nent, room) && (nent < room || isWritten(count))) count += 1;
-  view.setUint32(NENT, count, true);
-  const { entries } = read(Cpuid2, bytes);
-  return { kind: "table", nent, entries: entries as readonly CpuidEntry2[] };
-}
-
 /** A vCPU, and the registers that the operations toggle. */
 class ProbedVcpu {
   readonly vcpu: Vcpu;
   readonly #page: RunPage;
   readonly #watchdog: Watchdog | undefined;
-  #sregs: Sregs;
+  readonly #sregs: SpecialRegisters;
   #misc: bigint;
 
   constructor(vcpu: Vcpu, watchdog: Watchdog | undefined) {
     this.vcpu = vcpu;
     this.#watchdog = watchdog;
     this.#page = vcpu.lowLevel();
-    this.#sregs = vcpu.getSregs();
+    this.#sregs = new SpecialRegisters(vcpu);
     this.#misc = vcpu.getMsrs([MSRS.MSR_IA32_MISC_ENABLE])[0]?.data ?? 0n;
   }
 
@@ -118,23 +95,19 @@ class ProbedVcpu {
     const { vcpu } = this;
     switch (operation.call) {
       case "setCpuid2":
-        return attempt(() => vcpu.setCpuid2(operation.entries));
+        return attempt(() => vcpu.ioctl(KVM_SET_CPUID2, cpuid2Bytes(operation.entries)));
       case "setCpuid":
-        return attempt(() => vcpu.setCpuid(operation.entries.map(asV1)));
+        return attempt(() => vcpu.ioctl(KVM_SET_CPUID, cpuidBytes(operation.entries)));
       case "getCpuid2":
         return this.#get(operation.room);
       case "run":
         return this.#run(operation.how);
       case "guestCpuid":
         return this.#guestCpuid(operation.function, operation.index);
-      case "cr4": {
-        const cr4 = this.#sregs.cr4 ^ CR4_BITS[operation.bit];
-        return this.#setSpecial(operation.by, { ...this.#sregs, cr4 }, () =>
-          this.#enter(SNIPPETS.movCr4, cr4),
-        );
-      }
+      case "cr4":
+        return this.#cr4(operation.by, operation.bit);
       case "xcr0":
-        return attempt(() => vcpu.setXcrs(xcrs(operation.value)));
+        return attempt(() => vcpu.ioctl(KVM_SET_XCRS, xcrsBytes(operation.value)));
       case "apicBase":
         return this.#apicBase(operation.by);
       case "miscEnable":
@@ -147,8 +120,7 @@ class ProbedVcpu {
   }
 
   #get(room: number): LifecycleAnswer {
-    const bytes = new Uint8Array(ENTRIES + room * ENTRY_BYTES).fill(FILLER, ENTRIES);
-    new DataView(bytes.buffer).setUint32(NENT, room, true);
+    const bytes = roomFor(room);
     const answer = attempt(() => this.vcpu.ioctl(KVM_GET_CPUID2, bytes));
     return isOk(answer) ? readTable(bytes, room) : answer;
   }
@@ -176,7 +148,7 @@ class ProbedVcpu {
   }
 
   #enter(rip: bigint, rax = 0n, rcx = 0n, rdx = 0n): LifecycleAnswer {
-    this.vcpu.setRegs(registers(rip, rax, rcx, rdx));
+    this.vcpu.ioctl(KVM_SET_REGS, regsBytes(rip, rax, rcx, rdx));
     return this.#continue();
   }
 
@@ -200,33 +172,32 @@ class ProbedVcpu {
     return { kind: "registers", registers: [rax, rbx, rcx, rdx].map((r) => Number(r & LOW)) };
   }
 
-  /** Writes special registers by an ioctl, or by the guest. */
-  #setSpecial(
-    by: "sregs" | "sregs2" | "guest",
-    sregs: Sregs,
-    inGuest: () => LifecycleAnswer,
-  ): LifecycleAnswer {
-    const { interruptBitmap: _, ...common } = sregs;
-    const calls = {
-      sregs: () => attempt(() => this.vcpu.setSregs(sregs)),
-      sregs2: () =>
-        attempt(() => this.vcpu.setSregs2({ ...common, flags: 0n, pdptrs: [0n, 0n, 0n, 0n] })),
-      guest: inGuest,
-    };
-    const answer = calls[by]();
-    if (isOk(answer) || isIo(answer)) this.#sregs = sregs;
-    return answer;
+  #cr4(by: "sregs" | "sregs2" | "guest", bit: Cr4BitName): LifecycleAnswer {
+    const cr4 = this.#sregs.cr4 ^ CR4_BITS[bit];
+    return this.#toggle(by, "cr4", cr4, () => this.#enter(SNIPPETS.movCr4, cr4));
   }
 
   #apicBase(by: "sregs" | "sregs2" | "msrs" | "guest"): LifecycleAnswer {
-    const apicBase = this.#sregs.apicBase ^ APIC_ENABLE;
-    const sregs = { ...this.#sregs, apicBase };
-    if (by === "msrs") {
-      const answer = this.#write(MSRS.MSR_IA32_APICBASE, apicBase);
-      if (isWritten(answer)) this.#sregs = sregs;
-      return answer;
-    }
-    return this.#setSpecial(by, sregs, () => this.#wrmsr(MSRS.MSR_IA32_APICBASE, apicBase));
+    const base = this.#sregs.apicBase ^ APIC_ENABLE;
+    const index = MSRS.MSR_IA32_APICBASE;
+    return this.#toggle(by, "apicBase", base, () =>
+      by === "msrs" ? this.#write(index, base) : this.#wrmsr(index, base),
+    );
+  }
+
+  /** Writes a special register by KVM_SET_SREGS or KVM_SET_SREGS2, or otherwise. */
+  #toggle(
+    by: "sregs" | "sregs2" | "msrs" | "guest",
+    name: "cr4" | "apicBase",
+    value: bigint,
+    otherwise: () => LifecycleAnswer,
+  ): LifecycleAnswer {
+    const old = this.#sregs[name];
+    this.#sregs[name] = value;
+    const isSregs = by === "sregs" || by === "sregs2";
+    const answer = isSregs ? attempt(() => this.#sregs.set(by)) : otherwise();
+    if (!(isOk(answer) || isIo(answer) || isWritten(answer))) this.#sregs[name] = old;
+    return answer;
   }
 
   #miscEnable(by: "msrs" | "guest"): LifecycleAnswer {
@@ -242,30 +213,13 @@ class ProbedVcpu {
   }
 
   #write(index: number, data: bigint): LifecycleAnswer {
-    return { kind: "written", count: this.vcpu.setMsrs([{ index, data }]) };
+    return { kind: "written", count: this.vcpu.ioctl(KVM_SET_MSRS, msrBytes(index, data)) };
   }
 }
 
 const isIo = (answer: LifecycleAnswer): boolean => answer.kind === "exit" && answer.exit === "io";
 const isWritten = (answer: LifecycleAnswer): boolean =>
   answer.kind === "written" && answer.count === 1;
-
-const asV1 = ({ function: fn, eax, ebx, ecx, edx }: CpuidEntry2) => ({
-  function: fn,
-  eax,
-  ebx,
-  ecx,
-  edx,
-});
-
-const NO_XCRS = Array.from({ length: 15 }, () => ({ xcr: 0, reserved: 0, value: 0n }));
-const NO_PADDING = Array.from({ length: 16 }, () => 0n);
-const xcrs = (value: bigint) => ({
-  nrXcrs: 1,
-  flags: 0,
-  xcrs: [{ xcr: 0, reserved: 0, value }, ...NO_XCRS],
-  padding: NO_PADDING,
-});
 
 /**
  * Adds a pending triple fault. After an internal error, KVM has a queued exception, and events that are sent back as

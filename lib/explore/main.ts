@@ -20,7 +20,7 @@ import { formatAnswer, formatAnswers } from "./wording.ts";
 const RETRY_MS = 5;
 
 /** Prints a message as one line; the process may be ended right after this call. */
-function tell(message: ExploreMessage): void {
+function print(message: ExploreMessage): void {
   const bytes = Buffer.from(`${JSON.stringify(message)}\n`);
   for (let at = 0; at < bytes.length; ) at += written(bytes.subarray(at));
 }
@@ -37,7 +37,7 @@ function written(bytes: Uint8Array): number {
 }
 
 /** Prints a disagreement with its programs. */
-function tellDisagreement(
+function printDisagreement(
   finding: Omit<Finding, "seed"> & { readonly seed?: number },
   options: PlayOptions,
   watchdog: RunWatchdog,
@@ -50,7 +50,7 @@ function tellDisagreement(
     predicted,
     observed,
   });
-  tell({
+  print({
     kind: "disagreement",
     ...(seed === undefined ? {} : { seed }),
     ...{ steps, tries, length: found.operations.length },
@@ -70,7 +70,7 @@ function work(given: ExploreWork): void {
   const probed = probeRows(subject, host, supported);
   const held = heldRows(probed);
   const isLeftOut = (row: KernelRowName): boolean => given.without.includes(row);
-  tell({
+  print({
     kind: "begin",
     kernel: release(),
     vendor: vendorModule() ?? "none",
@@ -89,12 +89,12 @@ function work(given: ExploreWork): void {
           ...options,
           seed: given.seed,
           steps: given.steps,
-          onSequence: (seed, steps) => tell({ kind: "sequence", seed, steps }),
+          onSequence: (seed, steps) => print({ kind: "sequence", seed, steps }),
         })
       : replayed(replay, options);
-  if (result.finding !== undefined) tellDisagreement(result.finding, options, watchdog);
+  if (result.finding !== undefined) printDisagreement(result.finding, options, watchdog);
   const { steps, sequences, reach } = result;
-  tell({ kind: "end", steps, sequences, seconds: (performance.now() - began) / 1000, reach });
+  print({ kind: "end", steps, sequences, seconds: (performance.now() - began) / 1000, reach });
 }
 
 /** Executes one list. */
@@ -116,6 +116,6 @@ try {
   work(JSON.parse(process.argv[2] ?? "{}") as ExploreWork);
 } catch (error) {
   const message = error instanceof Error ? (error.stack ?? error.message) : String(error);
-  tell({ kind: "trouble", message });
+  print({ kind: "trouble", message });
 }
 process.exit();

@@ -9,7 +9,7 @@ export interface Mutant {
   readonly changes: RuleChanges;
   /** The rows of the kernel on which the wrong rule can be observed; by default none, which is Linux 7.2. */
   readonly on?: readonly KernelRowName[];
-  /** The reason why no sequence of the generator can tell the wrong model from the right one. */
+  /** The reason why no sequence of the generator distinguishes the wrong model from the right one. */
   readonly equivalent?: string;
 }
 

@@ -1,6 +1,6 @@
 /**
  * The fingerprint of a kernel: for each row of the model's kernel differences, a list of operations whose last answer
- * tells whether the row holds. The answers that are compared are the model's predictions with and without the row.
+ * shows whether the row holds. The answers that are compared are the model's predictions with and without the row.
  */
 import type { CpuidEntry2 } from "../cpuid/index.ts";
 import {

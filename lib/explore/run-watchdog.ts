@@ -1,4 +1,4 @@
-/** Starts the thread of watchdog.ts, and tells it when a run begins and ends. */
+/** Starts the thread of watchdog.ts, and reports to it when a run begins and ends. */
 import { join } from "node:path";
 import { Worker } from "node:worker_threads";
 import { packageFolder } from "../package.ts";

@@ -43,9 +43,13 @@ const LAYERS: Readonly<Record<string, readonly string[]>> = {
     "report",
     "trace",
   ],
+  explore: ["index.ts", "package.ts", "abi", "cpuid", "oracle", "trace"],
   // The public entry and the command are the two top layers.
   "index.ts": ["cpuid", "kvm"],
-  cli: ["package.ts", "abi", "cpuid", "guest", "report", "state", "kvm", "lab", "suite"],
+  cli: [
+    ...["package.ts", "abi", "cpuid", "guest", "report", "state", "kvm", "lab", "suite"],
+    ...["oracle", "explore"],
+  ],
 };
 
 /**
