@@ -35,7 +35,7 @@ const FILL_ONE_OF = 25;
 
 const EDIT_WEIGHTS: Readonly<Record<TableEdit[0], number>> = {
   toggle: 11,
-  flip: 2,
+  flip: 4,
   flipIn: 1,
   drop: 2,
   dropAt: 1,
@@ -50,7 +50,7 @@ const EDIT_WEIGHTS: Readonly<Record<TableEdit[0], number>> = {
   maxExtended: 1,
   unhalt: 2,
   signature: 1,
-  moveKvm: 1,
+  moveKvm: 2,
   add: 3,
   fill: 0,
 };
@@ -138,6 +138,8 @@ const COMBINATIONS: readonly [Combination, ...Combination[]] = [
   { edits: [["flipIn", 0xd, 0, "eax", 8]], next: xcr0("0x103") },
   { edits: [["flipIn", 0xd, 0, "eax", 18]] },
   { edits: [["toggle", "xsaves"]], next: get },
+  { edits: [["toggle", "xsaves"]], next: (vcpu) => ({ call: "xss", vcpu, value: "0x0" }) },
+  { edits: [["add", 0x12, 1, 1, 0xffff_ffff]], next: get },
   { edits: [["toggle", "xsavec"]], next: xcr0("0x7") },
   { edits: [["toggle", "xsave"]], before: toggleOsxsave, next: get },
   {
@@ -262,8 +264,8 @@ function operation(random: Random, hasLateOptions: boolean): PlannedOperation {
 }
 
 /**
- * Surrounds the late option of a quirk with a change of the vCPU's state and a call that applies the deferred update,
- * because only such a list shows whether an update is deferred.
+ * Surrounds the late option of a quirk with a change of the vCPU's state, before or after it, and a call that applies a
+ * deferred update, because only such a list shows whether the change starts an update, and when KVM applies it.
  */
 function aroundQuirk(random: Random, vcpu: number): readonly PlannedOperation[] {
   const trigger: PlannedOperation = pick<PlannedOperation>(random, [
@@ -272,12 +274,16 @@ function aroundQuirk(random: Random, vcpu: number): readonly PlannedOperation[] 
     { call: "cr4", vcpu, by: "sregs", bit: "osxsave" },
     { call: "apicBase", vcpu, by: "msrs" },
     { call: "xss", vcpu, value: "0x0" },
+    { call: "xss", vcpu, value: "0x0" },
   ]);
+  const quirk: PlannedOperation = { call: "disableMwaitQuirk" };
   return [
     { call: "miscEnable", vcpu, by: "msrs" },
     { call: "getCpuid2", vcpu, room: "all" },
-    trigger,
-    { call: "disableMwaitQuirk" },
+    ...pick<readonly PlannedOperation[]>(random, [
+      [trigger, quirk],
+      [quirk, trigger],
+    ]),
     pick<PlannedOperation>(random, [
       { call: "getCpuid2", vcpu, room: "all" },
       { call: "guestCpuid", vcpu, function: 1, index: 0 },

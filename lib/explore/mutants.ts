@@ -24,7 +24,7 @@ export const OLD_KERNELS = {
     ...(["fresh-cr4", "compares-incoming", "late-disable-exits"] as const),
     ...(["pv-each-update", "eager", "xss-any-table", "checks-same-apic-base"] as const),
   ],
-  "6.17": ["lazy", "xss-any-table"],
+  "6.17": ["lazy", "xss-any-table", "xss-any-write"],
 } as const satisfies Readonly<Record<string, readonly KernelRowName[]>>;
 
 type List = "compared" | "triggers" | "freezing" | "cr4Checks" | "xcr0Limits" | "checks";
@@ -96,6 +96,7 @@ export const MUTANTS: Readonly<Record<string, Mutant>> = {
   "x87-triggers": { changes: { xcr0Trigger: "any" } },
   "not-on-set": { changes: { updatesOnSet: false } },
   "get-stale": { changes: { getFlushes: false } },
+  "short-get-flushes": { changes: { shortGetFlushes: true }, on: OLD_KERNELS["6.17"] },
   "guest-stale": { changes: { guestFlushes: false } },
   "osxsave-users": { changes: { when: { osxsave: "never" } } },
   "apic-users": { changes: { when: { apic: "never" } } },

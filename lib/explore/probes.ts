@@ -54,7 +54,13 @@ export const PROBES: Readonly<Record<KernelRowName, Sequence>> = {
   "sgx-mask": plain(set(["add", 0x12, 1, 1, 0xffff_ffff]), GET),
   "checks-same-apic-base": plain(set(["physicalBits", 31]), TOGGLE_OSXSAVE),
   "xss-any-table": plain(set(["drop", 0xd, 1]), WRITE_XSS),
-  "xss-any-write": plain(set(["toggle", "monitor"]), { call: "disableMwaitQuirk" }, WRITE_XSS, GET),
+  // KVM 7.2 writes IA32_XSS only with XSAVES in the table.
+  "xss-any-write": plain(
+    set(["toggle", "monitor"], ["toggle", "xsaves"]),
+    { call: "disableMwaitQuirk" },
+    WRITE_XSS,
+    GET,
+  ),
 };
 
 /** The decision about one row. */

@@ -116,7 +116,7 @@ export const KERNEL_ROWS: Readonly<Record<KernelRowName, KernelRow>> = {
   },
   "xss-any-write": {
     behaviour: "a write of IA32_XSS updates KVM's own bits, also if it does not change the value",
-    where: "6.1",
+    where: "before Linux 7.2; 6.1, 6.12 and 6.17 observed",
     source: "arch/x86/kvm/x86.c:kvm_set_msr_common; found by the explorer on 6.1",
     changes: { xssTrigger: "any-write" },
   },

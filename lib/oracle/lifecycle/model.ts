@@ -203,9 +203,11 @@ export class LifecycleModel {
 
   #get(vm: LifecycleVm, before: LifecycleVcpu, room: number): VcpuStep {
     const { rules } = this;
+    const count = before.stored.length;
+    if (room < count && rules.shortGet === "refused") {
+      return [rules.shortGetFlushes ? this.#flush(vm, before) : before, result("E2BIG")];
+    }
     const vcpu = rules.getFlushes ? this.#flush(vm, before) : before;
-    const count = vcpu.stored.length;
-    if (room < count && rules.shortGet === "refused") return [vcpu, result("E2BIG")];
     const nent = rules.getReturns === "count" ? count : room;
     return [vcpu, { kind: "table", nent, entries: vcpu.stored }];
   }

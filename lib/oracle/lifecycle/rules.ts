@@ -76,6 +76,8 @@ export interface LifecycleRules {
   readonly updatesOnSet: boolean;
   /** KVM_GET_CPUID2 applies a deferred update. */
   readonly getFlushes: boolean;
+  /** A KVM_GET_CPUID2 with too little room fails before it applies a deferred update. */
+  readonly shortGetFlushes: boolean;
   /** The guest's CPUID applies a deferred update. */
   readonly guestFlushes: boolean;
   /** The conditions of KVM's own bits that differ from RUNTIME_OWNED, by the field; `never` leaves the bits unchanged. */
@@ -155,6 +157,7 @@ export const LIFECYCLE_RULES: LifecycleRules = {
   xcr0Trigger: "extended",
   updatesOnSet: true,
   getFlushes: true,
+  shortGetFlushes: false,
   guestFlushes: true,
   when: {},
   leaves: [],

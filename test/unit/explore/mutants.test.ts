@@ -1,5 +1,4 @@
 /** Tests that an exploration finds each wrong model, with the right model as the kernel. */
-import { appendFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import { explore } from "../../../lib/explore/explore.ts";
 import { MUTANTS } from "../../../lib/explore/mutants.ts";
@@ -31,13 +30,8 @@ test("there are more than 40 wrong models", () => {
 test.each(rows.filter(([, { equivalent }]) => equivalent === undefined))(
   "the wrong model %s is found within 5,000 steps",
   (name) => {
-    const { finding } = find(name, 9000);
+    const { finding } = find(name, 1);
     expect(finding?.disagreement).toBeDefined();
-    if (process.env["SHOW"])
-      appendFileSync(
-        "/tmp/mut.txt",
-        `${name} ${finding?.steps} ${finding?.shrunk.operations.length} ${finding?.tries}\n`,
-      );
   },
 );
 

@@ -270,6 +270,12 @@ describe("the first entry", () => {
     expect(play([set(), RUN, op, GET, set()], ["lazy"]).answers.at(-1)).toBe("ok");
   });
 
+  test("a KVM_GET_CPUID2 with too little room does not apply a deferred update", () => {
+    const operations = [set(), RUN, apicBase("msrs"), { ...GET, room: 1 }, set()];
+    expect(play(operations, ["lazy"]).answers.slice(3)).toEqual(["E2BIG", "EINVAL"]);
+    expect(play(operations).answers.slice(3)).toEqual(["E2BIG", "ok"]);
+  });
+
   test("a lazy kernel forgets the pending update after a refused table", () => {
     const operations = [set(), RUN, cr4("osxsave"), set(other), GET];
     expect(osxsave(play(operations))).toBe(1);
