@@ -31,7 +31,7 @@ export interface PlayedStep {
   readonly answer: LifecycleAnswer;
 }
 
-/** What to play on, and who listens. */
+/** The model and the subject, and the functions that are called for each operation. */
 export interface PlayOptions {
   readonly model: LifecycleModel;
   readonly subject: Subject;

@@ -19,7 +19,7 @@ export class RunWatchdog implements Watchdog, Disposable {
     this.#worker = new Worker(FILE, {
       workerData: { turn: this.#turn, kicked: this.#kicked, token: this.#token, milliseconds },
     });
-    // The thread must not keep the process alive.
+    // The thread must not prevent the process from exiting.
     this.#worker.unref();
   }
 

@@ -133,7 +133,7 @@ describe("edits of a table", () => {
   const edited = (...edits: readonly TableEdit[]): readonly CpuidEntry2[] =>
     applyEdits(SUPPORTED, edits);
 
-  test("an edit changes what its name says", () => {
+  test("an edit changes the member that its name describes", () => {
     expect(find(edited(["toggle", "osxsave"]), 1)[0]?.ecx).toBe((0x76fab203 ^ (1 << 27)) >>> 0);
     expect(find(edited(["drop", 7, 0]), 7)).toEqual([]);
     expect(edited(["dropAt", 0])).toHaveLength(SUPPORTED.length - 1);

@@ -36,7 +36,7 @@ test.each(rows.filter(([, { equivalent }]) => equivalent === undefined))(
 );
 
 test.each(rows.filter(([, { equivalent }]) => equivalent !== undefined))(
-  "the wrong model %s is not found, as its reason says",
+  "the wrong model %s, which has a reason, is not found",
   (name) => {
     expect(find(name, 1).finding).toBeUndefined();
   },
