@@ -31,7 +31,7 @@ export const KERNEL =
   "the name of a kernel (6.12, 6.17.13), or the path, with a slash, of your own bzImage or built tree";
 const OTHER = "bochs:ryzen belongs to the other emulator";
 /** The default CPU models in --help. */
-export const CPU = `${DEFAULTS.qemu.cpu}, or ${DEFAULTS.bochs.cpu} in Bochs`;
+export const CPU: string = `${DEFAULTS.qemu.cpu}, or ${DEFAULTS.bochs.cpu} in Bochs`;
 const TIMEOUT = `${DEFAULTS.qemu.timeout / 1000}, or ${DEFAULTS.bochs.timeout / 1000} in Bochs`;
 const RUN_FINDING = "a claim fails, a kernel logs a warning, or a machine did not report";
 
@@ -311,7 +311,8 @@ function cpus(text: string): readonly string[] {
 
 /** Makes the parser of a whole number in an option's range. */
 function number(option: keyof typeof RANGES): (text: string) => number {
-  return wholeNumber(...RANGES[option]);
+  const [least, most] = RANGES[option];
+  return wholeNumber(least, most);
 }
 
 function rangeOf(option: keyof typeof RANGES): string {

@@ -193,7 +193,7 @@ function edit(random: Random): TableEdit {
     case "moveKvm":
       return [name, pick(random, [0x4000_0000, 0x4000_0100, 0x4000_0200])];
     case "add":
-      return pick(random, [
+      return pick<TableEdit>(random, [
         [name, 0x12, 1, 1, 0xffff_ffff],
         [name, 0x2000, 0, 0, 1],
         [name, 1, 5, 1, 0xffff_ffff],

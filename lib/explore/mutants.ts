@@ -14,7 +14,7 @@ export interface Mutant {
 }
 
 /** The rows of 6.1, 6.12 and 6.17, as their fingerprints show them. */
-export const OLD_KERNELS = {
+export const OLD_KERNELS: Readonly<Record<"6.1" | "6.12" | "6.17", readonly KernelRowName[]>> = {
   "6.1": [
     ...(["get-leaves-nent", "fresh-cr4", "compares-incoming", "late-disable-exits"] as const),
     ...(["stale-base", "pv-each-update", "eager", "sgx-mask", "xss-any-table"] as const),
@@ -22,10 +22,16 @@ export const OLD_KERNELS = {
   ],
   "6.12": [
     ...(["fresh-cr4", "compares-incoming", "late-disable-exits"] as const),
-    ...(["pv-each-update", "eager", "xss-any-table", "checks-same-apic-base"] as const),
+    ...([
+      "pv-each-update",
+      "eager",
+      "xss-any-table",
+      "xss-any-write",
+      "checks-same-apic-base",
+    ] as const),
   ],
   "6.17": ["lazy", "xss-any-table", "xss-any-write"],
-} as const satisfies Readonly<Record<string, readonly KernelRowName[]>>;
+};
 
 type List = "compared" | "triggers" | "freezing" | "cr4Checks" | "xcr0Limits" | "checks";
 

@@ -14,7 +14,7 @@ export {
   fetchKernel,
   type Kernel,
   type KernelOptions,
-  type KernelRow,
+  type KernelRowFacts,
   listKernels,
   ownKernel,
 } from "./kernels/kernels.ts";

@@ -37,7 +37,7 @@ export {
   freshVm,
   KERNEL_ROW_NAMES,
   KERNEL_ROWS,
-  type KernelRow,
+  type KernelRowFacts,
   type KernelRowName,
   LIFECYCLE_RULES,
   type LifecycleAnswer,

@@ -3,7 +3,7 @@ export {
   changesOf,
   KERNEL_ROW_NAMES,
   KERNEL_ROWS,
-  type KernelRow,
+  type KernelRowFacts,
   type KernelRowName,
 } from "./kernel-rows.ts";
 export { LifecycleModel, type LifecycleStep } from "./model.ts";

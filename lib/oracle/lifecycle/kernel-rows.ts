@@ -25,7 +25,7 @@ export type KernelRowName =
   | "never-frozen";
 
 /** A difference between a kernel and Linux 7.2. */
-export interface KernelRow extends TraitFacts {
+export interface KernelRowFacts extends TraitFacts {
   readonly changes: RuleChanges;
   /** Whether the difference is a bug of KVM that later kernels fix. */
   readonly isBug?: true;
@@ -34,7 +34,7 @@ export interface KernelRow extends TraitFacts {
 const RUNTIME = "arch/x86/kvm/cpuid.c:__kvm_update_cpuid_runtime";
 
 /** The rows by name, in the order in which they are decided: the decision of a row may need the rows before it. */
-export const KERNEL_ROWS: Readonly<Record<KernelRowName, KernelRow>> = {
+export const KERNEL_ROWS: Readonly<Record<KernelRowName, KernelRowFacts>> = {
   "get-leaves-nent": {
     behaviour: "a successful KVM_GET_CPUID2 leaves nent as the caller sent it",
     where: "6.1; not 6.12 and later",

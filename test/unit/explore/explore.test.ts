@@ -237,16 +237,16 @@ describe("shrinking", () => {
 });
 
 describe("the fingerprint", () => {
-  test.each([["7.2", []], ...Object.entries(OLD_KERNELS)] as const)(
-    "finds the rows of %s by its answers",
-    (_, rows) => {
-      const probed = probeRows(modelSubject(modelOf(...rows)), HOST, SUPPORTED);
-      const isHidden = (row: string): boolean =>
-        row === "pv-each-update" && rows.some((name) => name === "stale-base");
-      expect(heldRows(probed).toSorted()).toEqual(rows.filter((row) => !isHidden(row)).toSorted());
-      expect(probed.filter(({ verdict }) => verdict === "unknown")).toEqual([]);
-    },
-  );
+  test.each<readonly [string, readonly KernelRowName[]]>([
+    ["7.2", []],
+    ...Object.entries(OLD_KERNELS),
+  ])("finds the rows of %s by its answers", (_, rows) => {
+    const probed = probeRows(modelSubject(modelOf(...rows)), HOST, SUPPORTED);
+    const isHidden = (row: string): boolean =>
+      row === "pv-each-update" && rows.some((name) => name === "stale-base");
+    expect(heldRows(probed).toSorted()).toEqual(rows.filter((row) => !isHidden(row)).toSorted());
+    expect(probed.filter(({ verdict }) => verdict === "unknown")).toEqual([]);
+  });
 
   test.each(KERNEL_ROW_NAMES)(
     "has a probe of row %s in which the row makes a difference",
