@@ -156,6 +156,12 @@ export class SpecialRegisters {
     this.apicBase = view.getBigUint64(SREGS.apicBase, true);
   }
 
+  /** Returns all special registers. */
+  toSregs(): Sregs {
+    this.#write(SREGS, this.#bytes);
+    return read(Sregs, this.#bytes);
+  }
+
   /** Writes all special registers. */
   set(by: "sregs" | "sregs2"): void {
     if (by === "sregs") {

@@ -236,7 +236,7 @@ function operation(random: Random, hasLateOptions: boolean): PlannedOperation {
       return {
         call,
         vcpu,
-        by: weighted(random, { sregs: 8, sregs2: 2, guest: 3 }),
+        by: weighted(random, { sregs: 8, sregs2: 2, syncRegs: 2, guest: 3 }),
         bit: pick(random, ["osxsave", "osxsave", "pke"]),
       };
     case "xcr0":
@@ -249,7 +249,7 @@ function operation(random: Random, hasLateOptions: boolean): PlannedOperation {
       return {
         call,
         vcpu,
-        by: pick(random, ["sregs", "sregs", "sregs2", "msrs", "msrs", "guest"]),
+        by: pick(random, ["sregs", "sregs2", "syncRegs", "msrs", "msrs", "guest"]),
       };
     case "miscEnable":
       return { call, vcpu, by: pick(random, ["msrs", "msrs", "guest"]) };

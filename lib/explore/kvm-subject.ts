@@ -14,6 +14,7 @@ import {
   KVM_SET_MSRS,
   KVM_SET_REGS,
   KVM_SET_XCRS,
+  KVM_SYNC_X86_SREGS,
   KVM_VCPUEVENT_VALID_TRIPLE_FAULT,
   KVM_X86_DISABLE_EXITS_HLT,
   KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT,
@@ -172,12 +173,12 @@ class ProbedVcpu {
     return { kind: "registers", registers: [rax, rbx, rcx, rdx].map((r) => Number(r & LOW)) };
   }
 
-  #cr4(by: "sregs" | "sregs2" | "guest", bit: Cr4BitName): LifecycleAnswer {
+  #cr4(by: "sregs" | "sregs2" | "syncRegs" | "guest", bit: Cr4BitName): LifecycleAnswer {
     const cr4 = this.#sregs.cr4 ^ CR4_BITS[bit];
     return this.#toggle(by, "cr4", cr4, () => this.#enter(SNIPPETS.movCr4, cr4));
   }
 
-  #apicBase(by: "sregs" | "sregs2" | "msrs" | "guest"): LifecycleAnswer {
+  #apicBase(by: "sregs" | "sregs2" | "syncRegs" | "msrs" | "guest"): LifecycleAnswer {
     const base = this.#sregs.apicBase ^ APIC_ENABLE;
     const index = MSRS.MSR_IA32_APICBASE;
     return this.#toggle(by, "apicBase", base, () =>
@@ -187,7 +188,7 @@ class ProbedVcpu {
 
   /** Writes a special register by KVM_SET_SREGS or KVM_SET_SREGS2, or otherwise. */
   #toggle(
-    by: "sregs" | "sregs2" | "msrs" | "guest",
+    by: "sregs" | "sregs2" | "syncRegs" | "msrs" | "guest",
     name: "cr4" | "apicBase",
     value: bigint,
     otherwise: () => LifecycleAnswer,
@@ -195,9 +196,24 @@ class ProbedVcpu {
     const old = this.#sregs[name];
     this.#sregs[name] = value;
     const isSregs = by === "sregs" || by === "sregs2";
-    const answer = isSregs ? attempt(() => this.#sregs.set(by)) : otherwise();
-    if (!(isOk(answer) || isIo(answer) || isWritten(answer))) this.#sregs[name] = old;
+    const inRun = by === "syncRegs" ? () => this.#syncRegs() : otherwise;
+    const answer = isSregs ? attempt(() => this.#sregs.set(by)) : inRun();
+    const isInterrupted = answer.kind === "exit" && answer.exit === "EINTR";
+    const isDone = isOk(answer) || isIo(answer) || isWritten(answer) || isInterrupted;
+    if (!isDone) this.#sregs[name] = old;
     return answer;
+  }
+
+  /** Writes the special registers by KVM_RUN, which ends before it enters the guest. */
+  #syncRegs(): LifecycleAnswer {
+    this.#page.setSyncRegs({ sregs: this.#sregs.toSregs() });
+    this.#page.kvmDirtyRegs = KVM_SYNC_X86_SREGS;
+    try {
+      return this.#run("immediateExit");
+    } finally {
+      // KVM leaves the bit after registers that it refuses.
+      this.#page.kvmDirtyRegs = 0;
+    }
   }
 
   #miscEnable(by: "msrs" | "guest"): LifecycleAnswer {

@@ -96,6 +96,7 @@ const FUNCTIONS: Readonly<Record<string, string>> = {
   const sregs = vcpu.getSregs();
   const cr4 = sregs.cr4 ^ bit;
   if (by === "guest") return run(vcpu, "movCr4", cr4);
+  if (by === "syncRegs") return syncRegs(vcpu, { ...sregs, cr4 });
   if (by === "sregs2") return vcpu.setSregs2({ ...vcpu.getSregs2(), cr4 });
   return vcpu.setSregs({ ...sregs, cr4 });
 }`,
@@ -104,6 +105,7 @@ const FUNCTIONS: Readonly<Record<string, string>> = {
   const apicBase = sregs.apicBase ^ 0x800n;
   if (by === "guest") return run(vcpu, "wrmsr", apicBase & 0xffff_ffffn, 0x1bn, apicBase >> 32n);
   if (by === "msrs") return vcpu.setMsrs([{ index: 0x1b, data: apicBase }]);
+  if (by === "syncRegs") return syncRegs(vcpu, { ...sregs, apicBase });
   if (by === "sregs2") return vcpu.setSregs2({ ...vcpu.getSregs2(), apicBase });
   return vcpu.setSregs({ ...sregs, apicBase });
 }`,
@@ -112,6 +114,16 @@ const FUNCTIONS: Readonly<Record<string, string>> = {
   const misc = data ^ (1n << 18n);
   if (by === "guest") return run(vcpu, "wrmsr", misc & 0xffff_ffffn, 0x1a0n, misc >> 32n);
   return vcpu.setMsrs([{ index: 0x1a0, data: misc }]);
+}`,
+  syncRegs: `function syncRegs(vcpu: Vcpu, sregs: ReturnType<Vcpu["getSregs"]>) {
+  const page = vcpu.lowLevel();
+  page.setSyncRegs({ sregs });
+  page.kvmDirtyRegs = 2;
+  vcpu.immediateExit = true;
+  const result = page.enter();
+  vcpu.immediateExit = false;
+  page.kvmDirtyRegs = 0;
+  return result;
 }`,
   immediateExit: `function immediateExit(vcpu: Vcpu) {
   vcpu.immediateExit = true;
@@ -147,8 +159,10 @@ const RUNNING = ["toggleCr4", "toggleApicBase", "toggleMwait", "cpuid"];
 function functionsFor(body: string): readonly string[] {
   const isUsed = (name: string): boolean => body.includes(`${name}(`);
   const needsRun = isUsed("run") || RUNNING.some(isUsed);
+  const needsSync = ["toggleCr4", "toggleApicBase"].some(isUsed);
+  const needed: Readonly<Record<string, boolean>> = { run: needsRun, syncRegs: needsSync };
   return Object.entries(FUNCTIONS)
-    .filter(([name]) => (name === "run" ? needsRun : isUsed(name)))
+    .filter(([name]) => needed[name] ?? isUsed(name))
     .map(([, text]) => text)
     .toReversed();
 }

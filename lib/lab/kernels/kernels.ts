@@ -208,7 +208,11 @@ function canWait({ code }: LabError): boolean {
 }
 
 /** Finds the release for a name; if there is none, an error of the archive is reported as the reason. */
-function pick(name: string, rows: readonly KernelRowFacts[], trouble: LabError | undefined): string {
+function pick(
+  name: string,
+  rows: readonly KernelRowFacts[],
+  trouble: LabError | undefined,
+): string {
   try {
     return resolveKernel(name, rows).release;
   } catch (error) {

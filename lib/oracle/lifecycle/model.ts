@@ -296,7 +296,7 @@ export class LifecycleModel {
   #cr4(
     vm: LifecycleVm,
     before: LifecycleVcpu,
-    by: "sregs" | "sregs2" | "guest",
+    by: "sregs" | "sregs2" | "syncRegs" | "guest",
     bit: Cr4BitName,
   ): VcpuStep {
     const vcpu = by === "guest" ? this.#entered(before, "guest") : before;
@@ -306,9 +306,9 @@ export class LifecycleModel {
     const isBaseValid = !isBaseChecked || this.#isApicBaseValid(vcpu);
     if (!(this.#isCr4Valid(changed) && isBaseValid)) {
       const kept = this.rules.refusedCr4 === "changes" ? changed : vcpu;
-      return [kept, by === "guest" ? FAULT : EINVAL];
+      return [kept, answerBy(by, false)];
     }
-    return [this.#touch(vm, changed, bit), by === "guest" ? exit("io") : OK];
+    return [this.#touch(vm, changed, bit), answerBy(by, true)];
   }
 
   #xcr0(vm: LifecycleVm, vcpu: LifecycleVcpu, value: bigint): VcpuStep {
@@ -328,10 +328,10 @@ export class LifecycleModel {
   #apicBase(
     vm: LifecycleVm,
     before: LifecycleVcpu,
-    by: "sregs" | "sregs2" | "msrs" | "guest",
+    by: "sregs" | "sregs2" | "syncRegs" | "msrs" | "guest",
   ): VcpuStep {
     const vcpu = by === "guest" ? this.#entered(before, "guest") : before;
-    const isSregs = by === "sregs" || by === "sregs2";
+    const isSregs = by !== "msrs" && by !== "guest";
     const isCr4Valid = !isSregs || this.rules.sregsChecks === "changes" || this.#isCr4Valid(vcpu);
     const isValid = isCr4Valid && this.#isApicBaseValid(vcpu);
     const changed = { ...vcpu, isApicEnabled: !vcpu.isApicEnabled };
@@ -363,11 +363,16 @@ export class LifecycleModel {
 }
 
 /** The answer to a write by an ioctl or by the guest. */
-function answerBy(by: "sregs" | "sregs2" | "msrs" | "guest", isValid: boolean): LifecycleAnswer {
+function answerBy(
+  by: "sregs" | "sregs2" | "syncRegs" | "msrs" | "guest",
+  isValid: boolean,
+): LifecycleAnswer {
   switch (by) {
     case "sregs":
     case "sregs2":
       return isValid ? OK : EINVAL;
+    case "syncRegs":
+      return exit(isValid ? "EINTR" : "EINVAL");
     case "msrs":
       return { kind: "written", count: isValid ? 1 : 0 };
     case "guest":

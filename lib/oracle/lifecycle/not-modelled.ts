@@ -9,7 +9,7 @@ export const NOT_MODELLED: readonly string[] = [
   "Permission for AMX tile data: the model assumes that the process has none.",
   "EFAULT and ENOMEM of KVM_SET_CPUID2 and KVM_GET_CPUID2.",
   "EFER, CR3 and the x2APIC mode: the special registers change only CR4.OSXSAVE, CR4.PKE and APIC_BASE.EN.",
-  "Guest XSETBV, SMM and RSM, and registers in kvm_run (KVM_CAP_SYNC_REGS).",
+  "Guest XSETBV, SMM and RSM.",
   "IA32_XSS on a host with XSAVES: the lab's hosts have none, so only its value 0 was compared.",
   "Feature MSRs and their check after the first entry.",
   "A guest CPUID of leaves 0xB and 0x1F without the sub-leaf, of TSX_CTRL, and of leaves out of range on Intel.",

@@ -38,10 +38,13 @@ export type LifecycleOperation =
       readonly index: number;
     }
   | {
-      /** Toggles a bit of CR4. */
+      /**
+       * Toggles a bit of CR4. `syncRegs`: KVM_RUN with the special registers in kvm_run (KVM_CAP_SYNC_REGS) and
+       * immediate_exit, so that the guest does not run.
+       */
       readonly call: "cr4";
       readonly vcpu: number;
-      readonly by: "sregs" | "sregs2" | "guest";
+      readonly by: "sregs" | "sregs2" | "syncRegs" | "guest";
       readonly bit: Cr4BitName;
     }
   | {
@@ -54,7 +57,7 @@ export type LifecycleOperation =
       /** Toggles the enable bit of IA32_APIC_BASE. */
       readonly call: "apicBase";
       readonly vcpu: number;
-      readonly by: "sregs" | "sregs2" | "msrs" | "guest";
+      readonly by: "sregs" | "sregs2" | "syncRegs" | "msrs" | "guest";
     }
   | {
       /** Toggles the MWAIT bit (18) of IA32_MISC_ENABLE. */
