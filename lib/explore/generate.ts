@@ -142,6 +142,11 @@ const COMBINATIONS: readonly [Combination, ...Combination[]] = [
   { edits: [["add", 0x12, 1, 1, 0xffff_ffff]], next: get },
   { edits: [["toggle", "xsavec"]], next: xcr0("0x7") },
   { edits: [["toggle", "xsave"]], before: toggleOsxsave, next: get },
+  // With another vendor in leaf 0, a guest that reads an absent leaf gets the highest basic leaf.
+  {
+    edits: [["flip", 0, "ebx", 0]],
+    next: (vcpu) => ({ call: "guestCpuid", vcpu, function: 0x2000, index: 0 }),
+  },
   {
     edits: [["toggle", "xsave"]],
     before: toggleOsxsave,

@@ -2,8 +2,9 @@
  * The model of the life cycle of a vCPU's CPUID table: it predicts KVM's answer to each operation. rules.ts has the
  * rules, kernel-rows.ts the kernels' differences, and not-modelled.ts the limits of the model.
  */
-import type { CpuidEntry2 } from "../../cpuid/entry.ts";
+import type { CpuidEntry2, CpuidRegister } from "../../cpuid/entry.ts";
 import { baseOf } from "../../cpuid/field.ts";
+import { query } from "../../cpuid/query.ts";
 import { CR4_BITS } from "../control-registers.ts";
 import { physicalBitsIn } from "../features.ts";
 import { WIDTH_LEAF, widthIn, XTILE_DATA } from "../set-cpuid2.ts";
@@ -262,10 +263,27 @@ export class LifecycleModel {
     const { rules } = this;
     const entered = this.#entered(before, "guest");
     const vcpu = rules.guestFlushes ? this.#flush(vm, entered) : entered;
-    const wanted = rules.guestLookup === "ecx" ? index : undefined;
-    const found = vcpu.stored[positionOf(rules, vcpu.stored, fn, wanted)];
-    const { eax = 0, ebx = 0, ecx = 0, edx = 0 } = found ?? {};
+    const { eax, ebx, ecx, edx } = this.#answerOf(vcpu.stored, fn, index);
     return [vcpu, { kind: "registers", registers: [eax, ebx, ecx, edx] }];
+  }
+
+  /** Returns the registers after the guest's CPUID; a wrong model only has the lookup, without KVM's other rules. */
+  #answerOf(
+    stored: readonly CpuidEntry2[],
+    fn: number,
+    index: number,
+  ): Pick<CpuidEntry2, CpuidRegister> {
+    const { rules } = this;
+    const isKvm = rules.guestLookup === "ecx" && rules.unflagged === "any-index";
+    if (isKvm && rules.match === "first") return query(stored, fn, index);
+    const wanted = rules.guestLookup === "ecx" ? index : undefined;
+    const {
+      eax = 0,
+      ebx = 0,
+      ecx = 0,
+      edx = 0,
+    } = stored[positionOf(rules, stored, fn, wanted)] ?? {};
+    return { eax, ebx, ecx, edx };
   }
 
   // CR4, XCR0 and MSRs

@@ -12,7 +12,7 @@ export const NOT_MODELLED: readonly string[] = [
   "Guest XSETBV, SMM and RSM.",
   "IA32_XSS on a host with XSAVES: the lab's hosts have none, so only its value 0 was compared.",
   "Feature MSRs and their check after the first entry.",
-  "A guest CPUID of leaves 0xB and 0x1F without the sub-leaf, of TSX_CTRL, and of leaves out of range on Intel.",
+  "The effect of TSX_CTRL on the guest's CPUID.",
   "KVM_EXIT_FAIL_ENTRY, pending signals, and vCPUs that wait for INIT.",
   "Calls from several threads.",
   "The vendor module kvm_pvm.",

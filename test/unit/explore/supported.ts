@@ -3,6 +3,7 @@ import type { CpuidEntry2 } from "../../../lib/cpuid/index.ts";
 import {
   changesOf,
   type KernelRowName,
+  type LifecycleHost,
   LifecycleModel,
   lifecycleHost,
 } from "../../../lib/oracle/index.ts";
@@ -53,7 +54,7 @@ export const SUPPORTED: readonly CpuidEntry2[] = ROWS.map(
 );
 
 /** The facts about a host with this table. */
-export const HOST = lifecycleHost(SUPPORTED);
+export const HOST: LifecycleHost = lifecycleHost(SUPPORTED);
 
 /** Makes the model of a kernel with these rows. */
 export const modelOf = (...rows: readonly KernelRowName[]): LifecycleModel =>
