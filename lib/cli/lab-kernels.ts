@@ -5,7 +5,7 @@ import {
   fetchKernel,
   type KernelList,
   type KernelOptions,
-  type KernelRowFacts,
+  type KernelRow,
   surveyKernels,
 } from "../lab/kernels/kernels.ts";
 import { cut, DEFAULT_WIDTH, wrap } from "../report/lines.ts";
@@ -108,7 +108,7 @@ function closing({ rows, asked, missing, trouble }: KernelList): readonly string
   return lines;
 }
 
-function state(row: KernelRowFacts, p: Paint): string {
+function state(row: KernelRow, p: Paint): string {
   if (row.cached) return p.green(`cached (${megabytes(row.cachedBytes)})`);
   return row.obtainable ? "available" : p.dim("gone");
 }

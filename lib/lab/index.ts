@@ -14,7 +14,7 @@ export {
   fetchKernel,
   type Kernel,
   type KernelOptions,
-  type KernelRowFacts,
+  type KernelRow,
   listKernels,
   ownKernel,
 } from "./kernels/kernels.ts";

@@ -173,7 +173,7 @@ function incomplete(release: string, what: string): LabError {
 }
 
 /** A kernel of the catalogue or of the cache. */
-export interface KernelRowFacts {
+export interface KernelRow {
   readonly release: string;
   /** The package's version: `6.12.43-1~bpo12+1`. */
   readonly version: string;
@@ -195,7 +195,7 @@ export interface KernelRowFacts {
 export async function rowsOf(
   cache: LabCache,
   catalogue: Catalogue | undefined,
-): Promise<readonly KernelRowFacts[]> {
+): Promise<readonly KernelRow[]> {
   const kernels = catalogue?.kernels ?? [];
   // Without a catalogue, the content of the archive is unknown.
   const unlisted = catalogue === undefined ? undefined : "the archive no longer has the kernel";
@@ -216,7 +216,7 @@ async function rowOf(
   kernels: readonly CatalogueKernel[],
   names: readonly string[],
   unlisted: string | undefined,
-): Promise<KernelRowFacts> {
+): Promise<KernelRow> {
   const kernel = kernels.find((each) => each.release === release);
   const { cachedBytes, version, problem } = await cachedPart(cache, release, names);
   const packages = kernel?.packages ?? [];

@@ -23,13 +23,13 @@ import {
   type FetchProgress,
   KERNELS,
   type Kernel,
-  type KernelRowFacts,
+  type KernelRow,
   kernelOf,
   rowsOf,
 } from "./kernel-entry.ts";
 import { findModules } from "./modules.ts";
 
-export type { Kernel, KernelRowFacts };
+export type { Kernel, KernelRow };
 
 /** The source of kernels. */
 export interface KernelOptions {
@@ -52,7 +52,7 @@ export interface FetchOptions extends KernelOptions {
 
 /** All kernels, sorted by version, and the age and the problems of the list. */
 export interface KernelList {
-  readonly rows: readonly KernelRowFacts[];
+  readonly rows: readonly KernelRow[];
   /** The time of the query; `undefined` if the archive has never answered. */
   readonly asked: Date | undefined;
   /** The suites whose package lists could not be fetched, each with the reason. */
@@ -65,7 +65,7 @@ export interface KernelList {
 }
 
 /** Lists the kernels of the archive and of the cache, sorted by version. */
-export async function listKernels(options: KernelOptions = {}): Promise<readonly KernelRowFacts[]> {
+export async function listKernels(options: KernelOptions = {}): Promise<readonly KernelRow[]> {
   return (await surveyKernels(options)).rows;
 }
 
@@ -208,11 +208,7 @@ function canWait({ code }: LabError): boolean {
 }
 
 /** Finds the release for a name; if there is none, an error of the archive is reported as the reason. */
-function pick(
-  name: string,
-  rows: readonly KernelRowFacts[],
-  trouble: LabError | undefined,
-): string {
+function pick(name: string, rows: readonly KernelRow[], trouble: LabError | undefined): string {
   try {
     return resolveKernel(name, rows).release;
   } catch (error) {

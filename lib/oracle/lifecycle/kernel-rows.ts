@@ -88,8 +88,8 @@ export const KERNEL_ROWS: Readonly<Record<KernelRowName, KernelRowFacts>> = {
     behaviour:
       "KVM_SET_CPUID2 on a vCPU that has run applies a deferred update to the new table only, and forgets it for the " +
       "stored one; an equal table is then refused, and the stored one stays out of date",
-    where: "Linux 6.15 to 6.18 without the fix",
-    source: "arch/x86/kvm/cpuid.c:kvm_set_cpuid, kvm_cpuid_check_equal; observed on 6.17",
+    where: "Linux 6.15 to 6.18 without the fix; 6.16.12 and 6.17.13, not 6.18.15",
+    source: "arch/x86/kvm/cpuid.c:kvm_set_cpuid, kvm_cpuid_check_equal; observed on 6.16 and 6.17",
     fix: "6.19-rc1: KVM: x86: Apply runtime updates to current CPUID during KVM_SET_CPUID{,2}",
     changes: { updates: "lost" },
     isBug: true,
@@ -104,19 +104,20 @@ export const KERNEL_ROWS: Readonly<Record<KernelRowName, KernelRowFacts>> = {
   "checks-same-apic-base": {
     behaviour:
       "each KVM_SET_SREGS fails if the APIC base has more bits than MAXPHYADDR of the table, also if it does not change the base",
-    where: "6.1 and 6.12; not 7.2",
+    where: "6.1 and 6.12; not 6.16 and later",
     source: "arch/x86/kvm/lapic.c:kvm_apic_set_base; found by the explorer on 7.2",
     changes: { sameApicBase: "checked" },
   },
   "xss-any-table": {
     behaviour: "KVM_SET_MSRS writes IA32_XSS = 0 also if the table has no XSAVES",
-    where: "before Linux 7.2; 6.17 and earlier observed",
-    source: "arch/x86/kvm/x86.c:kvm_set_msr_common; observed on 6.1, 6.12, 6.14, 6.17 and 7.2",
+    where: "6.1 to 6.17; not 6.18.15 and later",
+    source:
+      "arch/x86/kvm/x86.c:kvm_set_msr_common; observed on 6.1, 6.12, 6.16, 6.17, 6.18 and 7.2",
     changes: { xss: "any-table" },
   },
   "xss-any-write": {
     behaviour: "a write of IA32_XSS updates KVM's own bits, also if it does not change the value",
-    where: "before Linux 7.2; 6.1, 6.12 and 6.17 observed",
+    where: "6.1, 6.12, 6.16 and 6.17; not 6.18.15 and later",
     source: "arch/x86/kvm/x86.c:kvm_set_msr_common; found by the explorer on 6.1",
     changes: { xssTrigger: "any-write" },
   },

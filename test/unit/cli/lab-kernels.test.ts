@@ -2,7 +2,7 @@
 import { afterEach, expect, test, vi } from "vitest";
 import { labKernels, printKernels } from "../../../lib/cli/lab-kernels.ts";
 import { LabError } from "../../../lib/lab/error.ts";
-import type { KernelRowFacts } from "../../../lib/lab/kernels/kernels.ts";
+import type { KernelRow } from "../../../lib/lab/kernels/kernels.ts";
 import { paint } from "../../../lib/report/text.ts";
 import { FakeApt } from "../lab/archive/fake-apt.ts";
 
@@ -14,7 +14,7 @@ afterEach(() => {
   vi.restoreAllMocks();
 });
 
-const row = (release: string, rest: Partial<KernelRowFacts>): KernelRowFacts => ({
+const row = (release: string, rest: Partial<KernelRow>): KernelRow => ({
   release,
   version: "",
   linux: release.replace(/\+.*/, ""),
