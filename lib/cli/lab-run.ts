@@ -2,8 +2,9 @@
  * `node-kvm lab run`: runs the suite on each combination of kernel and CPU model, and on the host, and prints one
  * matrix.
  */
-import { type Lane, type LaneStart, runCampaign } from "../lab/campaign.ts";
+import { type Lane, type LaneStart, laneName, runCampaign } from "../lab/campaign.ts";
 import { shortRelease } from "../lab/kernels/catalogue.ts";
+import type { ModuleParam } from "../lab/kernels/module-params.ts";
 import type { EmulatorName } from "../lab/machine/machine.ts";
 import { toHtml } from "../report/html.ts";
 import { matrixToJunit } from "../report/junit.ts";
@@ -40,6 +41,8 @@ export interface LabRunOptions {
    */
   readonly cpus: readonly string[];
   readonly emulator: EmulatorName;
+  /** The settings of module parameters, each of which makes machines of its own; one without parameters if empty. */
+  readonly params: readonly (readonly ModuleParam[])[];
   /** The path of the user's own Bochs. */
   readonly bochs: string | undefined;
   readonly pattern: string | undefined;
@@ -131,13 +134,17 @@ interface NamedLane {
   readonly word: string;
 }
 
-/** Finds the kernels, and combines each kernel with each CPU model. A machine that is named twice is run once. */
+/**
+ * Finds the kernels, and combines each kernel with each CPU model and each setting of parameters. A machine that is
+ * named twice is run once.
+ */
 async function findLanes(
   options: LabRunOptions,
   progress: LabProgress,
   signal: AbortSignal,
 ): Promise<readonly NamedLane[]> {
   const models = cpuModels(options.cpus, options.emulator);
+  const settings = options.params.length === 0 ? [[]] : options.params;
   const lanes = new Map<string, NamedLane>();
   for (const name of options.kernels) {
     progress.prepare(`finding kernel ${name}`);
@@ -145,10 +152,13 @@ async function findLanes(
     // The path of a kernel stays valid, but a name in the catalogue may refer to a newer kernel later.
     const word = isPath(name) ? name : shortRelease(kernel.release);
     for (const model of models) {
-      const key = JSON.stringify([kernel.name, kernel.vmlinuz, model.emulator, model.cpu]);
-      if (lanes.has(key)) {
-        progress.event(`${name}: ${kernel.name} ${model.cpu} is named twice, and is run once`);
-      } else lanes.set(key, { word, lane: { kernel, ...model } });
+      for (const params of settings) {
+        const key = JSON.stringify([kernel.name, kernel.vmlinuz, model, params]);
+        const lane = { kernel, ...model, ...(params.length === 0 ? {} : { params }) };
+        if (lanes.has(key)) {
+          progress.event(`${name}: ${laneName(lane)} is named twice, and is run once`);
+        } else lanes.set(key, { word, lane });
+      }
     }
   }
   return Array.from(lanes.values());
@@ -164,9 +174,16 @@ function commandFor(named: NamedLane | undefined, options: LabRunOptions): reado
     ...["node-kvm", "lab", "run", ...options.paths, "--kernel", word],
     ...(modules !== undefined && isPath(word) ? ["--modules", modules] : []),
     ...["--cpu", cpu],
+    ...paramWords(lane.params),
     ...(bochs !== undefined && lane.emulator === "bochs" ? ["--bochs", bochs] : []),
     ...(options.start === "boot" ? ["--start", "boot"] : []),
   ];
+}
+
+/** Returns the option that selects a setting of module parameters. */
+function paramWords(params: readonly ModuleParam[] = []): readonly string[] {
+  const text = params.map(({ module, setting }) => `${module}.${setting}`).join(",");
+  return text === "" ? [] : ["--params", text];
 }
 
 function print(matrix: Matrix, { reporter, output }: LabRunOptions): string {

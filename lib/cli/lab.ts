@@ -1,6 +1,8 @@
 /** `node-kvm lab`: the commands of the lab, and their options. lab-*.ts implement them. */
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { DEFAULT_START, defaultParallel, type LaneStart } from "../lab/campaign.ts";
+import { LabError } from "../lab/error.ts";
+import { type ModuleParam, parseModuleParams } from "../lab/kernels/module-params.ts";
 import { guestFolder } from "../lab/machine/guest.ts";
 import { DEFAULTS } from "../lab/machine/machine.ts";
 import { CLAIM_WORDS, splitWords } from "./claim-files.ts";
@@ -122,8 +124,30 @@ function addKernels(lab: Command): void {
     });
 }
 
+/** The value of `--params` for modules without parameters. */
+const NO_PARAMS = "default";
+
+/** Parses one setting of module parameters, and appends it to the previous ones. */
+function addParams(
+  text: string,
+  before: readonly (readonly ModuleParam[])[] = [],
+): readonly (readonly ModuleParam[])[] {
+  try {
+    return [...before, text === NO_PARAMS ? [] : refuseNone(text, parseModuleParams(text))];
+  } catch (error) {
+    if (!(error instanceof LabError)) throw error;
+    throw new InvalidArgumentError(error.message);
+  }
+}
+
+function refuseNone(text: string, params: readonly ModuleParam[]): readonly ModuleParam[] {
+  if (params.length > 0) return params;
+  throw new InvalidArgumentError(`"${text}" names no parameter; ${NO_PARAMS} stands for none`);
+}
+
 interface RunFlags extends EmulatorFlags {
   readonly kernel: readonly string[];
+  readonly params?: readonly (readonly ModuleParam[])[];
   readonly modules?: string;
   readonly cpu?: readonly string[];
   readonly parallel: number;
@@ -140,6 +164,11 @@ function addRun(lab: Command): void {
     .requiredOption("--kernel <names>", `${KERNEL}; comma separated`, list)
     .option("--modules <folder>", "the folder of the modules of your own kernel")
     .option("--cpu <models>", `CPU models (default: ${CPU}); max,-la57 is one; ${OTHER}`, cpus)
+    .option(
+      "--params <settings>",
+      `parameters of KVM's modules: kvm.ignore_msrs=1,kvm_amd.npt=0; each further --params adds machines with other parameters; ${NO_PARAMS} stands for none`,
+      addParams,
+    )
     .addOption(
       new Option(
         "--parallel <n>",
@@ -166,6 +195,7 @@ function addRun(lab: Command): void {
         kernels: flags.kernel,
         modules: flags.modules,
         cpus: flags.cpu ?? [],
+        params: flags.params ?? [],
         emulator: flags.emulator,
         bochs: flags.bochs,
         pattern,
@@ -180,6 +210,7 @@ function addRun(lab: Command): void {
 
 interface ExecFlags extends EmulatorFlags {
   readonly kernel: string;
+  readonly params?: readonly (readonly ModuleParam[])[];
   readonly modules?: string;
   readonly cpu?: string;
   readonly memory?: number;
@@ -201,6 +232,11 @@ function addExec(lab: Command): void {
     .option("--modules <folder>", "the folder of the modules of your own kernel")
     .option("--cpu <model>", `a CPU model of the emulator (default: ${CPU})`)
     .option(
+      "--params <settings>",
+      "parameters of KVM's modules: kvm.ignore_msrs=1,kvm_amd.npt=0",
+      addParams,
+    )
+    .option(
       "--memory <MiB>",
       `the machine's memory, ${rangeOf("memory")} (default: 1024)`,
       number("memory"),
@@ -220,8 +256,10 @@ function addExec(lab: Command): void {
     .option("--log <file>", "write the kernel's log to this file, control characters escaped")
     .addOption(startOption(DEFAULT_START, "saved", "boot"))
     .addHelpText("after", `${EXEC_NOTES}\n${statusHelp(EXEC_STATUSES)}`)
-    .action(async (command: readonly string[], { file, ...flags }: ExecFlags) => {
-      process.exitCode = await labExec({ ...flags, files: file, command });
+    .action(async (command: readonly string[], { file, params = [], ...flags }: ExecFlags) => {
+      if (params.length > 1)
+        exec.error("error: --params is given twice; separate parameters by commas");
+      process.exitCode = await labExec({ ...flags, params: params[0], files: file, command });
     });
   setTroubleStatus(exec, () => EXEC_STATUS.lab);
   setUsageHint(exec, (line) =>
