@@ -5,11 +5,11 @@
 
 /** A rule of the catalogue. */
 export interface CatalogueRule {
-  /** What KVM does, on the newest kernel, as a sentence. */
+  /** A sentence that describes the behaviour of KVM on the newest kernel. */
   readonly rule: string;
   /** The kernel function, the commit, the section of api.rst or the kernel selftest that states or implements the rule. */
   readonly source: string;
-  /** What a host needs for the check, beyond /dev/kvm. */
+  /** The requirements of the check to a host, in addition to /dev/kvm. */
   readonly needs?: string;
 }
 
