@@ -6,11 +6,7 @@ import { type Lane, type LaneStart, laneName, runCampaign } from "../lab/campaig
 import { shortRelease } from "../lab/kernels/catalogue.ts";
 import type { ModuleParam } from "../lab/kernels/module-params.ts";
 import type { EmulatorName } from "../lab/machine/machine.ts";
-import { toHtml } from "../report/html.ts";
-import { matrixToJunit } from "../report/junit.ts";
-import { matrixToKtap } from "../report/ktap.ts";
 import { type Column, isGreenMatrix, type Matrix, toMatrix } from "../report/matrix.ts";
-import { printableJson } from "../report/printable.ts";
 import { containsPattern } from "../report/result.ts";
 import { toTable } from "../report/table.ts";
 import { paint } from "../report/text.ts";
@@ -21,11 +17,12 @@ import { findKernel, interruptible, isPath, refuseUnusedModules } from "./lab-ke
 import { LabProgress } from "./lab-progress.ts";
 import { OutputFile, saveReport } from "./output-file.ts";
 import { type OwnClaims, refuseWarm } from "./own-claims.ts";
+import { checkDocument, DOCUMENTS, type DocumentName, matrixDocument } from "./report-document.ts";
 import { paintFor, tableWidth } from "./terminal.ts";
 import { judgeHost } from "./test.ts";
 
 /** The formats of a matrix. */
-export const MATRIX_REPORTERS = ["text", "json", "ktap", "junit", "html"] as const;
+export const MATRIX_REPORTERS: readonly ("text" | DocumentName)[] = ["text", ...DOCUMENTS];
 
 /** The options of `lab run`: kernels, CPU models, claims and the report. */
 export interface LabRunOptions {
@@ -51,7 +48,9 @@ export interface LabRunOptions {
   readonly start: LaneStart;
   /** Whether the report has a column for this host's KVM. */
   readonly host: boolean;
-  readonly reporter: (typeof MATRIX_REPORTERS)[number];
+  readonly reporter: "text" | DocumentName;
+  /** KCIDB's name of the submitting system; only with the reporter `kcidb`. */
+  readonly origin: string | undefined;
   /** The path of the file for the report; standard output if omitted. */
   readonly output: string | undefined;
 }
@@ -63,6 +62,7 @@ export interface LabRunOptions {
  */
 export async function labRun(options: LabRunOptions): Promise<number> {
   const { output } = options;
+  checkDocument(options.reporter, options);
   refuseUnusedModules(options.kernels, options.modules);
   using own = await loadOwnClaims(options.paths);
   refuseWarm(own, options.start);
@@ -83,6 +83,7 @@ async function runAndReport(
   progress: LabProgress,
   signal: AbortSignal,
 ): Promise<number> {
+  const started = new Date();
   // The host and the machines are judged at the same time.
   // If a pattern selects no claim, this error is reported first and ends the search for kernels.
   const refusal = new AbortController();
@@ -120,7 +121,7 @@ async function runAndReport(
   }
   progress.end();
   const matrix = toMatrix(columns);
-  const isSaved = saveReport(print(matrix, options), file);
+  const isSaved = saveReport(print(matrix, options, started), file);
   if (signal.aborted) return STATUS.interrupted;
   if (!isSaved) return STATUS.trouble;
   if (isGreenMatrix(matrix)) return STATUS.ok;
@@ -186,22 +187,10 @@ function paramWords(params: readonly ModuleParam[] = []): readonly string[] {
   return text === "" ? [] : ["--params", text];
 }
 
-function print(matrix: Matrix, { reporter, output }: LabRunOptions): string {
-  switch (reporter) {
-    case "text":
-      // A report in a file has no colours, regardless of the environment.
-      return output === undefined
-        ? `${toTable(matrix, paintFor(process.stdout), tableWidth(process.stdout))}\n`
-        : `${toTable(matrix, paint(false))}\n`;
-    case "json":
-      return `${printableJson(matrix)}\n`;
-    case "ktap":
-      return matrixToKtap(matrix);
-    case "junit":
-      return matrixToJunit(matrix);
-    case "html":
-      return toHtml(matrix, new Date().toISOString().slice(0, 10));
-    default:
-      return reporter satisfies never;
-  }
+function print(matrix: Matrix, { reporter, output, origin }: LabRunOptions, started: Date): string {
+  if (reporter !== "text") return matrixDocument(matrix, reporter, { origin, started });
+  // A report in a file has no colours, regardless of the environment.
+  return output === undefined
+    ? `${toTable(matrix, paintFor(process.stdout), tableWidth(process.stdout))}\n`
+    : `${toTable(matrix, paint(false))}\n`;
 }

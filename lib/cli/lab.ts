@@ -17,6 +17,7 @@ import { EXEC_STATUS, EXEC_STATUSES, labExec } from "./lab-exec.ts";
 import { labKernels } from "./lab-kernels.ts";
 import { labRun, MATRIX_REPORTERS } from "./lab-run.ts";
 import { MOST_STDIN } from "./lab-stdin.ts";
+import { type DocumentName, ORIGIN_HELP, toOrigin } from "./report-document.ts";
 
 /** The limits of numeric options; a timeout is a number of milliseconds that fits a signed 32-bit integer. */
 const RANGES = {
@@ -153,7 +154,8 @@ interface RunFlags extends EmulatorFlags {
   readonly parallel: number;
   readonly start: LaneStart;
   readonly host?: boolean;
-  readonly reporter: (typeof MATRIX_REPORTERS)[number];
+  readonly reporter: "text" | DocumentName;
+  readonly origin?: string;
   readonly output?: string;
 }
 
@@ -182,6 +184,7 @@ function addRun(lab: Command): void {
     .addOption(
       new Option("--reporter <name>", "how to report").choices(MATRIX_REPORTERS).default("text"),
     )
+    .addOption(new Option("--origin <name>", ORIGIN_HELP).argParser(toOrigin))
     .option("--output <file>", "the file for the report (default: standard output)")
     .addHelpText(
       "after",
@@ -203,6 +206,7 @@ function addRun(lab: Command): void {
         start: flags.start,
         host: flags.host === true,
         reporter: flags.reporter,
+        origin: flags.origin,
         output: flags.output,
       });
     });

@@ -282,7 +282,7 @@ export function toColumn(name: string, result: LabResult, claims?: readonly stri
   const retried = result.attempts > 1 ? "the emulator hung and was started again" : undefined;
   const column = { name, warnings, ...(retried === undefined ? {} : { notice: retried }) };
   if (result.kind !== "exited") {
-    return { ...column, report: undefined, problem: describeEnd(result) };
+    return { ...column, report: undefined, problem: describeEnd(result), end: result.kind };
   }
   try {
     const report = readReport(result.stdout.toString());
