@@ -381,7 +381,8 @@ const MODES: Readonly<Record<string, string>> = {
 
 /** Rejects a list of features without a model. */
 function refuseModelless(file: string, dump: FeatureDump): never {
-  const mode = dump.features.properties["mode"] ?? "";
+  const properties: Readonly<Record<string, string | undefined>> = dump.features.properties;
+  const { mode = "" } = properties;
   const meaning = Object.hasOwn(MODES, mode) ? MODES[mode] : undefined;
   if (dump.format === "libvirt-cpu" && meaning !== undefined) {
     throw new CommandError(
