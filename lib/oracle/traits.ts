@@ -67,16 +67,16 @@ export const TRAITS: Readonly<Record<Trait, TraitFacts>> = {
   },
   "leaves-get-count": {
     behaviour:
-      "before Linux 6.4 a successful KVM_GET_CPUID2 does not write the count of entries; nent stays as it was sent",
-    where: "before Linux 6.4",
+      "before Linux 6.5 a successful KVM_GET_CPUID2 does not write the count of entries; nent stays as it was sent",
+    where: "before Linux 6.5",
     source: "arch/x86/kvm/cpuid.c:kvm_vcpu_ioctl_get_cpuid2; observed on 6.1, not on 6.12",
-    fix: "ab322c43cce9 (Linux 6.4)",
+    fix: "ab322c43cce9 (Linux 6.5)",
   },
   "cr4-before-cpuid": {
     behaviour:
       "on a vCPU without a CPUID table, KVM before 6.14 accepts every CR4 bit that the host supports, " +
-      "because it computes the allowed bits only after an accepted table; kvm_pvm does the same",
-    where: "before Linux 6.14, and the vendor module kvm_pvm",
+      "because it computes the allowed bits only after an accepted table; kvm_pvm also accepts them",
+    where: "before Linux 6.14; and kvm_pvm, observed on Linux 6.18",
     source: "arch/x86/kvm/cpuid.c:kvm_vcpu_after_set_cpuid, x86.c:kvm_arch_vcpu_create",
     fix: "85e5ba83c016 (Linux 6.14)",
   },

@@ -104,7 +104,8 @@ function repeatEntry(bytes: Uint8Array): void {
 
 const FAULTS_BY_NAME: ReadonlyMap<string, InjectedFault> = new Map(
   Object.entries<InjectedFault>({
-    // The fault accepts all special registers, MSRs, permissions and, as Linux 5.10 does after KVM_RUN, all CPUID tables.
+    // The fault accepts all special registers, MSRs and permissions, and all CPUID tables, as Linux 5.10 does after
+    // KVM_RUN.
     "accepts-all": (_handle, call) => (ioctl, argument) => {
       try {
         const result = call(ioctl, argument);
@@ -147,7 +148,7 @@ const FAULTS_BY_NAME: ReadonlyMap<string, InjectedFault> = new Map(
       }
       return result;
     },
-    // The fault does not return the count of a vCPU's table, as Linux before 6.4 does.
+    // The fault does not return the count of a vCPU's table, as Linux before 6.5 does.
     "keeps-counts": (_handle, call) => (ioctl, argument) => {
       const sent = countOf(argument);
       const result = call(ioctl, argument);
