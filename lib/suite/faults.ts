@@ -148,15 +148,19 @@ const FAULTS_BY_NAME: ReadonlyMap<string, InjectedFault> = new Map(
       }
       return result;
     },
-    // The fault does not return the count of a vCPU's table, as Linux before 6.5 does.
+    // The fault does not return the count of a vCPU's table that has entries, as Linux before 6.5 does.
     "keeps-counts": (_handle, call) => (ioctl, argument) => {
       const sent = countOf(argument);
       const result = call(ioctl, argument);
-      if (ioctl.name === "KVM_GET_CPUID2" && types.isUint8Array(argument)) {
+      const isTable = ioctl.name === "KVM_GET_CPUID2" && types.isUint8Array(argument);
+      if (isTable && countOf(argument) > 0) {
         new DataView(argument.buffer, argument.byteOffset).setUint32(NENT, sent, true);
       }
       return result;
     },
+    // The fault writes no MSR.
+    "refuses-msrs": (_handle, call) => (ioctl, argument) =>
+      ioctl.name === "KVM_SET_MSRS" ? 0 : call(ioctl, argument),
     // The fault writes to the header of the table that was passed to KVM_SET_CPUID2 or KVM_SET_CPUID.
     "writes-to-tables": (_handle, call) => (ioctl, argument) => {
       const result = call(ioctl, argument);

@@ -252,7 +252,8 @@ const RUNTIME_UPDATES: CatalogueArea = {
       rule:
         "The CPUID bit OSXSAVE follows CR4.OSXSAVE when the guest writes CR4, both in the guest's " +
         "CPUID and in KVM_GET_CPUID2.",
-      source: "arch/x86/kvm/vmx/vmx.c:vmx_set_cr4, svm/svm.c:svm_set_cr4; selftest cr4_cpuid_sync_test",
+      source:
+        "arch/x86/kvm/vmx/vmx.c:vmx_set_cr4, svm/svm.c:svm_set_cr4; selftest cr4_cpuid_sync_test",
       needs: "XSAVE",
     },
     36: {
