@@ -67,7 +67,8 @@ export const TRAITS: Readonly<Record<Trait, TraitFacts>> = {
   },
   "leaves-get-count": {
     behaviour:
-      "before Linux 6.5 a successful KVM_GET_CPUID2 does not write the count of entries; nent stays as it was sent",
+      "before Linux 6.5 a successful KVM_GET_CPUID2 does not write the count of entries; nent stays as it was sent, " +
+      "so the caller does not learn how many entries KVM wrote",
     where: "before Linux 6.5",
     source: "arch/x86/kvm/cpuid.c:kvm_vcpu_ioctl_get_cpuid2; observed on 6.1, not on 6.12",
     fix: "ab322c43cce9 (Linux 6.5)",

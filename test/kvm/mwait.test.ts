@@ -40,7 +40,7 @@ claim(
     const { vcpu, sent } = kit.configured();
     const seen = [false, true].flatMap((isSet) => {
       expect(vcpu.setMsrs(miscEnable(vcpu, isSet))).toBe(1);
-      return [0, 1].map((monitor) => {
+      return ([0, 1] as const).map((monitor) => {
         vcpu.setCpuid2(sent.with({ monitor }));
         return tableOf(vcpu).get("monitor");
       });
@@ -71,7 +71,7 @@ claim(
     const { vcpu, sent } = withoutQuirks(kit, KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT);
     const seen = [false, true].flatMap((isSet) => {
       expect(vcpu.setMsrs(miscEnable(vcpu, isSet))).toBe(1);
-      return [0, 1].map((monitor) => {
+      return ([0, 1] as const).map((monitor) => {
         vcpu.setCpuid2(sent.with({ monitor }));
         return tableOf(vcpu).get("monitor");
       });
