@@ -10,7 +10,10 @@ export type Trait =
   | "compares-incoming"
   | "without-xsave2"
   | "leaves-ospke"
-  | "leaves-osxsave";
+  | "leaves-osxsave"
+  | "leaves-get-count"
+  | "cr4-before-cpuid"
+  | "masks-sgx-attributes";
 
 /** A difference in behaviour between KVMs. */
 export interface TraitFacts {
@@ -28,7 +31,7 @@ export interface TraitFacts {
 export const TRAITS: Readonly<Record<Trait, TraitFacts>> = {
   kvm_pvm: {
     behaviour:
-      "kvm_pvm replaces bits of leaves 1, 7.0, 7.1 and D.1 by the host CPU's bits when a table is set, " +
+      "kvm_pvm replaces bits of leaves 1, 7.0, 7.1 and 0xD by the host CPU's bits when a table is set, " +
       "because its guest's ring 3 runs natively and reads the host's CPUID",
     where: "the vendor module kvm_pvm",
     source: "observed on Linux 6.18 with kvm_pvm",
@@ -61,5 +64,29 @@ export const TRAITS: Readonly<Record<Trait, TraitFacts>> = {
       "here the bit is stored and compared as it was sent",
     where: "before Linux 6.14, on a host without XSAVE",
     source: "arch/x86/kvm/cpuid.c:__kvm_update_cpuid_runtime",
+  },
+  "leaves-get-count": {
+    behaviour:
+      "before Linux 6.5 a successful KVM_GET_CPUID2 does not write the count of entries; nent stays as it was sent, " +
+      "so the caller does not learn how many entries KVM wrote",
+    where: "before Linux 6.5",
+    source: "arch/x86/kvm/cpuid.c:kvm_vcpu_ioctl_get_cpuid2; observed on 6.1, not on 6.12",
+    fix: "ab322c43cce9 (Linux 6.5)",
+  },
+  "cr4-before-cpuid": {
+    behaviour:
+      "on a vCPU without a CPUID table, KVM before 6.14 accepts every CR4 bit that the host supports, " +
+      "because it computes the allowed bits only after an accepted table; kvm_pvm also accepts them",
+    where: "before Linux 6.14; and kvm_pvm, observed on Linux 6.18",
+    source: "arch/x86/kvm/cpuid.c:kvm_vcpu_after_set_cpuid, x86.c:kvm_arch_vcpu_create",
+    fix: "85e5ba83c016 (Linux 6.14)",
+  },
+  "masks-sgx-attributes": {
+    behaviour:
+      "before Linux 6.4 KVM masks the attributes of SGX enclaves in leaf 0x12.1 with the guest's XSAVE components, " +
+      "and always sets x87 and SSE",
+    where: "Linux 5.13 to 6.3",
+    source: "arch/x86/kvm/cpuid.c:__kvm_update_cpuid_runtime; observed on 6.1",
+    fix: "275a87244ec8 (Linux 6.4)",
   },
 };

@@ -46,12 +46,19 @@ function* entriesOf(bytes: Uint8Array): Generator<DataView> {
   }
 }
 
+/** Returns the first field of a struct, which is the count of its entries. */
+function countOf(argument: IoctlArgument | undefined): number {
+  if (!types.isUint8Array(argument)) return 0;
+  return new DataView(argument.buffer, argument.byteOffset).getUint32(0, true);
+}
+
 const FUNCTION = offsetOf(CpuidEntry2, "function");
 const INDEX = offsetOf(CpuidEntry2, "index");
 const EAX = offsetOf(CpuidEntry2, "eax");
 const EBX = offsetOf(CpuidEntry2, "ebx");
 const ECX = offsetOf(CpuidEntry2, "ecx");
 const EDX = offsetOf(CpuidEntry2, "edx");
+const PADDING_BYTES = 12;
 
 function flip(entry: DataView, register: number, mask: number): void {
   entry.setUint32(register, entry.getUint32(register, true) ^ mask, true);
@@ -61,19 +68,48 @@ function flip(entry: DataView, register: number, mask: number): void {
 function makeStale(entry: DataView): void {
   const [leaf, index] = [entry.getUint32(FUNCTION, true), entry.getUint32(INDEX, true)];
   if (leaf === 1) {
-    flip(entry, ECX, 1 << 27);
+    flip(entry, ECX, (1 << 27) | (1 << 3));
     flip(entry, EDX, 1 << 9);
   }
   if (leaf === 7 && index === 0) flip(entry, ECX, 1 << 4);
-  if (leaf === 0xd && index === 0) flip(entry, EBX, 0x100);
+  if (leaf === 0xd) flip(entry, EBX, 0x100);
+}
+
+/** The ioctls that return the tables of supported and emulated features. */
+const FEATURE_IOCTLS = [
+  "KVM_GET_SUPPORTED_CPUID",
+  "KVM_GET_EMULATED_CPUID",
+  "KVM_GET_SUPPORTED_HV_CPUID",
+];
+
+/** The bits of Hyper-V features that depend on the local APIC: direct synthetic timers and cluster IPIs. */
+function flipHyperv(entry: DataView): void {
+  const leaf = entry.getUint32(FUNCTION, true);
+  if (leaf === 0x4000_0003) flip(entry, EDX, 1 << 19);
+  if (leaf === 0x4000_0004) flip(entry, EAX, 1 << 10);
+}
+
+let featureCalls = 0;
+
+/** Replaces the last entry of a table by another entry of the table; the next call of the function uses another. */
+function repeatEntry(bytes: Uint8Array): void {
+  const entries = Array.from(entriesOf(bytes));
+  const last = entries.at(-1);
+  featureCalls += 1;
+  const other = entries[featureCalls % 2];
+  if (last === undefined || other === undefined) return;
+  for (let at = 0; at < ENTRY_BYTES - PADDING_BYTES; at += 1) last.setUint8(at, other.getUint8(at));
+  last.setUint32(ENTRY_BYTES - PADDING_BYTES, 1, true);
 }
 
 const FAULTS_BY_NAME: ReadonlyMap<string, InjectedFault> = new Map(
   Object.entries<InjectedFault>({
-    // The fault accepts all special registers, all permissions and, as Linux 5.10 does after KVM_RUN, all CPUID tables.
+    // The fault accepts all special registers, MSRs and permissions, and all CPUID tables, as Linux 5.10 does after
+    // KVM_RUN.
     "accepts-all": (_handle, call) => (ioctl, argument) => {
       try {
-        return call(ioctl, argument);
+        const result = call(ioctl, argument);
+        return ioctl.name === "KVM_SET_MSRS" ? countOf(argument) : result;
       } catch (error) {
         const isIgnored = CPUID_IOCTLS.includes(ioctl.name) || ioctl.name === "KVM_SET_SREGS";
         if (isIgnored && error instanceof KvmError) return 0;
@@ -109,6 +145,36 @@ const FAULTS_BY_NAME: ReadonlyMap<string, InjectedFault> = new Map(
       const result = call(ioctl, argument);
       if (ioctl.name === "KVM_GET_CPUID2" && types.isUint8Array(argument)) {
         for (const entry of entriesOf(argument)) makeStale(entry);
+      }
+      return result;
+    },
+    // The fault does not return the count of a vCPU's table that has entries, as Linux before 6.5 does.
+    "keeps-counts": (_handle, call) => (ioctl, argument) => {
+      const sent = countOf(argument);
+      const result = call(ioctl, argument);
+      const isTable = ioctl.name === "KVM_GET_CPUID2" && types.isUint8Array(argument);
+      if (isTable && countOf(argument) > 0) {
+        new DataView(argument.buffer, argument.byteOffset).setUint32(NENT, sent, true);
+      }
+      return result;
+    },
+    // The fault writes no MSR.
+    "refuses-msrs": (_handle, call) => (ioctl, argument) =>
+      ioctl.name === "KVM_SET_MSRS" ? 0 : call(ioctl, argument),
+    // The fault writes to the header of the table that was passed to KVM_SET_CPUID2 or KVM_SET_CPUID.
+    "writes-to-tables": (_handle, call) => (ioctl, argument) => {
+      const result = call(ioctl, argument);
+      if (ioctl.name.startsWith("KVM_SET_CPUID") && types.isUint8Array(argument)) {
+        argument.fill(0x5a, ENTRIES - 4, ENTRIES);
+      }
+      return result;
+    },
+    // The fault returns wrong tables of supported features: an entry twice, padding, and other Hyper-V features.
+    "misstates-features": (_handle, call) => (ioctl, argument) => {
+      const result = call(ioctl, argument);
+      if (FEATURE_IOCTLS.includes(ioctl.name) && types.isUint8Array(argument)) {
+        repeatEntry(argument);
+        for (const entry of entriesOf(argument)) flipHyperv(entry);
       }
       return result;
     },

@@ -3,6 +3,7 @@
  * distributions backport fixes. `TRAITS` of node-kvm/oracle describes the traits; deviations.ts has the failures that
  * traits cause.
  */
+import { Cpuid2, encode, KVM_GET_CPUID2, offsetOf } from "../abi/index.ts";
 import { guest } from "../guest/index.ts";
 import { fromSupported, type Kvm, KvmError, vendorModule } from "../index.ts";
 import { Sandbox } from "../machine/index.ts";
@@ -28,6 +29,16 @@ const PROBES: Readonly<Record<TraitName, (kvm: Kvm) => boolean>> = {
   "without-xsave2": (kvm) => kvm.checkExtension("KVM_CAP_XSAVE2") === 0,
   "leaves-ospke": (kvm) => leaves(kvm, "leaves-ospke"),
   "leaves-osxsave": (kvm) => leaves(kvm, "leaves-osxsave"),
+  // The table of a new vCPU is empty.
+  "leaves-get-count": (kvm) => countOfEmptyTable(kvm) !== 0,
+  "cr4-before-cpuid": takesCr4WithoutTable,
+  // A KVM with this trait sets the bits of x87 and SSE.
+  "masks-sgx-attributes": (kvm) => {
+    using vm = kvm.createVm();
+    using vcpu = vm.createVcpu(0);
+    vcpu.setCpuid2([{ function: 0x12, index: 1, flags: 1 }]);
+    return vcpu.getCpuid2()[0]?.ecx !== 0;
+  },
 };
 
 const seen = new Map<KvmTrait, boolean>();
@@ -46,6 +57,15 @@ function takesCr4WithoutTable(kvm: Kvm): boolean {
   return [CR4_OSXSAVE, CR4_VMXE].some((bit) =>
     accepts(() => vcpu.setSregs({ ...sregs, cr4: sregs.cr4 | bit })),
   );
+}
+
+/** Returns the count of entries after KVM_GET_CPUID2 has read the table of a new vCPU. */
+function countOfEmptyTable(kvm: Kvm): number {
+  using vm = kvm.createVm();
+  using vcpu = vm.createVcpu(0);
+  const bytes = encode(Cpuid2, { entries: [{}, {}] });
+  vcpu.ioctl(KVM_GET_CPUID2, bytes);
+  return new DataView(bytes.buffer).getUint32(offsetOf(Cpuid2, "nent"), true);
 }
 
 function isFrozenByRun(kvm: Kvm): boolean {

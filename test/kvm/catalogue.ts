@@ -21,17 +21,331 @@ export interface CatalogueArea {
 
 const ARGUMENTS: CatalogueArea = {
   title: "Arguments and sizes",
-  rules: {},
+  rules: {
+    1: {
+      rule:
+        "KVM_GET_SUPPORTED_CPUID with room for fewer entries than it has returns E2BIG and writes " +
+        "neither entries nor the count.",
+      source: "arch/x86/kvm/cpuid.c:kvm_dev_ioctl_get_cpuid; api.rst 4.46",
+    },
+    2: {
+      rule:
+        "KVM_GET_SUPPORTED_CPUID accepts any larger room, also more than 256 entries, and returns the " +
+        "count of entries. The errno ENOMEM that api.rst mentions for a count that is too high does " +
+        "not occur.",
+      source: "arch/x86/kvm/cpuid.c:kvm_dev_ioctl_get_cpuid; api.rst 4.46",
+    },
+    3: {
+      rule:
+        "KVM_GET_SUPPORTED_CPUID returns the same table at each call. Only the APIC ids of leaves 1, " +
+        "0xB and 0x1F depend on the CPU that executes the call.",
+      source: "arch/x86/kvm/cpuid.c:do_host_cpuid",
+    },
+    4: {
+      rule: "A table of KVM_GET_SUPPORTED_CPUID has each leaf and index once, and its padding is 0.",
+      source: "arch/x86/kvm/cpuid.c:__do_cpuid_func, kvm_dev_ioctl_get_cpuid",
+    },
+    5: {
+      rule:
+        "KVM_GET_EMULATED_CPUID returns the leaves 0, 1 and 7, and needs room for one entry more, " +
+        "because it checks the room before it knows whether a leaf has an entry.",
+      source: "arch/x86/kvm/cpuid.c:__do_cpuid_func_emulated; api.rst 4.88",
+      needs: "KVM_CAP_EXT_EMUL_CPUID",
+    },
+    6: {
+      rule:
+        "KVM_GET_EMULATED_CPUID returns EINVAL if the passed padding of an entry is not 0. " +
+        "KVM_GET_SUPPORTED_CPUID ignores the padding.",
+      source: "arch/x86/kvm/cpuid.c:sanity_check_entries",
+    },
+    7: {
+      rule:
+        "KVM_GET_SUPPORTED_HV_CPUID returns ten leaves between 0x40000000 and 0x40000082 with index, " +
+        "flags and padding 0, and E2BIG if the room is smaller.",
+      source: "arch/x86/kvm/hyperv.c:kvm_get_hv_cpuid; api.rst 4.118; selftest hyperv_cpuid",
+      needs: "KVM_CAP_SYS_HYPERV_CPUID",
+    },
+    8: {
+      rule:
+        "Direct synthetic timers and the recommendation of cluster IPIs need an in-kernel local APIC: " +
+        "KVM_GET_SUPPORTED_HV_CPUID returns them on /dev/kvm and on a vCPU with such an APIC, and not " +
+        "on another vCPU.",
+      source: "arch/x86/kvm/hyperv.c:kvm_get_hv_cpuid; api.rst 4.118; selftest hyperv_cpuid",
+      needs: "KVM_CAP_SYS_HYPERV_CPUID for /dev/kvm, KVM_CAP_HYPERV_CPUID for a vCPU",
+    },
+    9: {
+      rule:
+        "KVM_SET_CPUID2 accepts up to 256 entries. A larger count fails with E2BIG before KVM reads " +
+        "an entry, and the table stays.",
+      source: "arch/x86/kvm/cpuid.c:kvm_vcpu_ioctl_set_cpuid2, KVM_MAX_CPUID_ENTRIES",
+    },
+    10: {
+      rule:
+        "KVM_SET_CPUID2 with the count 0 empties the table of a vCPU that has not run, and reads no " +
+        "entry.",
+      source: "arch/x86/kvm/cpuid.c:kvm_vcpu_ioctl_set_cpuid2",
+    },
+    11: {
+      rule:
+        "KVM_SET_CPUID2 returns EFAULT if it cannot read an entry, and the table stays. The claim " +
+        "covers the entries; an unreadable header is not judged, because this package always passes a " +
+        "readable one.",
+      source: "arch/x86/kvm/cpuid.c:kvm_vcpu_ioctl_set_cpuid2, vmemdup_user",
+    },
+    12: {
+      rule:
+        "A successful KVM_GET_CPUID2 writes the count of entries and does not change the room behind " +
+        "them.",
+      source:
+        "arch/x86/kvm/cpuid.c:kvm_vcpu_ioctl_get_cpuid2; commit ab322c43cce9 (6.5); selftest " +
+        "cpuid_test:test_get_cpuid2",
+    },
+    13: {
+      rule:
+        "KVM_GET_CPUID2 with too little room returns E2BIG and changes neither the count nor the " +
+        "entries.",
+      source: "arch/x86/kvm/cpuid.c:kvm_vcpu_ioctl_get_cpuid2; selftest cpuid_test:test_get_cpuid2",
+    },
+    14: {
+      rule: "A new vCPU has an empty table, so KVM_GET_CPUID2 with the count 0 succeeds.",
+      source: "arch/x86/kvm/cpuid.c:kvm_vcpu_ioctl_get_cpuid2",
+    },
+    15: {
+      rule:
+        "KVM_SET_CPUID2 does not check the leaf, index, flags and padding of an entry, and stores " +
+        "them as they were sent.",
+      source: "arch/x86/kvm/cpuid.c:kvm_set_cpuid",
+    },
+    16: {
+      rule: "KVM_SET_CPUID, which passes no index, stores each entry with index, flags and padding 0.",
+      source: "arch/x86/kvm/cpuid.c:kvm_vcpu_ioctl_set_cpuid",
+    },
+    17: {
+      rule:
+        "An ioctl on a descriptor of another kind fails: KVM_SET_CPUID2 with ENOTTY on a VM and " +
+        "EINVAL on /dev/kvm, KVM_GET_SUPPORTED_CPUID with ENOTTY on a VM and EINVAL on a vCPU. A " +
+        "vCPU's ioctl from a process with another address space fails with EIO; no claim judges this, " +
+        "because Node.js cannot fork without exec, and a program that is executed cannot get a " +
+        "descriptor of this package.",
+      source:
+        "virt/kvm/kvm_main.c:kvm_vcpu_ioctl; arch/x86/kvm/x86.c:kvm_arch_dev_ioctl, " +
+        "kvm_arch_vm_ioctl, kvm_arch_vcpu_ioctl",
+    },
+    18: {
+      rule:
+        "KVM_SET_CPUID2 from another thread while the vCPU is in KVM_RUN waits until KVM_RUN returns, " +
+        "and then fails like any SET of another table after a run. No claim judges this: the package " +
+        "refuses each call on a running vCPU (ERR_RUNNING), because the caller would block, and a " +
+        "descriptor cannot be passed to another thread.",
+      source: "virt/kvm/kvm_main.c:kvm_vcpu_ioctl (vcpu->mutex)",
+    },
+  },
 };
 
 const VALIDATION: CatalogueArea = {
   title: "Validation and rollback",
-  rules: {},
+  rules: {
+    19: {
+      rule:
+        "KVM_SET_CPUID2 returns EINVAL if the virtual address width in 0x80000008:EAX[15:8] is not 0, " +
+        "48 or 57.",
+      source: "arch/x86/kvm/cpuid.c:kvm_check_cpuid",
+    },
+    20: {
+      rule:
+        "The width is checked only in the first entry of leaf 0x80000008, whatever the entry's index " +
+        "is. A table without the leaf is accepted.",
+      source: "arch/x86/kvm/cpuid.c:kvm_check_cpuid, cpuid_entry2_find",
+    },
+    21: {
+      rule:
+        "KVM_SET_CPUID2 returns EPERM if leaf 0xD.0 has AMX tile data and the process has no " +
+        "permission for it. AMX tile configuration needs no permission.",
+      source:
+        "arch/x86/kvm/cpuid.c:kvm_check_cpuid; " +
+        "arch/x86/kernel/fpu/xstate.c:fpu_enable_guest_xfd_features; api.rst 4.46",
+    },
+    22: {
+      rule:
+        "KVM_SET_CPUID2 accepts AMX tile data if ARCH_REQ_XCOMP_GUEST_PERM was called before the " +
+        "first vCPU of the process. After the first vCPU this request fails with EBUSY.",
+      source: "arch/x86/kernel/fpu/xstate.c:xstate_request_perm; selftest amx_test",
+      needs: "a CPU with AMX",
+    },
+    23: {
+      rule:
+        "A refused KVM_SET_CPUID2 keeps the previous table byte for byte. api.rst does not guarantee " +
+        "this.",
+      source: "arch/x86/kvm/cpuid.c:kvm_set_cpuid; api.rst 4.20",
+    },
+    24: {
+      rule: "A vCPU whose first table is refused has no table.",
+      source: "arch/x86/kvm/cpuid.c:kvm_set_cpuid",
+    },
+    25: {
+      rule:
+        "A feature that only a refused table has is not available: neither KVM_SET_SREGS nor the " +
+        "guest can set its CR4 bit.",
+      source: "arch/x86/kvm/cpuid.c:kvm_set_cpuid (restores cpu_caps), kvm_vcpu_after_set_cpuid",
+      needs: "FSGSBASE in the supported table",
+    },
+    26: {
+      rule:
+        "A vCPU whose first table is refused has no features: KVM_SET_SREGS refuses the CR4 bit of a " +
+        "feature that the host supports.",
+      source: "arch/x86/kvm/x86.c:kvm_arch_vcpu_create; commit 85e5ba83c016 (6.14)",
+      needs: "UMIP",
+    },
+    27: {
+      rule:
+        "A KVM_SET_CPUID2 that fails with EPERM keeps the table and the CR4 bits that the table " +
+        "allows.",
+      source: "arch/x86/kvm/cpuid.c:kvm_set_cpuid",
+      needs: "FSGSBASE; no permission for AMX tile data",
+    },
+    28: {
+      rule:
+        "A refused KVM_SET_CPUID2 before the first run does not lose the update of a bit that follows " +
+        "CR4.",
+      source: "arch/x86/kvm/cpuid.c:kvm_set_cpuid, kvm_update_cpuid_runtime",
+      needs: "XSAVE",
+    },
+    29: {
+      rule:
+        "The values of the bits that KVM writes itself change neither the result of KVM_SET_CPUID2 " +
+        "nor the stored table.",
+      source: "arch/x86/kvm/cpuid.c:kvm_set_cpuid, kvm_update_cpuid_runtime",
+    },
+    30: {
+      rule: "KVM_SET_CPUID2 stores a table of KVM_GET_CPUID2 unchanged.",
+      source: "arch/x86/kvm/cpuid.c:kvm_set_cpuid",
+    },
+    31: {
+      rule:
+        "KVM_SET_CPUID2 and KVM_SET_CPUID do not write to the caller's buffer, although KVM changes " +
+        "bits of the stored table.",
+      source: "arch/x86/kvm/cpuid.c:kvm_vcpu_ioctl_set_cpuid2, vmemdup_user",
+    },
+    32: {
+      rule:
+        "The errors E2BIG and EFAULT come before the comparison of the tables, also on a vCPU that " +
+        "has run.",
+      source: "arch/x86/kvm/cpuid.c:kvm_vcpu_ioctl_set_cpuid2",
+    },
+  },
 };
 
 const RUNTIME_UPDATES: CatalogueArea = {
   title: "Updates at run time",
-  rules: {},
+  rules: {
+    33: {
+      rule: "KVM_SET_CPUID2 stores OSXSAVE as CR4.OSXSAVE, whatever the passed table has.",
+      source: "arch/x86/kvm/cpuid.c:kvm_update_cpuid_runtime; selftest cr4_cpuid_sync_test",
+      needs: "XSAVE",
+    },
+    34: {
+      rule: "The CPUID bit OSXSAVE follows CR4.OSXSAVE after KVM_SET_SREGS.",
+      source: "arch/x86/kvm/vmx/vmx.c:vmx_set_cr4, svm/svm.c:svm_set_cr4; selftest set_sregs_test",
+      needs: "XSAVE",
+    },
+    35: {
+      rule:
+        "The CPUID bit OSXSAVE follows CR4.OSXSAVE when the guest writes CR4, both in the guest's " +
+        "CPUID and in KVM_GET_CPUID2.",
+      source:
+        "arch/x86/kvm/vmx/vmx.c:vmx_set_cr4, svm/svm.c:svm_set_cr4; selftest cr4_cpuid_sync_test",
+      needs: "XSAVE",
+    },
+    36: {
+      rule: "The CPUID bit OSPKE follows CR4.PKE after KVM_SET_SREGS.",
+      source: "arch/x86/kvm/vmx/vmx.c:vmx_set_cr4, svm/svm.c:svm_set_cr4; selftest set_sregs_test",
+      needs: "PKU",
+    },
+    37: {
+      rule:
+        "KVM maintains OSXSAVE and OSPKE irrespective of the host's CPU: on a host without the " +
+        "feature it clears the bit of the passed table.",
+      source: "arch/x86/kvm/cpuid.c:kvm_update_cpuid_runtime (6.14)",
+      needs: "a host without XSAVE, or without PKU",
+    },
+    38: {
+      rule:
+        "The CPUID bit APIC is APIC_BASE.EN: KVM_SET_CPUID2 sets it, and it follows KVM_SET_SREGS and " +
+        "KVM_SET_MSRS.",
+      source: "arch/x86/kvm/lapic.c:__kvm_apic_set_base; cpuid.c:kvm_update_cpuid_runtime",
+    },
+    39: {
+      rule:
+        "0xD.0:EBX is the XSAVE size for XCR0 and follows KVM_SET_XCRS. The maximum size in 0xD.0:ECX " +
+        "stays as it was sent.",
+      source:
+        "arch/x86/kvm/cpuid.c:kvm_update_cpuid_runtime, xstate_required_size; x86.c:__kvm_set_xcr",
+      needs: "XSAVE and AVX",
+    },
+    40: {
+      rule:
+        "With XSAVEC or XSAVES in the table, 0xD.1:EBX is the compacted size for XCR0. Otherwise it " +
+        "stays as it was sent.",
+      source: "arch/x86/kvm/cpuid.c:kvm_update_cpuid_runtime",
+      needs: "XSAVE and AVX, to change XCR0",
+    },
+    41: {
+      rule:
+        "The compacted size in 0xD.1:EBX includes the components of IA32_XSS and follows a write of " +
+        "IA32_XSS.",
+      source: "arch/x86/kvm/cpuid.c:kvm_update_cpuid_runtime; commit 9622e116d0d2 (6.18)",
+      needs: "XSAVES, and a KVM that supports a component of IA32_XSS",
+    },
+    42: {
+      rule:
+        "With the quirk KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT, which is on by default, the MWAIT bit " +
+        "stays as it was sent, whatever MISC_ENABLE[18] is.",
+      source:
+        "arch/x86/kvm/cpuid.c:kvm_update_cpuid_runtime; api.rst, KVM_CAP_DISABLE_QUIRKS2; selftest " +
+        "monitor_mwait_test",
+    },
+    43: {
+      rule:
+        "Without the quirk the MWAIT bit is MISC_ENABLE[18], and follows KVM_SET_MSRS and the guest's " +
+        "WRMSR. A vCPU without SSE3 cannot change MISC_ENABLE[18].",
+      source:
+        "arch/x86/kvm/x86.c:kvm_set_msr_common; cpuid.c:kvm_update_cpuid_runtime; selftest " +
+        "monitor_mwait_test",
+      needs: "KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT in KVM_CAP_DISABLE_QUIRKS2",
+    },
+    44: {
+      rule:
+        "MONITOR raises #UD if the vCPU's CPUID has no MWAIT and the quirk " +
+        "KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS is off. Otherwise KVM executes it as NOP.",
+      source:
+        "arch/x86/kvm/x86.c:kvm_emulate_monitor_mwait; api.rst, KVM_CAP_DISABLE_QUIRKS2; selftest " +
+        "monitor_mwait_test",
+      needs: "both quirks in KVM_CAP_DISABLE_QUIRKS2",
+    },
+    45: {
+      rule:
+        "KVM maintains the first entry that matches the leaf. The index must match only if the entry " +
+        "has the flag SIGNIFICANT_INDEX and the leaf has subleaves. All other entries stay as they " +
+        "were sent.",
+      source: "arch/x86/kvm/cpuid.c:cpuid_entry2_find",
+    },
+    46: {
+      rule: "KVM stores the attributes of SGX enclaves in leaf 0x12.1 as they were sent.",
+      source: "arch/x86/kvm/cpuid.c:kvm_update_cpuid_runtime; commit 275a87244ec8 (6.4)",
+    },
+    47: {
+      rule:
+        "The guest's CPUID instruction returns what KVM_GET_CPUID2 returns, for each stored leaf and " +
+        "index.",
+      source: "arch/x86/kvm/cpuid.c:kvm_cpuid; selftest cpuid_test:test_guest_cpuids",
+    },
+    48: {
+      rule:
+        "A table without the leaves that KVM maintains is stored as it was sent, and can be set again " +
+        "after a run.",
+      source: "arch/x86/kvm/cpuid.c:kvm_update_cpuid_runtime, kvm_cpuid_check_equal",
+    },
+  },
 };
 
 const AFTER_RUN: CatalogueArea = {
