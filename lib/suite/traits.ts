@@ -3,14 +3,29 @@
  * distributions backport fixes. `TRAITS` of node-kvm/oracle describes the traits; deviations.ts has the failures that
  * traits cause.
  */
-import { guest } from "../guest/index.ts";
-import { fromSupported, type Kvm, KvmError, vendorModule } from "../index.ts";
+import {
+  KVM_X86_DISABLE_EXITS_HLT,
+  KVM_X86_DISABLE_EXITS_PAUSE,
+  MSR_KVM_POLL_CONTROL,
+} from "../abi/generated/constants.ts";
+import { MSRS } from "../abi/msrs.ts";
+import { guest, NO_FAULT } from "../guest/index.ts";
+import { fromSupported, type Kvm, KvmError, type Vcpu, vendorModule } from "../index.ts";
 import { Sandbox } from "../machine/index.ts";
 import { KVM_OWNED, type Trait as TraitName } from "../oracle/index.ts";
+import { enterNestedGuest } from "./nested-state.ts";
 
 /** Bits of CR4 that require a CPUID feature; KVM refuses the bit on a vCPU without the feature. */
 const CR4_OSXSAVE = 1n << 18n;
 const CR4_VMXE = 1n << 13n;
+
+const APIC_BASE_ENABLE = 1n << 11n;
+const CPUID_APIC = 1 << 9;
+
+/** The first leaf of KVM in a table, its signature "KVMKVMKVM", and a bit of the leaf that follows. */
+const KVM_LEAF = 0x4000_0000;
+const KVM_SIGNATURE = { ebx: 0x4b4d_564b, ecx: 0x564b_4d56, edx: 0x4d };
+const PV_UNHALT = 1 << 7;
 
 export type { TraitName };
 
@@ -28,6 +43,17 @@ const PROBES: Readonly<Record<TraitName, (kvm: Kvm) => boolean>> = {
   "without-xsave2": (kvm) => kvm.checkExtension("KVM_CAP_XSAVE2") === 0,
   "leaves-ospke": (kvm) => leaves(kvm, "leaves-ospke"),
   "leaves-osxsave": (kvm) => leaves(kvm, "leaves-osxsave"),
+  "lazy-updates-lost": losesUpdate,
+  // KVM_SET_CPUID has the same defect as KVM_SET_CPUID2, whose first table the claims set.
+  "stale-base": (kvm) => unhaltOfFirst(kvm, KVM_SIGNATURE) === 1,
+  "fixed-base": (kvm) => unhaltOfFirst(kvm, {}) === 0,
+  "keeps-pv-features": keepsPvFeatures,
+  "disables-exits-late": disablesExitsLate,
+  "writable-feature-msrs": (kvm) =>
+    isWritableAfterRun(kvm, [MSRS.MSR_AMD64_DE_CFG, MSRS.MSR_IA32_ARCH_CAPABILITIES]),
+  "writable-platform-info": (kvm) => isWritableAfterRun(kvm, [MSRS.MSR_PLATFORM_INFO]),
+  "open-in-nested-guest": (kvm) =>
+    vendorModule() === "kvm_amd" && takesFeatureMsrInNestedGuest(kvm),
 };
 
 const seen = new Map<KvmTrait, boolean>();
@@ -53,6 +79,92 @@ function isFrozenByRun(kvm: Kvm): boolean {
   using box = new Sandbox(kvm, { program: guest("long", (g) => g.done()), cpuid });
   box.next();
   return !accepts(() => box.vcpu.setCpuid2(cpuid.append({ function: 0x5000_0000 })));
+}
+
+/** Returns whether a refused table loses a pending update of the CPUID bit APIC. The claims test other updates. */
+function losesUpdate(kvm: Kvm): boolean {
+  const cpuid = fromSupported(kvm.getSupportedCpuid());
+  using box = new Sandbox(kvm, { program: guest("long", (g) => g.done()), cpuid });
+  box.next();
+  const { vcpu } = box;
+  const changed = cpuid.append({ function: 0x5000_0000 });
+  const data = vcpu.getSregs().apicBase & ~APIC_BASE_ENABLE;
+  vcpu.setMsrs([{ index: MSRS.MSR_IA32_APICBASE, data }]);
+  if (accepts(() => vcpu.setCpuid2(changed))) return false;
+  const leaf = vcpu.getCpuid2().find((entry) => entry.function === 1);
+  return leaf !== undefined && (leaf.edx & CPUID_APIC) !== 0;
+}
+
+/**
+ * Returns PV_UNHALT of a vCPU's first table, which KVM_SET_CPUID sets, in a VM whose guests halt without exits;
+ * undefined if KVM cannot disable the exits of HLT.
+ */
+function unhaltOfFirst(kvm: Kvm, signature: Partial<typeof KVM_SIGNATURE>): number | undefined {
+  if ((kvm.checkExtension("KVM_CAP_X86_DISABLE_EXITS") & KVM_X86_DISABLE_EXITS_HLT) === 0) {
+    return undefined;
+  }
+  using vm = kvm.createVm();
+  vm.enableCap({ cap: "KVM_CAP_X86_DISABLE_EXITS", mask: KVM_X86_DISABLE_EXITS_HLT });
+  using vcpu = vm.createVcpu(0);
+  vcpu.setCpuid([
+    { function: KVM_LEAF, eax: KVM_LEAF + 1, ...signature },
+    { function: KVM_LEAF + 1, eax: PV_UNHALT },
+  ]);
+  return ((vcpu.getCpuid2()[1]?.eax ?? 0) & PV_UNHALT) >>> 7;
+}
+
+/** Returns whether a guest can read MSR_KVM_POLL_CONTROL after a second table without the leaf of KVM's features. */
+function keepsPvFeatures(kvm: Kvm): boolean {
+  if (kvm.checkExtension("KVM_CAP_ENFORCE_PV_FEATURE_CPUID") === 0) return false;
+  const cpuid = fromSupported(kvm.getSupportedCpuid());
+  const program = guest("long", (g) =>
+    g
+      .attempt((t) => t.asm((a) => a.mov("ecx", MSR_KVM_POLL_CONTROL).rdmsr()))
+      .sync()
+      .done(),
+  );
+  using box = new Sandbox(kvm, { program, cpuid });
+  box.vcpu.enableCap({ cap: "KVM_CAP_ENFORCE_PV_FEATURE_CPUID", enable: 1 });
+  box.vcpu.setCpuid2(cpuid.without(KVM_LEAF + 1));
+  const ucall = box.next();
+  return ucall.kind === "sync" && ucall.values[0] === NO_FAULT;
+}
+
+/** Returns whether KVM disables the exits of PAUSE after the first vCPU was created. The claim disables those of HLT. */
+function disablesExitsLate(kvm: Kvm): boolean {
+  if ((kvm.checkExtension("KVM_CAP_X86_DISABLE_EXITS") & KVM_X86_DISABLE_EXITS_PAUSE) === 0) {
+    return false;
+  }
+  using vm = kvm.createVm();
+  using vcpu = vm.createVcpu(0);
+  const mask = KVM_X86_DISABLE_EXITS_PAUSE;
+  return vcpu.id === 0 && accepts(() => vm.enableCap({ cap: "KVM_CAP_X86_DISABLE_EXITS", mask }));
+}
+
+/** Inverts the lowest bit that KVM supports in the first of these MSRs that it has; returns whether KVM wrote it. */
+function invertsFeatureMsr(kvm: Kvm, vcpu: Vcpu, msrs: readonly number[]): boolean {
+  const known = kvm.getMsrFeatureIndexList();
+  const index = msrs.find((msr) => known.includes(msr));
+  if (index === undefined) return false;
+  const all = kvm.getMsrs([index])[0]?.data ?? 0n;
+  const bit = all & -all;
+  const data = (vcpu.getMsrs([index])[0]?.data ?? 0n) ^ bit;
+  return bit !== 0n && vcpu.setMsrs([{ index, data }]) === 1;
+}
+
+function isWritableAfterRun(kvm: Kvm, msrs: readonly number[]): boolean {
+  const cpuid = fromSupported(kvm.getSupportedCpuid());
+  using box = new Sandbox(kvm, { program: guest("long", (g) => g.done()), cpuid });
+  box.next();
+  return invertsFeatureMsr(kvm, box.vcpu, msrs);
+}
+
+function takesFeatureMsrInNestedGuest(kvm: Kvm): boolean {
+  const cpuid = fromSupported(kvm.getSupportedCpuid());
+  if (!cpuid.has("svm")) return false;
+  using box = new Sandbox(kvm, { program: guest("long", (g) => g.done()), cpuid });
+  enterNestedGuest(box.vcpu);
+  return invertsFeatureMsr(kvm, box.vcpu, [MSRS.MSR_AMD64_DE_CFG]);
 }
 
 /** Returns whether KVM stores a bit unchanged, both 0 and 1. A KVM without the trait sets the bit itself. */
