@@ -58,11 +58,25 @@ const PROBES: Readonly<Record<TraitName, (kvm: Kvm) => boolean>> = {
 
 const seen = new Map<KvmTrait, boolean>();
 
+let probing = false;
+
+/** Whether a probe is running. Injected faults do not change the calls of a probe. */
+export const isProbing = (): boolean => probing;
+
 /** Returns whether this host's KVM has a trait. Each trait is probed once per process. */
 export function hasTrait(kvm: Kvm, trait: KvmTrait): boolean {
-  const known = seen.get(trait) ?? (typeof trait === "string" ? PROBES[trait] : trait)(kvm);
+  const known = seen.get(trait) ?? probe(kvm, typeof trait === "string" ? PROBES[trait] : trait);
   seen.set(trait, known);
   return known;
+}
+
+function probe(kvm: Kvm, run: (kvm: Kvm) => boolean): boolean {
+  probing = true;
+  try {
+    return run(kvm);
+  } finally {
+    probing = false;
+  }
 }
 
 function takesCr4WithoutTable(kvm: Kvm): boolean {
@@ -141,22 +155,19 @@ function disablesExitsLate(kvm: Kvm): boolean {
   return vcpu.id === 0 && accepts(() => vm.enableCap({ cap: "KVM_CAP_X86_DISABLE_EXITS", mask }));
 }
 
-/** Inverts the lowest bit that KVM supports in the first of these MSRs that it has; returns whether KVM wrote it. */
-function invertsFeatureMsr(kvm: Kvm, vcpu: Vcpu, msrs: readonly number[]): boolean {
-  const known = kvm.getMsrFeatureIndexList();
-  const index = msrs.find((msr) => known.includes(msr));
-  if (index === undefined) return false;
-  const all = kvm.getMsrs([index])[0]?.data ?? 0n;
-  const bit = all & -all;
-  const data = (vcpu.getMsrs([index])[0]?.data ?? 0n) ^ bit;
-  return bit !== 0n && vcpu.setMsrs([{ index, data }]) === 1;
+/** Changes a feature MSR between 0 and the value that KVM supports; returns whether KVM wrote it. */
+function changesFeatureMsr(kvm: Kvm, vcpu: Vcpu, index: number): boolean {
+  const now = vcpu.getMsrs([index])[0]?.data ?? 0n;
+  const data = now === 0n ? (kvm.getMsrs([index])[0]?.data ?? 0n) : 0n;
+  return data !== now && vcpu.setMsrs([{ index, data }]) === 1;
 }
 
+/** Returns whether KVM writes one of these MSRs after a run. */
 function isWritableAfterRun(kvm: Kvm, msrs: readonly number[]): boolean {
   const cpuid = fromSupported(kvm.getSupportedCpuid());
   using box = new Sandbox(kvm, { program: guest("long", (g) => g.done()), cpuid });
   box.next();
-  return invertsFeatureMsr(kvm, box.vcpu, msrs);
+  return msrs.some((msr) => changesFeatureMsr(kvm, box.vcpu, msr));
 }
 
 function takesFeatureMsrInNestedGuest(kvm: Kvm): boolean {
@@ -164,7 +175,7 @@ function takesFeatureMsrInNestedGuest(kvm: Kvm): boolean {
   if (!cpuid.has("svm")) return false;
   using box = new Sandbox(kvm, { program: guest("long", (g) => g.done()), cpuid });
   enterNestedGuest(box.vcpu);
-  return invertsFeatureMsr(kvm, box.vcpu, [MSRS.MSR_AMD64_DE_CFG]);
+  return changesFeatureMsr(kvm, box.vcpu, MSRS.MSR_AMD64_DE_CFG);
 }
 
 /** Returns whether KVM stores a bit unchanged, both 0 and 1. A KVM without the trait sets the bit itself. */

@@ -162,7 +162,10 @@ claim(
   "a vCPU whose state the CPU refuses at the entry (KVM_EXIT_FAIL_ENTRY) has run",
   { number: 83 },
   (kit) => {
-    kit.require(vendorModule() !== "kvm_pvm", "kvm_pvm does not enter a guest with hardware");
+    kit.require(
+      vendorModule() !== "kvm_pvm",
+      "kvm_pvm enters a guest without hardware that checks its state",
+    );
     const { vcpu, stored } = kit.configured();
     const sregs = vcpu.getSregs();
     // A code segment with both L and D is reserved in long mode (AMD APM 15.5.1; Intel SDM Vol. 3C 27.3.1.2).

@@ -108,7 +108,7 @@ const INTEL = 0x756e_6547;
 
 /** Builds a guest that makes hypercalls with all arguments 0, and sends the results. */
 function hypercalls(kit: Kit, numbers: readonly number[]): Program {
-  kit.require(vendorModule() !== "kvm_pvm", "kvm_pvm has no hypercalls of KVM at CPL 0");
+  kit.require(vendorModule() !== "kvm_pvm", "kvm_pvm repeats VMMCALL at CPL 0 without end");
   const isIntel = kit.supported.find(0)?.ebx === INTEL;
   return guest("long", (g) => {
     for (const number of numbers) {
