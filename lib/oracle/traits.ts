@@ -104,7 +104,7 @@ export const TRAITS: Readonly<Record<Trait, TraitFacts>> = {
   "disables-exits-late": {
     behaviour: "KVM_CAP_X86_DISABLE_EXITS succeeds after the first KVM_CREATE_VCPU",
     where: "before Linux 6.14",
-    source: "arch/x86/kvm/x86.c:kvm_vm_ioctl_enable_cap; api.rst 7.13",
+    source: "arch/x86/kvm/x86.c:kvm_vm_ioctl_enable_cap; api.rst, KVM_CAP_X86_DISABLE_EXITS",
   },
   "writable-feature-msrs": {
     behaviour: "the MSRs that describe features are writable after KVM_RUN",
