@@ -77,7 +77,7 @@ export const TRAITS: Readonly<Record<Trait, TraitFacts>> = {
     where: "Linux 6.15 to 6.18; stable updates of 6.18 have the fix",
     source:
       "arch/x86/kvm/cpuid.c:kvm_set_cpuid, kvm_vcpu_after_set_cpuid; the delay is of 6.15 (KVM x86 misc changes for " +
-      "6.15); observed on 6.16 and 6.17",
+      "6.15); observed on 6.17",
     fix: 'Linux 6.19-rc1: "apply runtime updates to the current CPUID" (KVM fixes for 6.19-rc1)',
   },
   "stale-base": {

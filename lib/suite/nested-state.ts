@@ -7,9 +7,9 @@ import {
   KVM_STATE_NESTED_GIF_SET,
   KVM_STATE_NESTED_GUEST_MODE,
   KVM_STATE_NESTED_SVM_VMCB_SIZE,
-} from "../abi/generated/constants.ts";
-import { NestedState } from "../abi/generated/structs.ts";
-import { sizeOf } from "../abi/struct.ts";
+  NestedState,
+  sizeOf,
+} from "../abi/index.ts";
 import type { Vcpu } from "../index.ts";
 
 const EFER_SVME = 1n << 12n;

@@ -7,8 +7,9 @@ import {
   KVM_X86_DISABLE_EXITS_HLT,
   KVM_X86_DISABLE_EXITS_PAUSE,
   MSR_KVM_POLL_CONTROL,
-} from "../abi/generated/constants.ts";
-import { MSRS } from "../abi/msrs.ts";
+  MSRS,
+} from "../abi/index.ts";
+
 import { guest, NO_FAULT } from "../guest/index.ts";
 import { fromSupported, type Kvm, KvmError, type Vcpu, vendorModule } from "../index.ts";
 import { Sandbox } from "../machine/index.ts";

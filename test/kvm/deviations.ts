@@ -17,7 +17,7 @@ const NO_GP = "values: [ 255n ] } to deeply equal { kind: 'sync', values: [ 13n 
 
 /** The claims that fail because KVM loses a pending update, and their messages. */
 const LOST_UPDATES: readonly (readonly [claim: string, shows: string])[] = [
-  ["ignore-osxsave-silent", REFUSED],
+  ["silent-osxsave-free", REFUSED],
   ["owned-mwait-silent", REFUSED],
   ["owned-xsavec-size-silent", REFUSED],
   ["unowned-xsavec-size-silent", REFUSED],

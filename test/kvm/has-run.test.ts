@@ -145,7 +145,7 @@ const WAITING = [
 ] as const;
 for (const [name, state, symbol] of WAITING) {
   claim(
-    name,
+    `waits-${name}`,
     `a vCPU in ${symbol} waits in KVM_RUN and has not run`,
     { number: 81 },
     async (kit) => {

@@ -158,7 +158,7 @@ const EDGES = [
   ],
 ] as const;
 for (const [name, base, unhalt, sentence] of EDGES) {
-  claim(`base-${name}`, `KVM ${sentence}`, { number: 90 }, (kit) => {
+  claim(`base-edge-${name}`, `KVM ${sentence}`, { number: 90 }, (kit) => {
     const vcpu = freshWithoutHltExits(kit);
     setTwice(vcpu, kvmLeaves(base));
     expect(unhaltAt(vcpu, base)).toBe(unhalt);

@@ -215,7 +215,7 @@ claim(
 );
 
 claim(
-  "ignore-osxsave-silent",
+  "silent-osxsave-free",
   "KVM_SET_CPUID2 accepts any OSXSAVE bit after KVM_SET_SREGS toggled CR4.OSXSAVE",
   { number: 57 },
   (kit) => {
