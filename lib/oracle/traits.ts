@@ -91,7 +91,7 @@ export const TRAITS: Readonly<Record<Trait, TraitFacts>> = {
   "fixed-base": {
     behaviour:
       "KVM uses leaf 0x40000001 as the leaf of its features, without a search for the signature",
-    where: "before Linux 5.17",
+    where: "observed on Linux 5.10; Linux 6.1 searches the signature",
     source: "arch/x86/kvm/cpuid.c:kvm_update_cpuid_runtime; KVM_CPUID_FEATURES",
   },
   "keeps-pv-features": {
