@@ -13,7 +13,15 @@ export type Trait =
   | "leaves-osxsave"
   | "leaves-get-count"
   | "cr4-before-cpuid"
-  | "masks-sgx-attributes";
+  | "masks-sgx-attributes"
+  | "lazy-updates-lost"
+  | "stale-base"
+  | "fixed-base"
+  | "keeps-pv-features"
+  | "disables-exits-late"
+  | "writable-feature-msrs"
+  | "writable-platform-info"
+  | "open-in-nested-guest";
 
 /** A difference in behaviour between KVMs. */
 export interface TraitFacts {
@@ -88,5 +96,68 @@ export const TRAITS: Readonly<Record<Trait, TraitFacts>> = {
     where: "Linux 5.13 to 6.3",
     source: "arch/x86/kvm/cpuid.c:__kvm_update_cpuid_runtime; observed on 6.1",
     fix: "275a87244ec8 (Linux 6.4)",
+  },
+  "lazy-updates-lost": {
+    behaviour:
+      "KVM delays its updates of a table until the table is read, and KVM_SET_CPUID2 applies a pending update to the " +
+      "new table alone; the comparison with the outdated current table then fails, and the update is lost",
+    where: "Linux 6.15 to 6.18; stable updates of 6.18 have the fix",
+    source:
+      "arch/x86/kvm/cpuid.c:kvm_set_cpuid, kvm_vcpu_after_set_cpuid; the delay is of 6.15 (KVM x86 misc changes for " +
+      "6.15); observed on 6.17",
+    fix: 'Linux 6.19-rc1: "apply runtime updates to the current CPUID" (KVM fixes for 6.19-rc1)',
+  },
+  "stale-base": {
+    behaviour:
+      "KVM searches PV_UNHALT at the base of KVM's leaves in the previous table, so the first table, and a table that " +
+      "moves, adds or removes the leaves, gets PV_UNHALT from the wrong leaf",
+    where: "Linux 5.17 to 6.8",
+    source: "arch/x86/kvm/cpuid.c:__kvm_update_cpuid_runtime, kvm_update_kvm_cpuid_base",
+    fix: "4736d85f0d18 (Linux 6.9)",
+  },
+  "fixed-base": {
+    behaviour:
+      "KVM uses leaf 0x40000001 as the leaf of its features, without a search for the signature, so it removes " +
+      "PV_UNHALT there even from the features of another hypervisor, and at no other base",
+    where: "observed on Linux 5.10; Linux 6.1 searches the signature",
+    source: "arch/x86/kvm/cpuid.c:kvm_update_cpuid_runtime; KVM_CPUID_FEATURES",
+  },
+  "keeps-pv-features": {
+    behaviour:
+      "KVM keeps the KVM features of the previous table if the new table has no leaf of KVM's features, so a guest " +
+      "can still use MSRs that its table does not have",
+    where: "Linux 5.10 to 6.13",
+    source: "arch/x86/kvm/cpuid.c:kvm_update_pv_runtime",
+    fix: "01d1059d635a (Linux 6.14)",
+  },
+  "disables-exits-late": {
+    behaviour:
+      "KVM_CAP_X86_DISABLE_EXITS succeeds after the first KVM_CREATE_VCPU, although a vCPU may already have a table " +
+      "with PV_UNHALT, from which KVM would have removed the bit",
+    where: "before Linux 6.14",
+    source: "arch/x86/kvm/x86.c:kvm_vm_ioctl_enable_cap; api.rst, KVM_CAP_X86_DISABLE_EXITS",
+  },
+  "writable-feature-msrs": {
+    behaviour:
+      "the MSRs that describe features are writable after KVM_RUN, so a vCPU can change its model although its CPUID " +
+      "table is frozen",
+    where: "before Linux 6.4",
+    source: "arch/x86/kvm/x86.c:do_set_msr",
+    fix: "0094f62c7eaa (Linux 6.4)",
+  },
+  "writable-platform-info": {
+    behaviour:
+      "MSR_PLATFORM_INFO is writable after KVM_RUN, because KVM does not count it among the MSRs that describe " +
+      "features, which a run makes immutable",
+    where: "before Linux 6.14",
+    source: "arch/x86/kvm/x86.c:msr_based_features_all_except_vmx, kvm_is_immutable_feature_msr",
+  },
+  "open-in-nested-guest": {
+    behaviour:
+      "a vCPU that has not run accepts another table and other feature MSRs while it executes a nested guest, which " +
+      "KVM_SET_NESTED_STATE started",
+    where: "before Linux 7.0",
+    source: "arch/x86/kvm/x86.h:kvm_can_set_cpuid_and_feature_msrs",
+    fix: "b47b93c15b12 (Linux 7.0)",
   },
 };

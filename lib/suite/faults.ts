@@ -4,10 +4,11 @@
  */
 import { types } from "node:util";
 import { Cpuid2, CpuidEntry2, type Ioctl, offsetOf, sizeOf } from "../abi/index.ts";
-import { Handle, type IoctlArgument, Kvm, KvmError } from "../index.ts";
+import { Handle, type IoctlArgument, Kvm, KvmError, Vm } from "../index.ts";
 import { Sandbox } from "../machine/index.ts";
 import { quoted, suggestion } from "../options.ts";
 import { replaceGuestValues, replacePermission, replaceResult, stepCount } from "./reproducer.ts";
+import { isProbing } from "./traits.ts";
 
 /** Issues an ioctl on a handle, and returns the ioctl's result or throws a {@link KvmError}. */
 export type IoctlCall = (ioctl: Ioctl, argument?: IoctlArgument) => number;
@@ -64,6 +65,9 @@ function flip(entry: DataView, register: number, mask: number): void {
   entry.setUint32(register, entry.getUint32(register, true) ^ mask, true);
 }
 
+/** Whether the leaf follows one in which a claim puts KVM's signature: 0x40000001, 0x40000081, 0x40000101, and so on. */
+const isFeatureLeafOfKvm = (leaf: number): boolean => (leaf & 0xff00_007f) >>> 0 === 0x4000_0001;
+
 /** Inverts the bits of an entry that KVM updates at run time. */
 function makeStale(entry: DataView): void {
   const [leaf, index] = [entry.getUint32(FUNCTION, true), entry.getUint32(INDEX, true)];
@@ -73,6 +77,7 @@ function makeStale(entry: DataView): void {
   }
   if (leaf === 7 && index === 0) flip(entry, ECX, 1 << 4);
   if (leaf === 0xd) flip(entry, EBX, 0x100);
+  if (isFeatureLeafOfKvm(leaf)) flip(entry, EAX, 1 << 7);
 }
 
 /** The ioctls that return the tables of supported and emulated features. */
@@ -187,6 +192,12 @@ const FAULTS_BY_NAME: ReadonlyMap<string, InjectedFault> = new Map(
         throw error;
       }
     },
+    // The fault returns 0 from KVM_SET_MSRS if KVM wrote an MSR, and 1 if KVM wrote none.
+    "miscounts-msrs": (_handle, call) => (ioctl, argument) => {
+      const result = call(ioctl, argument);
+      if (ioctl.name !== "KVM_SET_MSRS") return result;
+      return result === 0 ? 1 : 0;
+    },
     // The fault inverts the values that the guest sends; `misleadGuests` implements it.
     "misleads-guests": (_handle, call) => call,
   }),
@@ -221,6 +232,8 @@ export function injectFault(fault: string | InjectedFault): void {
   Object.defineProperty(Handle.prototype, INJECTED, { value: true });
   const real = Handle.prototype.ioctl;
   Handle.prototype.ioctl = function changedIoctl(this: Handle, ioctl, argument, context) {
+    // A fault concerns the claims. A trait that a fault makes up would explain the claim's failure as a deviation.
+    if (isProbing()) return real.call(this, ioctl, argument, context);
     const sent = types.isUint8Array(argument) ? new Uint8Array(argument) : argument;
     const from = stepCount();
     try {
@@ -236,6 +249,21 @@ export function injectFault(fault: string | InjectedFault): void {
   };
   if (fault === "misleads-guests") misleadGuests();
   if (fault === "accepts-all") acceptPermissions();
+  if (fault === "names-wrong-errno") misnameCreations();
+}
+
+/** Changes the errno of KVM_CREATE_VCPU, which returns a descriptor and does not use `Handle.ioctl`. */
+function misnameCreations(): void {
+  const real = Vm.prototype.createVcpu;
+  Vm.prototype.createVcpu = function changedCreateVcpu(this: Vm, id?: number) {
+    try {
+      return real.call(this, id);
+    } catch (error) {
+      if (!(error instanceof KvmError) || isProbing()) throw error;
+      const { call, object } = error;
+      throw new KvmError({ call, object, errno: 5, reason: "(an injected fault)" });
+    }
+  };
 }
 
 function acceptPermissions(): void {
@@ -254,6 +282,7 @@ function misleadGuests(): void {
   const real = Sandbox.prototype.next;
   Sandbox.prototype.next = function changedNext(this: Sandbox) {
     const ucall = real.call(this);
+    if (isProbing()) return ucall;
     if (ucall.kind === "sync") replaceGuestValues();
     return ucall.kind === "sync"
       ? { ...ucall, values: ucall.values.map((v) => ~v & 0xffff_ffffn) }

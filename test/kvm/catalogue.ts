@@ -350,17 +350,325 @@ const RUNTIME_UPDATES: CatalogueArea = {
 
 const AFTER_RUN: CatalogueArea = {
   title: "After KVM_RUN",
-  rules: {},
+  rules: {
+    49: {
+      rule: "A vCPU that has run accepts the table that was sent before the run.",
+      source: "arch/x86/kvm/cpuid.c:kvm_cpuid_check_equal; api.rst 4.20; selftest cpuid_test",
+    },
+    50: {
+      rule: "A vCPU that has run accepts the table that KVM_GET_CPUID2 returns.",
+      source: "arch/x86/kvm/cpuid.c:kvm_cpuid_check_equal; api.rst 4.20",
+    },
+    51: {
+      rule: "A vCPU that has run refuses a table with a changed register of a leaf, and keeps its table.",
+      source: "arch/x86/kvm/cpuid.c:kvm_cpuid_check_equal; selftest cpuid_test",
+    },
+    52: {
+      rule: "A vCPU that has run refuses another physical address width.",
+      source: "arch/x86/kvm/cpuid.c:kvm_cpuid_check_equal; selftest cpuid_test",
+    },
+    53: {
+      rule: "A vCPU that has run refuses a table with another number of entries.",
+      source: "arch/x86/kvm/cpuid.c:kvm_cpuid_check_equal",
+    },
+    54: {
+      rule:
+        "A vCPU that has run refuses its entries in another order, and an entry with another index or other " +
+        "flags.",
+      source: "arch/x86/kvm/cpuid.c:kvm_cpuid_check_equal",
+    },
+    55: {
+      rule: "A vCPU that has run refuses another APIC id in leaf 1.",
+      source: "arch/x86/kvm/cpuid.c:kvm_cpuid_check_equal",
+    },
+    56: {
+      rule: "A vCPU that has run refuses another maximum XSAVE size.",
+      source: "arch/x86/kvm/cpuid.c:kvm_cpuid_check_equal",
+    },
+    57: {
+      rule:
+        "A vCPU that has run accepts any value of the bits OSXSAVE, APIC, OSPKE and of the XSAVE size in the " +
+        "sent table, because KVM sets them from the state of the vCPU before it compares the tables.",
+      source:
+        "arch/x86/kvm/cpuid.c:kvm_update_cpuid_runtime, kvm_cpuid_check_equal; selftest cpuid_test",
+    },
+    58: {
+      rule:
+        "The CPUID bit MWAIT belongs to KVM only if KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT is disabled; otherwise a " +
+        "vCPU that has run refuses another value. A change of IA32_MISC_ENABLE that nothing has observed makes " +
+        "no difference.",
+      source: "arch/x86/kvm/cpuid.c:kvm_update_cpuid_runtime; api.rst, KVM_CAP_DISABLE_QUIRKS2",
+      needs: "KVM_CAP_DISABLE_QUIRKS2 to disable the quirk",
+    },
+    59: {
+      rule:
+        "The compacted XSAVE size belongs to KVM only if leaf 0xD.1 of the table has XSAVEC or XSAVES; otherwise " +
+        "a vCPU that has run refuses another value. A change of XCR0 that nothing has observed makes no " +
+        "difference.",
+      source: "arch/x86/kvm/cpuid.c:kvm_update_cpuid_runtime",
+      needs: "XSAVE and AVX for a change of XCR0",
+    },
+    60: {
+      rule:
+        "The padding of an entry is not compared; after the accepted call, KVM_GET_CPUID2 returns the new " +
+        "padding.",
+      source:
+        "arch/x86/kvm/cpuid.c:kvm_cpuid_check_equal; kvm_set_cpuid swaps the arrays before the comparison since " +
+        "Linux 6.14",
+    },
+    61: {
+      rule:
+        "A vCPU that has run accepts its table after KVM_SET_SREGS changed CR4.OSXSAVE, although no ioctl and no " +
+        "guest has read the table in between.",
+      source:
+        'arch/x86/kvm/cpuid.c:kvm_set_cpuid; selftest cpuid_test; "apply runtime updates to the current CPUID" ' +
+        "(KVM fixes for 6.19-rc1)",
+      needs: "XSAVE",
+    },
+    62: {
+      rule:
+        "A vCPU that has run accepts its table after the guest changed CR4.OSXSAVE, although no ioctl and no " +
+        "guest has read the table in between.",
+      source:
+        'arch/x86/kvm/cpuid.c:kvm_set_cpuid; "apply runtime updates to the current CPUID" (KVM fixes for ' +
+        "6.19-rc1)",
+      needs: "XSAVE",
+    },
+    63: {
+      rule:
+        "A vCPU that has run accepts its table after a change of XCR0, of APIC_BASE.EN or of " +
+        "IA32_MISC_ENABLE[18], although no ioctl and no guest has read the table in between.",
+      source:
+        'arch/x86/kvm/cpuid.c:kvm_set_cpuid; "apply runtime updates to the current CPUID" (KVM fixes for ' +
+        "6.19-rc1)",
+      needs: "XSAVE and AVX for XCR0; SSE3 and KVM_CAP_DISABLE_QUIRKS2 for IA32_MISC_ENABLE",
+    },
+    64: {
+      rule: "A refused table does not lose a pending update of the current table.",
+      source:
+        'arch/x86/kvm/cpuid.c:kvm_set_cpuid; "avoid dropping the pending update" (KVM fixes for 6.19-rc1)',
+      needs: "XSAVE",
+    },
+    65: {
+      rule: "A vCPU that has run still accepts its own table after several refused tables.",
+      source: "arch/x86/kvm/cpuid.c:kvm_set_cpuid",
+    },
+    66: {
+      rule:
+        "A vCPU that has run without exits of HLT accepts the table with PV_UNHALT that was sent, and the table " +
+        "without PV_UNHALT that KVM stored.",
+      source: "4736d85f0d18 (Linux 6.9); arch/x86/kvm/cpuid.c:kvm_apply_cpuid_pv_features_quirk",
+      needs: "KVM_X86_DISABLE_EXITS_HLT",
+    },
+    67: {
+      rule:
+        "KVM_SET_CPUID stores index 0 and flags 0, so a vCPU that has run accepts such a table from both ioctls " +
+        "if its own table came from KVM_SET_CPUID, and refuses it if its own table has indices.",
+      source: "arch/x86/kvm/cpuid.c:kvm_vcpu_ioctl_set_cpuid, kvm_cpuid_check_equal",
+    },
+    68: {
+      rule:
+        "A vCPU without a table may run. Its guest reads zeros from every leaf, and afterwards KVM accepts only " +
+        "an empty table.",
+      source: "arch/x86/kvm/cpuid.c:kvm_cpuid_check_equal, kvm_cpuid",
+    },
+    69: {
+      rule: "Each vCPU freezes its own table; other vCPUs of the VM are not affected.",
+      source: "arch/x86/kvm/x86.h:kvm_vcpu_has_run",
+    },
+    70: {
+      rule:
+        "A vCPU that has run does not check a table: a wrong address width and AMX tile data without permission " +
+        "fail with EINVAL, because the table differs.",
+      source: "arch/x86/kvm/cpuid.c:kvm_set_cpuid",
+    },
+    71: {
+      rule: "A refused table without NX does not take EFER.NX from the guest of a vCPU that has run.",
+      source: "arch/x86/kvm/cpuid.c:kvm_set_cpuid restores cpu_caps",
+      needs: "NX",
+    },
+    72: {
+      rule: "A refused table with a feature does not give the bit of CR4 to the guest of a vCPU that has run.",
+      source: "arch/x86/kvm/cpuid.c:kvm_set_cpuid restores cpu_caps",
+      needs: "a vendor module that stores FSGSBASE as it was sent",
+    },
+    73: {
+      rule:
+        "A refused table without the CPUID bit MWAIT does not make MONITOR raise #UD in the guest of a vCPU that " +
+        "has run.",
+      source:
+        "arch/x86/kvm/cpuid.c:kvm_set_cpuid restores cpu_caps; arch/x86/kvm/x86.c:kvm_emulate_monitor_mwait; " +
+        "selftest monitor_mwait_test",
+      needs: "KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS in KVM_CAP_DISABLE_QUIRKS2; SSE3",
+    },
+    74: {
+      rule:
+        "A vCPU in a nested guest refuses another table and accepts its own, although it has not run; after it " +
+        "has left the nested guest, it accepts another table again.",
+      source: "arch/x86/kvm/x86.h:kvm_can_set_cpuid_and_feature_msrs; b47b93c15b12 (Linux 7.0)",
+      needs: "KVM_CAP_NESTED_STATE and SVM",
+    },
+    75: {
+      rule:
+        "A vCPU that has run accepts only the current value of an MSR that describes features " +
+        "(IA32_ARCH_CAPABILITIES, MSR_AMD64_DE_CFG, MSR_PLATFORM_INFO). MSR_IA32_UCODE_REV stays writable.",
+      source:
+        "arch/x86/kvm/x86.c:do_set_msr, kvm_is_immutable_feature_msr; 0094f62c7eaa (Linux 6.4); selftest " +
+        "feature_msrs_test",
+      needs: "the MSR",
+    },
+  },
 };
 
 const HAS_RUN: CatalogueArea = {
   title: "What counts as a run",
-  rules: {},
+  rules: {
+    76: {
+      rule: "A vCPU has not run if immediate_exit ended KVM_RUN with EINTR.",
+      source: "arch/x86/kvm/x86.c:kvm_arch_vcpu_ioctl_run; api.rst 5 (immediate_exit)",
+    },
+    77: {
+      rule:
+        "A vCPU has not run if a pending signal, which KVM_SET_SIGNAL_MASK unblocks, ended KVM_RUN with EINTR " +
+        "before the entry.",
+      source: "arch/x86/kvm/x86.c:vcpu_enter_guest, kvm_vcpu_exit_request; api.rst 4.21",
+      needs:
+        "a thread that blocks a signal; Node has no call for that, so no claim checks this rule",
+    },
+    78: {
+      rule: "A vCPU has not run if KVM_RUN failed with EINVAL because of an undefined bit of kvm_dirty_regs.",
+      source: "arch/x86/kvm/x86.c:kvm_arch_vcpu_ioctl_run; selftest sync_regs_test",
+      needs: "KVM_CAP_SYNC_REGS",
+    },
+    79: {
+      rule:
+        "A vCPU has not run if KVM_RUN returned KVM_EXIT_SHUTDOWN because of a triple fault that " +
+        "KVM_SET_VCPU_EVENTS made pending.",
+      source: "arch/x86/kvm/x86.c:vcpu_enter_guest; selftest triple_fault_event_test",
+      needs: "KVM_CAP_X86_TRIPLE_FAULT_EVENT",
+    },
+    80: {
+      rule:
+        "An application processor that waits for INIT has not run if a signal or immediate_exit ended KVM_RUN " +
+        "with EINTR.",
+      source: "arch/x86/kvm/x86.c:kvm_arch_vcpu_ioctl_run, kvm_vcpu_block",
+      needs: "KVM_CAP_IRQCHIP",
+    },
+    81: {
+      rule:
+        "A vCPU that waits in KVM_MP_STATE_HALTED or KVM_MP_STATE_INIT_RECEIVED has not run if a signal ended " +
+        "KVM_RUN with EINTR.",
+      source: "arch/x86/kvm/x86.c:kvm_arch_vcpu_ioctl_run; arch/x86/kvm/x86.c:vcpu_run",
+      needs: "KVM_CAP_IRQCHIP",
+    },
+    82: {
+      rule:
+        "A vCPU that exited because of its guest has run: port access, HLT, access to memory that does not " +
+        "exist, internal error after an entry.",
+      source:
+        "arch/x86/kvm/x86.c:vcpu_enter_guest sets last_vmentry_cpu; arch/x86/kvm/x86.h:kvm_vcpu_has_run",
+    },
+    83: {
+      rule:
+        "A vCPU whose entry the CPU refused (KVM_EXIT_FAIL_ENTRY) has run, although the guest executed no " +
+        "instruction.",
+      source:
+        "arch/x86/kvm/x86.c:vcpu_enter_guest sets last_vmentry_cpu; arch/x86/kvm/x86.h:kvm_vcpu_has_run",
+      needs: "a CPU that checks the state of a guest: SVM or VMX",
+    },
+    84: {
+      rule:
+        "Nothing makes a vCPU new again: neither the registers of a new vCPU nor KVM_MP_STATE_UNINITIALIZED; and " +
+        "the id of a closed vCPU is not free.",
+      source:
+        "arch/x86/kvm/x86.c:vcpu_enter_guest sets last_vmentry_cpu; arch/x86/kvm/x86.h:kvm_vcpu_has_run; " +
+        "virt/kvm/kvm_main.c:kvm_vm_ioctl_create_vcpu",
+      needs: "KVM_CAP_IRQCHIP for the state",
+    },
+  },
 };
 
 const PARAVIRTUAL: CatalogueArea = {
   title: "PV_UNHALT, hypervisor bases and PV features",
-  rules: {},
+  rules: {
+    85: {
+      rule:
+        "If HLT does not exit, KVM removes PV_UNHALT from a table, also from the first one; if HLT exits, KVM " +
+        "stores the bit as it was sent.",
+      source:
+        "arch/x86/kvm/cpuid.c:kvm_apply_cpuid_pv_features_quirk; 4736d85f0d18 (Linux 6.9); selftest kvm_pv_test",
+      needs: "KVM_X86_DISABLE_EXITS_HLT",
+    },
+    86: {
+      rule: "KVM removes PV_UNHALT also from the second of two equal tables.",
+      source: "arch/x86/kvm/cpuid.c:kvm_apply_cpuid_pv_features_quirk",
+      needs: "KVM_X86_DISABLE_EXITS_HLT",
+    },
+    87: {
+      rule:
+        "KVM keeps PV_UNHALT in a table without its signature, and removes it from the table that adds the " +
+        "signature.",
+      source: "arch/x86/kvm/cpuid.c:kvm_apply_cpuid_pv_features_quirk; selftest kvm_pv_test",
+      needs: "KVM_X86_DISABLE_EXITS_HLT",
+    },
+    88: {
+      rule:
+        "KVM keeps PV_UNHALT in the table that removes the signature: it searches the signature in the new " +
+        "table.",
+      source: "arch/x86/kvm/cpuid.c:kvm_apply_cpuid_pv_features_quirk; 4736d85f0d18 (Linux 6.9)",
+      needs: "KVM_X86_DISABLE_EXITS_HLT",
+    },
+    89: {
+      rule: "KVM finds its leaves at another base than 0x40000000, and follows a base that moves with a new table.",
+      source: "arch/x86/kvm/cpuid.c:kvm_apply_cpuid_pv_features_quirk; 4736d85f0d18 (Linux 6.9)",
+      needs: "KVM_X86_DISABLE_EXITS_HLT",
+    },
+    90: {
+      rule:
+        "KVM searches its signature at the multiples of 0x100 from 0x40000000 to 0x4000ff00, uses the lowest " +
+        "match, and ignores the highest leaf in EAX.",
+      source:
+        "arch/x86/kvm/cpuid.c:kvm_get_hypervisor_cpuid; " +
+        "arch/x86/include/asm/cpuid/api.h:for_each_possible_cpuid_base_hypervisor",
+      needs: "KVM_X86_DISABLE_EXITS_HLT",
+    },
+    91: {
+      rule: "KVM_CAP_X86_DISABLE_EXITS fails with EINVAL after the first KVM_CREATE_VCPU, and for an undefined bit.",
+      source:
+        "arch/x86/kvm/x86.c:kvm_vm_ioctl_enable_cap; api.rst, KVM_CAP_X86_DISABLE_EXITS; selftest kvm_pv_test",
+      needs: "KVM_X86_DISABLE_EXITS_HLT",
+    },
+    92: {
+      rule:
+        "With KVM_CAP_ENFORCE_PV_FEATURE_CPUID, the hypercall KVM_HC_KICK_CPU succeeds if the stored table has " +
+        "PV_UNHALT, and returns -KVM_ENOSYS if KVM removed the bit.",
+      source: "arch/x86/kvm/x86.c:____kvm_emulate_hypercall; arch/x86/kvm/cpuid.c:guest_pv_has",
+      needs:
+        "KVM_CAP_ENFORCE_PV_FEATURE_CPUID; KVM_X86_DISABLE_EXITS_HLT; a vendor module with hypercalls",
+    },
+    93: {
+      rule:
+        "With KVM_CAP_ENFORCE_PV_FEATURE_CPUID, a guest gets #GP for KVM's MSRs and -KVM_ENOSYS for hypercalls " +
+        "whose features its table does not have; without the capability, the table does not matter.",
+      source:
+        "arch/x86/kvm/x86.c:kvm_set_msr_common, kvm_get_msr_common; 66570e966dd9; selftest kvm_pv_test",
+      needs: "KVM_CAP_ENFORCE_PV_FEATURE_CPUID; KVM_CAP_IRQCHIP",
+    },
+    94: {
+      rule:
+        "With KVM_CAP_ENFORCE_PV_FEATURE_CPUID, a new table without the leaf of KVM's features, without the " +
+        "signature or without entries takes the features of the previous table away.",
+      source: "01d1059d635a (Linux 6.14)",
+      needs: "KVM_CAP_ENFORCE_PV_FEATURE_CPUID",
+    },
+    95: {
+      rule:
+        "With KVM_CAP_ENFORCE_PV_FEATURE_CPUID, a refused table without features does not take KVM's MSRs from " +
+        "the guest of a vCPU that has run.",
+      source: "arch/x86/kvm/cpuid.c:kvm_set_cpuid",
+      needs: "KVM_CAP_ENFORCE_PV_FEATURE_CPUID",
+    },
+  },
 };
 
 const OTHER_INTERFACES: CatalogueArea = {
