@@ -20,7 +20,7 @@ import { claim, expect, type Kit, tableOf } from "node-kvm/test";
 
 const CR0_NW = 1n << 29n;
 const CR0_CD = 1n << 30n;
-const EFER_SVME = 1n << 12n;
+const EFER_SCE = 1n;
 const APIC_BASE_X2APIC = 1n << 10n;
 const APIC_BASE_ENABLE = 1n << 11n;
 
@@ -149,55 +149,54 @@ claim(
   },
 );
 
-/** The bits of EFER that require a CPUID feature. KVM_SET_SREGS requires LME together with CR0.PG and LMA. */
+/** The bits of EFER that require a CPUID feature, and the name of the bit. */
 const EFER_FEATURES = [
   ["lm", "lme", EFER_LME],
   ["nx", "nx", EFER_NX],
+  ["svm", "svme", 1n << 12n],
+  ["fxsr_opt", "ffxsr", 1n << 14n],
+  ["autoibrs", "autoibrs", 1n << 21n],
 ] as const;
 for (const [feature, name, bit] of EFER_FEATURES) {
   claim(
     `efer-${name}-without-feature`,
-    `KVM_SET_SREGS refuses EFER.${name.toUpperCase()} if the table lacks the feature`,
+    `KVM_SET_SREGS refuses EFER.${name.toUpperCase()} if the table lacks the feature, and keeps the special registers`,
     { number: 106 },
     (kit) => {
       const vcpu = vcpuWith(kit, kit.supported.with({ [feature]: 0 }));
       const before = vcpu.getSregs();
-      expect(() => vcpu.setSregs({ ...before, efer: bit })).toFailWith("EINVAL");
+      expect(() => vcpu.setSregs({ ...before, efer: before.efer | bit })).toFailWith("EINVAL");
       expect(vcpu.getSregs()).toEqual(before);
     },
   );
 }
 
 claim(
-  "efer-svme-without-feature",
-  "KVM_SET_SREGS refuses EFER.SVME if the table lacks SVM",
-  { number: 106 },
-  (kit) => {
-    kit.require(kit.supported.has("svm"), "KVM does not support SVM in guests here");
-    const vcpu = vcpuWith(kit, kit.supported.with({ svm: 0 }));
-    const before = vcpu.getSregs();
-    expect(() => vcpu.setSregs({ ...before, efer: EFER_SVME })).toFailWith("EINVAL");
-  },
-);
-
-claim(
   "efer-fresh",
-  "KVM_SET_SREGS refuses EFER.NX on a vCPU without a CPUID table",
+  "KVM_SET_SREGS accepts of EFER only SCE on a vCPU without a CPUID table",
   { number: 106 },
   (kit) => {
     const vcpu = kit.fresh();
-    expect(() => vcpu.setSregs({ ...vcpu.getSregs(), efer: EFER_NX })).toFailWith("EINVAL");
+    const before = vcpu.getSregs();
+    expect(() => vcpu.setSregs({ ...before, efer: EFER_SCE })).toBeAccepted();
+    for (const [, , bit] of EFER_FEATURES) {
+      expect(() => vcpu.setSregs({ ...before, efer: EFER_SCE | bit })).toFailWith("EINVAL");
+    }
+    expect(vcpu.getSregs()).toEqual({ ...before, efer: EFER_SCE });
   },
 );
 
 claim(
   "efer-with-features",
-  "KVM_SET_SREGS accepts EFER.LME and EFER.NX if the table has both features, and returns them",
+  "KVM_SET_SREGS accepts all bits of EFER whose features the table has, and returns them",
   { number: 106 },
   (kit) => {
-    kit.requireVcpuHas("lm", "nx");
     const vcpu = vcpuWith(kit, kit.supported);
-    const efer = EFER_LME | EFER_NX;
+    const stored = tableOf(vcpu);
+    const efer = EFER_FEATURES.reduce(
+      (all, [feature, , bit]) => (stored.has(feature) ? all | bit : all),
+      EFER_SCE,
+    );
     expect(() => vcpu.setSregs({ ...vcpu.getSregs(), efer })).toBeAccepted();
     expect(vcpu.getSregs().efer).toBe(efer);
   },
