@@ -126,7 +126,7 @@ const CET_CASES: readonly MsrCase[] = [
 ];
 
 for (const msr of CASES) {
-  const { name, index, reset, reserved } = msr;
+  const { name, index, reset, value, reserved } = msr;
   claim(
     `msr-${name}`,
     `a guest and user space read the value of the MSR ${name} that the other has written`,
