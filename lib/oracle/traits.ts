@@ -10,7 +10,12 @@ export type Trait =
   | "compares-incoming"
   | "without-xsave2"
   | "leaves-ospke"
-  | "leaves-osxsave";
+  | "leaves-osxsave"
+  | "cr4-before-cpuid"
+  | "efer-before-cpuid"
+  | "xss-before-cpuid"
+  | "rewrites-xen-leaf"
+  | "without-emulated-bits";
 
 /** A difference in behaviour between KVMs. */
 export interface TraitFacts {
@@ -61,5 +66,37 @@ export const TRAITS: Readonly<Record<Trait, TraitFacts>> = {
       "here the bit is stored and compared as it was sent",
     where: "before Linux 6.14, on a host without XSAVE",
     source: "arch/x86/kvm/cpuid.c:__kvm_update_cpuid_runtime",
+  },
+  "cr4-before-cpuid": {
+    behaviour:
+      "on a vCPU without a CPUID table, KVM before 6.14 accepts every CR4 bit that the host supports, " +
+      "because it computes the allowed bits only after an accepted table; kvm_pvm also accepts them",
+    where: "before Linux 6.14; and kvm_pvm, observed on Linux 6.18",
+    source: "arch/x86/kvm/cpuid.c:kvm_vcpu_after_set_cpuid, x86.c:kvm_arch_vcpu_create",
+    fix: "85e5ba83c016 (Linux 6.14)",
+  },
+  "efer-before-cpuid": {
+    behaviour:
+      "KVM_SET_SREGS accepts EFER bits whose features the CPUID table lacks; only the guest's WRMSR checks them",
+    where: "observed on 6.1 and on 6.18 with kvm_pvm, not on 6.12.118 and 7.2",
+    source: "arch/x86/kvm/x86.c:kvm_is_valid_sregs",
+  },
+  "xss-before-cpuid": {
+    behaviour: "KVM_SET_MSRS writes 0 to IA32_XSS although the CPUID table lacks XSAVES",
+    where: "observed on 6.1 and 6.12, not on 7.2",
+    source: "arch/x86/kvm/x86.c:kvm_set_msr_common",
+  },
+  "rewrites-xen-leaf": {
+    behaviour:
+      "KVM writes the frequency of the TSC to the Xen leaf of the stored table when the vCPU runs, " +
+      "so the stored table differs from the sent one",
+    where: "observed on 6.12 and 6.14, not on 6.17; Linux 6.1 has no such code",
+    source: "arch/x86/kvm/xen.c:kvm_xen_update_tsc_info",
+  },
+  "without-emulated-bits": {
+    behaviour:
+      "KVM_GET_SUPPORTED_CPUID reports TSC_DEADLINE and HYPERVISOR as 0, although KVM emulates both",
+    where: "before Linux 6.14",
+    source: "arch/x86/kvm/cpuid.c:kvm_set_cpu_caps",
   },
 };

@@ -3,6 +3,7 @@
  * distributions backport fixes. `TRAITS` of node-kvm/oracle describes the traits; deviations.ts has the failures that
  * traits cause.
  */
+import { MSRS } from "../abi/index.ts";
 import { guest } from "../guest/index.ts";
 import { fromSupported, type Kvm, KvmError, vendorModule } from "../index.ts";
 import { Sandbox } from "../machine/index.ts";
@@ -11,6 +12,9 @@ import { KVM_OWNED, type Trait as TraitName } from "../oracle/index.ts";
 /** Bits of CR4 that require a CPUID feature; KVM refuses the bit on a vCPU without the feature. */
 const CR4_OSXSAVE = 1n << 18n;
 const CR4_VMXE = 1n << 13n;
+const EFER_LME = 1n << 8n;
+/** The first base at which KVM searches the leaves of Xen. */
+const XEN_BASE = 0x4000_0000;
 
 export type { TraitName };
 
@@ -28,6 +32,12 @@ const PROBES: Readonly<Record<TraitName, (kvm: Kvm) => boolean>> = {
   "without-xsave2": (kvm) => kvm.checkExtension("KVM_CAP_XSAVE2") === 0,
   "leaves-ospke": (kvm) => leaves(kvm, "leaves-ospke"),
   "leaves-osxsave": (kvm) => leaves(kvm, "leaves-osxsave"),
+  "cr4-before-cpuid": takesCr4WithoutTable,
+  "efer-before-cpuid": takesEferOfEmptyTable,
+  "xss-before-cpuid": takesXssOfEmptyTable,
+  "rewrites-xen-leaf": rewritesXenLeaf,
+  // The release that added the bits also made KVM refuse CR4.OSXSAVE on a vCPU without a CPUID table.
+  "without-emulated-bits": (kvm) => vendorModule() !== "kvm_pvm" && takesCr4WithoutTable(kvm),
 };
 
 const seen = new Map<KvmTrait, boolean>();
@@ -46,6 +56,36 @@ function takesCr4WithoutTable(kvm: Kvm): boolean {
   return [CR4_OSXSAVE, CR4_VMXE].some((bit) =>
     accepts(() => vcpu.setSregs({ ...sregs, cr4: sregs.cr4 | bit })),
   );
+}
+
+/** Returns whether KVM accepts EFER.LME from user space on a vCPU whose table is empty. */
+function takesEferOfEmptyTable(kvm: Kvm): boolean {
+  using vm = kvm.createVm();
+  using vcpu = vm.createVcpu(0);
+  vcpu.setCpuid2([]);
+  const sregs = vcpu.getSregs();
+  return accepts(() => vcpu.setSregs({ ...sregs, efer: sregs.efer | EFER_LME }));
+}
+
+/** Returns whether KVM writes IA32_XSS on a vCPU whose table is empty. */
+function takesXssOfEmptyTable(kvm: Kvm): boolean {
+  using vm = kvm.createVm();
+  using vcpu = vm.createVcpu(0);
+  vcpu.setCpuid2([]);
+  return vcpu.setMsrs([{ index: MSRS.MSR_IA32_XSS, data: 0n }]) === 1;
+}
+
+/** Returns whether a run changes the time leaf in a table that has only Xen leaves. */
+function rewritesXenLeaf(kvm: Kvm): boolean {
+  if (kvm.checkExtension("KVM_CAP_XEN_HVM") === 0) return false;
+  const leaf = XEN_BASE + 3;
+  const cpuid = [
+    { function: XEN_BASE, eax: leaf, ebx: 0x566e_6558, ecx: 0x6558_4d4d, edx: 0x4d4d_566e },
+    { function: leaf, index: 2, flags: 1 },
+  ];
+  using box = new Sandbox(kvm, { program: guest("protected", (g) => g.done()), cpuid });
+  box.next();
+  return box.vcpu.getCpuid2().some((entry) => entry.function === leaf && entry.eax !== 0);
 }
 
 function isFrozenByRun(kvm: Kvm): boolean {

@@ -20,12 +20,12 @@ const GP = 13n;
 const MAX_TURBO_RATIO = 0xff00n;
 
 const LISTS = [
-  ["msr-index-list", "KVM_GET_MSR_INDEX_LIST", KVM_GET_MSR_INDEX_LIST],
-  ["msr-feature-list", "KVM_GET_MSR_FEATURE_INDEX_LIST", KVM_GET_MSR_FEATURE_INDEX_LIST],
+  ["index", "KVM_GET_MSR_INDEX_LIST", KVM_GET_MSR_INDEX_LIST],
+  ["feature-index", "KVM_GET_MSR_FEATURE_INDEX_LIST", KVM_GET_MSR_FEATURE_INDEX_LIST],
 ] as const;
 for (const [id, name, ioctl] of LISTS) {
   claim(
-    id,
+    `msr-${id}-list`,
     `${name} with a count of 0 fails with E2BIG and returns the count, with which it succeeds`,
     { number: 134 },
     (kit) => {
@@ -131,7 +131,7 @@ claim(
 );
 
 claim(
-  "feature-msrs-without-quirk",
+  "feature-msrs-zeroed",
   "with KVM_X86_QUIRK_STUFF_FEATURE_MSRS off, the feature MSRs of a new vCPU are 0",
   { number: 136 },
   (kit) => {

@@ -128,7 +128,7 @@ const CET_CASES: readonly MsrCase[] = [
 for (const msr of CASES) {
   const { name, index, reset, value, reserved } = msr;
   claim(
-    `msr-${name}`,
+    `msr-value-${name}`,
     `a guest and user space read the value of the MSR ${name} that the other has written`,
     { number: 137 },
     (kit) => {
@@ -144,7 +144,7 @@ for (const msr of CASES) {
 
   if (reserved === undefined) continue;
   claim(
-    `msr-${name}-reserved`,
+    `msr-reserved-${name}`,
     `a guest gets #GP for a reserved value of the MSR ${name}`,
     { number: 138 },
     (kit) => {
@@ -183,7 +183,7 @@ for (const [name, id, text] of CET_CLAIMS) {
   const feature = name === "ssp" ? "cet_ss" : name;
 
   claim(
-    `msr-cet-${id}`,
+    `cet-value-${id}`,
     `a guest and user space read the values of ${text} that the other has written`,
     { number: 137 },
     (kit) => {
@@ -200,7 +200,7 @@ for (const [name, id, text] of CET_CLAIMS) {
   );
 
   claim(
-    `msr-cet-${id}-reserved`,
+    `cet-reserved-${id}`,
     `a guest gets #GP for reserved values of ${text}`,
     { number: 138 },
     (kit) => {
@@ -216,7 +216,7 @@ for (const [name, id, text] of CET_CLAIMS) {
   );
 
   claim(
-    `msr-cet-${id}-without-feature`,
+    `cet-needs-${id}`,
     `a guest gets #GP for ${text} if the table lacks the feature`,
     { number: 139 },
     (kit) => {
@@ -244,7 +244,7 @@ const tscAux = (table: CpuidTable, rdtscp: number, rdpid: number): CpuidTable =>
   table.with({ rdtscp, rdpid });
 
 claim(
-  "msr-tsc-aux-without-feature",
+  "tsc-aux-needs-feature",
   "a guest gets #GP for the MSR TSC_AUX if the table has neither RDTSCP nor RDPID",
   { number: 139 },
   (kit) => {
@@ -263,7 +263,7 @@ for (const [feature, rdtscp, rdpid] of [
   ["rdpid", 0, 1],
 ] as const) {
   claim(
-    `msr-tsc-aux-${feature}`,
+    `tsc-aux-only-${feature}`,
     `a guest can access the MSR TSC_AUX if the table has only ${feature.toUpperCase()}`,
     { number: 139 },
     (kit) => {
@@ -282,7 +282,7 @@ const AMD = 0x6874_7541;
 const WIDE = 0xaaaa_5555_aaaa_5555n;
 
 claim(
-  "msr-tsc-aux-amd",
+  "tsc-aux-amd",
   "a guest of vendor AMD loses the bits 32 to 63 of a value that it writes to the MSR TSC_AUX",
   { number: 138 },
   (kit) => {
@@ -297,7 +297,7 @@ claim(
 );
 
 claim(
-  "msr-tsc-aux-intel",
+  "tsc-aux-intel",
   "a guest of vendor Intel gets #GP for a value of the MSR TSC_AUX with a bit above 31",
   { number: 138 },
   (kit) => {
@@ -320,7 +320,7 @@ for (const [name, index] of [
   ["eip", 0x176],
 ] as const) {
   claim(
-    `msr-sysenter-${name}-amd`,
+    `sysenter-${name}-amd`,
     `a vCPU of vendor AMD has only the low 32 bits of a value that user space writes to SYSENTER_${name.toUpperCase()}`,
     { number: 138 },
     (kit) => {
@@ -408,7 +408,7 @@ claim(
 );
 
 claim(
-  "guest-ssp-reg-without-feature",
+  "guest-ssp-reg-needs-feature",
   "KVM refuses the register of the guest's SSP if the table lacks shadow stacks",
   { number: 143 },
   (kit) => {

@@ -80,7 +80,7 @@ claim(
 
 for (const [name, bit] of CR4_FEATURES) {
   claim(
-    `cr4-without-${name}`,
+    `cr4-needs-${name}`,
     `KVM refuses the CR4 bit of ${name} if the table lacks the feature, and keeps the special registers`,
     { number: 105 },
     (kit) => {
@@ -159,7 +159,7 @@ const EFER_FEATURES = [
 ] as const;
 for (const [feature, name, bit] of EFER_FEATURES) {
   claim(
-    `efer-${name}-without-feature`,
+    `efer-${name}-needs-feature`,
     `KVM_SET_SREGS refuses EFER.${name.toUpperCase()} if the table lacks the feature, and keeps the special registers`,
     { number: 106 },
     (kit) => {
@@ -247,7 +247,7 @@ claim(
 );
 
 claim(
-  "cr0-nw-without-cd",
+  "cr0-nw-needs-cd",
   "KVM_SET_SREGS refuses CR0.NW without CR0.CD, and keeps the special registers",
   { number: 130 },
   (kit) => {
@@ -260,7 +260,7 @@ claim(
 );
 
 claim(
-  "cr0-pg-without-pe",
+  "cr0-pg-needs-pe",
   "KVM_SET_SREGS refuses CR0.PG without CR0.PE, and keeps the special registers",
   { number: 130 },
   (kit) => {

@@ -7,7 +7,7 @@ const RUNTIME_BITS = ["osxsave", "ospke", "monitor"] as const satisfies readonly
 
 for (const name of RUNTIME_BITS) {
   claim(
-    `supported-without-${name === "monitor" ? "mwait" : name}`,
+    `supported-never-${name === "monitor" ? "mwait" : name}`,
     `KVM_GET_SUPPORTED_CPUID reports the bit ${name} as 0, because the bit depends on a vCPU's state`,
     { number: 112 },
     (kit) => {
@@ -23,7 +23,7 @@ const EMULATED_BITS = [
 
 for (const [name, field] of EMULATED_BITS) {
   claim(
-    `supported-${name}`,
+    `supported-emulated-${name}`,
     `KVM_GET_SUPPORTED_CPUID reports the bit ${field}, which KVM emulates`,
     { number: 112 },
     (kit) => {

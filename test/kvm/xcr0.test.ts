@@ -62,7 +62,7 @@ claim(
 );
 
 claim(
-  "xcr0-without-leaf",
+  "xcr0-needs-leaf",
   "KVM_SET_XCRS accepts only XCR0 = 1 if the table has no leaf 0xD",
   { number: 107 },
   (kit) => {
@@ -139,7 +139,7 @@ const DEPENDENCIES = [
 ] as const;
 for (const [name, rule, bits, required] of DEPENDENCIES) {
   claim(
-    `supported-xcr0-${name}`,
+    `xcr0-rule-${name}`,
     `KVM_GET_SUPPORTED_CPUID follows a dependency of XCR0: ${rule}`,
     { number: 132 },
     (kit) => {
@@ -150,7 +150,7 @@ for (const [name, rule, bits, required] of DEPENDENCIES) {
 }
 
 claim(
-  "supported-xcr0-x87",
+  "xcr0-x87-always",
   "KVM_GET_SUPPORTED_CPUID reports x87 in XCR0 whenever it reports another component",
   { number: 132 },
   (kit) => {
@@ -176,7 +176,7 @@ claim("xss-zero", "KVM_SET_MSRS writes 0 to IA32_XSS", { number: 133 }, (kit) =>
 });
 
 claim(
-  "xss-without-xsaves",
+  "xss-needs-xsaves",
   "KVM_SET_MSRS refuses IA32_XSS if the table lacks XSAVES",
   { number: 133 },
   (kit) => {

@@ -66,7 +66,7 @@ claim(
 );
 
 claim(
-  "topology-level-without-parent",
+  "topology-level-alone",
   "a guest reads zeros for a missing level of leaf 0xB if level 1 is missing too",
   { number: 110 },
   (kit) => {
