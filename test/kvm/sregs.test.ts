@@ -1,6 +1,6 @@
 /**
  * Claims about KVM_SET_SREGS: the bits of CR0, CR4, EFER and APIC_BASE that KVM accepts, and how they depend on the
- * vCPU's CPUID table. The vCPUs of these claims never run, unless the title mentions a guest.
+ * vCPU's CPUID table. Most of the vCPUs of these claims never run.
  */
 import type { Sregs } from "node-kvm/abi";
 import type { CpuidFieldName, CpuidTable } from "node-kvm/cpuid";
@@ -15,8 +15,9 @@ import {
   CR4_UMIP,
   EFER_LME,
   EFER_NX,
+  guest,
 } from "node-kvm/guest";
-import { claim, expect, type Kit, tableOf } from "node-kvm/test";
+import { claim, expect, type Kit, tableOf, toggleCr4 } from "node-kvm/test";
 
 const CR0_NW = 1n << 29n;
 const CR0_CD = 1n << 30n;
@@ -293,5 +294,47 @@ claim(
     const sregs = { ...vcpu.getSregs(), apicBase: APIC_BASE_ENABLE };
     expect(() => vcpu.setSregs(sregs)).toBeAccepted();
     expect(vcpu.getSregs().apicBase).toBe(APIC_BASE_ENABLE);
+  },
+);
+
+claim(
+  "silent-cr4-pke",
+  "KVM_SET_CPUID2 accepts the same table after KVM_SET_SREGS toggled CR4.OSXSAVE and CR4.PKE of a vCPU that has run",
+  { number: 149 },
+  (kit) => {
+    const { vcpu, stored } = kit.ran();
+    const toggled = allowedCr4(stored) & (CR4_OSXSAVE | CR4_PKE);
+    kit.require(toggled !== 0n, "a vCPU has neither XSAVE nor PKU here");
+    toggleCr4(vcpu, toggled);
+    expect(() => vcpu.setCpuid2(stored)).toBeAccepted();
+  },
+);
+
+claim(
+  "osxsave-host-guest",
+  "the guest's CPUID bit OSXSAVE follows CR4.OSXSAVE when user space clears it and the guest sets it again",
+  { number: 150 },
+  (kit) => {
+    kit.requireVcpuHas("xsave");
+    const program = guest("long", (g) =>
+      g
+        .setCr4(CR4_OSXSAVE)
+        .cpuid(1)
+        .sync()
+        .cpuid(1)
+        .sync()
+        .setCr4(CR4_OSXSAVE)
+        .cpuid(1)
+        .sync()
+        .done(),
+    );
+    const { box, vcpu } = kit.configured({ program });
+    const first = box.next();
+    const sregs = vcpu.getSregs();
+    vcpu.setSregs({ ...sregs, cr4: sregs.cr4 & ~CR4_OSXSAVE });
+    const ecxs = [first, box.next(), box.next()].map((ucall) =>
+      ucall.kind === "sync" ? ucall.values[2] : undefined,
+    );
+    expect(ecxs.map((ecx = 0n) => (ecx >> 27n) & 1n)).toEqual([1n, 0n, 1n]);
   },
 );

@@ -1,7 +1,7 @@
 /** Claims about bits of KVM_GET_SUPPORTED_CPUID, and about the table that KVM stores from it. */
 import { type CpuidFieldName, CpuidTable } from "node-kvm/cpuid";
 import { guest } from "node-kvm/guest";
-import { claim, expect } from "node-kvm/test";
+import { claim, expect, tableOf } from "node-kvm/test";
 
 const RUNTIME_BITS = ["osxsave", "ospke", "monitor"] as const satisfies readonly CpuidFieldName[];
 
@@ -63,5 +63,19 @@ claim(
     const ucall = box.next();
     expect(ucall).toMatchObject({ kind: "sync" });
     expect(ucall.kind === "sync" ? ucall.values[0] : undefined).toBe(0x4000_0001n);
+  },
+);
+
+claim(
+  "unhalt-kept",
+  "KVM keeps PV_UNHALT in a table of a vCPU that exits on HLT",
+  { number: 147 },
+  (kit) => {
+    const { vcpu, sent } = kit.configured();
+    const seen = [0, 1].map((bit) => {
+      vcpu.setCpuid2(sent.with({ kvm_pv_unhalt: bit }));
+      return tableOf(vcpu).get("kvm_pv_unhalt");
+    });
+    expect(seen).toEqual([0, 1]);
   },
 );
