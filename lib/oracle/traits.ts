@@ -15,7 +15,8 @@ export type Trait =
   | "efer-before-cpuid"
   | "xss-before-cpuid"
   | "rewrites-xen-leaf"
-  | "without-emulated-bits";
+  | "without-emulated-bits"
+  | "unchecked-wrmsr";
 
 /** A difference in behaviour between KVMs. */
 export interface TraitFacts {
@@ -78,12 +79,12 @@ export const TRAITS: Readonly<Record<Trait, TraitFacts>> = {
   "efer-before-cpuid": {
     behaviour:
       "KVM_SET_SREGS accepts EFER bits whose features the CPUID table lacks; only the guest's WRMSR checks them",
-    where: "observed on 6.1 and on 6.18 with kvm_pvm, not on 6.12.118 and 7.2",
+    where: "observed on 6.1.192, 6.12.95 and 6.18 with kvm_pvm; not on 6.12.118 and 7.2",
     source: "arch/x86/kvm/x86.c:kvm_is_valid_sregs",
   },
   "xss-before-cpuid": {
     behaviour: "KVM_SET_MSRS writes 0 to IA32_XSS although the CPUID table lacks XSAVES",
-    where: "observed on 6.1 and 6.12, not on 7.2",
+    where: "observed on 6.1 and 6.12; not on 6.18 and 7.2",
     source: "arch/x86/kvm/x86.c:kvm_set_msr_common",
   },
   "rewrites-xen-leaf": {
@@ -98,5 +99,12 @@ export const TRAITS: Readonly<Record<Trait, TraitFacts>> = {
       "KVM_GET_SUPPORTED_CPUID reports TSC_DEADLINE and HYPERVISOR as 0, although KVM emulates both",
     where: "before Linux 6.14",
     source: "arch/x86/kvm/cpuid.c:kvm_set_cpu_caps",
+  },
+  "unchecked-wrmsr": {
+    behaviour:
+      "the CPU that executes a guest's WRMSR is emulated by QEMU; for MSRs that kvm_amd does not intercept, " +
+      "it accepts addresses that are not canonical, and keeps 64 bits of SYSENTER_ESP",
+    where: "kvm_amd in QEMU 7.2's emulator",
+    source: "observed in the lab on 6.1, 6.12 and 7.2",
   },
 };

@@ -13,6 +13,7 @@ import { KVM_OWNED, type Trait as TraitName } from "../oracle/index.ts";
 const CR4_OSXSAVE = 1n << 18n;
 const CR4_VMXE = 1n << 13n;
 const EFER_LME = 1n << 8n;
+const SYSENTER_ESP = 0x175;
 /** The first base at which KVM searches the leaves of Xen. */
 const XEN_BASE = 0x4000_0000;
 
@@ -38,6 +39,7 @@ const PROBES: Readonly<Record<TraitName, (kvm: Kvm) => boolean>> = {
   "rewrites-xen-leaf": rewritesXenLeaf,
   // The release that added the bits also made KVM refuse CR4.OSXSAVE on a vCPU without a CPUID table.
   "without-emulated-bits": (kvm) => vendorModule() !== "kvm_pvm" && takesCr4WithoutTable(kvm),
+  "unchecked-wrmsr": (kvm) => vendorModule() === "kvm_amd" && keepsWideSysenter(kvm),
 };
 
 const seen = new Map<KvmTrait, boolean>();
@@ -73,6 +75,16 @@ function takesXssOfEmptyTable(kvm: Kvm): boolean {
   using vcpu = vm.createVcpu(0);
   vcpu.setCpuid2([]);
   return vcpu.setMsrs([{ index: MSRS.MSR_IA32_XSS, data: 0n }]) === 1;
+}
+
+/** Returns whether a guest reads the high half of a value that it has written to SYSENTER_ESP; AMD's CPUs drop it. */
+function keepsWideSysenter(kvm: Kvm): boolean {
+  const value = 0x1234_5678_9000n;
+  const program = guest("long", (g) =>
+    g.wrmsr(SYSENTER_ESP, value).rdmsr(SYSENTER_ESP).sync().done(),
+  );
+  using box = new Sandbox(kvm, { program, cpuid: fromSupported(kvm.getSupportedCpuid()) });
+  return box.syncs()[0]?.[0] === value;
 }
 
 /** Returns whether a run changes the time leaf in a table that has only Xen leaves. */

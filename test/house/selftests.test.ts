@@ -105,13 +105,13 @@ test("no assertion in docs/selftests.md is listed twice", () => {
   expect(all.filter((row, i) => all.indexOf(row) !== i)).toEqual([]);
 });
 
-test("at least 300 assertions of the kernel's selftests are covered by a claim", () => {
+test("at least 250 assertions of the kernel's selftests are covered by a claim", () => {
   const sum = (some: readonly Row[]): number => some.reduce((total, { count }) => total + count, 0);
   const covered = sum(rows.filter(({ ids }) => ids.length > 0));
   console.log(
     `assertions of the kernel's selftests: ${covered} covered, ${sum(rows) - covered} not covered`,
   );
-  expect(covered).toBeGreaterThanOrEqual(300);
+  expect(covered).toBeGreaterThanOrEqual(250);
 });
 
 describe("the check of docs/selftests.md finds a planted fault", () => {

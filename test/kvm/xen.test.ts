@@ -10,6 +10,8 @@ import { claim, expect, type Kit, tableOf } from "node-kvm/test";
 const BASE = 0x4000_0100;
 const TIME_LEAF = BASE + 3;
 const SIGNIFICANT_INDEX = 1;
+/** The MSR for the hypercall page. KVM emulates Xen only in a VM with such an MSR. */
+const XEN_MSR = 0x4000_0200;
 /** "XenVMMXenVMM" in EBX, ECX and EDX. */
 const SIGNATURE = { ebx: 0x566e_6558, ecx: 0x6558_4d4d, edx: 0x4d4d_566e };
 const MARK = { eax: 0x1111, ebx: 0x2222, ecx: 0x3333, edx: 0x4444 };
@@ -34,7 +36,7 @@ function guestTime(kit: Kit, limit: number): readonly bigint[] {
   const { box } = kit.configured({
     table: withXen(kit, limit),
     program: TIME_LEAFS,
-    prepare: (vm) => vm.xenHvmConfig({ msr: 0, flags: KVM_XEN_HVM_CONFIG_INTERCEPT_HCALL }),
+    prepare: (vm) => vm.xenHvmConfig({ msr: XEN_MSR, flags: KVM_XEN_HVM_CONFIG_INTERCEPT_HCALL }),
   });
   return box.syncs().flat();
 }
