@@ -13,7 +13,6 @@ export type Trait =
   | "leaves-osxsave"
   | "cr4-before-cpuid"
   | "efer-before-cpuid"
-  | "xss-before-cpuid"
   | "rewrites-xen-leaf"
   | "without-emulated-bits"
   | "unchecked-wrmsr";
@@ -81,11 +80,6 @@ export const TRAITS: Readonly<Record<Trait, TraitFacts>> = {
       "KVM_SET_SREGS accepts EFER bits whose features the CPUID table lacks; only the guest's WRMSR checks them",
     where: "observed on 6.1.192, 6.12.95 and 6.18 with kvm_pvm; not on 6.12.118 and 7.2",
     source: "arch/x86/kvm/x86.c:kvm_is_valid_sregs",
-  },
-  "xss-before-cpuid": {
-    behaviour: "KVM_SET_MSRS writes 0 to IA32_XSS although the CPUID table lacks XSAVES",
-    where: "observed on 6.1 and 6.12; not on 6.18 and 7.2",
-    source: "arch/x86/kvm/x86.c:kvm_set_msr_common",
   },
   "rewrites-xen-leaf": {
     behaviour:

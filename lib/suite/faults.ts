@@ -69,6 +69,9 @@ function flip(entry: DataView, register: number, mask: number): void {
   entry.setUint32(register, entry.getUint32(register, true) ^ mask, true);
 }
 
+/** Whether the leaf can have KVM's features, which include PV_UNHALT: 0x40000001, 0x40000101, and so on. */
+const isFeatureLeafOfKvm = (leaf: number): boolean => (leaf & 0xff00_00ff) >>> 0 === 0x4000_0001;
+
 /** Inverts the bits of an entry that KVM updates at run time. */
 function makeStale(entry: DataView): void {
   const [leaf, index] = [entry.getUint32(FUNCTION, true), entry.getUint32(INDEX, true)];
@@ -78,6 +81,7 @@ function makeStale(entry: DataView): void {
   }
   if (leaf === 7 && index === 0) flip(entry, ECX, 1 << 4);
   if (leaf === 0xd && index === 0) flip(entry, EBX, 0x100);
+  if (isFeatureLeafOfKvm(leaf)) flip(entry, EAX, 1 << 7);
 }
 
 const MSR_DATA = offsetOf(Msrs, "entries") + offsetOf(MsrEntry, "data");
@@ -177,6 +181,15 @@ const FAULTS_BY_NAME: ReadonlyMap<string, InjectedFault> = new Map(
       if (timesBefore(handle, `misreads-${ioctl.name}`) === 0) return result;
       for (const at of REGISTER_BYTES[ioctl.name] ?? []) argument[at] = (argument[at] ?? 0) ^ 1;
       return result;
+    },
+    // The fault rejects XCR0, and the special registers of a vCPU in real mode.
+    "refuses-registers": (handle, call) => (ioctl, argument) => {
+      const isReal =
+        ioctl.name === "KVM_SET_SREGS" &&
+        types.isUint8Array(argument) &&
+        ((argument[offsetOf(Sregs, "cr0")] ?? 0) & 1) === 0;
+      if (isReal || ioctl.name === "KVM_SET_XCRS") return refuse(ioctl, handle.label, 5);
+      return call(ioctl, argument);
     },
     // The fault inverts features of KVM_GET_SUPPORTED_CPUID, and changes the lists of MSRs.
     "misreports-support": (_handle, call) => (ioctl, argument) => {

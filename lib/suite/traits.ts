@@ -3,7 +3,6 @@
  * distributions backport fixes. `TRAITS` of node-kvm/oracle describes the traits; deviations.ts has the failures that
  * traits cause.
  */
-import { MSRS } from "../abi/index.ts";
 import { guest } from "../guest/index.ts";
 import { fromSupported, type Kvm, KvmError, vendorModule } from "../index.ts";
 import { Sandbox } from "../machine/index.ts";
@@ -35,7 +34,6 @@ const PROBES: Readonly<Record<TraitName, (kvm: Kvm) => boolean>> = {
   "leaves-osxsave": (kvm) => leaves(kvm, "leaves-osxsave"),
   "cr4-before-cpuid": takesCr4WithoutTable,
   "efer-before-cpuid": takesEferOfEmptyTable,
-  "xss-before-cpuid": takesXssOfEmptyTable,
   "rewrites-xen-leaf": rewritesXenLeaf,
   // The release that added the bits also made KVM refuse CR4.OSXSAVE on a vCPU without a CPUID table.
   "without-emulated-bits": (kvm) => vendorModule() !== "kvm_pvm" && takesCr4WithoutTable(kvm),
@@ -67,14 +65,6 @@ function takesEferOfEmptyTable(kvm: Kvm): boolean {
   vcpu.setCpuid2([]);
   const sregs = vcpu.getSregs();
   return accepts(() => vcpu.setSregs({ ...sregs, efer: sregs.efer | EFER_LME }));
-}
-
-/** Returns whether KVM writes IA32_XSS on a vCPU whose table is empty. */
-function takesXssOfEmptyTable(kvm: Kvm): boolean {
-  using vm = kvm.createVm();
-  using vcpu = vm.createVcpu(0);
-  vcpu.setCpuid2([]);
-  return vcpu.setMsrs([{ index: MSRS.MSR_IA32_XSS, data: 0n }]) === 1;
 }
 
 /** Returns whether a guest reads the high half of a value that it has written to SYSENTER_ESP; AMD's CPUs drop it. */
