@@ -237,7 +237,7 @@ claim(
   { number: 114 },
   (kit) => {
     kit.require(kit.supported.has("vmx"), "KVM does not support VMX in guests here");
-    const written = [0, 1].map((vmx) => {
+    const written = ([0, 1] as const).map((vmx) => {
       const { vcpu } = kit.configured({ table: kit.supported.with({ vmx }) });
       const data = FEAT_CTL_LOCKED | FEAT_CTL_VMX;
       return vcpu.setMsrs([{ index: MSRS.MSR_IA32_FEAT_CTL, data }]);

@@ -242,7 +242,7 @@ for (const [name, id, text] of CET_CLAIMS) {
 }
 
 /** Sets RDTSCP and RDPID in a table. */
-const tscAux = (table: CpuidTable, rdtscp: number, rdpid: number): CpuidTable =>
+const tscAux = (table: CpuidTable, rdtscp: 0 | 1, rdpid: 0 | 1): CpuidTable =>
   table.with({ rdtscp, rdpid });
 
 claim(

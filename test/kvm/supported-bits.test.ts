@@ -72,7 +72,7 @@ claim(
   { number: 147 },
   (kit) => {
     const { vcpu, sent } = kit.configured();
-    const seen = [0, 1].map((bit) => {
+    const seen = ([0, 1] as const).map((bit) => {
       vcpu.setCpuid2(sent.with({ kvm_pv_unhalt: bit }));
       return tableOf(vcpu).get("kvm_pv_unhalt");
     });
