@@ -12,14 +12,17 @@ import {
 import { guest, NO_FAULT } from "node-kvm/guest";
 import { claim, expect, type Kit } from "node-kvm/test";
 
-const MISC_ENABLE_MWAIT = 1n << 18n;
+const MISC_ENABLE_MWAIT = 1 << 18;
 const UD = 6n;
 
-/** A guest that sets MISC_ENABLE.MWAIT, and sends CPUID 1:ecx and the vectors of MONITOR and MWAIT. */
-const program = (value: bigint) =>
+/** A guest that sets MISC_ENABLE.MWAIT or clears it, and sends CPUID 1:ecx and the vectors of MONITOR and MWAIT. */
+const program = (isSet: boolean) =>
   guest("long", (g) =>
     g
-      .wrmsr(MSRS.MSR_IA32_MISC_ENABLE, value)
+      .asm((a) => {
+        a.mov("ecx", MSRS.MSR_IA32_MISC_ENABLE).rdmsr();
+        return (isSet ? a.or("eax", MISC_ENABLE_MWAIT) : a.and("eax", ~MISC_ENABLE_MWAIT)).wrmsr();
+      })
       .cpuid(1)
       .attempt((a) => a.monitor())
       .attempt((a) => a.mwait())
@@ -32,10 +35,9 @@ function mwait(kit: Kit, quirks: number, inTable: 0 | 1, inMsr: 0 | 1): readonly
   kit.requireCapability("KVM_CAP_DISABLE_QUIRKS2");
   kit.require(vendorModule() !== "kvm_pvm", "kvm_pvm cannot emulate MONITOR and MWAIT at CPL 0");
   kit.requireCpuFlag("monitor");
-  const reset = kit.configured().vcpu.getMsrs([MSRS.MSR_IA32_MISC_ENABLE])[0]?.data ?? 0n;
   const { box } = kit.configured({
     table: kit.supported.with({ monitor: inTable }),
-    program: program(inMsr === 1 ? reset | MISC_ENABLE_MWAIT : reset),
+    program: program(inMsr === 1),
     prepare: (vm) => vm.enableCap({ cap: "KVM_CAP_DISABLE_QUIRKS2", args: [BigInt(quirks)] }),
   });
   const [, , ecx = 0n, , monitorVector = -1n, mwaitVector = -1n] = box.syncs().flat();
