@@ -78,8 +78,9 @@ export const TRAITS: Readonly<Record<Trait, TraitFacts>> = {
   "efer-before-cpuid": {
     behaviour:
       "KVM_SET_SREGS accepts EFER bits whose features the CPUID table lacks; only the guest's WRMSR checks them",
-    where: "observed on 6.1.192, 6.12.95 and 6.18 with kvm_pvm; not on 6.12.118 and 7.2",
-    source: "arch/x86/kvm/x86.c:kvm_is_valid_sregs",
+    where:
+      "observed on 6.1, 6.17 and 6.18 (kvm_pvm); not on 6.12.118, which has the check as a stable update, and not on 7.2",
+    source: "arch/x86/kvm/x86.c:kvm_is_valid_sregs; regs.c in newer kernels",
   },
   "rewrites-xen-leaf": {
     behaviour:

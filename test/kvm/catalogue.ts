@@ -71,7 +71,8 @@ const OTHER_INTERFACES: CatalogueArea = {
       rule:
         "On a vCPU without a CPUID table, KVM_SET_SREGS accepts only the CR4 bits that need no " +
         "CPUID feature.",
-      source: "arch/x86/kvm/x86.c:kvm_arch_vcpu_create, regs.c:kvm_is_valid_sregs; selftest set_sregs_test",
+      source:
+        "arch/x86/kvm/x86.c:kvm_arch_vcpu_create, regs.c:kvm_is_valid_sregs; selftest set_sregs_test",
     },
     105: {
       rule:
@@ -191,7 +192,8 @@ const SELFTESTS: CatalogueArea = {
         "A new vCPU has the supported value in each feature MSR, except 0 in DE_CFG and a " +
         "constant in UCODE_REV; without KVM_X86_QUIRK_STUFF_FEATURE_MSRS, the values are 0. User " +
         "space can write the supported value.",
-      source: "api.rst KVM_CAP_DISABLE_QUIRKS2; arch/x86/kvm/x86.c:kvm_arch_vcpu_create; selftest feature_msrs_test",
+      source:
+        "api.rst KVM_CAP_DISABLE_QUIRKS2; arch/x86/kvm/x86.c:kvm_arch_vcpu_create; selftest feature_msrs_test",
       needs: "KVM_CAP_GET_MSR_FEATURES",
     },
     137: {
