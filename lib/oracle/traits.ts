@@ -21,7 +21,11 @@ export type Trait =
   | "disables-exits-late"
   | "writable-feature-msrs"
   | "writable-platform-info"
-  | "open-in-nested-guest";
+  | "open-in-nested-guest"
+  | "efer-before-cpuid"
+  | "rewrites-xen-leaf"
+  | "without-emulated-bits"
+  | "unchecked-wrmsr";
 
 /** A difference in behaviour between KVMs. */
 export interface TraitFacts {
@@ -159,5 +163,32 @@ export const TRAITS: Readonly<Record<Trait, TraitFacts>> = {
     where: "before Linux 7.0",
     source: "arch/x86/kvm/x86.h:kvm_can_set_cpuid_and_feature_msrs",
     fix: "b47b93c15b12 (Linux 7.0)",
+  },
+  "efer-before-cpuid": {
+    behaviour:
+      "KVM_SET_SREGS accepts EFER bits whose features the CPUID table lacks; only the guest's WRMSR checks them",
+    where:
+      "observed on 6.1, 6.17 and 6.18 (kvm_pvm); not on 6.12.118, which has the check as a stable update, and not on 7.2",
+    source: "arch/x86/kvm/x86.c:kvm_is_valid_sregs; regs.c in newer kernels",
+  },
+  "rewrites-xen-leaf": {
+    behaviour:
+      "KVM writes the frequency of the TSC to the Xen leaf of the stored table when the vCPU runs, " +
+      "so the stored table differs from the sent one",
+    where: "observed on 6.12 and 6.14, not on 6.17; Linux 6.1 has no such code",
+    source: "arch/x86/kvm/xen.c:kvm_xen_update_tsc_info",
+  },
+  "without-emulated-bits": {
+    behaviour:
+      "KVM_GET_SUPPORTED_CPUID reports TSC_DEADLINE and HYPERVISOR as 0, although KVM emulates both",
+    where: "before Linux 6.14",
+    source: "arch/x86/kvm/cpuid.c:kvm_set_cpu_caps",
+  },
+  "unchecked-wrmsr": {
+    behaviour:
+      "the CPU that executes a guest's WRMSR is emulated by QEMU; for MSRs that kvm_amd does not intercept, " +
+      "it accepts addresses that are not canonical, and keeps 64 bits of SYSENTER_ESP",
+    where: "kvm_amd in QEMU 7.2's emulator",
+    source: "observed in the lab on 6.1, 6.12 and 7.2",
   },
 };

@@ -3,7 +3,19 @@
  * that every claim of the suite fails with at least one fault (`NODE_KVM_FAULT=name`).
  */
 import { types } from "node:util";
-import { Cpuid2, CpuidEntry2, type Ioctl, offsetOf, sizeOf } from "../abi/index.ts";
+import {
+  Cpuid2,
+  CpuidEntry2,
+  type Ioctl,
+  MsrEntry,
+  MsrList,
+  Msrs,
+  offsetOf,
+  Sregs,
+  sizeOf,
+  Xcr,
+  Xcrs,
+} from "../abi/index.ts";
 import { Handle, type IoctlArgument, Kvm, KvmError, Vm } from "../index.ts";
 import { Sandbox } from "../machine/index.ts";
 import { quoted, suggestion } from "../options.ts";
@@ -107,6 +119,28 @@ function repeatEntry(bytes: Uint8Array): void {
   last.setUint32(ENTRY_BYTES - PADDING_BYTES, 1, true);
 }
 
+const MSR_DATA = offsetOf(Msrs, "entries") + offsetOf(MsrEntry, "data");
+const MSR_INDICES = offsetOf(MsrList, "indices");
+
+/** The bytes of registers that the fault "misreads-registers" changes: CR4, EFER and APIC_BASE; XCR0. */
+const REGISTER_BYTES: Readonly<Record<string, readonly number[]>> = {
+  KVM_GET_SREGS: [
+    offsetOf(Sregs, "cr4"),
+    offsetOf(Sregs, "efer"),
+    // Bit 8, the flag of the bootstrap processor.
+    offsetOf(Sregs, "apicBase") + 1,
+  ],
+  KVM_GET_XCRS: [offsetOf(Xcrs, "xcrs") + offsetOf(Xcr, "value")],
+};
+
+/** Inverts features that KVM reports on every host, or on none, and one component of each group of XCR0. */
+function flipFeatures(entry: DataView): void {
+  const [leaf, index] = [entry.getUint32(FUNCTION, true), entry.getUint32(INDEX, true)];
+  if (leaf === 1) flip(entry, ECX, (1 << 3) | (1 << 24) | (1 << 27) | (1 << 31));
+  if (leaf === 7 && index === 0) flip(entry, ECX, 1 << 4);
+  if (leaf === 0xd && index === 0) flip(entry, EAX, 1 | (1 << 1) | (1 << 3) | (1 << 5) | (1 << 17));
+}
+
 const FAULTS_BY_NAME: ReadonlyMap<string, InjectedFault> = new Map(
   Object.entries<InjectedFault>({
     // The fault accepts all special registers, MSRs and permissions, and all CPUID tables, as Linux 5.10 does after
@@ -197,6 +231,42 @@ const FAULTS_BY_NAME: ReadonlyMap<string, InjectedFault> = new Map(
       const result = call(ioctl, argument);
       if (ioctl.name !== "KVM_SET_MSRS") return result;
       return result === 0 ? 1 : 0;
+    },
+    // The fault returns another value of the first MSR, and no MSR of /dev/kvm.
+    "misreads-msrs": (handle, call) => (ioctl, argument) => {
+      const result = call(ioctl, argument);
+      if (ioctl.name !== "KVM_GET_MSRS" || !types.isUint8Array(argument)) return result;
+      if (handle instanceof Kvm) return 0;
+      argument[MSR_DATA] = (argument[MSR_DATA] ?? 0) ^ 1;
+      return result;
+    },
+    // The fault returns other registers than KVM has, except from the first call for a vCPU.
+    "misreads-registers": (handle, call) => (ioctl, argument) => {
+      const result = call(ioctl, argument);
+      if (!types.isUint8Array(argument) || !Object.hasOwn(REGISTER_BYTES, ioctl.name))
+        return result;
+      if (timesBefore(handle, `misreads-${ioctl.name}`) === 0) return result;
+      for (const at of REGISTER_BYTES[ioctl.name] ?? []) argument[at] = (argument[at] ?? 0) ^ 1;
+      return result;
+    },
+    // The fault rejects XCR0, and the special registers of a vCPU in real mode.
+    "refuses-registers": (handle, call) => (ioctl, argument) => {
+      const isReal =
+        ioctl.name === "KVM_SET_SREGS" &&
+        types.isUint8Array(argument) &&
+        ((argument[offsetOf(Sregs, "cr0")] ?? 0) & 1) === 0;
+      if (isReal || ioctl.name === "KVM_SET_XCRS") return refuse(ioctl, handle.label, 5);
+      return call(ioctl, argument);
+    },
+    // The fault inverts features of KVM_GET_SUPPORTED_CPUID, and changes the lists of MSRs.
+    "misreports-support": (_handle, call) => (ioctl, argument) => {
+      const result = call(ioctl, argument);
+      if (!types.isUint8Array(argument)) return result;
+      if (ioctl.name === "KVM_GET_SUPPORTED_CPUID") {
+        for (const entry of entriesOf(argument)) flipFeatures(entry);
+      }
+      if (ioctl.name === "KVM_GET_MSR_INDEX_LIST") argument.fill(0, MSR_INDICES);
+      return result;
     },
     // The fault inverts the values that the guest sends; `misleadGuests` implements it.
     "misleads-guests": (_handle, call) => call,

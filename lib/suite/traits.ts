@@ -22,6 +22,10 @@ import { enterNestedGuest } from "./nested-state.ts";
 /** Bits of CR4 that require a CPUID feature; KVM refuses the bit on a vCPU without the feature. */
 const CR4_OSXSAVE = 1n << 18n;
 const CR4_VMXE = 1n << 13n;
+const EFER_LME = 1n << 8n;
+const SYSENTER_ESP = 0x175;
+/** The first base at which KVM searches the leaves of Xen. */
+const XEN_BASE = 0x4000_0000;
 
 const APIC_BASE_ENABLE = 1n << 11n;
 const CPUID_APIC = 1 << 9;
@@ -68,6 +72,11 @@ const PROBES: Readonly<Record<TraitName, (kvm: Kvm) => boolean>> = {
   "writable-platform-info": (kvm) => isWritableAfterRun(kvm, [MSRS.MSR_PLATFORM_INFO]),
   "open-in-nested-guest": (kvm) =>
     vendorModule() === "kvm_amd" && takesFeatureMsrInNestedGuest(kvm),
+  "efer-before-cpuid": takesEferOfEmptyTable,
+  "rewrites-xen-leaf": rewritesXenLeaf,
+  // The release that added the bits also made KVM refuse CR4.OSXSAVE on a vCPU without a CPUID table.
+  "without-emulated-bits": (kvm) => vendorModule() !== "kvm_pvm" && takesCr4WithoutTable(kvm),
+  "unchecked-wrmsr": (kvm) => vendorModule() === "kvm_amd" && keepsWideSysenter(kvm),
 };
 
 const seen = new Map<KvmTrait, boolean>();
@@ -109,6 +118,38 @@ function countOfEmptyTable(kvm: Kvm): number {
   const bytes = encode(Cpuid2, { entries: [{}, {}] });
   vcpu.ioctl(KVM_GET_CPUID2, bytes);
   return new DataView(bytes.buffer).getUint32(offsetOf(Cpuid2, "nent"), true);
+}
+
+/** Returns whether KVM accepts EFER.LME from user space on a vCPU whose table is empty. */
+function takesEferOfEmptyTable(kvm: Kvm): boolean {
+  using vm = kvm.createVm();
+  using vcpu = vm.createVcpu(0);
+  vcpu.setCpuid2([]);
+  const sregs = vcpu.getSregs();
+  return accepts(() => vcpu.setSregs({ ...sregs, efer: sregs.efer | EFER_LME }));
+}
+
+/** Returns whether a guest reads the high half of a value that it has written to SYSENTER_ESP; AMD's CPUs drop it. */
+function keepsWideSysenter(kvm: Kvm): boolean {
+  const value = 0x1234_5678_9000n;
+  const program = guest("long", (g) =>
+    g.wrmsr(SYSENTER_ESP, value).rdmsr(SYSENTER_ESP).sync().done(),
+  );
+  using box = new Sandbox(kvm, { program, cpuid: fromSupported(kvm.getSupportedCpuid()) });
+  return box.syncs()[0]?.[0] === value;
+}
+
+/** Returns whether a run changes the time leaf in a table that has only Xen leaves. */
+function rewritesXenLeaf(kvm: Kvm): boolean {
+  if (kvm.checkExtension("KVM_CAP_XEN_HVM") === 0) return false;
+  const leaf = XEN_BASE + 3;
+  const cpuid = [
+    { function: XEN_BASE, eax: leaf, ebx: 0x566e_6558, ecx: 0x6558_4d4d, edx: 0x4d4d_566e },
+    { function: leaf, index: 2, flags: 1 },
+  ];
+  using box = new Sandbox(kvm, { program: guest("protected", (g) => g.done()), cpuid });
+  box.next();
+  return box.vcpu.getCpuid2().some((entry) => entry.function === leaf && entry.eax !== 0);
 }
 
 function isFrozenByRun(kvm: Kvm): boolean {

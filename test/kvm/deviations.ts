@@ -3,6 +3,7 @@
  * the KVM behind /dev/kvm has a certain property; no row depends on a version number. The suite fails for a row whose
  * claim holds again.
  */
+import { type Kvm, KvmError, vendorModule } from "node-kvm";
 import { TRAITS } from "node-kvm/oracle";
 import type { ClaimDeviation } from "node-kvm/test";
 
@@ -35,6 +36,9 @@ const LOST_UPDATES: readonly (readonly [claim: string, shows: string])[] = [
   ["silent-apic-msr", REFUSED],
   ["silent-apic-guest", REFUSED],
   ["silent-mwait", REFUSED],
+  ["silent-cr4-pke", REFUSED],
+  ["irqchip-silent-cr4", REFUSED],
+  ["irqchip-silent-apic", REFUSED],
   ["pending-not-dropped", "expected +0 to be 1"],
   ["pending-seen-by-guest", "expected 0n to be 1n"],
 ];
@@ -60,6 +64,33 @@ const FIXED_BASES: readonly (readonly [claim: string, shows: string])[] = [
   ["base-edge-last", "expected 1 to be +0"],
   ["base-lowest", "expected [ 1, 1 ] to deeply equal [ +0, 1 ]"],
 ];
+
+const ACCEPTED = "expected KVM to refuse with EINVAL, but: it accepted";
+
+/** The CR4 bits that kvm_pvm may accept although a table lacks their features. */
+const CR4_OF_PVM: Readonly<Record<string, bigint>> = {
+  umip: 1n << 11n,
+  fsgsbase: 1n << 16n,
+  xsave: 1n << 18n,
+  smep: 1n << 20n,
+  smap: 1n << 21n,
+  pku: 1n << 22n,
+};
+
+/** Returns whether kvm_pvm accepts a CR4 bit on a vCPU without a table. */
+function pvmTakesCr4(kvm: Kvm, bit: bigint): boolean {
+  if (vendorModule() !== "kvm_pvm") return false;
+  using vm = kvm.createVm();
+  using vcpu = vm.createVcpu(0);
+  const sregs = vcpu.getSregs();
+  try {
+    vcpu.setSregs({ ...sregs, cr4: sregs.cr4 | bit });
+    return true;
+  } catch (error) {
+    if (error instanceof KvmError) return false;
+    throw error;
+  }
+}
 
 /** All known deviations of the suite. */
 export const deviations: readonly ClaimDeviation[] = [
@@ -293,4 +324,121 @@ export const deviations: readonly ClaimDeviation[] = [
     shows: ACCEPTED,
     reason: TRAITS["open-in-nested-guest"].behaviour,
   },
+  {
+    claim: "fresh-cr4",
+    on: "cr4-before-cpuid",
+    shows: ACCEPTED,
+    reason: TRAITS["cr4-before-cpuid"].behaviour,
+  },
+  ...Object.entries(CR4_OF_PVM).map(
+    ([name, bit]): ClaimDeviation => ({
+      claim: `cr4-needs-${name}`,
+      on: (kvm) => pvmTakesCr4(kvm, bit),
+      shows: ACCEPTED,
+      reason:
+        "kvm_pvm accepts the CR4 bits that the host's CPU has, independent of the vCPU's table",
+    }),
+  ),
+  {
+    claim: "cr4-kept-refused",
+    on: "kvm_pvm",
+    shows: ACCEPTED,
+    reason: `${OVERLAY}; FSGSBASE cannot be removed from a guest`,
+  },
+  ...["lme", "nx", "svme", "ffxsr", "autoibrs"].map(
+    (name): ClaimDeviation => ({
+      claim: `efer-${name}-needs-feature`,
+      on: "efer-before-cpuid",
+      shows: ACCEPTED,
+      reason: TRAITS["efer-before-cpuid"].behaviour,
+    }),
+  ),
+  {
+    claim: "efer-fresh",
+    on: "efer-before-cpuid",
+    shows: ACCEPTED,
+    reason: TRAITS["efer-before-cpuid"].behaviour,
+  },
+  ...["xcr0-beyond-table", "xcr0-needs-leaf"].map(
+    (claim): ClaimDeviation => ({
+      claim,
+      on: "kvm_pvm",
+      shows: ACCEPTED,
+      reason:
+        "kvm_pvm allows the XCR0 of the host's CPU, independent of leaf 0xD of the vCPU's table",
+    }),
+  ),
+  {
+    claim: "xen-table",
+    on: "rewrites-xen-leaf",
+    shows: "expected the tables to be equal",
+    reason: TRAITS["rewrites-xen-leaf"].behaviour,
+  },
+  {
+    claim: "xen-resend",
+    on: "rewrites-xen-leaf",
+    shows: "KVM_SET_CPUID2 (vcpu 0): EINVAL",
+    reason: TRAITS["rewrites-xen-leaf"].behaviour,
+  },
+  ...["hypervisor", "tsc-deadline"].map(
+    (name): ClaimDeviation => ({
+      claim: `supported-emulated-${name}`,
+      on: "without-emulated-bits",
+      shows: "expected +0 to be 1",
+      reason: TRAITS["without-emulated-bits"].behaviour,
+    }),
+  ),
+  {
+    claim: "supported-stored",
+    on: "kvm_pvm",
+    shows: "but:\n0x1.0:ecx[",
+    reason: OVERLAY,
+  },
+  ...["fs-base", "gs-base", "kernel-gs-base", "lstar", "cstar"].map(
+    (name): ClaimDeviation => ({
+      claim: `msr-reserved-${name}`,
+      on: "unchecked-wrmsr",
+      shows: "expected 255n to be 13n",
+      reason: TRAITS["unchecked-wrmsr"].behaviour,
+    }),
+  ),
+  {
+    claim: "feature-msrs-reset",
+    on: "kvm_pvm",
+    shows: "expected [ [ 266, 0n ],",
+    reason: "kvm_pvm does not set the feature MSRs of a new vCPU; they are 0",
+  },
+  {
+    claim: "feature-msr-ucode-rev",
+    on: "kvm_pvm",
+    shows: "expected [ [ 139, 0n ] ] to deeply equal",
+    reason: "kvm_pvm does not set the feature MSRs of a new vCPU; they are 0",
+  },
+  {
+    claim: "feature-msrs-written",
+    on: "kvm_pvm",
+    shows: "…(2) ] to deeply equal [ [ 139, 16777317n ], …(3) ]",
+    reason: `${OVERLAY}; the stored table does not have ARCH_CAPABILITIES, so KVM refuses a value of this MSR`,
+  },
+  {
+    claim: "msr-value-misc-enable",
+    on: "kvm_pvm",
+    shows: "values: [ 1n, 6145n ]",
+    reason: "the value of MISC_ENABLE in a new vCPU of kvm_pvm is 1: FAST_STRING alone",
+  },
+  {
+    claim: "msr-reserved-misc-enable",
+    on: "kvm_pvm",
+    shows: "expected 255n to be 13n",
+    reason:
+      "the value of MISC_ENABLE in a new vCPU of kvm_pvm is 1, so the guest does not change it",
+  },
+  ...["esp", "eip"].map(
+    (name): ClaimDeviation => ({
+      claim: `sysenter-${name}-amd`,
+      on: "kvm_pvm",
+      shows: "expected 20015998341120n to be 1450741760n",
+      reason: "kvm_pvm keeps 64 bits of SYSENTER_ESP and SYSENTER_EIP for each vendor",
+    }),
+  ),
 ];
