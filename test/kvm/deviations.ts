@@ -65,8 +65,6 @@ const FIXED_BASES: readonly (readonly [claim: string, shows: string])[] = [
   ["base-lowest", "expected [ 1, 1 ] to deeply equal [ +0, 1 ]"],
 ];
 
-const ACCEPTED = "expected KVM to refuse with EINVAL, but: it accepted";
-
 /** The CR4 bits that kvm_pvm may accept although a table lacks their features. */
 const CR4_OF_PVM: Readonly<Record<string, bigint>> = {
   umip: 1n << 11n,
