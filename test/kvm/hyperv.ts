@@ -4,7 +4,7 @@
  */
 import type { CpuidFieldName, CpuidTable } from "node-kvm/cpuid";
 import { type GuestBuilder, guest, type Program } from "node-kvm/guest";
-import type { Sandbox } from "node-kvm/machine";
+import { Sandbox } from "node-kvm/machine";
 import type { Kit } from "node-kvm/test";
 
 /** The vectors of #UD and #GP. */
@@ -30,10 +30,16 @@ export function withoutHyperv(kit: Kit): CpuidTable {
   return kit.supported.filter((entry) => entry.function >>> 16 !== 0x4000);
 }
 
-/** Returns the host's supported table with the Hyper-V leaves that KVM supports in place of KVM's own leaves. */
+let supported: CpuidTable | undefined;
+
+/**
+ * Returns the host's supported table with the Hyper-V leaves that KVM supports in place of KVM's own leaves. The table
+ * is read once per process, because an emulated CPU needs as long for it as for the guest of a claim.
+ */
 export function withHyperv(kit: Kit): CpuidTable {
   kit.requireCapability("KVM_CAP_SYS_HYPERV_CPUID");
-  return withoutHyperv(kit).append(...kit.kvm.getSupportedHvCpuid());
+  supported ??= withoutHyperv(kit).append(...kit.kvm.getSupportedHvCpuid());
+  return supported;
 }
 
 /** Skips the claim if KVM does not report a Hyper-V feature as supported. */
@@ -73,29 +79,31 @@ export const LINUX = 0x8100_0006_0000_0000n;
 
 /** The page into which KVM writes the instructions of a hypercall, and the pages of its input and output. */
 const CODE_PAGE = 0x9_0000;
+/** The value of the MSR {@link HYPERCALL} that enables hypercalls. */
+export const HYPERCALL_ENABLED: bigint = BigInt(CODE_PAGE | 1);
 const INPUT_PAGE = 0x9_1000n;
 const OUTPUT_PAGE = 0x9_2000n;
-const ENABLE = 1;
 
 // The host passes the operands in registers, so each program is assembled only once.
 
-/** Reads the MSR in ECX, and sends the value and the vector of the exception. */
-export const RDMSR: Program = guest("long", (g) => g.attempt(readMsr).sync().done());
-
-/** Writes EDX:EAX to the MSR in ECX and reads the MSR; sends the vector of WRMSR, the value and the vector of RDMSR. */
-export const WRMSR: Program = guest("long", (g) =>
+/**
+ * Reads the MSR in ECX, writes RDI:RSI to the MSR, and reads it again. Sends the value and the vector of the first
+ * RDMSR, the vector of WRMSR, and the value and the vector of the second RDMSR.
+ */
+export const ACCESS: Program = guest("long", (g) =>
   g
-    .attempt((inner) => inner.asm((a) => a.wrmsr()))
+    .attempt(readMsr)
+    .attempt((inner) => inner.asm((a) => a.mov("rax", "rsi").mov("rdx", "rdi").wrmsr()))
     .attempt(readMsr)
     .sync()
     .done(),
 );
 
 /** Makes the hypercall RSI with the parameters RDI and R8; sends its result and the vector of the exception. */
-export const CALL: Program = guest("long", (g) =>
+const CALL: Program = guest("long", (g) =>
   g
     .wrmsr(GUEST_OS_ID, LINUX)
-    .wrmsr(HYPERCALL, CODE_PAGE | ENABLE)
+    .wrmsr(HYPERCALL, HYPERCALL_ENABLED)
     .attempt((inner) =>
       inner
         .asm((a) => a.mov("rcx", "rsi").mov("rdx", "rdi").mov("eax", CODE_PAGE))
@@ -110,47 +118,54 @@ function readMsr(g: GuestBuilder): GuestBuilder {
   return g.asm((a) => a.rdmsr().shl("rdx", 32).or("rax", "rdx")).record("rax");
 }
 
-/** The options of a guest whose Hyper-V features are enforced. */
-export interface GuestOptions {
+/** The options of a vCPU whose guest has only the Hyper-V features of the table (KVM_CAP_HYPERV_ENFORCE_CPUID). */
+export interface EnforcedOptions {
   readonly features: Features;
-  /** Whether the synthetic interrupt controller is enabled. */
+  /** Whether the vCPU has an APIC in the kernel. */
+  readonly apic?: boolean | undefined;
+  /** Whether the vCPU has an APIC in the kernel and KVM_CAP_HYPERV_SYNIC2. */
   readonly synic?: boolean | undefined;
 }
 
-/**
- * Creates a vCPU with an APIC in the kernel, whose guest has only the Hyper-V features of the table
- * (KVM_CAP_HYPERV_ENFORCE_CPUID).
- */
-export function enforced(kit: Kit, program: Program, options: GuestOptions): Sandbox {
+function enforced(kit: Kit, program: Program, options: EnforcedOptions): Sandbox {
+  const { features, synic = false, apic = synic } = options;
   kit.requireCapability("KVM_CAP_HYPERV_ENFORCE_CPUID");
-  kit.requireCapability("KVM_CAP_SPLIT_IRQCHIP");
-  const { box } = kit.configured({
-    table: tableWith(kit, options.features),
-    program,
-    prepare: (vm) => vm.enableCap({ cap: "KVM_CAP_SPLIT_IRQCHIP", ioapicPins: 24 }),
-  });
+  if (apic) kit.requireCapability("KVM_CAP_SPLIT_IRQCHIP");
+  const box = kit.keep(
+    new Sandbox(kit.kvm, {
+      program,
+      cpuid: tableWith(kit, features),
+      prepare: (vm) => {
+        if (apic) vm.enableCap({ cap: "KVM_CAP_SPLIT_IRQCHIP", ioapicPins: 24 });
+      },
+    }),
+  );
   box.vcpu.enableCap({ cap: "KVM_CAP_HYPERV_ENFORCE_CPUID", enable: 1 });
-  if (options.synic === true) box.vcpu.enableCap({ cap: "KVM_CAP_HYPERV_SYNIC2" });
+  if (synic) box.vcpu.enableCap({ cap: "KVM_CAP_HYPERV_SYNIC2" });
   return box;
 }
 
-/** Sets the operands of {@link RDMSR} or {@link WRMSR}. */
-export function setMsrOperands(box: Sandbox, msr: number, value: bigint = 0n): Sandbox {
-  const operands = { rcx: BigInt(msr), rax: value & 0xffff_ffffn, rdx: value >> 32n };
+/** Creates a vCPU whose guest reads an MSR, writes a value and reads the MSR again. */
+export function msrGuest(kit: Kit, msr: number, value: bigint, options: EnforcedOptions): Sandbox {
+  const box = enforced(kit, ACCESS, options);
+  setMsrOperands(box, msr, value);
+  return box;
+}
+
+/** Sets the operands of {@link ACCESS}. */
+export function setMsrOperands(box: Sandbox, msr: number, value: bigint): void {
+  const operands = { rcx: BigInt(msr), rsi: value & 0xffff_ffffn, rdi: value >> 32n };
   box.vcpu.setRegs({ ...box.program.regs, ...operands });
-  return box;
 }
 
-/** Sets the operands of {@link CALL}; the parameters are 0, or two pages of zeros. */
-export function setCallOperands(box: Sandbox, control: bigint): Sandbox {
+/** Creates a vCPU whose guest can make hypercalls, and makes one. The parameters are 0, or the addresses of two pages of zeros. */
+export function callGuest(kit: Kit, control: bigint, options: EnforcedOptions): Sandbox {
+  const { features, ...rest } = options;
+  const needed: Features =
+    "only" in features ? { only: ["hv_hypercall_msrs", ...features.only] } : features;
+  const box = enforced(kit, CALL, { ...rest, features: needed });
   const isFast = (control & FAST) !== 0n;
   const parameters = isFast ? { rdi: 0n, r8: 0n } : { rdi: INPUT_PAGE, r8: OUTPUT_PAGE };
   box.vcpu.setRegs({ ...box.program.regs, rsi: control, ...parameters });
   return box;
-}
-
-/** Runs the guest until it sends its values; any other end of the run is in the result, for the claim's assertion. */
-export function valuesOf(box: Sandbox): readonly bigint[] {
-  const ucall = box.next();
-  return ucall.kind === "sync" ? ucall.values : [];
 }
