@@ -10,7 +10,8 @@ export type Trait =
   | "compares-incoming"
   | "without-xsave2"
   | "leaves-ospke"
-  | "leaves-osxsave";
+  | "leaves-osxsave"
+  | "shows-invtsc";
 
 /** A difference in behaviour between KVMs. */
 export interface TraitFacts {
@@ -61,5 +62,13 @@ export const TRAITS: Readonly<Record<Trait, TraitFacts>> = {
       "here the bit is stored and compared as it was sent",
     where: "before Linux 6.14, on a host without XSAVE",
     source: "arch/x86/kvm/cpuid.c:__kvm_update_cpuid_runtime",
+  },
+  "shows-invtsc": {
+    behaviour:
+      "the CPU has no invariant TSC, and KVM before 6.14 hides the bit from a guest with Hyper-V's control of the " +
+      "invariant TSC only on a CPU that has it; here the guest sees the bit of its table",
+    where: "Linux 6.2 to 6.13, on a host without an invariant TSC",
+    source: "arch/x86/kvm/cpuid.c:kvm_cpuid; observed on 6.12",
+    fix: "ccf4c1d15d5a (Linux 6.14)",
   },
 };

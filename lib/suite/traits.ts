@@ -7,6 +7,7 @@ import { guest } from "../guest/index.ts";
 import { fromSupported, type Kvm, KvmError, vendorModule } from "../index.ts";
 import { Sandbox } from "../machine/index.ts";
 import { KVM_OWNED, type Trait as TraitName } from "../oracle/index.ts";
+import { hasCpuFlag } from "./cpuinfo.ts";
 
 /** Bits of CR4 that require a CPUID feature; KVM refuses the bit on a vCPU without the feature. */
 const CR4_OSXSAVE = 1n << 18n;
@@ -28,6 +29,9 @@ const PROBES: Readonly<Record<TraitName, (kvm: Kvm) => boolean>> = {
   "without-xsave2": (kvm) => kvm.checkExtension("KVM_CAP_XSAVE2") === 0,
   "leaves-ospke": (kvm) => leaves(kvm, "leaves-ospke"),
   "leaves-osxsave": (kvm) => leaves(kvm, "leaves-osxsave"),
+  // The patch series that removed this trait also made KVM refuse CR4.OSXSAVE on a vCPU without a CPUID table.
+  "shows-invtsc": (kvm) =>
+    vendorModule() !== "kvm_pvm" && !hasCpuFlag("constant_tsc") && takesCr4WithoutTable(kvm),
 };
 
 const seen = new Map<KvmTrait, boolean>();

@@ -169,3 +169,9 @@ export function callGuest(kit: Kit, control: bigint, options: EnforcedOptions): 
   box.vcpu.setRegs({ ...box.program.regs, rsi: control, ...parameters });
   return box;
 }
+
+/** Runs a guest until it sends values, and returns them; returns another ucall in a list of its own. */
+export function valuesOf(box: Sandbox): readonly unknown[] {
+  const ucall = box.next();
+  return ucall.kind === "sync" ? ucall.values : [ucall];
+}
