@@ -265,7 +265,7 @@ for (const { name, title, capability, handleOf } of SOURCES) {
   claim(
     `hv-cpuid-max-leaf-${name}`,
     `KVM_GET_SUPPORTED_HV_CPUID ${title} returns the highest leaf 0x40000082, which belongs to the debugger`,
-    { number: 129 },
+    { number: 128 },
     (kit) => {
       kit.requireCapability(capability);
       expect(supportedBy(handleOf(kit)).get("hv_max_leaf")).toBe(0x4000_0082);
@@ -275,7 +275,7 @@ for (const { name, title, capability, handleOf } of SOURCES) {
   claim(
     `hv-cpuid-msr-bitmap-${name}`,
     `KVM_GET_SUPPORTED_HV_CPUID ${title} returns the feature hv_nested_msr_bitmap`,
-    { number: 129 },
+    { number: 128 },
     (kit) => {
       kit.requireCapability(capability);
       expect(supportedBy(handleOf(kit)).get("hv_nested_msr_bitmap")).toBe(1);
@@ -285,7 +285,7 @@ for (const { name, title, capability, handleOf } of SOURCES) {
   claim(
     `hv-cpuid-core-sharing-${name}`,
     `KVM_GET_SUPPORTED_HV_CPUID ${title} returns the feature hv_no_nonarch_coreshare exactly if SMT is impossible`,
-    { number: 129 },
+    { number: 128 },
     (kit) => {
       kit.requireCapability(capability);
       kit.require(existsSync(SMT_CONTROL), `no ${SMT_CONTROL} here`);
@@ -297,7 +297,7 @@ for (const { name, title, capability, handleOf } of SOURCES) {
   claim(
     `hv-cpuid-no-room-${name}`,
     `KVM_GET_SUPPORTED_HV_CPUID ${title} without room for entries returns E2BIG`,
-    { number: 129 },
+    { number: 128 },
     (kit) => {
       kit.requireCapability(capability);
       const handle = handleOf(kit);
@@ -310,7 +310,7 @@ for (const { name, title, capability, handleOf } of SOURCES) {
 claim(
   "hv-cpuid-evmcs",
   "KVM_GET_SUPPORTED_HV_CPUID on a vCPU returns the versions 1 to 1 of the enlightened VMCS after it was enabled",
-  { number: 129 },
+  { number: 128 },
   (kit) => {
     kit.requireCapability("KVM_CAP_HYPERV_CPUID");
     kit.requireCapability("KVM_CAP_HYPERV_ENLIGHTENED_VMCS");
