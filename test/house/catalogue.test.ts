@@ -23,11 +23,11 @@ const REQUIRED: readonly (readonly [number, number])[] = [
   [76, 76],
   [82, 82],
   [96, 101],
-  [120, 129],
+  [120, 128],
 ];
 
 /** The last number of the catalogue. */
-const LAST_NUMBER = 129;
+const LAST_NUMBER = 128;
 
 interface Claim {
   readonly number: number;

@@ -106,34 +106,30 @@ const SELFTESTS: CatalogueArea = {
   rules: {
     120: {
       rule:
-        "With KVM_CAP_HYPERV_ENFORCE_CPUID, a guest that lacks the feature of a Hyper-V MSR gets #GP from RDMSR and " +
-        "WRMSR, whatever other Hyper-V features it has.",
+        "With KVM_CAP_HYPERV_ENFORCE_CPUID, a guest can access a Hyper-V MSR exactly if it has the feature of the MSR, " +
+        "whatever other Hyper-V features it has. Without the feature, RDMSR and WRMSR raise #GP.",
       source:
-        "hyperv.c:hv_check_msr_access; api.rst KVM_CAP_HYPERV_ENFORCE_CPUID; selftest hyperv_features",
+        "hyperv.c:hv_check_msr_access, kvm_hv_set_msr, kvm_hv_set_msr_pw; api.rst KVM_CAP_HYPERV_ENFORCE_CPUID; " +
+        "selftest hyperv_features",
       needs: ENFORCED,
     },
     121: {
       rule:
-        "With KVM_CAP_HYPERV_ENFORCE_CPUID, the feature of a writable Hyper-V MSR is sufficient to write the MSR and " +
-        "to read the value back.",
-      source: "hyperv.c:kvm_hv_set_msr, kvm_hv_set_msr_pw; selftest hyperv_features",
+        "With KVM_CAP_HYPERV_ENFORCE_CPUID, a guest can read a read-only Hyper-V MSR exactly if it has the feature of " +
+        "the MSR. WRMSR raises #GP even if the guest has the feature.",
+      source: "hyperv.c:hv_check_msr_access, kvm_hv_set_msr; selftest hyperv_features",
       needs: ENFORCED,
     },
     122: {
-      rule:
-        "A guest cannot write the read-only Hyper-V MSRs, a value except 0 of TSC_EMULATION_STATUS, or a reserved bit " +
-        "of TSC_INVARIANT_CONTROL, even if it has the feature.",
-      source: "hyperv.c:kvm_hv_set_msr, kvm_hv_set_msr_pw; selftest hyperv_features",
-      needs: ENFORCED,
+      rule: "A guest gets #GP if it writes a reserved bit of the MSR TSC_INVARIANT_CONTROL.",
+      source: "hyperv.c:kvm_hv_set_msr_pw; selftest hyperv_features",
+      needs: `${ENFORCED}, and the feature hv_tsc_invariant (Linux 6.2)`,
     },
     123: {
       rule:
-        "Some Hyper-V MSRs need more than their feature: SynIC and timers need KVM_CAP_HYPERV_SYNIC2, direct timers " +
-        "need hv_stimer_direct, the debugger's MSRs need 0x40000082.EAX[1], the hypercall page needs an identified " +
-        "guest. EOI can only be written.",
-      source:
-        "hyperv.c:synic_set_msr, stimer_set_config, syndbg_set_msr, kvm_hv_set_msr_pw, kvm_hv_vapic_msr_read; " +
-        "selftest hyperv_features",
+        "Some Hyper-V MSRs need more than their feature: SynIC needs KVM_CAP_HYPERV_SYNIC2, timers in direct mode need " +
+        "hv_stimer_direct, and the debugger's MSRs need 0x40000082.EAX[1].",
+      source: "hyperv.c:synic_set_msr, stimer_set_config, syndbg_set_msr; selftest hyperv_features",
       needs: ENFORCED,
     },
     124: {
@@ -143,33 +139,26 @@ const SELFTESTS: CatalogueArea = {
     },
     125: {
       rule:
-        "With KVM_CAP_HYPERV_ENFORCE_CPUID, a hypercall whose feature the guest lacks returns the status 6 (access " +
-        "denied), whatever other Hyper-V features the guest has.",
-      source: "hyperv.c:hv_check_hypercall_access; selftest hyperv_features",
+        "With KVM_CAP_HYPERV_ENFORCE_CPUID, a hypercall returns the status 6 (access denied) if the guest lacks one of " +
+        "its features, whatever other Hyper-V features the guest has. With the features, KVM handles the call.",
+      source: "hyperv.c:hv_check_hypercall_access, kvm_hv_hypercall; selftest hyperv_features",
       needs: ENFORCED,
     },
     126: {
-      rule:
-        "With KVM_CAP_HYPERV_ENFORCE_CPUID, the features of a hypercall are sufficient: KVM handles the call and " +
-        "judges its parameters.",
-      source: "hyperv.c:kvm_hv_hypercall; selftest hyperv_features",
-      needs: ENFORCED,
-    },
-    127: {
       rule:
         "An unknown hypercall returns the status 2 (invalid code), and so does a debugger's hypercall if " +
         "0x40000082.EAX[1] is 0.",
       source: "hyperv.c:kvm_hv_hypercall, hv_check_hypercall_access; selftest hyperv_features",
       needs: ENFORCED,
     },
-    128: {
+    127: {
       rule:
         "With KVM_CAP_HYPERV_ENFORCE_CPUID, a hypercall whose input is in XMM registers raises #UD without the feature " +
         "hv_xmm_input (0x40000003.EDX[4]).",
       source: "hyperv.c:kvm_hv_hypercall; selftest hyperv_features",
       needs: ENFORCED,
     },
-    129: {
+    128: {
       rule:
         "KVM_GET_SUPPORTED_HV_CPUID returns the same leaf limit and the same host properties on /dev/kvm and on a " +
         "vCPU, and E2BIG without room; the version of the enlightened VMCS appears after it was enabled.",
