@@ -43,12 +43,12 @@ const SYNDBG_STATUS = 0x4000_00f2;
 const TSC_INVARIANT_CONTROL = 0x4000_0118;
 
 /**
- * What a guest sends: the value and the vector of RDMSR, the vector of WRMSR, and the value and the vector of a second
- * RDMSR. Here, KVM denies each access.
+ * The values that a guest sends if KVM denies each access: the value and the vector of RDMSR, the vector of WRMSR, and
+ * the value and the vector of a second RDMSR.
  */
 const DENIED = [0n, GP, GP, 0n, GP];
 
-/** A guest that may use the MSR: the MSR is 0, and then has the written value. */
+/** The values that a guest sends if it may use the MSR: the MSR is 0, and then has the written value. */
 const written = (value: bigint): readonly bigint[] => [0n, NO_FAULT, NO_FAULT, value, NO_FAULT];
 
 /** The MSRs that a guest can write, each with the value that it writes, and with what it sends if this differs. */

@@ -257,7 +257,7 @@ const SOURCES = [
 const supportedBy = (handle: Kvm | Vcpu): CpuidTable =>
   CpuidTable.from(handle.getSupportedHvCpuid());
 
-/** The kernel's file that tells whether SMT is possible: cpu_smt_possible() is false for two of its values. */
+/** The kernel's file about SMT: cpu_smt_possible() is false for two of its values. */
 const SMT_CONTROL = "/sys/devices/system/cpu/smt/control";
 const SMT_IMPOSSIBLE = ["forceoff", "notsupported"];
 

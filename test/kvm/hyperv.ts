@@ -120,7 +120,7 @@ function readMsr(g: GuestBuilder): GuestBuilder {
   return g.asm((a) => a.rdmsr().shl("rdx", 32).or("rax", "rdx")).record("rax");
 }
 
-/** What a guest needs in addition to its Hyper-V features. */
+/** The needs of a guest in addition to its Hyper-V features. */
 export interface GuestNeeds {
   /** Whether the vCPU has an APIC in the kernel. */
   readonly apic?: boolean | undefined;
