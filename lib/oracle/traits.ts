@@ -11,7 +11,8 @@ export type Trait =
   | "without-xsave2"
   | "leaves-ospke"
   | "leaves-osxsave"
-  | "shows-invtsc";
+  | "shows-invtsc"
+  | "hides-nested-leaf";
 
 /** A difference in behaviour between KVMs. */
 export interface TraitFacts {
@@ -70,5 +71,13 @@ export const TRAITS: Readonly<Record<Trait, TraitFacts>> = {
     where: "Linux 6.2 to 6.13, on a host without an invariant TSC",
     source: "arch/x86/kvm/cpuid.c:kvm_cpuid; observed on 6.12",
     fix: "ccf4c1d15d5a (Linux 6.14)",
+  },
+  "hides-nested-leaf": {
+    behaviour:
+      "before Linux 5.18 KVM_GET_SUPPORTED_HV_CPUID has leaf 0x4000000A only if KVM supports the enlightened VMCS",
+    where: "before Linux 5.18, except for a vCPU with the enlightened VMCS",
+    source:
+      "arch/x86/kvm/hyperv.c:kvm_get_hv_cpuid; changed by the commit that implements the enlightened MSR bitmap for " +
+      "nSVM; observed on 5.10",
   },
 };

@@ -3,6 +3,7 @@
  * distributions backport fixes. `TRAITS` of node-kvm/oracle describes the traits; deviations.ts has the failures that
  * traits cause.
  */
+import { Cpuid2, encode, KVM_GET_SUPPORTED_HV_CPUID } from "../abi/index.ts";
 import { guest } from "../guest/index.ts";
 import { fromSupported, type Kvm, KvmError, vendorModule } from "../index.ts";
 import { Sandbox } from "../machine/index.ts";
@@ -32,6 +33,14 @@ const PROBES: Readonly<Record<TraitName, (kvm: Kvm) => boolean>> = {
   // The patch series that removed this trait also made KVM refuse CR4.OSXSAVE on a vCPU without a CPUID table.
   "shows-invtsc": (kvm) =>
     vendorModule() !== "kvm_pvm" && !hasCpuFlag("constant_tsc") && takesCr4WithoutTable(kvm),
+  // A KVM without this trait has 10 leaves.
+  "hides-nested-leaf": (kvm) => {
+    if (kvm.checkExtension("KVM_CAP_HYPERV_CPUID") === 0) return false;
+    using vm = kvm.createVm();
+    using vcpu = vm.createVcpu(0);
+    const bytes = encode(Cpuid2, { entries: Array.from({ length: 9 }, () => ({})) });
+    return accepts(() => vcpu.ioctl(KVM_GET_SUPPORTED_HV_CPUID, bytes));
+  },
 };
 
 const seen = new Map<KvmTrait, boolean>();
