@@ -25,7 +25,9 @@ export type Trait =
   | "efer-before-cpuid"
   | "rewrites-xen-leaf"
   | "without-emulated-bits"
-  | "unchecked-wrmsr";
+  | "unchecked-wrmsr"
+  | "shows-invtsc"
+  | "hides-nested-leaf";
 
 /** A difference in behaviour between KVMs. */
 export interface TraitFacts {
@@ -190,5 +192,21 @@ export const TRAITS: Readonly<Record<Trait, TraitFacts>> = {
       "it accepts addresses that are not canonical, and keeps 64 bits of SYSENTER_ESP",
     where: "kvm_amd in QEMU 7.2's emulator",
     source: "observed in the lab on 6.1, 6.12 and 7.2",
+  },
+  "shows-invtsc": {
+    behaviour:
+      "the CPU has no invariant TSC, and KVM before 6.14 hides the bit from a guest with Hyper-V's control of the " +
+      "invariant TSC only on a CPU that has it; here the guest sees the bit of its table",
+    where: "Linux 6.2 to 6.13, on a host without an invariant TSC",
+    source: "arch/x86/kvm/cpuid.c:kvm_cpuid; observed on 6.12",
+    fix: "ccf4c1d15d5a (Linux 6.14)",
+  },
+  "hides-nested-leaf": {
+    behaviour:
+      "before Linux 5.18 KVM_GET_SUPPORTED_HV_CPUID has leaf 0x4000000A only if KVM supports the enlightened VMCS",
+    where: "before Linux 5.18, except for a vCPU with the enlightened VMCS",
+    source:
+      "arch/x86/kvm/hyperv.c:kvm_get_hv_cpuid; changed by the commit that implements the enlightened MSR bitmap for " +
+      "nSVM; observed on 5.10",
   },
 };

@@ -5,7 +5,7 @@ import { complaints, type Matrix, troubles } from "./matrix.ts";
 import { printable } from "./printable.ts";
 import type { Result, Verdict } from "./result.ts";
 
-/** GitHub shows at most 10 errors and 10 warnings of a step, and does not say that there are more. */
+/** GitHub shows at most 10 errors and 10 warnings of a step, and drops the others without a message. */
 const MOST_SHOWN = 10;
 
 /** GitHub drops a summary of more than 1 MiB; the rest of the limit is left to other steps. */

@@ -7,6 +7,7 @@ import {
   Cpuid2,
   encode,
   KVM_GET_CPUID2,
+  KVM_GET_SUPPORTED_HV_CPUID,
   KVM_X86_DISABLE_EXITS_HLT,
   KVM_X86_DISABLE_EXITS_PAUSE,
   MSR_KVM_POLL_CONTROL,
@@ -17,6 +18,7 @@ import { guest, NO_FAULT } from "../guest/index.ts";
 import { fromSupported, type Kvm, KvmError, type Vcpu, vendorModule } from "../index.ts";
 import { Sandbox } from "../machine/index.ts";
 import { KVM_OWNED, type Trait as TraitName } from "../oracle/index.ts";
+import { hasCpuFlag } from "./cpuinfo.ts";
 import { enterNestedGuest } from "./nested-state.ts";
 
 /** Bits of CR4 that require a CPUID feature; KVM refuses the bit on a vCPU without the feature. */
@@ -77,6 +79,17 @@ const PROBES: Readonly<Record<TraitName, (kvm: Kvm) => boolean>> = {
   // The release that added the bits also made KVM refuse CR4.OSXSAVE on a vCPU without a CPUID table.
   "without-emulated-bits": (kvm) => vendorModule() !== "kvm_pvm" && takesCr4WithoutTable(kvm),
   "unchecked-wrmsr": (kvm) => vendorModule() === "kvm_amd" && keepsWideSysenter(kvm),
+  // The patch series that removed this trait also made KVM refuse CR4.OSXSAVE on a vCPU without a CPUID table.
+  "shows-invtsc": (kvm) =>
+    vendorModule() !== "kvm_pvm" && !hasCpuFlag("constant_tsc") && takesCr4WithoutTable(kvm),
+  // A KVM without this trait has 10 leaves.
+  "hides-nested-leaf": (kvm) => {
+    if (kvm.checkExtension("KVM_CAP_HYPERV_CPUID") === 0) return false;
+    using vm = kvm.createVm();
+    using vcpu = vm.createVcpu(0);
+    const bytes = encode(Cpuid2, { entries: Array.from({ length: 9 }, () => ({})) });
+    return accepts(() => vcpu.ioctl(KVM_GET_SUPPORTED_HV_CPUID, bytes));
+  },
 };
 
 const seen = new Map<KvmTrait, boolean>();

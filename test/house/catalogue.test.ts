@@ -11,7 +11,8 @@ const REQUIRED: readonly (readonly [number, number])[] = [
   [1, 17],
   [19, 76],
   [78, 95],
-  [102, 115],
+  [96, 115],
+  [120, 128],
   [130, 150],
 ];
 

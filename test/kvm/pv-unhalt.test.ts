@@ -58,12 +58,6 @@ claim(
   },
 );
 
-claim("unhalt-kept", "KVM stores PV_UNHALT as it was sent if HLT exits", { number: 85 }, (kit) => {
-  const vcpu = kit.fresh();
-  vcpu.setCpuid2(kvmLeaves(BASE));
-  expect(unhaltAt(vcpu)).toBe(1);
-});
-
 claim(
   "unhalt-second-set",
   "KVM removes PV_UNHALT from the second of two equal tables of a vCPU that halts without exits",

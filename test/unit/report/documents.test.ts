@@ -288,7 +288,7 @@ describe("the report for GitHub Actions", () => {
     expect(first).toBe("| fails | **FAIL** |");
   });
 
-  test("has a summary within GitHub's limit that says how many claims are not in it", () => {
+  test("has a summary within GitHub's limit, with the number of the claims that are not in it", () => {
     const many = Array.from({ length: 5000 }, (_, i) => result(`claim-${i}-${"x".repeat(250)}`));
     const text = toGithubSummary(toMatrix([column("a", ...many)]));
     expect(Buffer.byteLength(text)).toBeLessThan(2 ** 20);
