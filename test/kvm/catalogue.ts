@@ -11,6 +11,8 @@ export interface CatalogueRule {
   readonly source: string;
   /** The requirements of the check to a host, in addition to /dev/kvm. */
   readonly needs?: string;
+  /** The reason why no claim checks the rule. */
+  readonly unjudged?: string;
 }
 
 /** Rules about one subject. */
@@ -134,10 +136,11 @@ const ARGUMENTS: CatalogueArea = {
     18: {
       rule:
         "KVM_SET_CPUID2 from another thread while the vCPU is in KVM_RUN waits until KVM_RUN returns, " +
-        "and then fails like any SET of another table after a run. No claim judges this: the package " +
-        "refuses each call on a running vCPU (ERR_RUNNING), because the caller would block, and a " +
-        "descriptor cannot be passed to another thread.",
+        "and then fails like any SET of another table after a run.",
       source: "virt/kvm/kvm_main.c:kvm_vcpu_ioctl (vcpu->mutex)",
+      unjudged:
+        "the package refuses each call on a running vCPU (ERR_RUNNING), because the caller would block, and a " +
+        "descriptor cannot be passed to another thread",
     },
   },
 };
@@ -532,8 +535,7 @@ const HAS_RUN: CatalogueArea = {
         "A vCPU has not run if a pending signal, which KVM_SET_SIGNAL_MASK unblocks, ended KVM_RUN with EINTR " +
         "before the entry.",
       source: "arch/x86/kvm/x86.c:vcpu_enter_guest, kvm_vcpu_exit_request; api.rst 4.21",
-      needs:
-        "a thread that blocks a signal; Node has no call for that, so no claim checks this rule",
+      unjudged: "the check needs a thread that blocks a signal, and Node has no call for that",
     },
     78: {
       rule: "A vCPU has not run if KVM_RUN failed with EINVAL because of an undefined bit of kvm_dirty_regs.",
