@@ -2,7 +2,10 @@
  * Loads the tables that the arguments of `node-kvm cpuid` name: the tables of this CPU, of this host's KVM, of models,
  * of saved states, and of files in any format. cpuid.ts implements the commands.
  */
-import { closeSync, openSync, readSync } from "node:fs";
+import { closeSync, existsSync, fstatSync, openSync, readSync } from "node:fs";
+import { isatty } from "node:tty";
+import { decodeText } from "../cpuid/formats/lines.ts";
+import { TextPlaces } from "../cpuid/formats/problems.ts";
 import {
   applyMask,
   CPUID_FILE_HEAD,
@@ -15,10 +18,13 @@ import {
   CpuidTable,
   cpuid,
   detectFormat,
+  type ImportedCpuidModel,
+  importedModelTable,
   modelTable,
   readCpuid,
   resolveFeatures,
 } from "../cpuid/index.ts";
+import { importQemuFeatures } from "../cpuid/models/qemu.ts";
 import { hostCpuid } from "../kvm/host-cpuid.ts";
 import { Kvm } from "../kvm/kvm.ts";
 import { printable } from "../report/printable.ts";
@@ -48,7 +54,8 @@ export const WRITTEN_NAMES: string = CPUID_FORMATS.filter(({ format }) => format
 /** The description of the words that name a table, for --help. */
 export const TABLE_SOURCES: string =
   "host (this CPU), supported, emulated or hyperv (of this host's KVM), model:NAME, a file, " +
-  "or - for standard input; a file is a CPUID dump of any format or a saved state; FILE#N is its CPU N";
+  "or - for standard input; a file is a CPUID dump of any format or a saved state; FILE#N is its CPU N, " +
+  "and FILE#LABEL its table with that label";
 
 function ofKvm(read: (kvm: Kvm) => Iterable<CpuidEntry2Input>): CpuidTable {
   using kvm = Kvm.open();
@@ -86,8 +93,12 @@ const plain = (source: string, table: CpuidTable): LoadedTable => ({
   ...{ isComplete: true, lines: [] },
 });
 
+/** Returns the word that names a table of a file after `#`: the number of its CPU, its label, or its position. */
+const keyOf = ({ cpu, label }: CpuidFileTable, position: number): string =>
+  `${cpu ?? label ?? position}`;
+
 /**
- * Loads the tables that a word names: the tables of all CPUs of a dump, or the table of the CPU whose number follows
+ * Loads the tables that a word names: the tables of all CPUs of a dump, or the table whose CPU number or label follows
  * `#`.
  */
 export function loadTables(source: string): readonly LoadedTable[] {
@@ -97,10 +108,13 @@ export function loadTables(source: string): readonly LoadedTable[] {
   const { bytes, file, wanted } = readSource(source);
   const tables = tablesOf(source, file, bytes);
   if (wanted === undefined) return tables;
-  const found = tables.filter(({ cpu }, i) => (cpu ?? i) === wanted);
+  const found = tables.filter(({ cpu, label }, i) => `${cpu ?? i}` === wanted || label === wanted);
   if (found.length > 0) return found;
-  const numbers = tables.map(({ cpu }, i) => cpu ?? i).join(", ");
-  throw new CommandError(`${file} has no CPU ${wanted}; its CPUs are ${numbers}`);
+  const what = tables.some(({ cpu, label }) => cpu === undefined && label !== undefined)
+    ? (["table", "tables"] as const)
+    : (["CPU", "CPUs"] as const);
+  const keys = tables.map(keyOf).join(", ");
+  throw new CommandError(`${file} has no ${what[0]} ${wanted}; its ${what[1]} are ${keys}`);
 }
 
 /**
@@ -109,10 +123,12 @@ export function loadTables(source: string): readonly LoadedTable[] {
  */
 export function loadTable(source: string): LoadedTable {
   const [first, ...others] = loadTables(source);
+  const [other] = others;
   if (first === undefined) throw new CommandError(`${source} contains no CPUID table`);
-  if (others.length > 0) {
+  if (other !== undefined) {
+    const key = other.cpu === undefined && other.label !== undefined ? other.label : "N";
     note(
-      `${source} has ${others.length + 1} tables; this is ${first.label ?? `CPU ${first.cpu ?? 0}`}, and ${source}#N names another`,
+      `${source} has ${others.length + 1} tables; this is ${first.label ?? `CPU ${first.cpu ?? 0}`}, and ${source}#${key} names another`,
     );
   }
   return first;
@@ -161,8 +177,8 @@ export interface SourceFile {
   readonly bytes: Uint8Array;
   /** The file's name, or `-`. */
   readonly file: string;
-  /** The number after `#`. */
-  readonly wanted: number | undefined;
+  /** The CPU number or the label after `#`. */
+  readonly wanted: string | undefined;
 }
 
 /** Rejects a CPU number after a table that is not from a file. */
@@ -171,16 +187,19 @@ function refuseNumber(name: string): void {
   throw new CommandError(`${name} has no CPU number; only a file has CPUs, as FILE#N`);
 }
 
-/** Reads a file, `FILE#N`, or standard input. */
+/** Reads a file, `FILE#N`, `FILE#LABEL`, or standard input. */
 export function readSource(source: string): SourceFile {
-  const [, name, number] = /^(.+)#(\d+)$/.exec(source) ?? [];
+  const [, name, key] = /^(.+)#([^#/]+)$/.exec(source) ?? [];
   try {
     return { bytes: readWhole(source), file: source, wanted: undefined };
   } catch (cause) {
     const isMissing = cause instanceof Error && "code" in cause && cause.code === "ENOENT";
-    if (name !== undefined && isMissing) {
+    if (name !== undefined && key !== undefined && isMissing) {
+      const isNumber = /^\d+$/.test(key);
       refuseNumber(name);
-      return { ...readSource(name), wanted: Number(number) };
+      if (isNumber || name === STDIN || existsSync(name)) {
+        return { ...readSource(name), wanted: isNumber ? `${Number(key)}` : key };
+      }
     }
     if (cause instanceof CommandError) throw cause;
     const words = `${source} is not one of ${NAMES} or ${MODEL}NAME`;
@@ -201,6 +220,7 @@ const STATE_HEAD = 512;
 function readWhole(file: string): Uint8Array {
   const fd = file === STDIN ? 0 : openSync(file, "r");
   try {
+    refuseDevice(fd, file);
     const head = readUpTo(fd, CPUID_FILE_HEAD);
     if (head.length < CPUID_FILE_HEAD) return head;
     const isKnown = isState(head) || detectFormat(head) !== undefined;
@@ -210,6 +230,18 @@ function readWhole(file: string): Uint8Array {
   } finally {
     if (fd !== 0) closeSync(fd);
   }
+}
+
+/**
+ * Rejects a character device that is not a terminal: /dev/cpu/N/cpuid has no end, and each read of it must be a multiple
+ * of 16 bytes (arch/x86/kernel/cpuid.c).
+ */
+function refuseDevice(fd: number, file: string): void {
+  if (file === STDIN || !fstatSync(fd).isCharacterDevice() || isatty(fd)) return;
+  throw new CommandError(
+    `${file} is a character device, and a table is read from files only; ` +
+      "`node-kvm cpuid dump host` writes the table of this CPU",
+  );
 }
 
 const CHUNK = 1 << 16;
@@ -283,11 +315,11 @@ function joined(parts: readonly Uint8Array[]): Uint8Array {
 const UNKNOWN = "unknown";
 
 /** Reads the contents of a file about CPUID, and reports its faults and notes on standard error. */
-export function readDump(file: string, bytes: Uint8Array, format?: string): CpuidDump {
+export function readDump(file: string, bytes: Uint8Array): CpuidDump {
   if (bytes.length > CPUID_FILE_LIMIT) {
     throw new CommandError(`${file} has more than 16 MiB, which is the limit for a dump`);
   }
-  const dump = readCpuid(bytes, format === undefined ? {} : { format: toFormatName(format) });
+  const dump = readCpuid(bytes);
   const [first] = dump.problems;
   if (dump.format === UNKNOWN && first !== undefined) {
     throw new CommandError(`${file}: ${first.message}`);
@@ -317,7 +349,7 @@ function tablesOf(source: string, file: string, bytes: Uint8Array): readonly Loa
       if (dump.problems.length > 0) refusePartial(`${file} is damaged`);
       return dump.tables.map((table) => ({ ...table, source, file }));
     case "features":
-      return [{ ...plain(source, featureTable(file, dump)), file }];
+      return [{ ...plain(source, featureTable(file, bytes, dump)), file }];
     case "mask":
       throw new CommandError(
         `${file} is a mask (${titleOf(dump)}), which changes a table; give it with --mask`,
@@ -338,17 +370,65 @@ const NAME_SOURCES: Readonly<Record<string, "qemu" | "libvirt" | "linux">> = {
   cpuinfo: "linux",
 };
 
-/** Makes a table from a list of features: the table of the model, with the features turned on and off. */
-function featureTable(file: string, dump: CpuidDump & { readonly kind: "features" }): CpuidTable {
-  const { features } = dump;
-  if (features.model === undefined) {
-    throw new CommandError(`${file} is a list of features without a model (${titleOf(dump)})`);
+type FeatureDump = CpuidDump & { readonly kind: "features" };
+
+/** The meaning of the modes of a libvirt domain that names no CPU model. */
+const MODES: Readonly<Record<string, string>> = {
+  "host-passthrough": "the domain uses the host's CPU",
+  "host-model": "the domain uses the host's CPU",
+  maximum: "the domain uses every feature that the host can give",
+};
+
+/** Rejects a list of features without a model. */
+function refuseModelless(file: string, dump: FeatureDump): never {
+  const properties: Readonly<Record<string, string | undefined>> = dump.features.properties;
+  const { mode = "" } = properties;
+  const meaning = Object.hasOwn(MODES, mode) ? MODES[mode] : undefined;
+  if (dump.format === "libvirt-cpu" && meaning !== undefined) {
+    throw new CommandError(
+      `${file}: ${meaning} (mode ${mode}), so the file names no CPU model; the table host is this CPU`,
+    );
   }
+  throw new CommandError(`${file} is a list of features without a model (${titleOf(dump)})`);
+}
+
+/** QEMU's model without features; a reply with this name lists all facts in its properties. */
+const BASE = "base";
+
+/** Makes the table of QEMU's model "base" with the properties of a reply to query-cpu-model-expansion. */
+function baseTable(file: string, bytes: Uint8Array, { features }: FeatureDump): CpuidTable {
+  const meaning = `${BASE} is QEMU's model without features`;
+  let model: ImportedCpuidModel;
+  try {
+    model = importQemuFeatures("base()", features);
+  } catch (cause) {
+    const text = decodeText(bytes);
+    const name = /"name"\s*:\s*(?="base")/.exec(text);
+    const { line, column } = new TextPlaces(text).at(name ? name.index + name[0].length : 0);
+    throw new CommandError(
+      `${file}:${line}:${column}: ${meaning}, so a table needs every property: ${plainReason(cause)}`,
+      { cause },
+    );
+  }
+  const bits = model.assumed.includes("physicalBits")
+    ? `${model.physicalBits} physical address bits, which the file lacks, and `
+    : "and ";
+  note(
+    `${file}: ${meaning}; the table has the file's properties, ${bits}no caches, topology or hypervisor leaves`,
+  );
+  return importedModelTable(model);
+}
+
+/** Makes a table from a list of features: the table of the model, with the features turned on and off. */
+function featureTable(file: string, bytes: Uint8Array, dump: FeatureDump): CpuidTable {
+  const { features } = dump;
+  if (features.model === undefined) return refuseModelless(file, dump);
   const { on, off, unknown } = resolveFeatures(features, NAME_SOURCES[dump.format]);
   for (const { name, suggestions } of unknown) {
     const near = suggestions.length > 0 ? `; near names are ${suggestions.join(", ")}` : "";
     note(`${file}: ${name} is not a CPUID field, so it is left out${near}`);
   }
+  if (dump.format === "qemu-qmp" && features.model === BASE) return baseTable(file, bytes, dump);
   const edits = [
     ...on.map(({ name }) => `+${name}` as const),
     ...off.map(({ name }) => `-${name}` as const),

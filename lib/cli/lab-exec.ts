@@ -1,5 +1,6 @@
 /** `node-kvm lab exec`: runs any command in a disposable machine, and passes on its output and exit status. */
 import type { LaneStart } from "../lab/campaign.ts";
+import type { ModuleParam } from "../lab/kernels/module-params.ts";
 import { DEFAULTS, type EmulatorName, type LabResult, runInLab } from "../lab/machine/machine.ts";
 import { throwIfAborted } from "../lab/process/command.ts";
 import { printable, printableLines } from "../report/printable.ts";
@@ -23,6 +24,8 @@ export interface ExecOptions {
   readonly bochs?: string | undefined;
   /** A CPU model of the emulator: `max`, `EPYC-Milan`, `max,-la57`. */
   readonly cpu?: string | undefined;
+  /** The parameters of the kernel's modules. */
+  readonly params?: readonly ModuleParam[] | undefined;
   /** MiB. */
   readonly memory?: number | undefined;
   /** The number of CPUs of QEMU's machine. */
@@ -113,6 +116,7 @@ async function execute(options: ExecOptions, places: Places, signal: AbortSignal
       wanted: out.map(({ guest }) => guest),
       signal,
       smp,
+      ...(options.params === undefined ? {} : { params: options.params }),
       ...(options.start === "saved" ? { restore: {} } : {}),
       emulator,
       cpu,

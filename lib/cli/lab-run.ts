@@ -2,14 +2,11 @@
  * `node-kvm lab run`: runs the suite on each combination of kernel and CPU model, and on the host, and prints one
  * matrix.
  */
-import { type Lane, type LaneStart, runCampaign } from "../lab/campaign.ts";
+import { type Lane, type LaneStart, laneName, runCampaign } from "../lab/campaign.ts";
 import { shortRelease } from "../lab/kernels/catalogue.ts";
+import type { ModuleParam } from "../lab/kernels/module-params.ts";
 import type { EmulatorName } from "../lab/machine/machine.ts";
-import { toHtml } from "../report/html.ts";
-import { matrixToJunit } from "../report/junit.ts";
-import { matrixToKtap } from "../report/ktap.ts";
 import { type Column, isGreenMatrix, type Matrix, toMatrix } from "../report/matrix.ts";
-import { printableJson } from "../report/printable.ts";
 import { containsPattern } from "../report/result.ts";
 import { toTable } from "../report/table.ts";
 import { paint } from "../report/text.ts";
@@ -20,11 +17,12 @@ import { findKernel, interruptible, isPath, refuseUnusedModules } from "./lab-ke
 import { LabProgress } from "./lab-progress.ts";
 import { OutputFile, saveReport } from "./output-file.ts";
 import { type OwnClaims, refuseWarm } from "./own-claims.ts";
+import { checkDocument, DOCUMENTS, type DocumentName, matrixDocument } from "./report-document.ts";
 import { paintFor, tableWidth } from "./terminal.ts";
 import { judgeHost } from "./test.ts";
 
 /** The formats of a matrix. */
-export const MATRIX_REPORTERS = ["text", "json", "ktap", "junit", "html"] as const;
+export const MATRIX_REPORTERS: readonly ("text" | DocumentName)[] = ["text", ...DOCUMENTS];
 
 /** The options of `lab run`: kernels, CPU models, claims and the report. */
 export interface LabRunOptions {
@@ -40,6 +38,8 @@ export interface LabRunOptions {
    */
   readonly cpus: readonly string[];
   readonly emulator: EmulatorName;
+  /** The settings of module parameters, each of which makes machines of its own; one without parameters if empty. */
+  readonly params: readonly (readonly ModuleParam[])[];
   /** The path of the user's own Bochs. */
   readonly bochs: string | undefined;
   readonly pattern: string | undefined;
@@ -48,7 +48,9 @@ export interface LabRunOptions {
   readonly start: LaneStart;
   /** Whether the report has a column for this host's KVM. */
   readonly host: boolean;
-  readonly reporter: (typeof MATRIX_REPORTERS)[number];
+  readonly reporter: "text" | DocumentName;
+  /** KCIDB's name of the submitting system; only with the reporter `kcidb`. */
+  readonly origin: string | undefined;
   /** The path of the file for the report; standard output if omitted. */
   readonly output: string | undefined;
 }
@@ -60,6 +62,7 @@ export interface LabRunOptions {
  */
 export async function labRun(options: LabRunOptions): Promise<number> {
   const { output } = options;
+  checkDocument(options.reporter, options);
   refuseUnusedModules(options.kernels, options.modules);
   using own = await loadOwnClaims(options.paths);
   refuseWarm(own, options.start);
@@ -80,6 +83,7 @@ async function runAndReport(
   progress: LabProgress,
   signal: AbortSignal,
 ): Promise<number> {
+  const started = new Date();
   // The host and the machines are judged at the same time.
   // If a pattern selects no claim, this error is reported first and ends the search for kernels.
   const refusal = new AbortController();
@@ -117,7 +121,7 @@ async function runAndReport(
   }
   progress.end();
   const matrix = toMatrix(columns);
-  const isSaved = saveReport(print(matrix, options), file);
+  const isSaved = saveReport(print(matrix, options, started), file);
   if (signal.aborted) return STATUS.interrupted;
   if (!isSaved) return STATUS.trouble;
   if (isGreenMatrix(matrix)) return STATUS.ok;
@@ -131,13 +135,17 @@ interface NamedLane {
   readonly word: string;
 }
 
-/** Finds the kernels, and combines each kernel with each CPU model. A machine that is named twice is run once. */
+/**
+ * Finds the kernels, and combines each kernel with each CPU model and each setting of parameters. A machine that is
+ * named twice is run once.
+ */
 async function findLanes(
   options: LabRunOptions,
   progress: LabProgress,
   signal: AbortSignal,
 ): Promise<readonly NamedLane[]> {
   const models = cpuModels(options.cpus, options.emulator);
+  const settings = options.params.length === 0 ? [[]] : options.params;
   const lanes = new Map<string, NamedLane>();
   for (const name of options.kernels) {
     progress.prepare(`finding kernel ${name}`);
@@ -145,10 +153,13 @@ async function findLanes(
     // The path of a kernel stays valid, but a name in the catalogue may refer to a newer kernel later.
     const word = isPath(name) ? name : shortRelease(kernel.release);
     for (const model of models) {
-      const key = JSON.stringify([kernel.name, kernel.vmlinuz, model.emulator, model.cpu]);
-      if (lanes.has(key)) {
-        progress.event(`${name}: ${kernel.name} ${model.cpu} is named twice, and is run once`);
-      } else lanes.set(key, { word, lane: { kernel, ...model } });
+      for (const params of settings) {
+        const key = JSON.stringify([kernel.name, kernel.vmlinuz, model, params]);
+        const lane = { kernel, ...model, ...(params.length === 0 ? {} : { params }) };
+        if (lanes.has(key)) {
+          progress.event(`${name}: ${laneName(lane)} is named twice, and is run once`);
+        } else lanes.set(key, { word, lane });
+      }
     }
   }
   return Array.from(lanes.values());
@@ -164,27 +175,22 @@ function commandFor(named: NamedLane | undefined, options: LabRunOptions): reado
     ...["node-kvm", "lab", "run", ...options.paths, "--kernel", word],
     ...(modules !== undefined && isPath(word) ? ["--modules", modules] : []),
     ...["--cpu", cpu],
+    ...paramWords(lane.params),
     ...(bochs !== undefined && lane.emulator === "bochs" ? ["--bochs", bochs] : []),
     ...(options.start === "boot" ? ["--start", "boot"] : []),
   ];
 }
 
-function print(matrix: Matrix, { reporter, output }: LabRunOptions): string {
-  switch (reporter) {
-    case "text":
-      // A report in a file has no colours, regardless of the environment.
-      return output === undefined
-        ? `${toTable(matrix, paintFor(process.stdout), tableWidth(process.stdout))}\n`
-        : `${toTable(matrix, paint(false))}\n`;
-    case "json":
-      return `${printableJson(matrix)}\n`;
-    case "ktap":
-      return matrixToKtap(matrix);
-    case "junit":
-      return matrixToJunit(matrix);
-    case "html":
-      return toHtml(matrix, new Date().toISOString().slice(0, 10));
-    default:
-      return reporter satisfies never;
-  }
+/** Returns the option that selects a setting of module parameters. */
+function paramWords(params: readonly ModuleParam[] = []): readonly string[] {
+  const text = params.map(({ module, setting }) => `${module}.${setting}`).join(",");
+  return text === "" ? [] : ["--params", text];
+}
+
+function print(matrix: Matrix, { reporter, output, origin }: LabRunOptions, started: Date): string {
+  if (reporter !== "text") return matrixDocument(matrix, reporter, { origin, started });
+  // A report in a file has no colours, regardless of the environment.
+  return output === undefined
+    ? `${toTable(matrix, paintFor(process.stdout), tableWidth(process.stdout))}\n`
+    : `${toTable(matrix, paint(false))}\n`;
 }

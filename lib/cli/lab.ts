@@ -1,6 +1,8 @@
 /** `node-kvm lab`: the commands of the lab, and their options. lab-*.ts implement them. */
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { DEFAULT_START, defaultParallel, type LaneStart } from "../lab/campaign.ts";
+import { LabError } from "../lab/error.ts";
+import { type ModuleParam, parseModuleParams } from "../lab/kernels/module-params.ts";
 import { guestFolder } from "../lab/machine/guest.ts";
 import { DEFAULTS } from "../lab/machine/machine.ts";
 import { CLAIM_WORDS, splitWords } from "./claim-files.ts";
@@ -15,6 +17,7 @@ import { EXEC_STATUS, EXEC_STATUSES, labExec } from "./lab-exec.ts";
 import { labKernels } from "./lab-kernels.ts";
 import { labRun, MATRIX_REPORTERS } from "./lab-run.ts";
 import { MOST_STDIN } from "./lab-stdin.ts";
+import { type DocumentName, ORIGIN_HELP, toOrigin } from "./report-document.ts";
 import { wholeNumber } from "./whole-number.ts";
 
 /** The limits of numeric options; a timeout is a number of milliseconds that fits a signed 32-bit integer. */
@@ -125,14 +128,37 @@ function addKernels(lab: Command): void {
     });
 }
 
+/** The value of `--params` for modules without parameters. */
+const NO_PARAMS = "default";
+
+/** Parses one setting of module parameters, and appends it to the previous ones. */
+function addParams(
+  text: string,
+  before: readonly (readonly ModuleParam[])[] = [],
+): readonly (readonly ModuleParam[])[] {
+  try {
+    return [...before, text === NO_PARAMS ? [] : refuseNone(text, parseModuleParams(text))];
+  } catch (error) {
+    if (!(error instanceof LabError)) throw error;
+    throw new InvalidArgumentError(error.message);
+  }
+}
+
+function refuseNone(text: string, params: readonly ModuleParam[]): readonly ModuleParam[] {
+  if (params.length > 0) return params;
+  throw new InvalidArgumentError(`"${text}" names no parameter; ${NO_PARAMS} stands for none`);
+}
+
 interface RunFlags extends EmulatorFlags {
   readonly kernel: readonly string[];
+  readonly params?: readonly (readonly ModuleParam[])[];
   readonly modules?: string;
   readonly cpu?: readonly string[];
   readonly parallel: number;
   readonly start: LaneStart;
   readonly host?: boolean;
-  readonly reporter: (typeof MATRIX_REPORTERS)[number];
+  readonly reporter: "text" | DocumentName;
+  readonly origin?: string;
   readonly output?: string;
 }
 
@@ -143,6 +169,11 @@ function addRun(lab: Command): void {
     .requiredOption("--kernel <names>", `${KERNEL}; comma separated`, list)
     .option("--modules <folder>", "the folder of the modules of your own kernel")
     .option("--cpu <models>", `CPU models (default: ${CPU}); max,-la57 is one; ${OTHER}`, cpus)
+    .option(
+      "--params <settings>",
+      `parameters of KVM's modules: kvm.ignore_msrs=1,kvm_amd.npt=0; each further --params adds machines with other parameters; ${NO_PARAMS} stands for none`,
+      addParams,
+    )
     .addOption(
       new Option(
         "--parallel <n>",
@@ -156,6 +187,7 @@ function addRun(lab: Command): void {
     .addOption(
       new Option("--reporter <name>", "how to report").choices(MATRIX_REPORTERS).default("text"),
     )
+    .addOption(new Option("--origin <name>", ORIGIN_HELP).argParser(toOrigin))
     .option("--output <file>", "the file for the report (default: standard output)")
     .addHelpText(
       "after",
@@ -169,6 +201,7 @@ function addRun(lab: Command): void {
         kernels: flags.kernel,
         modules: flags.modules,
         cpus: flags.cpu ?? [],
+        params: flags.params ?? [],
         emulator: flags.emulator,
         bochs: flags.bochs,
         pattern,
@@ -176,6 +209,7 @@ function addRun(lab: Command): void {
         start: flags.start,
         host: flags.host === true,
         reporter: flags.reporter,
+        origin: flags.origin,
         output: flags.output,
       });
     });
@@ -183,6 +217,7 @@ function addRun(lab: Command): void {
 
 interface ExecFlags extends EmulatorFlags {
   readonly kernel: string;
+  readonly params?: readonly (readonly ModuleParam[])[];
   readonly modules?: string;
   readonly cpu?: string;
   readonly memory?: number;
@@ -204,6 +239,11 @@ function addExec(lab: Command): void {
     .option("--modules <folder>", "the folder of the modules of your own kernel")
     .option("--cpu <model>", `a CPU model of the emulator (default: ${CPU})`)
     .option(
+      "--params <settings>",
+      "parameters of KVM's modules: kvm.ignore_msrs=1,kvm_amd.npt=0",
+      addParams,
+    )
+    .option(
       "--memory <MiB>",
       `the machine's memory, ${rangeOf("memory")} (default: 1024)`,
       number("memory"),
@@ -223,8 +263,10 @@ function addExec(lab: Command): void {
     .option("--log <file>", "write the kernel's log to this file, control characters escaped")
     .addOption(startOption(DEFAULT_START, "saved", "boot"))
     .addHelpText("after", `${EXEC_NOTES}\n${statusHelp(EXEC_STATUSES)}`)
-    .action(async (command: readonly string[], { file, ...flags }: ExecFlags) => {
-      process.exitCode = await labExec({ ...flags, files: file, command });
+    .action(async (command: readonly string[], { file, params = [], ...flags }: ExecFlags) => {
+      if (params.length > 1)
+        exec.error("error: --params is given twice; separate parameters by commas");
+      process.exitCode = await labExec({ ...flags, params: params[0], files: file, command });
     });
   setTroubleStatus(exec, () => EXEC_STATUS.lab);
   setUsageHint(exec, (line) =>

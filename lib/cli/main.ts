@@ -4,6 +4,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { Argument, Command, Option } from "commander";
 import { packageFolder } from "../package.ts";
+import { KSFT_SKIP } from "../report/ktap.ts";
 import { CLAIM_WORDS, splitWords } from "./claim-files.ts";
 import { completion, SHELLS, type Shell } from "./completion.ts";
 import { addCpuid } from "./cpuid-options.ts";
@@ -14,6 +15,7 @@ import { info } from "./info.ts";
 import { addLab } from "./lab.ts";
 import { listClaims, PATTERN_NOTES } from "./lab-claims.ts";
 import { isCutShort, isInterruptible } from "./lab-kernel.ts";
+import { type DocumentName, ORIGIN_HELP, toOrigin } from "./report-document.ts";
 import { REPORTERS, runSuite } from "./test.ts";
 
 const manifest: unknown = JSON.parse(readFileSync(join(packageFolder(), "package.json"), "utf8"));
@@ -39,9 +41,8 @@ program
   .command("test")
   .description("run the regression suite, or your own claims, on this host's KVM")
   .argument("[words...]", CLAIM_WORDS)
-  .addOption(
-    new Option("--reporter <name>", "how to report").choices(REPORTERS).default(REPORTERS[0]),
-  )
+  .addOption(new Option("--reporter <name>", "how to report").choices(REPORTERS).default("text"))
+  .addOption(new Option("--origin <name>", ORIGIN_HELP).argParser(toOrigin))
   .option("--list", "print the claims, one per line, and judge none")
   .option("--progress", "print a line for each claim on standard error")
   .option("--or-lab", "if this host has no usable device, judge a cached kernel in the lab")
@@ -51,7 +52,10 @@ program
   .addHelpText(
     "after",
     PATTERN_NOTES +
-      statusHelp(commonStatuses("a claim was judged, and none fails", "a claim fails")),
+      statusHelp([
+        ...commonStatuses("a claim was judged, and none fails", "a claim fails"),
+        [KSFT_SKIP, "with --reporter ktap: all claims were skipped, as of a selftest"],
+      ]),
   )
   .action(async (words: readonly string[], options: SuiteFlags) => {
     const { pattern, paths } = splitWords(words);
@@ -63,6 +67,7 @@ program
       pattern,
       paths,
       reporter: options.reporter,
+      origin: options.origin,
       requireKvm: options.requireKvm === true,
       orLab: options.orLab === true,
       progress: options.progress === true,
@@ -72,7 +77,8 @@ program
   });
 
 interface SuiteFlags {
-  readonly reporter: (typeof REPORTERS)[number];
+  readonly reporter: "text" | DocumentName;
+  readonly origin?: string;
   readonly list?: boolean;
   readonly requireKvm?: boolean;
   readonly orLab?: boolean;

@@ -9,17 +9,16 @@ import {
   readFileSync,
   statSync,
 } from "node:fs";
-import { dirname, join, resolve } from "node:path";
+import { basename, dirname, join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { TestCase, TestModule, Vitest } from "vitest/node";
 import { AddonError, KvmError } from "../errors.ts";
 import { kernelRelease, vendorModule } from "../kvm/host.ts";
 import { Kvm } from "../kvm/kvm.ts";
 import { packageFolder } from "../package.ts";
-import { toJunit } from "../report/junit.ts";
-import { toKtap } from "../report/ktap.ts";
+import { KSFT_SKIP } from "../report/ktap.ts";
 import type { Column } from "../report/matrix.ts";
-import { printable, printableJson, printableLines } from "../report/printable.ts";
+import { printable, printableLines } from "../report/printable.ts";
 import { isGreen, judged, type Report, type Result, splitName } from "../report/result.ts";
 import { claimLine, counted, summary } from "../report/text.ts";
 import { needsOwnProcesses } from "../suite/isolation.ts";
@@ -29,11 +28,12 @@ import { claimsWith, howToList, loadOwnClaims } from "./lab-claims.ts";
 import { adviceWithoutKvm, type InsteadReport, judgeInLab } from "./lab-instead.ts";
 import { interruptible } from "./lab-kernel.ts";
 import type { OwnClaims } from "./own-claims.ts";
+import { checkDocument, DOCUMENTS, type DocumentName, reportDocument } from "./report-document.ts";
 import { lineWidth, paintFor } from "./terminal.ts";
 import { TestProgress } from "./test-progress.ts";
 
 /** The formats of a report: live text, or one document at the end. */
-export const REPORTERS = ["text", "ktap", "junit", "json"] as const;
+export const REPORTERS: readonly ("text" | DocumentName)[] = ["text", ...DOCUMENTS];
 
 /** The options of `node-kvm test`: the claims and the report. */
 export interface SuiteOptions {
@@ -41,7 +41,9 @@ export interface SuiteOptions {
   readonly paths: readonly string[];
   /** A pattern; only claims whose `id: sentence` contains it are judged. By default, all claims are judged. */
   readonly pattern: string | undefined;
-  readonly reporter: (typeof REPORTERS)[number];
+  readonly reporter: "text" | DocumentName;
+  /** KCIDB's name of the submitting system; only with the reporter `kcidb`. */
+  readonly origin: string | undefined;
   /** Whether a host without a usable KVM is a failure. */
   readonly requireKvm: boolean;
   /** Whether to judge a kernel of the lab if the host has no usable KVM. */
@@ -53,12 +55,6 @@ export interface SuiteOptions {
   /** Whether claims that hold also get a C file. */
   readonly reproAll: boolean;
 }
-
-const DOCUMENTS = {
-  ktap: toKtap,
-  junit: toJunit,
-  json: (report: Report): string => `${printableJson(report)}\n`,
-} as const;
 
 /**
  * The time limit is long, because no claim measures time, and the clock of an emulated machine may run several times
@@ -83,6 +79,7 @@ export async function runSuite(options: SuiteOptions): Promise<number> {
   if (options.repro === undefined && options.reproAll) {
     throw new CommandError("--repro-all needs --repro, which names the folder");
   }
+  checkDocument(options.reporter, options);
   if (options.repro !== undefined) makeFolder("--repro", options.repro);
   using own = await loadOwnClaims(options.paths);
   if (own !== undefined) await claimsWith(options.pattern, own);
@@ -95,7 +92,7 @@ export async function runSuite(options: SuiteOptions): Promise<number> {
       if (options.repro !== undefined) {
         process.stderr.write("node-kvm: C files are written only for this host's KVM\n");
       }
-      return printInstead(instead, options.reporter);
+      return printInstead(instead, options);
     }
     process.stderr.write(`node-kvm: ${printable(adviceWithoutKvm())}\n`);
   }
@@ -109,6 +106,7 @@ async function judgeAndReport(
 ): Promise<number> {
   const p = paintFor(process.stdout);
   const width = lineWidth(process.stdout);
+  const started = new Date();
   const live = options.reporter === "text";
   const command = [...REPEAT, ...options.paths];
   const print = (result: Result): void => {
@@ -132,7 +130,7 @@ async function judgeAndReport(
   process.stdout.write(
     options.reporter === "text"
       ? `\n${summary(report, p, { width })}\n`
-      : DOCUMENTS[options.reporter](report),
+      : reportDocument(report, options.reporter, { origin: options.origin, started }),
   );
   if (options.repro !== undefined) {
     process.stderr.write(
@@ -150,7 +148,7 @@ async function judgeAndReport(
     if (run.errors.length === 0) {
       process.stderr.write(`node-kvm: ${whyNothing(report, options)}\n`);
     }
-    return STATUS.trouble;
+    return options.reporter === "ktap" && run.errors.length === 0 ? KSFT_SKIP : STATUS.trouble;
   }
   if (!isGreen(report)) return STATUS.finding;
   return run.errors.length === 0 ? STATUS.ok : STATUS.trouble;
@@ -185,7 +183,7 @@ function whyNothing({ results }: Report, { pattern }: SuiteOptions): string {
 
 function printInstead(
   { report, problems }: InsteadReport,
-  reporter: SuiteOptions["reporter"],
+  { reporter, origin }: SuiteOptions,
 ): number {
   const p = paintFor(process.stdout);
   const width = lineWidth(process.stdout);
@@ -193,7 +191,7 @@ function printInstead(
   process.stdout.write(
     reporter === "text"
       ? `${lines.join("\n")}\n\n${summary(report, p, { width })}\n`
-      : DOCUMENTS[reporter](report),
+      : reportDocument(report, reporter, { origin, started: new Date() }),
   );
   for (const text of problems) process.stderr.write(`node-kvm: ${printable(text)}\n`);
   return isGreen(report) && problems.length === 0 ? STATUS.ok : STATUS.finding;
@@ -427,6 +425,7 @@ function toResult(test: TestCase): Result | undefined {
   return {
     ...splitName(test.name),
     number: claim,
+    file: basename(test.module.moduleId),
     verdict: deviation === undefined ? VERDICTS[result.state] : "deviation",
     reason: deviation ?? note ?? result.errors?.map(({ message }) => message).join("\n"),
     duration: test.diagnostic()?.duration ?? 0,

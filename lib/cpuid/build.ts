@@ -23,6 +23,7 @@ import {
   withTopology,
   writeTopology,
 } from "./topology.ts";
+import { LEAST_EXTENDED_FAMILY } from "./values.ts";
 import { withinSupported } from "./within.ts";
 import { type WithXsaveOptions, writeXsave, xsaveFeatures } from "./xsave.ts";
 
@@ -172,9 +173,9 @@ function packSignature(where: string, wanted: Required<CpuidSignatureInput>): nu
     );
   }
   const base = Math.min(15, family);
-  if (model > 15 && base !== 6 && base !== 15) {
+  if (model > 15 && base < LEAST_EXTENDED_FAMILY) {
     throw new RangeError(
-      `${where}: model ${model} is above 15, which only family 6 and families from 15 on have`,
+      `${where}: model ${model} is above 15, which only families from ${LEAST_EXTENDED_FAMILY} on have`,
     );
   }
   return packed([

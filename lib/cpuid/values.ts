@@ -62,11 +62,14 @@ export function brandOf(table: Iterable<CpuidEntry2>): string | undefined {
   return textIn(toEntries("brandOf()", table), BRAND)?.trim();
 }
 
+/** The lowest base family whose model is extended (x86_model in arch/x86/lib/cpu.c of Linux). */
+export const LEAST_EXTENDED_FAMILY = 6;
+
 /** Family, model and stepping, as in the manuals and in /proc/cpuinfo. */
 export interface CpuidSignature {
   /** The base family, plus the extended family if the base is 15: 0 to 270. */
   readonly family: number;
-  /** The base model, plus 16 times the extended model if the base family is 6 or 15: 0 to 255. */
+  /** The base model, plus 16 times the extended model if the base family is 6 or more: 0 to 255. */
   readonly model: number;
   /** 0 to 15. */
   readonly stepping: number;
@@ -74,6 +77,8 @@ export interface CpuidSignature {
 
 /**
  * Returns family, model and stepping of leaf 1 (SDM volume 2, CPUID, "DisplayFamily"; APM volume 3, Fn0000_0001_EAX).
+ * The manuals extend the model of the families 6 and 15 only. Linux extends it for every family from 6 on (x86_model in
+ * arch/x86/lib/cpu.c), which Zhaoxin's family 7 needs.
  *
  * @returns undefined if leaf 1 is absent.
  * @throws TypeError for anything but an iterable of entries.
@@ -83,7 +88,7 @@ export function signatureOf(table: Iterable<CpuidEntry2>): CpuidSignature | unde
   const found = entries[locate(entries, 1)];
   if (found === undefined) return undefined;
   const base = valueIn(found, "base_family_id");
-  const extended = base === 6 || base === 15 ? valueIn(found, "ext_model") << 4 : 0;
+  const extended = base >= LEAST_EXTENDED_FAMILY ? valueIn(found, "ext_model") << 4 : 0;
   return Object.freeze({
     family: base === 15 ? base + valueIn(found, "ext_family") : base,
     model: extended + valueIn(found, "base_model"),

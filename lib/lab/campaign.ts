@@ -12,6 +12,7 @@ import { containsPattern, count, type Report, type Result, splitName } from "../
 import { LabError } from "./error.ts";
 import { shortRelease } from "./kernels/catalogue.ts";
 import type { Kernel } from "./kernels/kernels.ts";
+import type { ModuleParam } from "./kernels/module-params.ts";
 import { HELD, WORK_PORT } from "./machine/init.ts";
 import { CLAIMS, claimsRunner, suiteProgram } from "./machine/installation.ts";
 import {
@@ -31,6 +32,8 @@ export interface Lane {
   readonly cpu: string;
   /** The emulator; by default QEMU. */
   readonly emulator?: EmulatorName;
+  /** The parameters of the kernel's modules; none by default. */
+  readonly params?: readonly ModuleParam[];
 }
 
 /** The options of a campaign. */
@@ -86,8 +89,9 @@ export type LaneStep =
   | { readonly kind: "ended"; readonly column: Column };
 
 /** Returns the name of a machine's column in the report. */
-export function laneName({ kernel, cpu }: Lane): string {
-  return `${shortRelease(kernel.name)} ${cpu}`;
+export function laneName({ kernel, cpu, params = [] }: Lane): string {
+  const settings = params.map(({ module, setting }) => `${module}.${setting}`);
+  return [shortRelease(kernel.name), cpu, ...settings].join(" ");
 }
 
 /**
@@ -156,6 +160,7 @@ async function judgeLane(
     kernel: lane.kernel,
     cpu: lane.cpu,
     ...(lane.emulator === undefined ? {} : { emulator: lane.emulator }),
+    ...(lane.params === undefined ? {} : { params: lane.params }),
     ...(options.bochs === undefined ? {} : { bochs: options.bochs }),
     root: program === undefined ? "suite" : "claims",
     command: [
@@ -277,7 +282,7 @@ export function toColumn(name: string, result: LabResult, claims?: readonly stri
   const retried = result.attempts > 1 ? "the emulator hung and was started again" : undefined;
   const column = { name, warnings, ...(retried === undefined ? {} : { notice: retried }) };
   if (result.kind !== "exited") {
-    return { ...column, report: undefined, problem: describeEnd(result) };
+    return { ...column, report: undefined, problem: describeEnd(result), end: result.kind };
   }
   try {
     const report = readReport(result.stdout.toString());

@@ -1,10 +1,13 @@
 /**
- * The entry `node-kvm/report`: verdicts on one or several kernels, formatted as text, KTAP, JUnit and HTML. It works on
- * any operating system.
+ * The entry `node-kvm/report`: verdicts on one or several kernels, formatted as text, KTAP, JUnit, HTML, and for KCIDB,
+ * LAVA and GitHub Actions. It works on any operating system.
  */
+export { toGithubAnnotations, toGithubSummary } from "./github.ts";
 export { toHtml } from "./html.ts";
 export { matrixToJunit, toJunit } from "./junit.ts";
+export { type KcidbRun, toKcidb } from "./kcidb.ts";
 export { matrixToKtap, toKtap } from "./ktap.ts";
+export { matrixToLava, toLava } from "./lava.ts";
 export {
   type Column,
   type Difference,

@@ -3,17 +3,23 @@ import type { Column, Matrix } from "./matrix.ts";
 import { printable } from "./printable.ts";
 import { count, type Report, type Result } from "./result.ts";
 
-/** Formats a whole report as JUnit XML. A deviation is a case that passed, with a property for the reason. */
+/**
+ * Formats a whole report as JUnit XML. The class of a case contains the kernel and the vendor module, because GitLab shows
+ * the class and not the name of the suite. A deviation is a case that passed, with a property for the reason.
+ */
 export function toJunit(report: Report): string {
   const name = `node-kvm on Linux ${report.kernel}, ${report.vendor}`;
-  return document([suite(name, report.results, [])]);
+  return document([suite(name, classOf(`${report.kernel} ${report.vendor}`), report.results, [])]);
 }
 
-/** Formats a matrix as JUnit XML: one suite per kernel. Failures that are not of a claim have a case of their own. */
+/**
+ * Formats a matrix as JUnit XML: one suite per kernel. The class of a case contains the kernel and the CPU model. A failure
+ * that is not a failure of a claim is an error, and has its own case.
+ */
 export function matrixToJunit(matrix: Matrix): string {
   return document(
     matrix.columns.map((column) =>
-      suite(column.name, column.report?.results ?? [], machine(column)),
+      suite(column.name, classOf(column.name), column.report?.results ?? [], machine(column)),
     ),
   );
 }
@@ -29,27 +35,44 @@ function machine({ problem, warnings }: Column): readonly Result[] {
   }));
 }
 
+/** Returns the class of a column's cases; Jenkins makes a tree of the parts between dots. */
+function classOf(column: string): string {
+  return `node-kvm.${column.replaceAll(/\s+/g, ".")}`;
+}
+
 function document(suites: readonly string[]): string {
   return `<?xml version="1.0" encoding="UTF-8"?>\n<testsuites>\n${suites.join("\n")}\n</testsuites>\n`;
 }
 
-function suite(name: string, claims: readonly Result[], others: readonly Result[]): string {
+function suite(
+  name: string,
+  className: string,
+  claims: readonly Result[],
+  others: readonly Result[],
+): string {
   const results = [...claims, ...others];
   const counts = count(results);
   const seconds = results.reduce((sum, { duration }) => sum + duration, 0) / 1000;
   const attributes = [
     `name="${escapeXml(name)}"`,
     `tests="${results.length}"`,
-    `failures="${counts.fail}"`,
+    `failures="${counts.fail - others.length}"`,
+    `errors="${others.length}"`,
     `skipped="${counts.skip}"`,
     `time="${seconds.toFixed(3)}"`,
   ].join(" ");
-  return `<testsuite ${attributes}>\n${results.map(testCase).join("\n")}\n</testsuite>`;
+  const cases = [
+    ...claims.map((result) => testCase(result, className, "failure")),
+    ...others.map((result) => testCase(result, className, "error")),
+  ];
+  return `<testsuite ${attributes}>\n${cases.join("\n")}\n</testsuite>`;
 }
 
-function testCase(result: Result): string {
+function testCase(result: Result, className: string, failure: "failure" | "error"): string {
   const name = escapeXml(`${result.id}: ${result.title}`);
-  const open = `<testcase classname="node-kvm" name="${name}" time="${(result.duration / 1000).toFixed(3)}"`;
+  const place = result.file === undefined ? "" : ` file="${escapeXml(result.file)}"`;
+  const seconds = (result.duration / 1000).toFixed(3);
+  const open = `<testcase classname="${escapeXml(className)}" name="${name}"${place} time="${seconds}"`;
   const reason = escapeXml(result.reason ?? "");
   switch (result.verdict) {
     case "pass":
@@ -59,7 +82,7 @@ function testCase(result: Result): string {
     case "deviation":
       return `${open}><properties><property name="deviation" value="${reason}"/></properties></testcase>`;
     case "fail":
-      return `${open}><failure message="${reason}"/></testcase>`;
+      return `${open}><${failure} message="${reason}">${reason}</${failure}></testcase>`;
     default:
       return result.verdict satisfies never;
   }

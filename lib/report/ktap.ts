@@ -1,26 +1,61 @@
-/** A report as KTAP version 1 (Documentation/dev-tools/ktap.rst) for kernel tools. */
-import { complaints, type Matrix } from "./matrix.ts";
+/**
+ * A report as KTAP version 1 (Documentation/dev-tools/ktap.rst) for kernel tools, with the directives and the last line
+ * of the kernel's kselftest.h.
+ */
+import { type Column, complaints, type Matrix, troubles } from "./matrix.ts";
 import { printable, printableLines } from "./printable.ts";
-import type { Report, Result } from "./result.ts";
+import { type Counts, count, type Report, type Result } from "./result.ts";
 
-/** Formats a whole report as KTAP. A deviation is `ok` with a comment line for the reason, without `# TODO`. */
+/** The exit status of a selftest that could not judge anything (KSFT_SKIP of kselftest.h). */
+export const KSFT_SKIP = 4;
+
+/**
+ * Formats a whole report as KTAP. The name of a test is the claim's id, because tools make paths of it; the sentence is
+ * a line above the result. A deviation is `ok` with `# XFAIL`.
+ */
 export function toKtap(report: Report): string {
-  return `${["KTAP version 1", ...reportLines(report)].join("\n")}\n`;
+  return `${["KTAP version 1", ...reportLines(report), totals(count(report.results), 0)].join("\n")}\n`;
 }
 
-/** Formats a matrix as KTAP: one test per kernel, with the claims as subtests. */
+/**
+ * Formats a matrix as KTAP: one test per kernel, with the claims as subtests. A machine that hung is `# TIMEOUT`, and a
+ * machine that did not report for another reason is `# ERROR`.
+ */
 export function matrixToKtap(matrix: Matrix): string {
   const lines = ["KTAP version 1", `1..${matrix.columns.length}`];
-  for (const [i, { name, report }] of matrix.columns.entries()) {
-    const wrong = complaints(matrix, i);
+  for (const [i, column] of matrix.columns.entries()) {
+    const { report } = column;
     if (report !== undefined) {
       lines.push(...["KTAP version 1", ...reportLines(report)].map((line) => `  ${line}`));
     }
+    const wrong = complaints(matrix, i);
     lines.push(...wrong.map((text) => `# ${oneLine(text)}`));
     const status = wrong.length === 0 ? "ok" : "not ok";
-    lines.push(`${status} ${i + 1} ${oneLine(name).replaceAll("#", "")}`);
+    lines.push(`${status} ${i + 1} ${nameOf(column.name)}${directive(matrix, i, column)}`);
   }
+  const counts = matrix.columns.map(({ report }) => count(report?.results ?? []));
+  const sum = (verdict: keyof Counts): number =>
+    counts.reduce((total, each) => total + each[verdict], 0);
+  const all = {
+    pass: sum("pass"),
+    fail: sum("fail"),
+    skip: sum("skip"),
+    deviation: sum("deviation"),
+  };
+  const errors = matrix.columns.filter(({ report }) => report === undefined).length;
+  lines.push(totals(all, errors));
   return `${lines.join("\n")}\n`;
+}
+
+/** The directive of a machine; a machine whose claims fail has none. */
+function directive(matrix: Matrix, position: number, { report, end }: Column): string {
+  if (report !== undefined) return "";
+  const why = oneLine(troubles(matrix, position)[0]);
+  return ` # ${end === "hung" ? "TIMEOUT" : "ERROR"} ${why}`;
+}
+
+function totals({ pass, fail, skip, deviation }: Counts, errors: number): string {
+  return `# Totals: pass:${pass} fail:${fail} xfail:${deviation} xpass:0 skip:${skip} error:${errors}`;
 }
 
 function reportLines(report: Report): readonly string[] {
@@ -32,14 +67,19 @@ function reportLines(report: Report): readonly string[] {
 }
 
 function testLines(result: Result, number: number): readonly string[] {
-  const status = result.verdict === "fail" ? "not ok" : "ok";
-  // In KTAP, `#` begins a directive and a newline ends the line, so a name must not contain them.
-  const name = oneLine(`${result.id}: ${result.title}`).replaceAll("#", "");
-  const directive = result.verdict === "skip" ? ` # SKIP ${oneLine(result.reason)}` : "";
-  const line = `${status} ${number} ${name}${directive}`;
-  if (result.reason === undefined || result.verdict === "skip") return [line];
-  const word = result.verdict === "deviation" ? "known deviation: " : "";
-  return [...commentLines(word + result.reason), line];
+  const { id, title, verdict, reason } = result;
+  const status = verdict === "fail" ? "not ok" : "ok";
+  const line = `${status} ${number} ${nameOf(id)}`;
+  const sentence = `# ${oneLine(title)}`;
+  if (verdict === "skip") return [sentence, `${line} # SKIP ${oneLine(reason)}`];
+  if (verdict === "deviation") return [sentence, `${line} # XFAIL ${oneLine(reason)}`];
+  const why = reason === undefined ? [] : commentLines(reason);
+  return [sentence, ...why, line];
+}
+
+/** In KTAP, `#` begins a directive and a newline ends the line, so a name contains neither of them. */
+function nameOf(text: string): string {
+  return oneLine(text).replaceAll("#", "");
 }
 
 function commentLines(text: string): readonly string[] {

@@ -12,6 +12,8 @@ export interface Column {
   readonly report: Report | undefined;
   /** The reason why the report is missing or unreliable: a crash, a hang, a suite that ended too early. */
   readonly problem?: string;
+  /** The end of a machine that did not finish, if it is known. */
+  readonly end?: "crashed" | "hung" | "no-kvm" | "refused";
   /** A note that is not a failure, such as the restart of a machine. */
   readonly notice?: string;
   /** The WARNING, BUG and Oops lines of the kernel's log, which are failures. */

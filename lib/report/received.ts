@@ -51,13 +51,14 @@ function parse(text: string): unknown {
 
 function readResult(value: unknown, at: string): Result {
   const result = asObject(value, at);
-  const { id, title, number, verdict, reason, duration } = result;
+  const { id, title, number, file, verdict, reason, duration } = result;
   const known = VERDICTS.find((one) => one === verdict);
   if (known === undefined) throw malformed(`${at}.verdict`, verdict, VERDICTS.join(", "));
   return {
     id: asText(id, `${at}.id`, LONGEST.name),
     title: asText(title, `${at}.title`, LONGEST.title),
     number: number === undefined ? undefined : asNumber(number, `${at}.number`),
+    ...(file === undefined ? {} : { file: asText(file, `${at}.file`, LONGEST.name) }),
     verdict: known,
     reason: reason === undefined ? undefined : asText(reason, `${at}.reason`, LONGEST.reason),
     duration: asNumber(duration, `${at}.duration`),

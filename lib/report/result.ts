@@ -14,6 +14,8 @@ export interface Result {
   readonly title: string;
   /** The claim's number in the catalogue of checks. */
   readonly number: number | undefined;
+  /** The name of the claim's file: `frozen.test.ts`. */
+  readonly file?: string | undefined;
   readonly verdict: Verdict;
   /** The reason for a skip, a deviation or a failure. */
   readonly reason: string | undefined;

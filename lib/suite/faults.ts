@@ -3,11 +3,24 @@
  * that every claim of the suite fails with at least one fault (`NODE_KVM_FAULT=name`).
  */
 import { types } from "node:util";
-import { Cpuid2, CpuidEntry2, type Ioctl, offsetOf, sizeOf } from "../abi/index.ts";
-import { Handle, type IoctlArgument, Kvm, KvmError } from "../index.ts";
+import {
+  Cpuid2,
+  CpuidEntry2,
+  type Ioctl,
+  MsrEntry,
+  MsrList,
+  Msrs,
+  offsetOf,
+  Sregs,
+  sizeOf,
+  Xcr,
+  Xcrs,
+} from "../abi/index.ts";
+import { Handle, type IoctlArgument, Kvm, KvmError, Vm } from "../index.ts";
 import { Sandbox } from "../machine/index.ts";
 import { quoted, suggestion } from "../options.ts";
 import { replaceGuestValues, replacePermission, replaceResult, stepCount } from "./reproducer.ts";
+import { isProbing } from "./traits.ts";
 
 /** Issues an ioctl on a handle, and returns the ioctl's result or throws a {@link KvmError}. */
 export type IoctlCall = (ioctl: Ioctl, argument?: IoctlArgument) => number;
@@ -46,34 +59,96 @@ function* entriesOf(bytes: Uint8Array): Generator<DataView> {
   }
 }
 
+/** Returns the first field of a struct, which is the count of its entries. */
+function countOf(argument: IoctlArgument | undefined): number {
+  if (!types.isUint8Array(argument)) return 0;
+  return new DataView(argument.buffer, argument.byteOffset).getUint32(0, true);
+}
+
 const FUNCTION = offsetOf(CpuidEntry2, "function");
 const INDEX = offsetOf(CpuidEntry2, "index");
 const EAX = offsetOf(CpuidEntry2, "eax");
 const EBX = offsetOf(CpuidEntry2, "ebx");
 const ECX = offsetOf(CpuidEntry2, "ecx");
 const EDX = offsetOf(CpuidEntry2, "edx");
+const PADDING_BYTES = 12;
 
 function flip(entry: DataView, register: number, mask: number): void {
   entry.setUint32(register, entry.getUint32(register, true) ^ mask, true);
 }
 
+/** Whether the leaf follows one in which a claim puts KVM's signature: 0x40000001, 0x40000081, 0x40000101, and so on. */
+const isFeatureLeafOfKvm = (leaf: number): boolean => (leaf & 0xff00_007f) >>> 0 === 0x4000_0001;
+
 /** Inverts the bits of an entry that KVM updates at run time. */
 function makeStale(entry: DataView): void {
   const [leaf, index] = [entry.getUint32(FUNCTION, true), entry.getUint32(INDEX, true)];
   if (leaf === 1) {
-    flip(entry, ECX, 1 << 27);
+    flip(entry, ECX, (1 << 27) | (1 << 3));
     flip(entry, EDX, 1 << 9);
   }
   if (leaf === 7 && index === 0) flip(entry, ECX, 1 << 4);
-  if (leaf === 0xd && index === 0) flip(entry, EBX, 0x100);
+  if (leaf === 0xd) flip(entry, EBX, 0x100);
+  if (isFeatureLeafOfKvm(leaf)) flip(entry, EAX, 1 << 7);
+}
+
+/** The ioctls that return the tables of supported and emulated features. */
+const FEATURE_IOCTLS = [
+  "KVM_GET_SUPPORTED_CPUID",
+  "KVM_GET_EMULATED_CPUID",
+  "KVM_GET_SUPPORTED_HV_CPUID",
+];
+
+/** The bits of Hyper-V features that depend on the local APIC: direct synthetic timers and cluster IPIs. */
+function flipHyperv(entry: DataView): void {
+  const leaf = entry.getUint32(FUNCTION, true);
+  if (leaf === 0x4000_0003) flip(entry, EDX, 1 << 19);
+  if (leaf === 0x4000_0004) flip(entry, EAX, 1 << 10);
+}
+
+let featureCalls = 0;
+
+/** Replaces the last entry of a table by another entry of the table; the next call of the function uses another. */
+function repeatEntry(bytes: Uint8Array): void {
+  const entries = Array.from(entriesOf(bytes));
+  const last = entries.at(-1);
+  featureCalls += 1;
+  const other = entries[featureCalls % 2];
+  if (last === undefined || other === undefined) return;
+  for (let at = 0; at < ENTRY_BYTES - PADDING_BYTES; at += 1) last.setUint8(at, other.getUint8(at));
+  last.setUint32(ENTRY_BYTES - PADDING_BYTES, 1, true);
+}
+
+const MSR_DATA = offsetOf(Msrs, "entries") + offsetOf(MsrEntry, "data");
+const MSR_INDICES = offsetOf(MsrList, "indices");
+
+/** The bytes of registers that the fault "misreads-registers" changes: CR4, EFER and APIC_BASE; XCR0. */
+const REGISTER_BYTES: Readonly<Record<string, readonly number[]>> = {
+  KVM_GET_SREGS: [
+    offsetOf(Sregs, "cr4"),
+    offsetOf(Sregs, "efer"),
+    // Bit 8, the flag of the bootstrap processor.
+    offsetOf(Sregs, "apicBase") + 1,
+  ],
+  KVM_GET_XCRS: [offsetOf(Xcrs, "xcrs") + offsetOf(Xcr, "value")],
+};
+
+/** Inverts features that KVM reports on every host, or on none, and one component of each group of XCR0. */
+function flipFeatures(entry: DataView): void {
+  const [leaf, index] = [entry.getUint32(FUNCTION, true), entry.getUint32(INDEX, true)];
+  if (leaf === 1) flip(entry, ECX, (1 << 3) | (1 << 24) | (1 << 27) | (1 << 31));
+  if (leaf === 7 && index === 0) flip(entry, ECX, 1 << 4);
+  if (leaf === 0xd && index === 0) flip(entry, EAX, 1 | (1 << 1) | (1 << 3) | (1 << 5) | (1 << 17));
 }
 
 const FAULTS_BY_NAME: ReadonlyMap<string, InjectedFault> = new Map(
   Object.entries<InjectedFault>({
-    // The fault accepts all special registers, all permissions and, as Linux 5.10 does after KVM_RUN, all CPUID tables.
+    // The fault accepts all special registers, MSRs and permissions, and all CPUID tables, as Linux 5.10 does after
+    // KVM_RUN.
     "accepts-all": (_handle, call) => (ioctl, argument) => {
       try {
-        return call(ioctl, argument);
+        const result = call(ioctl, argument);
+        return ioctl.name === "KVM_SET_MSRS" ? countOf(argument) : result;
       } catch (error) {
         const isIgnored = CPUID_IOCTLS.includes(ioctl.name) || ioctl.name === "KVM_SET_SREGS";
         if (isIgnored && error instanceof KvmError) return 0;
@@ -112,6 +187,36 @@ const FAULTS_BY_NAME: ReadonlyMap<string, InjectedFault> = new Map(
       }
       return result;
     },
+    // The fault does not return the count of a vCPU's table that has entries, as Linux before 6.5 does.
+    "keeps-counts": (_handle, call) => (ioctl, argument) => {
+      const sent = countOf(argument);
+      const result = call(ioctl, argument);
+      const isTable = ioctl.name === "KVM_GET_CPUID2" && types.isUint8Array(argument);
+      if (isTable && countOf(argument) > 0) {
+        new DataView(argument.buffer, argument.byteOffset).setUint32(NENT, sent, true);
+      }
+      return result;
+    },
+    // The fault writes no MSR.
+    "refuses-msrs": (_handle, call) => (ioctl, argument) =>
+      ioctl.name === "KVM_SET_MSRS" ? 0 : call(ioctl, argument),
+    // The fault writes to the header of the table that was passed to KVM_SET_CPUID2 or KVM_SET_CPUID.
+    "writes-to-tables": (_handle, call) => (ioctl, argument) => {
+      const result = call(ioctl, argument);
+      if (ioctl.name.startsWith("KVM_SET_CPUID") && types.isUint8Array(argument)) {
+        argument.fill(0x5a, ENTRIES - 4, ENTRIES);
+      }
+      return result;
+    },
+    // The fault returns wrong tables of supported features: an entry twice, padding, and other Hyper-V features.
+    "misstates-features": (_handle, call) => (ioctl, argument) => {
+      const result = call(ioctl, argument);
+      if (FEATURE_IOCTLS.includes(ioctl.name) && types.isUint8Array(argument)) {
+        repeatEntry(argument);
+        for (const entry of entriesOf(argument)) flipHyperv(entry);
+      }
+      return result;
+    },
     // The fault replaces the errno of each failed call.
     "names-wrong-errno": (handle, call) => (ioctl, argument) => {
       try {
@@ -120,6 +225,48 @@ const FAULTS_BY_NAME: ReadonlyMap<string, InjectedFault> = new Map(
         if (error instanceof KvmError) return refuse(ioctl, handle.label, 5);
         throw error;
       }
+    },
+    // The fault returns 0 from KVM_SET_MSRS if KVM wrote an MSR, and 1 if KVM wrote none.
+    "miscounts-msrs": (_handle, call) => (ioctl, argument) => {
+      const result = call(ioctl, argument);
+      if (ioctl.name !== "KVM_SET_MSRS") return result;
+      return result === 0 ? 1 : 0;
+    },
+    // The fault returns another value of the first MSR, and no MSR of /dev/kvm.
+    "misreads-msrs": (handle, call) => (ioctl, argument) => {
+      const result = call(ioctl, argument);
+      if (ioctl.name !== "KVM_GET_MSRS" || !types.isUint8Array(argument)) return result;
+      if (handle instanceof Kvm) return 0;
+      argument[MSR_DATA] = (argument[MSR_DATA] ?? 0) ^ 1;
+      return result;
+    },
+    // The fault returns other registers than KVM has, except from the first call for a vCPU.
+    "misreads-registers": (handle, call) => (ioctl, argument) => {
+      const result = call(ioctl, argument);
+      if (!types.isUint8Array(argument) || !Object.hasOwn(REGISTER_BYTES, ioctl.name))
+        return result;
+      if (timesBefore(handle, `misreads-${ioctl.name}`) === 0) return result;
+      for (const at of REGISTER_BYTES[ioctl.name] ?? []) argument[at] = (argument[at] ?? 0) ^ 1;
+      return result;
+    },
+    // The fault rejects XCR0, and the special registers of a vCPU in real mode.
+    "refuses-registers": (handle, call) => (ioctl, argument) => {
+      const isReal =
+        ioctl.name === "KVM_SET_SREGS" &&
+        types.isUint8Array(argument) &&
+        ((argument[offsetOf(Sregs, "cr0")] ?? 0) & 1) === 0;
+      if (isReal || ioctl.name === "KVM_SET_XCRS") return refuse(ioctl, handle.label, 5);
+      return call(ioctl, argument);
+    },
+    // The fault inverts features of KVM_GET_SUPPORTED_CPUID, and changes the lists of MSRs.
+    "misreports-support": (_handle, call) => (ioctl, argument) => {
+      const result = call(ioctl, argument);
+      if (!types.isUint8Array(argument)) return result;
+      if (ioctl.name === "KVM_GET_SUPPORTED_CPUID") {
+        for (const entry of entriesOf(argument)) flipFeatures(entry);
+      }
+      if (ioctl.name === "KVM_GET_MSR_INDEX_LIST") argument.fill(0, MSR_INDICES);
+      return result;
     },
     // The fault inverts the values that the guest sends; `misleadGuests` implements it.
     "misleads-guests": (_handle, call) => call,
@@ -155,6 +302,8 @@ export function injectFault(fault: string | InjectedFault): void {
   Object.defineProperty(Handle.prototype, INJECTED, { value: true });
   const real = Handle.prototype.ioctl;
   Handle.prototype.ioctl = function changedIoctl(this: Handle, ioctl, argument, context) {
+    // A fault concerns the claims. A trait that a fault makes up would explain the claim's failure as a deviation.
+    if (isProbing()) return real.call(this, ioctl, argument, context);
     const sent = types.isUint8Array(argument) ? new Uint8Array(argument) : argument;
     const from = stepCount();
     try {
@@ -170,6 +319,21 @@ export function injectFault(fault: string | InjectedFault): void {
   };
   if (fault === "misleads-guests") misleadGuests();
   if (fault === "accepts-all") acceptPermissions();
+  if (fault === "names-wrong-errno") misnameCreations();
+}
+
+/** Changes the errno of KVM_CREATE_VCPU, which returns a descriptor and does not use `Handle.ioctl`. */
+function misnameCreations(): void {
+  const real = Vm.prototype.createVcpu;
+  Vm.prototype.createVcpu = function changedCreateVcpu(this: Vm, id?: number) {
+    try {
+      return real.call(this, id);
+    } catch (error) {
+      if (!(error instanceof KvmError) || isProbing()) throw error;
+      const { call, object } = error;
+      throw new KvmError({ call, object, errno: 5, reason: "(an injected fault)" });
+    }
+  };
 }
 
 function acceptPermissions(): void {
@@ -188,6 +352,7 @@ function misleadGuests(): void {
   const real = Sandbox.prototype.next;
   Sandbox.prototype.next = function changedNext(this: Sandbox) {
     const ucall = real.call(this);
+    if (isProbing()) return ucall;
     if (ucall.kind === "sync") replaceGuestValues();
     return ucall.kind === "sync"
       ? { ...ucall, values: ucall.values.map((v) => ~v & 0xffff_ffffn) }

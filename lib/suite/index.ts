@@ -24,6 +24,7 @@ export {
   Unmet,
 } from "./kit.ts";
 export { type ClaimMatchers, type MatcherResult, matchers } from "./matchers.ts";
+export { enterNestedGuest, leaveNestedGuest } from "./nested-state.ts";
 export type { KvmTrait, TraitName } from "./traits.ts";
 export { expect };
 

@@ -71,7 +71,7 @@ class StrayErrors {
 class Skipped extends Error {}
 
 async function judgeClaim(
-  { name, meta, body, timeout }: RegisteredClaim,
+  { name, file, meta, body, timeout }: RegisteredClaim,
   stray: StrayErrors,
 ): Promise<Result> {
   const notes: Record<string, unknown> = { ...meta };
@@ -92,7 +92,7 @@ async function judgeClaim(
   const { claim, deviation } = notes as { claim?: number; deviation?: string };
   const verdict = verdictOf(failure, deviation);
   const reason = deviation ?? (failure === undefined ? undefined : messageOf(failure));
-  return { ...splitName(name), number: claim, verdict, reason, duration };
+  return { ...splitName(name), number: claim, file, verdict, reason, duration };
 }
 
 /** Returns an error's message as text, because a claim may have set the message to a value of any type. */

@@ -2,11 +2,11 @@
  * The kit of a claim: it creates VMs and vCPUs in the usual states, checks the claim's requirements, and closes all its
  * handles at the end of the claim.
  */
-import { readFileSync } from "node:fs";
 import type { CpuidFieldName } from "../cpuid/index.ts";
 import { guest, type Program } from "../guest/index.ts";
 import { type Capability, CpuidTable, fromSupported, Kvm, type Vcpu, type Vm } from "../index.ts";
 import { Sandbox } from "../machine/index.ts";
+import { hasCpuFlag } from "./cpuinfo.ts";
 
 /**
  * Reports a requirement of a claim that this host does not meet. The claim is skipped, and the error's message is the
@@ -122,8 +122,7 @@ export class Kit {
    * feature.
    */
   requireCpuFlag(flag: string): void {
-    const flags = /^flags\s*:(.*)/m.exec(readFileSync("/proc/cpuinfo", "utf8"))?.[1] ?? "";
-    this.require(flags.split(" ").includes(flag), `this CPU has no ${flag}`);
+    this.require(hasCpuFlag(flag), `this CPU has no ${flag}`);
   }
 
   /** Skips the claim if a vCPU with the host's supported CPUID table does not have all of these CPUID features. */

@@ -3,14 +3,39 @@
  * distributions backport fixes. `TRAITS` of node-kvm/oracle describes the traits; deviations.ts has the failures that
  * traits cause.
  */
-import { guest } from "../guest/index.ts";
-import { fromSupported, type Kvm, KvmError, vendorModule } from "../index.ts";
+import {
+  Cpuid2,
+  encode,
+  KVM_GET_CPUID2,
+  KVM_GET_SUPPORTED_HV_CPUID,
+  KVM_X86_DISABLE_EXITS_HLT,
+  KVM_X86_DISABLE_EXITS_PAUSE,
+  MSR_KVM_POLL_CONTROL,
+  MSRS,
+  offsetOf,
+} from "../abi/index.ts";
+import { guest, NO_FAULT } from "../guest/index.ts";
+import { fromSupported, type Kvm, KvmError, type Vcpu, vendorModule } from "../index.ts";
 import { Sandbox } from "../machine/index.ts";
 import { KVM_OWNED, type Trait as TraitName } from "../oracle/index.ts";
+import { hasCpuFlag } from "./cpuinfo.ts";
+import { enterNestedGuest } from "./nested-state.ts";
 
 /** Bits of CR4 that require a CPUID feature; KVM refuses the bit on a vCPU without the feature. */
 const CR4_OSXSAVE = 1n << 18n;
 const CR4_VMXE = 1n << 13n;
+const EFER_LME = 1n << 8n;
+const SYSENTER_ESP = 0x175;
+/** The first base at which KVM searches the leaves of Xen. */
+const XEN_BASE = 0x4000_0000;
+
+const APIC_BASE_ENABLE = 1n << 11n;
+const CPUID_APIC = 1 << 9;
+
+/** The first leaf of KVM in a table, its signature "KVMKVMKVM", and a bit of the leaf that follows. */
+const KVM_LEAF = 0x4000_0000;
+const KVM_SIGNATURE = { ebx: 0x4b4d_564b, ecx: 0x564b_4d56, edx: 0x4d };
+const PV_UNHALT = 1 << 7;
 
 export type { TraitName };
 
@@ -28,15 +53,66 @@ const PROBES: Readonly<Record<TraitName, (kvm: Kvm) => boolean>> = {
   "without-xsave2": (kvm) => kvm.checkExtension("KVM_CAP_XSAVE2") === 0,
   "leaves-ospke": (kvm) => leaves(kvm, "leaves-ospke"),
   "leaves-osxsave": (kvm) => leaves(kvm, "leaves-osxsave"),
+  // The table of a new vCPU is empty.
+  "leaves-get-count": (kvm) => countOfEmptyTable(kvm) !== 0,
+  "cr4-before-cpuid": takesCr4WithoutTable,
+  // A KVM with this trait sets the bits of x87 and SSE.
+  "masks-sgx-attributes": (kvm) => {
+    using vm = kvm.createVm();
+    using vcpu = vm.createVcpu(0);
+    vcpu.setCpuid2([{ function: 0x12, index: 1, flags: 1 }]);
+    return vcpu.getCpuid2()[0]?.ecx !== 0;
+  },
+  "lazy-updates-lost": losesUpdate,
+  // KVM_SET_CPUID has the same defect as KVM_SET_CPUID2, whose first table the claims set.
+  "stale-base": (kvm) => unhaltOfFirst(kvm, KVM_SIGNATURE) === 1,
+  "fixed-base": (kvm) => unhaltOfFirst(kvm, {}) === 0,
+  "keeps-pv-features": keepsPvFeatures,
+  "disables-exits-late": disablesExitsLate,
+  "writable-feature-msrs": (kvm) =>
+    isWritableAfterRun(kvm, [MSRS.MSR_AMD64_DE_CFG, MSRS.MSR_IA32_ARCH_CAPABILITIES]),
+  "writable-platform-info": (kvm) => isWritableAfterRun(kvm, [MSRS.MSR_PLATFORM_INFO]),
+  "open-in-nested-guest": (kvm) =>
+    vendorModule() === "kvm_amd" && takesFeatureMsrInNestedGuest(kvm),
+  "efer-before-cpuid": takesEferOfEmptyTable,
+  "rewrites-xen-leaf": rewritesXenLeaf,
+  // The release that added the bits also made KVM refuse CR4.OSXSAVE on a vCPU without a CPUID table.
+  "without-emulated-bits": (kvm) => vendorModule() !== "kvm_pvm" && takesCr4WithoutTable(kvm),
+  "unchecked-wrmsr": (kvm) => vendorModule() === "kvm_amd" && keepsWideSysenter(kvm),
+  // The patch series that removed this trait also made KVM refuse CR4.OSXSAVE on a vCPU without a CPUID table.
+  "shows-invtsc": (kvm) =>
+    vendorModule() !== "kvm_pvm" && !hasCpuFlag("constant_tsc") && takesCr4WithoutTable(kvm),
+  // A KVM without this trait has 10 leaves.
+  "hides-nested-leaf": (kvm) => {
+    if (kvm.checkExtension("KVM_CAP_HYPERV_CPUID") === 0) return false;
+    using vm = kvm.createVm();
+    using vcpu = vm.createVcpu(0);
+    const bytes = encode(Cpuid2, { entries: Array.from({ length: 9 }, () => ({})) });
+    return accepts(() => vcpu.ioctl(KVM_GET_SUPPORTED_HV_CPUID, bytes));
+  },
 };
 
 const seen = new Map<KvmTrait, boolean>();
 
+let probing = false;
+
+/** Whether a probe is running. Injected faults do not change the calls of a probe. */
+export const isProbing = (): boolean => probing;
+
 /** Returns whether this host's KVM has a trait. Each trait is probed once per process. */
 export function hasTrait(kvm: Kvm, trait: KvmTrait): boolean {
-  const known = seen.get(trait) ?? (typeof trait === "string" ? PROBES[trait] : trait)(kvm);
+  const known = seen.get(trait) ?? probe(kvm, typeof trait === "string" ? PROBES[trait] : trait);
   seen.set(trait, known);
   return known;
+}
+
+function probe(kvm: Kvm, run: (kvm: Kvm) => boolean): boolean {
+  probing = true;
+  try {
+    return run(kvm);
+  } finally {
+    probing = false;
+  }
 }
 
 function takesCr4WithoutTable(kvm: Kvm): boolean {
@@ -48,11 +124,135 @@ function takesCr4WithoutTable(kvm: Kvm): boolean {
   );
 }
 
+/** Returns the count of entries after KVM_GET_CPUID2 has read the table of a new vCPU. */
+function countOfEmptyTable(kvm: Kvm): number {
+  using vm = kvm.createVm();
+  using vcpu = vm.createVcpu(0);
+  const bytes = encode(Cpuid2, { entries: [{}, {}] });
+  vcpu.ioctl(KVM_GET_CPUID2, bytes);
+  return new DataView(bytes.buffer).getUint32(offsetOf(Cpuid2, "nent"), true);
+}
+
+/** Returns whether KVM accepts EFER.LME from user space on a vCPU whose table is empty. */
+function takesEferOfEmptyTable(kvm: Kvm): boolean {
+  using vm = kvm.createVm();
+  using vcpu = vm.createVcpu(0);
+  vcpu.setCpuid2([]);
+  const sregs = vcpu.getSregs();
+  return accepts(() => vcpu.setSregs({ ...sregs, efer: sregs.efer | EFER_LME }));
+}
+
+/** Returns whether a guest reads the high half of a value that it has written to SYSENTER_ESP; AMD's CPUs drop it. */
+function keepsWideSysenter(kvm: Kvm): boolean {
+  const value = 0x1234_5678_9000n;
+  const program = guest("long", (g) =>
+    g.wrmsr(SYSENTER_ESP, value).rdmsr(SYSENTER_ESP).sync().done(),
+  );
+  using box = new Sandbox(kvm, { program, cpuid: fromSupported(kvm.getSupportedCpuid()) });
+  return box.syncs()[0]?.[0] === value;
+}
+
+/** Returns whether a run changes the time leaf in a table that has only Xen leaves. */
+function rewritesXenLeaf(kvm: Kvm): boolean {
+  if (kvm.checkExtension("KVM_CAP_XEN_HVM") === 0) return false;
+  const leaf = XEN_BASE + 3;
+  const cpuid = [
+    { function: XEN_BASE, eax: leaf, ebx: 0x566e_6558, ecx: 0x6558_4d4d, edx: 0x4d4d_566e },
+    { function: leaf, index: 2, flags: 1 },
+  ];
+  using box = new Sandbox(kvm, { program: guest("protected", (g) => g.done()), cpuid });
+  box.next();
+  return box.vcpu.getCpuid2().some((entry) => entry.function === leaf && entry.eax !== 0);
+}
+
 function isFrozenByRun(kvm: Kvm): boolean {
   const cpuid = fromSupported(kvm.getSupportedCpuid());
   using box = new Sandbox(kvm, { program: guest("long", (g) => g.done()), cpuid });
   box.next();
   return !accepts(() => box.vcpu.setCpuid2(cpuid.append({ function: 0x5000_0000 })));
+}
+
+/** Returns whether a refused table loses a pending update of the CPUID bit APIC. The claims test other updates. */
+function losesUpdate(kvm: Kvm): boolean {
+  const cpuid = fromSupported(kvm.getSupportedCpuid());
+  using box = new Sandbox(kvm, { program: guest("long", (g) => g.done()), cpuid });
+  box.next();
+  const { vcpu } = box;
+  const changed = cpuid.append({ function: 0x5000_0000 });
+  const data = vcpu.getSregs().apicBase & ~APIC_BASE_ENABLE;
+  vcpu.setMsrs([{ index: MSRS.MSR_IA32_APICBASE, data }]);
+  if (accepts(() => vcpu.setCpuid2(changed))) return false;
+  const leaf = vcpu.getCpuid2().find((entry) => entry.function === 1);
+  return leaf !== undefined && (leaf.edx & CPUID_APIC) !== 0;
+}
+
+/**
+ * Returns PV_UNHALT of a vCPU's first table, which KVM_SET_CPUID sets, in a VM whose guests halt without exits;
+ * undefined if KVM cannot disable the exits of HLT.
+ */
+function unhaltOfFirst(kvm: Kvm, signature: Partial<typeof KVM_SIGNATURE>): number | undefined {
+  if ((kvm.checkExtension("KVM_CAP_X86_DISABLE_EXITS") & KVM_X86_DISABLE_EXITS_HLT) === 0) {
+    return undefined;
+  }
+  using vm = kvm.createVm();
+  vm.enableCap({ cap: "KVM_CAP_X86_DISABLE_EXITS", mask: KVM_X86_DISABLE_EXITS_HLT });
+  using vcpu = vm.createVcpu(0);
+  vcpu.setCpuid([
+    { function: KVM_LEAF, eax: KVM_LEAF + 1, ...signature },
+    { function: KVM_LEAF + 1, eax: PV_UNHALT },
+  ]);
+  return ((vcpu.getCpuid2()[1]?.eax ?? 0) & PV_UNHALT) >>> 7;
+}
+
+/** Returns whether a guest can read MSR_KVM_POLL_CONTROL after a second table without the leaf of KVM's features. */
+function keepsPvFeatures(kvm: Kvm): boolean {
+  if (kvm.checkExtension("KVM_CAP_ENFORCE_PV_FEATURE_CPUID") === 0) return false;
+  const cpuid = fromSupported(kvm.getSupportedCpuid());
+  const program = guest("long", (g) =>
+    g
+      .attempt((t) => t.asm((a) => a.mov("ecx", MSR_KVM_POLL_CONTROL).rdmsr()))
+      .sync()
+      .done(),
+  );
+  using box = new Sandbox(kvm, { program, cpuid });
+  box.vcpu.enableCap({ cap: "KVM_CAP_ENFORCE_PV_FEATURE_CPUID", enable: 1 });
+  box.vcpu.setCpuid2(cpuid.without(KVM_LEAF + 1));
+  const ucall = box.next();
+  return ucall.kind === "sync" && ucall.values[0] === NO_FAULT;
+}
+
+/** Returns whether KVM disables the exits of PAUSE after the first vCPU was created. The claim disables those of HLT. */
+function disablesExitsLate(kvm: Kvm): boolean {
+  if ((kvm.checkExtension("KVM_CAP_X86_DISABLE_EXITS") & KVM_X86_DISABLE_EXITS_PAUSE) === 0) {
+    return false;
+  }
+  using vm = kvm.createVm();
+  using vcpu = vm.createVcpu(0);
+  const mask = KVM_X86_DISABLE_EXITS_PAUSE;
+  return vcpu.id === 0 && accepts(() => vm.enableCap({ cap: "KVM_CAP_X86_DISABLE_EXITS", mask }));
+}
+
+/** Changes a feature MSR between 0 and the value that KVM supports; returns whether KVM wrote it. */
+function changesFeatureMsr(kvm: Kvm, vcpu: Vcpu, index: number): boolean {
+  const now = vcpu.getMsrs([index])[0]?.data ?? 0n;
+  const data = now === 0n ? (kvm.getMsrs([index])[0]?.data ?? 0n) : 0n;
+  return data !== now && vcpu.setMsrs([{ index, data }]) === 1;
+}
+
+/** Returns whether KVM writes one of these MSRs after a run. */
+function isWritableAfterRun(kvm: Kvm, msrs: readonly number[]): boolean {
+  const cpuid = fromSupported(kvm.getSupportedCpuid());
+  using box = new Sandbox(kvm, { program: guest("long", (g) => g.done()), cpuid });
+  box.next();
+  return msrs.some((msr) => changesFeatureMsr(kvm, box.vcpu, msr));
+}
+
+function takesFeatureMsrInNestedGuest(kvm: Kvm): boolean {
+  const cpuid = fromSupported(kvm.getSupportedCpuid());
+  if (!cpuid.has("svm")) return false;
+  using box = new Sandbox(kvm, { program: guest("long", (g) => g.done()), cpuid });
+  enterNestedGuest(box.vcpu);
+  return changesFeatureMsr(kvm, box.vcpu, MSRS.MSR_AMD64_DE_CFG);
 }
 
 /** Returns whether KVM stores a bit unchanged, both 0 and 1. A KVM without the trait sets the bit itself. */

@@ -3,7 +3,7 @@
  * stores.
  */
 import type { Vcpu } from "node-kvm";
-import { KVM_GET_CPUID2 } from "node-kvm/abi";
+import { Cpuid, Cpuid2, encode, KVM_GET_CPUID2, KVM_SET_CPUID, KVM_SET_CPUID2 } from "node-kvm/abi";
 import { type CpuidEntry2, CpuidTable } from "node-kvm/cpuid";
 import { claim, expect, tableOf } from "node-kvm/test";
 
@@ -58,6 +58,31 @@ claim(
     const vcpu = withTable(kit.fresh());
     expect(() => vcpu.setCpuid2([])).toBeAccepted();
     expect(tableOf(vcpu)).toHaveLength(0);
+  },
+);
+
+claim(
+  "set-efault",
+  "KVM_SET_CPUID2 with entries at an unmapped address returns EFAULT and keeps the table",
+  { number: 11 },
+  (kit) => {
+    const vcpu = withTable(kit.fresh());
+    const other = entries(5);
+    expect(() => vcpu.setCpuid2(other, { nent: 6 })).toFailWith("EFAULT");
+    expect(tableOf(vcpu)).toEqualTable(KEPT);
+  },
+);
+
+claim(
+  "get-count",
+  "KVM_GET_CPUID2 with room for more entries returns the count and writes no further entry",
+  { number: 12 },
+  (kit) => {
+    const vcpu = withTable(kit.fresh());
+    const bytes = room(KEPT.length + 2);
+    vcpu.ioctl(KVM_GET_CPUID2, bytes);
+    expect(new DataView(bytes.buffer).getUint32(0, true)).toBe(KEPT.length);
+    expect(bytes.subarray(HEADER + KEPT.length * ENTRY)).toEqual(room(2).subarray(HEADER));
   },
 );
 
@@ -121,6 +146,24 @@ claim(
         padding: [0, 0, 0],
       },
     ]);
+  },
+);
+
+/** A table with bits that KVM changes when it stores the table: OSXSAVE and APIC. */
+const CHANGED = [{ function: 1, ecx: 1 << 27, edx: 0 }];
+
+claim(
+  "set-reads-only",
+  "KVM_SET_CPUID2 and KVM_SET_CPUID do not write to the buffer of the table",
+  { number: 31 },
+  (kit) => {
+    const vcpu = kit.fresh();
+    const bytes = encode(Cpuid2, { entries: CHANGED });
+    vcpu.ioctl(KVM_SET_CPUID2, bytes);
+    expect(bytes).toEqual(encode(Cpuid2, { entries: CHANGED }));
+    const old = encode(Cpuid, { entries: CHANGED });
+    vcpu.ioctl(KVM_SET_CPUID, old);
+    expect(old).toEqual(encode(Cpuid, { entries: CHANGED }));
   },
 );
 

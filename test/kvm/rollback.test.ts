@@ -1,9 +1,9 @@
 /** Claims about a KVM_SET_CPUID2 that fails before the first run: it changes nothing. */
 
-import { guest } from "node-kvm/guest";
-import { claim, expect, tableOf } from "node-kvm/test";
+import { CR4_FSGSBASE, CR4_OSXSAVE, CR4_UMIP, guest } from "node-kvm/guest";
+import { XTILE_DATA } from "node-kvm/oracle";
+import { claim, expect, tableOf, toggleCr4 } from "node-kvm/test";
 
-const CR4_FSGSBASE = 1n << 16n;
 const GP = 13n;
 
 claim(
@@ -61,5 +61,46 @@ claim(
     const bad = sent.with({ fsgsbase: 1, virt_addr_bits: 49 });
     expect(() => vcpu.setCpuid2(bad)).toFailWith("EINVAL");
     expect(box.next()).toEqual({ kind: "sync", values: [GP] });
+  },
+);
+
+claim(
+  "rollback-first-caps",
+  "KVM_SET_SREGS refuses CR4.UMIP if the only table that had UMIP was refused",
+  { number: 26 },
+  (kit) => {
+    kit.requireVcpuHas("umip");
+    const vcpu = kit.fresh();
+    expect(() => vcpu.setCpuid2(kit.supported.with({ virt_addr_bits: 49 }))).toFailWith("EINVAL");
+    expect(() => toggleCr4(vcpu, CR4_UMIP)).toFailWith("EINVAL");
+  },
+);
+
+claim(
+  "rollback-eperm",
+  "a KVM_SET_CPUID2 that fails with EPERM keeps the table and the CR4 bits that the table allows",
+  { number: 27 },
+  (kit) => {
+    kit.requireVcpuHas("fsgsbase");
+    const { vcpu, sent, stored } = kit.configured();
+    const leaf = sent.find(0xd, 0) ?? { function: 0xd, index: 0, flags: 1, eax: 7 };
+    const tiles = { ...leaf, eax: (leaf.eax | (1 << XTILE_DATA)) >>> 0 };
+    const bad = sent.with({ fsgsbase: 0 }).withEntry(tiles);
+    expect(() => vcpu.setCpuid2(bad)).toFailWith("EPERM");
+    expect(tableOf(vcpu)).toEqualTable(stored);
+    expect(() => toggleCr4(vcpu, CR4_FSGSBASE)).toBeAccepted();
+  },
+);
+
+claim(
+  "rollback-pending",
+  "a refused KVM_SET_CPUID2 does not lose the update of OSXSAVE after CR4.OSXSAVE was set",
+  { number: 28 },
+  (kit) => {
+    kit.requireVcpuHas("xsave");
+    const { vcpu, sent } = kit.configured();
+    toggleCr4(vcpu, CR4_OSXSAVE);
+    expect(() => vcpu.setCpuid2(sent.with({ virt_addr_bits: 49 }))).toFailWith("EINVAL");
+    expect(tableOf(vcpu).get("osxsave")).toBe(1);
   },
 );

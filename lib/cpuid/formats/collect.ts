@@ -19,6 +19,8 @@ export interface CollectOptions {
    * exists, and Intel CPUs return the data of another leaf for an absent range.
    */
   readonly contents: "exact" | "dump";
+  /** Whether the file contains one CPU, so that a second leaf 0 does not begin another CPU; false by default. */
+  readonly isOneCpu?: boolean;
   /** False if the format cannot contain all sub-leaves; otherwise a table is complete if it has its terminators. */
   readonly canBeComplete: boolean;
 }
@@ -59,11 +61,14 @@ export function hasVendor({ ebx, ecx, edx }: CpuidEntry2Input): boolean {
   );
 }
 
+/** Returns the function and index of an entry as a key. */
+const placeOf = (made: CpuidEntry2): string => `${made.function} ${made.index}`;
+
 /** One CPU while its entries are read. */
 interface Cpu {
   readonly cpu: number | undefined;
-  /** The function and index of each entry, as a key. */
-  readonly places: Set<string>;
+  /** The line of each entry, by its function and index as a key. */
+  readonly places: Map<string, number>;
   readonly isComplete: boolean | undefined;
   readonly entries: CpuidEntry2[];
   readonly lines: number[];
@@ -99,7 +104,7 @@ export class TableCollector {
   /** Begins a CPU; `isComplete` is undefined if the file does not contain whether the table has all sub-leaves. */
   startCpu(cpu: number | undefined, line: number, isComplete?: boolean): void {
     if (this.#cpus.length < MOST_CPUS) {
-      this.#cpus.push({ cpu, isComplete, entries: [], lines: [], places: new Set() });
+      this.#cpus.push({ cpu, isComplete, entries: [], lines: [], places: new Map() });
       this.#doubts = 0;
       return;
     }
@@ -116,7 +121,7 @@ export class TableCollector {
   add(input: CpuidEntry2Input, line: number): void {
     if (this.#skippedCpus > 0) return;
     const made = entry(input);
-    const place = `${made.function} ${made.index}`;
+    const place = placeOf(made);
     if (this.#cpus.length === 0 || this.#startsCpu(made, place)) this.startCpu(undefined, line);
     this.#doubts = 0;
     const cpu = this.#cpus.at(-1);
@@ -127,7 +132,24 @@ export class TableCollector {
     }
     cpu.entries.push(made);
     cpu.lines.push(line);
-    cpu.places.add(place);
+    if (!cpu.places.has(place)) cpu.places.set(place, line);
+  }
+
+  /**
+   * Adds an entry as {@link TableCollector.add} does, except if the current CPU has an entry with the same leaf and
+   * sub-leaf; the function then returns the fault.
+   */
+  addOnce(input: CpuidEntry2Input, line: number): string | undefined {
+    if (this.#skippedCpus > 0) return undefined;
+    const made = entry(input);
+    const place = placeOf(made);
+    const first = this.#cpus.at(-1)?.places.get(place);
+    if (first === undefined || this.#startsCpu(made, place)) {
+      this.add(input, line);
+      return undefined;
+    }
+    const leaf = `the leaf 0x${made.function.toString(16)}, sub-leaf ${made.index}`;
+    return `${leaf} occurs again; the first is in line ${first}`;
   }
 
   /** Records that the header line of a CPU may be damaged. An entry that occurs again then begins a CPU. */
@@ -142,7 +164,8 @@ export class TableCollector {
   #startsCpu(made: CpuidEntry2, place: string): boolean {
     if (this.#cpus.at(-1)?.places.has(place) !== true) return false;
     if (this.#doubts > 0) return true;
-    return this.#options.contents === "dump" && made.function === 0 && hasVendor(made);
+    const { contents, isOneCpu = false } = this.#options;
+    return contents === "dump" && !isOneCpu && made.function === 0 && hasVendor(made);
   }
 
   /** Adds a fault. */

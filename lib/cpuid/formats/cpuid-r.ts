@@ -11,17 +11,29 @@ import {
   cpuNumber,
   encodeLines,
   hexDigits,
+  isPadded,
   isProse,
   likelihoodOfRows,
   noteProse,
+  type RowFault,
   registersOf,
+  shortNumber,
 } from "./text-rows.ts";
 
 const [CPUID_R, RAW] = ["cpuid-r", "raw"];
 
 /** `   0x00000007 0x00: eax=0x00000000 …`; an old version prints no sub-leaf. Only this package's format has flags. */
 const ROW =
-  /^\s*(?:0x)?([0-9a-f]{1,8})(?:\s+(?:0x)?([0-9a-f]{1,8}))?\s*:\s*eax=(?:0x)?([0-9a-f]{1,8})[\s,]+ebx=(?:0x)?([0-9a-f]{1,8})[\s,]+ecx=(?:0x)?([0-9a-f]{1,8})[\s,]+edx=(?:0x)?([0-9a-f]{1,8})(?:\s+flags=(\d{1,10}|0x[0-9a-f]{1,8}))?\s*$/i;
+  /^\s*(?:0x)?([0-9a-f]{1,8})(?:\s+(?:0x)?([0-9a-f]{1,8}))?\s*:\s*eax=(?:0x)?([0-9a-f]{1,8})[\s,]+ebx=(?:0x)?([0-9a-f]{1,8})[\s,]+ecx=(?:0x)?([0-9a-f]{1,8})[\s,]+edx=(?:0x)?([0-9a-f]{1,8})(?:\s+flags=(\d{1,10}|0x[0-9a-f]{1,8}))?\s*$/di;
+
+/** The groups of {@link ROW} that contain the leaf and the registers. */
+const LEAF = 1;
+const REGISTERS = [
+  [3, "eax"],
+  [4, "ebx"],
+  [5, "ecx"],
+  [6, "edx"],
+] as const;
 
 /** `CPU 0:`, and `CPU:` with the option -1. */
 const HEADER = /^\s*CPU(?:\s*(\d{1,9}))?\s*:\s*$/i;
@@ -67,21 +79,39 @@ function parse(bytes: Uint8Array, name: string): CpuidDump {
     contents: isRaw ? "exact" : "dump",
     canBeComplete: true,
   });
+  const file: FileRules = { hasFlags, isRaw, hasPadding: isPadded(text) };
   let prose = 0;
   for (const line of unwrapped(linesOf(text))) {
-    const fault = readLine(line, hasFlags, into);
+    const fault = readLine(line, file, into);
     if (fault === undefined) continue;
-    if (isProse(line)) prose += 1;
-    else into.problem(line.number, 1, fault);
-    into.doubt();
+    if (isProse(line) && !ROW.test(line.text)) prose += 1;
+    else into.problem(line.number, fault.column, fault.message);
+    if (fault.isRepeated !== true) into.doubt();
   }
   noteProse(into, prose);
   return into.finish();
 }
 
+/** The properties of a file that decide which lines have a fault. */
+interface FileRules {
+  /** Whether an entry has flags. */
+  readonly hasFlags: boolean;
+  /** Whether the file is this package's raw text, which may contain an entry twice. */
+  readonly isRaw: boolean;
+  /** Whether each register has 8 digits. */
+  readonly hasPadding: boolean;
+}
+
+/** The fault of a line. A repeated entry cannot be the damaged header of a CPU. */
+type LineFault = RowFault & { readonly isRepeated?: boolean };
+
+const wholeLine = (message: string): LineFault => ({ column: 1, message });
+
 /** Adds the contents of a line; returns the fault of the line, or undefined. */
-function readLine(line: TextLine, hasFlags: boolean, into: TableCollector): string | undefined {
-  if (line.text.length > LONGEST_LINE) return `the line has more than ${LONGEST_LINE} characters`;
+function readLine(line: TextLine, file: FileRules, into: TableCollector): LineFault | undefined {
+  if (line.text.length > LONGEST_LINE) {
+    return wholeLine(`the line has more than ${LONGEST_LINE} characters`);
+  }
   if (line.text.trim() === "") return undefined;
   const header = HEADER.exec(line.text);
   if (header !== null) {
@@ -89,16 +119,27 @@ function readLine(line: TextLine, hasFlags: boolean, into: TableCollector): stri
     return undefined;
   }
   const found = ROW.exec(line.text);
-  if (found === null) return `the line is not an entry: ${shownLine(line.text)}`;
+  if (found === null) return wholeLine(`the line is not an entry: ${shownLine(line.text)}`);
   const [, fn = "", index = "0", eax = "", ebx = "", ecx = "", edx = "", flags] = found;
-  if (isCut(line, edx, flags)) return `the file ends in this line, and edx=${edx} may be cut off`;
-  if (hasFlags && flags === undefined) return "the line has no flags, but others have";
+  if (isCut(line, edx, flags)) {
+    return wholeLine(`the file ends in this line, and edx=${edx} may be cut off`);
+  }
+  if (file.hasFlags && flags === undefined) {
+    return wholeLine("the line has no flags, but others have");
+  }
+  const fault = shortNumber(found, LEAF, file.hasPadding ? REGISTERS : []);
+  if (fault !== undefined) return fault;
   const [f = 0, i = 0, a = 0, b = 0, c = 0, d = 0] = [fn, index, eax, ebx, ecx, edx].map((digits) =>
     Number.parseInt(digits, 16),
   );
   const given = Number(flags ?? 0);
-  if (given > 0xffffffff) return `flags=${flags} does not fit 32 bits`;
-  into.add({ function: f, index: i, flags: given, eax: a, ebx: b, ecx: c, edx: d }, line.number);
+  if (given > 0xffffffff) return wholeLine(`flags=${flags} does not fit 32 bits`);
+  const input = { function: f, index: i, flags: given, eax: a, ebx: b, ecx: c, edx: d };
+  if (!file.isRaw) {
+    const message = into.addOnce(input, line.number);
+    return message === undefined ? undefined : { column: 1, message, isRepeated: true };
+  }
+  into.add(input, line.number);
   return undefined;
 }
 

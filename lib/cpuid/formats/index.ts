@@ -164,7 +164,8 @@ function unreadable(message: string): CpuidDump {
 /**
  * Reads a file about CPUID. Faults of the file are in `problems`, each with its line and column; a line with a fault
  * adds nothing to a table. If the format is unknown, the contents have the format "unknown", no table, and one fault
- * that names the likely format or all formats. A file of more than 16 MiB ({@link CPUID_FILE_LIMIT}) is not read.
+ * that names the likely format or all formats; the option `format` reads a file whose likely format is uncertain. A
+ * file of more than 16 MiB ({@link CPUID_FILE_LIMIT}) is not read.
  *
  * @throws TypeError for anything but bytes or a string, and for an unknown option or format; never for the contents.
  */
@@ -187,9 +188,7 @@ export function readCpuid(data: Uint8Array | string, options: ReadCpuidOptions =
   }
   const { format, likelihood } = likely;
   if (likelihood >= LEAST_LIKELIHOOD) return format.parse(bytes);
-  return unreadable(
-    `the format is uncertain; it may be ${format.name} (${format.title}), which is read if it is named`,
-  );
+  return unreadable(`the format is uncertain; it may be ${format.name} (${format.title})`);
 }
 
 /** Converts a table of the caller to the form that files have. */

@@ -14,6 +14,7 @@ import type {
 } from "./dump.ts";
 import { decodeText, headText } from "./lines.ts";
 import { ProblemList } from "./problems.ts";
+import { isPadded, shortLeaf, shortRegister } from "./text-rows.ts";
 import { escapeXml, parseXml, type XmlElement, xmlElements } from "./xml.ts";
 
 const CPUDATA = "libvirt-cpudata";
@@ -34,14 +35,31 @@ function numberOf(text: string): number | undefined {
   return value <= 0xffffffff ? value : undefined;
 }
 
+/** Returns the fault of a hexadecimal leaf or register with a missing digit, or undefined. */
+function lostDigit(name: string, text: string, hasPadding: boolean): string | undefined {
+  const [, digits] = /^0x(.+)$/i.exec(text) ?? [];
+  if (digits === undefined) return undefined;
+  const shown = `${name} ${quoted(text)}`;
+  if (name === "eax_in") return shortLeaf(shown, digits);
+  const isRegister = hasPadding && CPUID_REGISTERS.some((register) => register === name);
+  return isRegister ? shortRegister(shown, digits) : undefined;
+}
+
+/** The attributes of an element with numbers. */
+interface NumberAttributes {
+  readonly required: readonly string[];
+  readonly optional: readonly string[];
+  /** Whether the registers of the file have 8 digits. */
+  readonly hasPadding: boolean;
+}
+
 /**
  * Reads the attributes of an element as numbers; adds a fault and returns undefined if an attribute is unknown, missing
- * or not a u32.
+ * or not a u32, or lacks a digit.
  */
 function numbersOf(
   element: XmlElement,
-  required: readonly string[],
-  optional: readonly string[],
+  { required, optional, hasPadding }: NumberAttributes,
   complain: (message: string) => void,
 ): ReadonlyMap<string, number> | undefined {
   const known = [...required, ...optional];
@@ -61,15 +79,22 @@ function numbersOf(
     } else if (value === undefined) {
       wrong(`${name} ${quoted(text)} is not a number of 32 bits`);
     } else {
-      numbers.set(name, value);
+      const lost = lostDigit(name, text, hasPadding);
+      if (lost === undefined) numbers.set(name, value);
+      else wrong(lost);
     }
   }
   return isGood ? numbers : undefined;
 }
 
 function parseCpudata(bytes: Uint8Array): CpuidDump {
-  const into = new TableCollector(CPUDATA, { contents: "dump", canBeComplete: true });
-  const { root, problems } = parseXml(decodeText(bytes));
+  const into = new TableCollector(CPUDATA, {
+    ...({ contents: "dump", canBeComplete: true, isOneCpu: true } as const),
+  });
+  const text = decodeText(bytes);
+  // libvirt and its scripts pad every register and leaf (x86CPUDataFormat; cpu-cpuid.py of its tests).
+  const hasPadding = isPadded(text);
+  const { root, problems } = parseXml(text);
   for (const { line, column, message } of problems) into.problem(line, column, message);
   const msrs: CpuidFileMsr[] = [];
   const all = root ? xmlElements(root) : [];
@@ -83,13 +108,15 @@ function parseCpudata(bytes: Uint8Array): CpuidDump {
     const complain = (message: string): void => into.problem(element.line, element.column, message);
     if (element.name === "cpuid") {
       const optional = ["ecx_in", ...CPUID_REGISTERS];
-      const numbers = numbersOf(element, ["eax_in"], optional, complain);
+      const numbers = numbersOf(element, { required: ["eax_in"], optional, hasPadding }, complain);
       if (!numbers) continue;
       const values = CPUID_REGISTERS.map((name) => [name, numbers.get(name) ?? 0]);
       const place = { function: numbers.get("eax_in") ?? 0, index: numbers.get("ecx_in") ?? 0 };
-      into.add({ ...place, ...Object.fromEntries(values) }, element.line);
+      const fault = into.addOnce({ ...place, ...Object.fromEntries(values) }, element.line);
+      if (fault !== undefined) complain(`<cpuid>: ${fault}`);
     } else if (element.name === "msr") {
-      const numbers = numbersOf(element, ["index"], ["eax", "edx"], complain);
+      const allowed = { required: ["index"], optional: ["eax", "edx"], hasPadding };
+      const numbers = numbersOf(element, allowed, complain);
       if (!numbers) continue;
       const value = (BigInt(numbers.get("edx") ?? 0) << 32n) | BigInt(numbers.get("eax") ?? 0);
       msrs.push({ index: numbers.get("index") ?? 0, mask: 0xffff_ffff_ffff_ffffn, value });

@@ -5,7 +5,8 @@
  */
 import type { CpuidDump, CpuidFileProblem, CpuidFormat } from "./dump.ts";
 import { CPUID_FILE_HEAD, LONGEST_LINE } from "./limits.ts";
-import { decodeText, headText, linesOf } from "./lines.ts";
+import { decodeText, linesOf } from "./lines.ts";
+import { TextPlaces } from "./problems.ts";
 
 /** A kind of prefix. */
 interface Prefix {
@@ -107,6 +108,14 @@ interface Best {
   readonly likelihood: number;
 }
 
+/** Returns the fault of the first NUL, which damages the line that contains it; undefined if the text has none. */
+function nulFault(text: string): CpuidFileProblem | undefined {
+  const offset = text.indexOf("\0");
+  if (offset < 0) return undefined;
+  const message = "the text has a NUL character, which a mail or a log does not have";
+  return { ...new TextPlaces(text).at(offset), message };
+}
+
 /** Returns the format that fits best. */
 function bestOf(formats: readonly CpuidFormat[], head: Uint8Array): Best {
   let best: Best = { format: undefined, likelihood: 0 };
@@ -131,7 +140,9 @@ export function quotedMail(formats: readonly CpuidFormat[]): CpuidFormat {
       return { kind: "tables", format: NAME, tables: [], problems, notes: [], msrs: [] };
     }
     const dump = best.format.parse(inner);
-    const problems = dump.problems.map((problem) => moved(problem, layers));
+    const nul = nulFault(decodeText(bytes));
+    const inside = dump.problems.map((problem) => moved(problem, layers));
+    const problems = nul === undefined ? inside : [nul, ...inside];
     return { ...dump, problems, notes: [...layers.map(({ note }) => note), ...dump.notes] };
   };
   return {
@@ -140,9 +151,7 @@ export function quotedMail(formats: readonly CpuidFormat[]): CpuidFormat {
     kind: "tables",
     isLossless: false,
     likelihood: (head) => {
-      const isText = !headText(head).slice(0, 1024).includes("\0");
-      const layers = isText ? stripAll(head) : [];
-      const inner = layers.at(-1)?.bytes;
+      const inner = stripAll(head).at(-1)?.bytes;
       // A format that fits the unchanged text is preferred.
       return inner ? bestOf(formats, inner).likelihood * 0.98 : 0;
     },

@@ -31,6 +31,69 @@ export function cpuNumber(
   return cpu ?? (count > 1 ? position : undefined);
 }
 
+/** The number of digits of a leaf or a register in a dump. */
+const DIGITS = 8;
+
+/** A register with leading zeros, which only a program that pads every register writes. */
+const PADDED = /\be[a-d]x=["']?(?:0x)?0[0-9a-f]{7}(?![0-9a-f])/i;
+
+/**
+ * Whether the registers of a text are padded to 8 digits. The programs cpuid, kcpuid and libvirt pad every register, so
+ * a shorter number has lost a digit. Text that a person wrote may have no leading zeros at all.
+ */
+export function isPadded(text: string): boolean {
+  return PADDED.test(text);
+}
+
+const digitsFault = (name: string, count: number): string =>
+  `${name} has ${count} ${count === 1 ? "digit" : "digits"} instead of ${DIGITS}`;
+
+/** Returns the fault of a register in a padded text, or undefined if no digit is missing. */
+export function shortRegister(name: string, digits: string): string | undefined {
+  return digits.length < DIGITS ? digitsFault(name, digits.length) : undefined;
+}
+
+/**
+ * Returns the fault of a leaf from which digits are missing, or undefined. A person may write a leaf without leading
+ * zeros, but such a leaf has at most 4 digits or all 8.
+ */
+export function shortLeaf(name: string, digits: string): string | undefined {
+  return digits.length > 4 && digits.length < DIGITS ? digitsFault(name, digits.length) : undefined;
+}
+
+/** The fault of a line, with its column. */
+export interface RowFault {
+  readonly column: number;
+  readonly message: string;
+}
+
+/**
+ * Returns the fault of the first number of a row with a missing digit.
+ *
+ * @param found - the match of an expression with the flag `d`.
+ * @param leaf - the group that contains the leaf, or undefined.
+ * @param registers - the groups that contain padded registers, with their names.
+ */
+export function shortNumber(
+  found: RegExpExecArray,
+  leaf: number | undefined,
+  registers: readonly (readonly [group: number, name: string])[],
+): RowFault | undefined {
+  const digits = (group: number): string => found[group] ?? "";
+  const faults: readonly (readonly [group: number, message: string | undefined])[] = [
+    ...(leaf === undefined
+      ? []
+      : [[leaf, shortLeaf(`the leaf ${digits(leaf)}`, digits(leaf))] as const]),
+    ...registers.map(
+      ([group, name]) => [group, shortRegister(`${name}=${digits(group)}`, digits(group))] as const,
+    ),
+  ];
+  for (const [group, message] of faults) {
+    if (message !== undefined) return { column: (found.indices?.[group]?.[0] ?? 0) + 1, message };
+  }
+  return undefined;
+}
+
 /** Encodes the lines of a text file, each with a line break. */
 export function encodeLines(lines: readonly string[], lineBreak = "\n"): Uint8Array {
   return new TextEncoder().encode(lines.map((line) => `${line}${lineBreak}`).join(""));

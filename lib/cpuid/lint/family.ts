@@ -1,6 +1,7 @@
 /** Lint rules about the family, features of one vendor, the brand, address sizes, descriptors and frequencies. */
 import { CPUID_REGISTERS } from "../entry.ts";
 import { type CpuidFieldName, readField } from "../field.ts";
+import { LEAST_EXTENDED_FAMILY } from "../values.ts";
 import type { LintFault, LintRule } from "./rule.ts";
 import { isZero, type LintTable, type LintVendor, setBits } from "./table.ts";
 
@@ -145,14 +146,14 @@ export const FAMILY_RULES: readonly LintRule[] = [
   {
     id: "F01",
     severity: "error",
-    title: "The extended family needs base family 15, and the extended model base family 6 or 15",
-    source: "SDM volume 2A and APM volume 3, CPUID leaf 1 EAX",
+    title:
+      "The extended family needs base family 15, and the extended model a base family from 6 on",
+    source: "SDM volume 2A and APM volume 3, CPUID leaf 1 EAX; x86_model in arch/x86/lib/cpu.c",
     remedy: "Set the extended family or model to 0, or correct the base family",
     check: (table) => {
       const base = table.read("base_family_id");
       const isFamilyBad = table.has("ext_family") && base !== 0xf;
-      const isModelBad =
-        table.has("ext_model") && base !== 0xf && base !== 6 && isIntelOrAmd(table);
+      const isModelBad = table.has("ext_model") && base < LEAST_EXTENDED_FAMILY;
       const fault = (name: CpuidFieldName): LintFault => ({
         place: table.place(name),
         words: `is ${table.read(name)}, but software ignores it for the base family ${base}`,

@@ -81,8 +81,28 @@ export function namedModels(): readonly NamedCpuidModel[] {
   return open().all;
 }
 
-/** Suggests the name with the nearest spelling, or up to five names that contain the word. */
+/** The meaning of QEMU's names of models that have no fixed features. */
+const WITHOUT_FEATURES: Readonly<Record<string, string>> = {
+  host: "stands for the CPU of the host in QEMU, so it has no fixed features",
+  max: "stands for every feature that the host can give in QEMU, so it has no fixed features",
+  base: "is QEMU's model without features",
+};
+
+/** Returns the known names that differ from a name only in the version at its end, as `-v4`. */
+function versionsOf(name: string, spellings: readonly string[]): readonly string[] {
+  const [, stem] = /^(.+)[-_]v\d+$/i.exec(name) ?? [];
+  if (stem === undefined) return [];
+  const key = keyOf(stem);
+  return spellings.filter((one) => {
+    const [, own] = /^(.+)-v\d+$/.exec(one) ?? [];
+    return own !== undefined && keyOf(own) === key;
+  });
+}
+
+/** Lists the known versions of the model, or suggests the name with the nearest spelling, or up to five names that contain the word. */
 function hintFor(name: string, spellings: readonly string[]): string {
+  const versions = versionsOf(name, spellings);
+  if (versions.length > 0) return `; the known versions are ${versions.join(", ")}`;
   const nearest = nearestName(name, spellings);
   if (nearest !== undefined) return `; did you mean ${nearest}?`;
   const key = keyOf(name);
@@ -103,5 +123,7 @@ export function findModel(name: string): NamedCpuidModel {
   const { byKey, spellings } = open();
   const found = byKey.get(keyOf(name));
   if (found) return found;
+  const meaning = Object.hasOwn(WITHOUT_FEATURES, name) ? WITHOUT_FEATURES[name] : undefined;
+  if (meaning !== undefined) throw new TypeError(`the CPU model ${quoted(name)} ${meaning}`);
   throw new TypeError(`unknown CPU model ${quoted(name)}${hintFor(name, spellings)}`);
 }

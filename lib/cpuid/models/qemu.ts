@@ -1,6 +1,7 @@
 /** Imports a CPU model from QEMU's reply to query-cpu-model-expansion. formats/qemu.ts reads the JSON. */
 import { describe, quoted } from "../../options.ts";
 import { resolveFeatures } from "../features.ts";
+import type { CpuidFeatureList } from "../formats/dump.ts";
 import { qemuQmp } from "../formats/qemu.ts";
 import { DEFAULT_PHYSICAL_BITS, type ImportedCpuidModel, reachable } from "./imported.ts";
 
@@ -25,8 +26,17 @@ export function importQemuModel(text: string): ImportedCpuidModel {
     throw new SyntaxError(`${where}: ${problem.line}:${problem.column}: ${problem.message}`);
   }
   if (dump.kind !== "features") throw new SyntaxError(`${where}: there is no model`);
-  const { model: name = "", vendor, on } = dump.features;
-  const properties: Readonly<Record<string, string | undefined>> = dump.features.properties;
+  return importQemuFeatures(where, dump.features);
+}
+
+/**
+ * Makes a model from the features and the properties of QEMU's reply.
+ *
+ * @throws SyntaxError for a missing property.
+ */
+export function importQemuFeatures(where: string, features: CpuidFeatureList): ImportedCpuidModel {
+  const { model: name = "", vendor, on } = features;
+  const properties: Readonly<Record<string, string | undefined>> = features.properties;
   const read = (key: string, least: number, most: number): number => {
     const value = Number(properties[key] ?? Number.NaN);
     if (Number.isInteger(value) && value >= least && value <= most) return value;

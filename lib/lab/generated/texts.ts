@@ -19,8 +19,9 @@ if ! [ -c /dev/ttyS3 ]; then echo "@NO_PORTS@"; poweroff -f; fi
 exec 4>/dev/ttyS1 5>/dev/ttyS2 6>/dev/ttyS3
 for port in 1 2 3; do stty -F /dev/ttyS$port 115200 raw -echo; done
 echo up >&6
-while read -r module; do
-  insmod @LAB@/modules/$module 2>>@LAB@/insmod || break
+# A line has the name of a module, and its parameters.
+while read -r module params; do
+  insmod @LAB@/modules/$module $params 2>>@LAB@/insmod || break
 done <@LAB@/modules/order
 if [ -c /dev/kvm ]; then
   # A machine that waits for its work must not write: it is being saved.

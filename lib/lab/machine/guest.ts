@@ -17,6 +17,7 @@ import { basename, join, posix } from "node:path";
 import { unpackedPackage } from "../archive/debian-package.ts";
 import { type LabCache, lastUse } from "../cache/cache.ts";
 import { LabError } from "../error.ts";
+import { loadingLines, type ModuleParam } from "../kernels/module-params.ts";
 import { runOk } from "../process/command.ts";
 import { guestPath, HELD, INIT, LAB } from "./init.ts";
 import { hostFile, type InitramfsEntry, writeInitramfs } from "./initramfs.ts";
@@ -117,15 +118,18 @@ function fingerprint(entries: readonly InitramfsEntry[]): string {
   return hash.digest("hex").slice(0, 16);
 }
 
-/** Lists the entries of a kernel: its modules, in the order in which they are loaded. */
-export function kernelEntries(modules: readonly string[]): readonly InitramfsEntry[] {
-  const names = modules.map((path) => basename(path));
+/** Lists the entries of a kernel: its modules, in the order in which they are loaded, with their parameters. */
+export function kernelEntries(
+  modules: readonly string[],
+  params: readonly ModuleParam[] = [],
+): readonly InitramfsEntry[] {
+  const lines = loadingLines(modules, params);
   return [
-    text(`${LAB}/modules/order`, names.map((name) => `${name}\n`).join("")),
+    text(`${LAB}/modules/order`, lines.map((line) => `${line}\n`).join("")),
     ...modules.map(
-      (from, i): InitramfsEntry => ({
+      (from): InitramfsEntry => ({
         kind: "file",
-        path: `${LAB}/modules/${names[i] ?? ""}`,
+        path: `${LAB}/modules/${basename(from)}`,
         content: { from },
       }),
     ),

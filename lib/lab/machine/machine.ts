@@ -14,6 +14,7 @@ import { LabCache } from "../cache/cache.ts";
 import { LabError } from "../error.ts";
 import { unpackVmlinux } from "../kernels/bzimage.ts";
 import type { Kernel } from "../kernels/kernels.ts";
+import { type ModuleParam, refuseIgnoredParams } from "../kernels/module-params.ts";
 import { moduleChain } from "../kernels/modules.ts";
 import { diskFull } from "../process/command.ts";
 import type { BootEnd } from "./emulator.ts";
@@ -58,6 +59,8 @@ export interface LabOptions extends Work, PortListeners {
    * and `corei7_haswell_4770` (the default), `core2_penryn_t9600` and `ryzen` for Bochs.
    */
   readonly cpu?: string;
+  /** The parameters of the kernel's modules; none by default. */
+  readonly params?: readonly ModuleParam[];
   /** The machine's memory, MiB; by default 1024. */
   readonly memory?: number;
   /**
@@ -198,7 +201,9 @@ export async function runInLab(given: LabOptions): Promise<LabResult> {
   const modules = await moduleChain(options.kernel, vendor, scratch.path, options.signal);
   const parts: Parts = { options, cache, scratch: scratch.path, base, modules };
   const restored = await restoreMachine(parts);
-  if (restored !== undefined && restored.end.why !== "silent") return judge(restored, 1, true);
+  if (restored !== undefined && restored.end.why !== "silent") {
+    return judge(restored, 1, true, options);
+  }
   if (restored !== undefined) options.onRetry?.(HUNG);
   const bochs =
     emulator === "bochs" ? await findBochs(cache, options.bochs, options.signal) : undefined;
@@ -211,9 +216,9 @@ export async function runInLab(given: LabOptions): Promise<LabResult> {
   };
   const first = await once(join(scratch.path, "1"));
   const before = restored === undefined ? 0 : 1;
-  if (first.end.why !== "silent" || before > 0) return judge(first, before + 1, false);
+  if (first.end.why !== "silent" || before > 0) return judge(first, before + 1, false, options);
   options.onRetry?.(HUNG);
-  return judge(await once(join(scratch.path, "2")), 2, false);
+  return judge(await once(join(scratch.path, "2")), 2, false, options);
 }
 
 const HUNG = "the emulator hung";
@@ -231,7 +236,7 @@ interface Parts {
 
 /** Writes the archives that a kernel unpacks; only the last archive is specific to this machine. */
 async function writeInitrd(
-  { scratch, base, modules }: Parts,
+  { scratch, base, modules, options }: Parts,
   own: readonly InitramfsEntry[],
 ): Promise<string> {
   const initrd = join(scratch, "initrd");
@@ -239,7 +244,7 @@ async function writeInitrd(
     const file = await open(initrd, "w");
     try {
       for (const path of base) await appendFile(file, path);
-      await appendInitramfs(file, [...kernelEntries(modules), ...own]);
+      await appendInitramfs(file, [...kernelEntries(modules, options.params), ...own]);
     } finally {
       await file.close();
     }
@@ -312,6 +317,7 @@ async function savedMachine(
     ...qemuArguments({ vmlinuz: "", initrd: "", cpu, memory, kept: {} }),
     ...base.map((path) => basename(dirname(path))),
     ...(command ?? []),
+    ...(options.params ?? []).map(({ module, setting }) => `${module}.${setting}`),
   ];
   const own = options.base === undefined ? [] : [options.base];
   const files = [kernel.vmlinuz, ...modules, ...own];
@@ -421,8 +427,14 @@ async function attempt(options: LabOptions, place: Place): Promise<Attempt> {
   return { end, ports, isSaved };
 }
 
-function judge({ end, ports }: Attempt, attempts: number, restored: boolean): LabResult {
+function judge(
+  { end, ports }: Attempt,
+  attempts: number,
+  restored: boolean,
+  { params = [] }: LabOptions,
+): LabResult {
   const { text: kernelLog, warnings } = ports.log;
+  refuseIgnoredParams(kernelLog, params);
   const [stdout, stderr] = [ports.stdout.bytes, ports.stderr.bytes];
   const { after } = end;
   const run: LabRun = { kernelLog, warnings, stdout, stderr, attempts, after, restored };

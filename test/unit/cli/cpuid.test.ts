@@ -134,7 +134,7 @@ describe("node-kvm cpuid ends with status 2 and prints one line about", () => {
     [
       "standard input twice",
       ["compare", "-", "-"],
-      /standard input contains one file: give - only/,
+      /standard input contains one file: name "-" only once$/,
     ],
     [
       "standard input as table and as supported table",

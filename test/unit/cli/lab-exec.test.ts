@@ -75,6 +75,7 @@ function run(more: Partial<LabRunOptions> = {}): Promise<number> {
     kernels: [join(folder, "bzImage")],
     modules: folder,
     cpus: ["max", "EPYC"],
+    params: [],
     start: "boot",
     emulator: "qemu",
     bochs: undefined,
@@ -82,6 +83,7 @@ function run(more: Partial<LabRunOptions> = {}): Promise<number> {
     parallel: 1,
     host: false,
     reporter: "text",
+    origin: undefined,
     output: undefined,
     ...more,
   });

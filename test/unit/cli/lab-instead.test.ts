@@ -29,6 +29,7 @@ const OPTIONS: SuiteOptions = {
   paths: [],
   pattern: undefined,
   reporter: "json",
+  origin: undefined,
   requireKvm: false,
   orLab: true,
   progress: false,

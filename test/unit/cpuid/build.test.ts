@@ -416,6 +416,7 @@ describe("signature()", () => {
     [{ family: 25, model: 1, stepping: 1 }, 0x00a00f11],
     [{ family: 15, model: 6, stepping: 1 }, 0x00000f61],
     [{ family: 5, model: 4 }, 0x00000540],
+    [{ family: 7, model: 0x5b, stepping: 3 }, 0x000507b3],
   ])("packs family, model and stepping: %j", (signature, eax) => {
     expect(intel.signature(signature).table.find(1)?.eax).toBe(eax);
   });
@@ -429,7 +430,10 @@ describe("signature()", () => {
 
   test.each([
     [{ family: 271 }, "signature(): family: expected an integer from 0 to 270, got 271"],
-    [{ family: 5, model: 16 }, "signature(): model 16 is above 15, which only family 6"],
+    [
+      { family: 5, model: 16 },
+      "signature(): model 16 is above 15, which only families from 6 on have",
+    ],
     [{ steping: 1 }, 'signature(): unknown member "steping"'],
   ])("refuses %j", (signature, message) => {
     expect(() => intel.signature(signature as object)).toThrow(message);

@@ -144,6 +144,14 @@ describe("findModel()", () => {
   test.each([
     ["Hasswell", 'unknown CPU model "Hasswell"; did you mean Haswell?'],
     ["milan", 'unknown CPU model "milan"; did you mean EPYC-Milan, '],
+    ["EPYC-v4", 'unknown CPU model "EPYC-v4"; the known versions are EPYC-v1, EPYC-v2, EPYC-v3'],
+    [
+      "epyc_milan_v9",
+      'unknown CPU model "epyc_milan_v9"; the known versions are EPYC-Milan-v1, EPYC-Milan-v2',
+    ],
+    ["Hasswell-v1", 'unknown CPU model "Hasswell-v1"; did you mean Haswell-v1?'],
+    ["host", 'the CPU model "host" stands for the CPU of the host in QEMU'],
+    ["base", 'the CPU model "base" is QEMU\'s model without features'],
     ["Pentium", 'unknown CPU model "Pentium"; models() lists the names'],
     ["", 'unknown CPU model ""; models() lists the names'],
     ["constructor", 'unknown CPU model "constructor"; models() lists the names'],

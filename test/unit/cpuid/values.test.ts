@@ -57,6 +57,14 @@ test.each([
   expect(signatureOf(captured(name))).toEqual(signature);
 });
 
+test.each([
+  ["Zhaoxin's family 7 (KH-40000)", 0x0005_07b3, { family: 7, model: 0x5b, stepping: 3 }],
+  ["family 6", 0x000906ea, { family: 6, model: 0x9e, stepping: 10 }],
+  ["base family 14", 0x0001_0e21, { family: 14, model: 0x12, stepping: 1 }],
+])("the extended model counts for %s, as in Linux", (_, eax, signature) => {
+  expect(signatureOf(CpuidTable.from([{ function: 1, eax }]))).toEqual(signature);
+});
+
 test("the extended family and model are ignored for family 5", () => {
   expect(
     signatureOf([{ ...captured("nehalem").at(0), function: 1, eax: 0x0ff0_0543 } as never]),

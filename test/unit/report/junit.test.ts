@@ -1,7 +1,9 @@
 /** Tests of JUnit XML: it is well-formed for every report, and contains the whole report. */
 import fc from "fast-check";
+import { XMLParser } from "fast-xml-parser";
 import { describe, expect, test } from "vitest";
-import { toJunit } from "../../../lib/report/junit.ts";
+import { matrixToJunit, toJunit } from "../../../lib/report/junit.ts";
+import { toMatrix } from "../../../lib/report/matrix.ts";
 import type { Report, Result, Verdict } from "../../../lib/report/result.ts";
 
 const result = (more: Partial<Result> = {}): Result => ({
@@ -24,49 +26,44 @@ interface Element {
   readonly name: string;
   readonly attributes: Readonly<Record<string, string>>;
   readonly children: Element[];
+  readonly text: string;
 }
 
-const ENTITIES: Readonly<Record<string, string>> = { amp: "&", lt: "<", gt: ">", quot: '"' };
 const NOT_XML = /[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\u{10000}-\u{10ffff}]/u;
 
-/**
- * Parses the subset of XML that toJunit() writes: a declaration, then elements with quoted attributes, without text.
- */
+/** A node of fast-xml-parser: one member with the children, the attributes in `:@`, or a text in `#text`. */
+type Node = Readonly<Record<string, unknown>>;
+
+const parser = new XMLParser({
+  preserveOrder: true,
+  ignoreAttributes: false,
+  attributeNamePrefix: "",
+  parseTagValue: false,
+  parseAttributeValue: false,
+  trimValues: false,
+  htmlEntities: true,
+  processEntities: { maxTotalExpansions: 1e6, maxExpandedLength: 1e7 },
+});
+
+/** Checks that a document is well-formed, and returns its only element. */
 function parse(xml: string): Element {
   expect(xml).not.toMatch(NOT_XML);
-  const root: Element = { name: "", attributes: {}, children: [] };
-  const open = [root];
-  const token = /<\?[^?]*\?>|<\/([a-z]+)>|<([a-z]+)((?: [a-z]+="[^"<]*")*)(\/?)>|\s+/gy;
-  for (let last = 0; last < xml.length; last = token.lastIndex) {
-    const [, closing, opening, attributes = "", empty] = token.exec(xml) ?? broken(xml, last);
-    if (closing !== undefined && open.pop()?.name !== closing) broken(xml, last);
-    if (opening === undefined) continue;
-    const element: Element = { name: opening, attributes: unquote(attributes), children: [] };
-    open.at(-1)?.children.push(element);
-    if (empty === "") open.push(element);
-  }
-  expect(open).toEqual([root]);
-  expect(root.children).toHaveLength(1);
-  return root.children[0] ?? root;
-}
-
-function broken(xml: string, at: number): never {
-  throw new Error(`not well-formed at ${at}: ${xml.slice(at, at + 60)}`);
-}
-
-function unquote(text: string): Readonly<Record<string, string>> {
-  const pairs = text.matchAll(/ ([a-z]+)="([^"]*)"/g);
-  return Object.fromEntries(Array.from(pairs, ([, name, value = ""]) => [name, unquoted(value)]));
-}
-
-function unquoted(value: string): string {
-  expect(value.replaceAll(/&(?:amp|lt|gt|quot|#\d+);/g, "")).not.toContain("&");
   // An XML parser converts unescaped white space in an attribute into blanks.
-  return value
-    .replaceAll(/[\t\n\r]/g, " ")
-    .replaceAll(/&(?:#(\d+)|([a-z]+));/g, (_, code?: string, name = "") =>
-      code === undefined ? (ENTITIES[name] ?? "") : String.fromCodePoint(Number(code)),
-    );
+  const normalised = xml.replaceAll(/"[^"]*"/g, (value) => value.replaceAll(/[\t\n\r]/g, " "));
+  const elements = elementsOf(parser.parse(normalised, true) as readonly Node[]);
+  expect(elements).toHaveLength(1);
+  return elements[0] as Element;
+}
+
+function elementsOf(nodes: readonly Node[]): Element[] {
+  return nodes.flatMap((node) => {
+    const [name = ""] = Object.keys(node).filter((key) => key !== ":@");
+    if (name === "#text" || name.startsWith("?")) return [];
+    const children = node[name] as readonly Node[];
+    const text = children.map((child) => String(child["#text"] ?? "")).join("");
+    const attributes = (node[":@"] ?? {}) as Element["attributes"];
+    return [{ name, attributes, children: elementsOf(children), text }];
+  });
 }
 
 const cases = (...results: readonly Result[]): readonly Element[] =>
@@ -81,18 +78,34 @@ test("a JUnit report is one suite with the kernel and the numbers of claims", ()
     name: "node-kvm on Linux 6.12.95, kvm_amd",
     tests: "5",
     failures: "1",
+    errors: "0",
     skipped: "1",
     time: "1.250",
   });
 });
 
-test("in JUnit, a claim that passes is a case with its id, its sentence and its seconds", () => {
-  expect(cases(result({ duration: 1234.5 }))).toEqual([
-    {
-      name: "testcase",
-      attributes: { classname: "node-kvm", name: "a: B", time: "1.234" },
-      children: [],
-    },
+test("in JUnit, a claim that passes is a case with its class, its file and its seconds", () => {
+  const [only] = cases(result({ duration: 1234.5, file: "frozen.test.ts" }));
+  expect(only).toMatchObject({ name: "testcase", children: [] });
+  expect(only?.attributes).toEqual({
+    classname: "node-kvm.6.12.95.kvm_amd",
+    name: "a: B",
+    file: "frozen.test.ts",
+    time: "1.234",
+  });
+});
+
+test("in the JUnit report of a matrix, a machine without a report is an error and not a failure", () => {
+  const columns = [{ name: "6.12 max", report: undefined, problem: "it hung", warnings: ["BUG"] }];
+  const [only] = parse(matrixToJunit(toMatrix(columns))).children;
+  expect(only?.attributes).toMatchObject({ tests: "2", failures: "0", errors: "2" });
+  expect(only?.children.map(({ attributes }) => attributes["classname"])).toEqual([
+    "node-kvm.6.12.max",
+    "node-kvm.6.12.max",
+  ]);
+  expect(only?.children.flatMap(({ children }) => children)).toMatchObject([
+    { name: "error", attributes: { message: "it hung" }, text: "it hung" },
+    { name: "error", attributes: { message: "BUG" }, text: "BUG" },
   ]);
 });
 
@@ -100,8 +113,9 @@ describe("in JUnit, the reason", () => {
   const only = (verdict: Verdict, reason?: string): Element | undefined =>
     cases(result({ verdict, reason }))[0]?.children[0];
 
-  test("of a failure is the failure's message", () => {
-    expect(only("fail", "why")).toMatchObject({ name: "failure", attributes: { message: "why" } });
+  test("of a failure is the failure's message and text", () => {
+    const failure = { name: "failure", attributes: { message: "why" }, text: "why" };
+    expect(only("fail", "why")).toMatchObject(failure);
   });
 
   test("of a skip is the skip's message", () => {

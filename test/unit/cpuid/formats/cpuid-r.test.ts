@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { formatCpuid } from "../../../../lib/cpuid/index.ts";
+import { formatCpuid, readCpuid } from "../../../../lib/cpuid/index.ts";
 import { readFile, tablesOf } from "./read-table.ts";
 import { oneCpu, twoCpus } from "./sample-tables.ts";
 
@@ -83,6 +83,28 @@ describe("the text of cpuid -r", () => {
     const read = readFile(text(...ROWS, line), "cpuid-r");
     expect(read.tables).toEqual([ENTRIES]);
     expect(read.problems).toEqual([`4: the line is not an entry: ${JSON.stringify(line.trim())}`]);
+  });
+
+  test.each([
+    ["ebx=0x756e6547", "ebx=0x756e654", "2:42 ebx=756e654 has 7 digits instead of 8"],
+    ["edx=0x49656e69", "edx=49656e6", "2:70 edx=49656e6 has 7 digits instead of 8"],
+    ["0x00000000 0x00", "0x0000000 0x00", "2:6 the leaf 0000000 has 7 digits instead of 8"],
+  ])("has a fault with a column if %s lost a digit: %s", (whole, part, fault) => {
+    const { problems } = readCpuid(text("CPU 0:", ...ROWS).replace(whole, part));
+    expect(problems.map((p) => `${p.line}:${p.column} ${p.message}`)).toEqual([fault]);
+  });
+
+  test("has a fault at a line that occurs again for the same CPU", () => {
+    const read = readFile(text("CPU 0:", ...ROWS, ROWS[1] ?? "", "CPU 1:", ...ROWS));
+    expect(read.tables).toEqual([ENTRIES, ENTRIES]);
+    expect(read.problems).toEqual([
+      "5: the leaf 0x7, sub-leaf 0 occurs again; the first is in line 3",
+    ]);
+  });
+
+  test("with flags keeps an entry that occurs again, because a table of KVM can have one", () => {
+    const row = `${ROWS[1]} flags=1`;
+    expect(tablesOf(text(row, row))[0]).toHaveLength(2);
   });
 
   test("is written in the form that cpuid -f reads", () => {

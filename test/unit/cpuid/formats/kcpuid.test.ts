@@ -1,6 +1,12 @@
 /** Tests of the text of `kcpuid -r`. */
 import { describe, expect, test } from "vitest";
-import { CpuidTable, detectFormat, formatCpuid } from "../../../../lib/cpuid/index.ts";
+import {
+  type CpuidDump,
+  CpuidTable,
+  detectFormat,
+  formatCpuid,
+  readCpuid,
+} from "../../../../lib/cpuid/index.ts";
 import { readFile, tablesOf } from "./read-table.ts";
 import { twoCpus } from "./sample-tables.ts";
 
@@ -58,6 +64,42 @@ describe("the text of kcpuid -r", () => {
   ])("has a fault at a sub-leaf %s", (_, text, message) => {
     const { problems } = readFile(text, "kcpuid");
     expect(problems.map((problem) => problem.replace(/^\d+: /, ""))).toContain(message);
+  });
+
+  test.each([
+    ["EBX=0x756e6547", "EBX=0x756e654", "3:35 EBX=756e654 has 7 digits instead of 8", 4],
+    ["  3: EAX=0x1c03c163", "  3: EAX=0x1c03c16", "6:12 EAX=1c03c16 has 7 digits instead of 8", 4],
+    ["0x80000000:", "0x8000000:", "10:3 the leaf 8000000 has 7 digits instead of 8", 4],
+    ["0x00000004:", "0x0000004:", "4:3 the leaf 0000004 has 7 digits instead of 8", 3],
+  ])("has a fault if %s lost a digit, and the other lines are read", (whole, part, fault, rest) => {
+    const { problems, tables } = readCpuid(TEXT.replace(whole, part)) as CpuidDump & {
+      kind: "tables";
+    };
+    expect(problems.map((p) => `${p.line}:${p.column} ${p.message}`)[0]).toBe(fault);
+    expect(tables[0]?.table).toHaveLength(rest);
+  });
+
+  test("has a fault at a leaf that occurs again", () => {
+    const line = "0x00000007: EAX=0x00000000, EBX=0x00000021, ECX=0x00000000, EDX=0x00000000\n";
+    const read = readFile(TEXT.replace("Extended", `${line}Extended`));
+    expect(read.tables).toEqual([ENTRIES]);
+    expect(read.problems).toEqual([
+      "8: the leaf 0x7, sub-leaf 0 occurs again; the first is in line 7",
+    ]);
+  });
+
+  test("has a fault at each sub-leaf that occurs again below a repeated line of its leaf", () => {
+    const rows = TEXT.split("\n").slice(3, 6).join("\n");
+    const read = readFile(TEXT.replace("Extended", `${rows}\nExtended`));
+    expect(read.tables).toEqual([ENTRIES]);
+    expect(read.problems).toEqual([
+      "9: the leaf 0x4, sub-leaf 0 occurs again; the first is in line 5",
+      "10: the leaf 0x4, sub-leaf 3 occurs again; the first is in line 6",
+    ]);
+  });
+
+  test("of two CPUs has a new CPU at the second leaf 0", () => {
+    expect(tablesOf(TEXT + TEXT)).toEqual([ENTRIES, ENTRIES]);
   });
 
   test("is written in two sections, sorted by leaf and sub-leaf, with entries of zeros but without later duplicates", () => {

@@ -46,6 +46,45 @@ describe("libvirt's <cpudata>", () => {
   });
 
   test.each([
+    [
+      "ebx='0x756e6547'",
+      "ebx='0x756e654'",
+      '2:3 <cpuid>: ebx "0x756e654" has 7 digits instead of 8',
+    ],
+    [
+      "eax_in='0x00000007'",
+      "eax_in='0x000007'",
+      '3:3 <cpuid>: eax_in "0x000007" has 6 digits instead of 8',
+    ],
+    ["eax='0x00000002'", "eax='0x0000002'", '4:3 <msr>: eax "0x0000002" has 7 digits instead of 8'],
+  ])("has a fault if a digit of %s is lost", (whole, part, fault) => {
+    expect(faults(read(SAMPLES["libvirt-cpudata"].replace(whole, part)))).toEqual([fault]);
+  });
+
+  test("of numbers without leading zeros is read, because no digit of them is lost", () => {
+    const dump = read(
+      "<cpudata><cpuid eax_in='0x0' eax='0xd' ebx='0x756e6547' ecx='5'/></cpudata>",
+    );
+    expect(faults(dump)).toEqual([]);
+    expect(dump).toMatchObject({ tables: [{ table: { length: 1 } }] });
+  });
+
+  test.each([
+    ["0x00000007", "0x7"],
+    ["0x00000000", "0x0"],
+  ])("has a fault at the leaf %s if it occurs again", (eax, leaf) => {
+    const element = SAMPLES["libvirt-cpudata"]
+      .split("\n")
+      .find((e) => e.includes(`eax_in='${eax}'`));
+    const dump = read(SAMPLES["libvirt-cpudata"].replace("  <msr", `${element}\n  <msr`));
+    const first = leaf === "0x7" ? 3 : 2;
+    expect(faults(dump)).toEqual([
+      `4:3 <cpuid>: the leaf ${leaf}, sub-leaf 0 occurs again; the first is in line ${first}`,
+    ]);
+    expect(dump).toMatchObject({ tables: [{ lines: [2, 3] }] });
+  });
+
+  test.each([
     ["<a/>", "1:1 there is no <cpudata>"],
     ["<cpudata arch='arm'><cpuid eax_in='0'/></cpudata>", '1:1 the architecture is "arm", not x86'],
     ["<!DOCTYPE a><cpudata/>", "1:1 DOCTYPE is refused: this reader takes no definitions"],
@@ -67,9 +106,12 @@ describe("libvirt's <cpudata>", () => {
     .tuple(plain, u32)
     .map(([e, index]) => (isIndexed(e.function) ? { ...e, index, flags: 1 } : e));
 
+  const selector = (e: { function: number; index?: number }): string =>
+    `${e.function} ${e.index ?? 0}`;
+
   test("has the same table after it was written and read, if the table has KVM's flags", () => {
     fc.assert(
-      fc.property(fc.array(entry, { minLength: 1, maxLength: 20 }), (entries) => {
+      fc.property(fc.uniqueArray(entry, { minLength: 1, maxLength: 20, selector }), (entries) => {
         const table = CpuidTable.from(entries);
         const file = { cpu: undefined, table, isComplete: false, lines: [] };
         const dump = libvirtCpudata.parse(libvirtCpudata.format?.([file]) ?? new Uint8Array());

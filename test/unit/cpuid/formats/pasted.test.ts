@@ -4,6 +4,7 @@ import { cpuidQueries } from "../../../../lib/cpuid/formats/cpuid-queries.ts";
 import { cpuinfo } from "../../../../lib/cpuid/formats/cpuinfo.ts";
 import type { CpuidDump } from "../../../../lib/cpuid/formats/dump.ts";
 import { gitLfs } from "../../../../lib/cpuid/formats/git-lfs.ts";
+import { readCpuid } from "../../../../lib/cpuid/formats/index.ts";
 import { libvirtCpudata } from "../../../../lib/cpuid/formats/libvirt.ts";
 import { quotedMail } from "../../../../lib/cpuid/formats/quoted-mail.ts";
 import { virtualboxLog } from "../../../../lib/cpuid/formats/virtualbox.ts";
@@ -251,6 +252,18 @@ describe("quoted text", () => {
   test("has faults with the line and column numbers of the whole file", () => {
     const dump = read(quoted("<cpudata>\n <cpuid/>\n</cpudata>\n", "> > "));
     expect(faults(dump)[0]).toBe("2:6 <cpuid>: there is no attribute eax_in");
+  });
+
+  test.each([
+    ["one NUL", "\0"],
+    ["a block of NULs", "\0".repeat(60)],
+  ])("with %s is read, with a fault at the first NUL", (_, nuls) => {
+    const dump = readCpuid(quoted(xml, "> ").replace("0x00000021", `0x0000${nuls}0021`));
+    expect(dump).toMatchObject({ format: "libvirt-cpudata", tables: [{ lines: [2] }] });
+    const column = `> ${xml.split("\n")[2]?.split("0021")[0]}`;
+    expect(faults(dump)[0]).toBe(
+      `3:${column.length + 1} the text has a NUL character, which a mail or a log does not have`,
+    );
   });
 
   test("without a known format inside has a fault", () => {

@@ -52,6 +52,14 @@ describe("lint()", () => {
     );
   });
 
+  test.each([
+    ["AMD", AMD],
+    ["Intel", INTEL],
+  ])("accepts an extended model of base family 7, which Linux uses, for %s", (_, table) => {
+    const { findings } = lint(table.with({ base_family_id: 7, ext_family: 0, ext_model: 5 }));
+    expect(findings.map(({ rule }) => rule)).not.toContain("F01");
+  });
+
   test("reports differing APIC ids as info in a dump of a CPU, and as an error in a guest's table", () => {
     const table = AMD.with({ ext_apic_id: 16 });
     const severities = (["cpu", "guest"] as const).map(
