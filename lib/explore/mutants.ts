@@ -16,12 +16,23 @@ export interface Mutant {
 /** The rows of 6.1, 6.12 and 6.17, as their fingerprints show them. */
 export const OLD_KERNELS: Readonly<Record<"6.1" | "6.12" | "6.17", readonly KernelRowName[]>> = {
   "6.1": [
-    ...(["get-leaves-nent", "fresh-cr4", "compares-incoming", "late-disable-exits"] as const),
-    ...(["stale-base", "pv-each-update", "eager", "sgx-mask", "xss-any-table"] as const),
+    ...([
+      "leaves-get-count",
+      "cr4-before-cpuid",
+      "compares-incoming",
+      "disables-exits-late",
+    ] as const),
+    ...([
+      "stale-base",
+      "pv-each-update",
+      "eager",
+      "masks-sgx-attributes",
+      "xss-any-table",
+    ] as const),
     ...(["checks-same-apic-base", "xss-any-write"] as const),
   ],
   "6.12": [
-    ...(["fresh-cr4", "compares-incoming", "late-disable-exits"] as const),
+    ...(["cr4-before-cpuid", "compares-incoming", "disables-exits-late"] as const),
     ...([
       "pv-each-update",
       "eager",
@@ -128,7 +139,7 @@ export const MUTANTS: Readonly<Record<string, Mutant>> = {
   "sgx-masked": { changes: { masksSgx: true } },
   "keeps-nent": { changes: { getReturns: "room" } },
   // CR4, XCR0 and MSRs.
-  "fresh-cr4": { changes: { freshCr4: "host" } },
+  "cr4-before-cpuid": { changes: { freshCr4: "host" } },
   "cr4-osxsave-free": { changes: without("cr4Checks", "osxsave") },
   "cr4-pke-free": { changes: without("cr4Checks", "pke") },
   "cr4-stays": { changes: { refusedCr4: "changes" } },

@@ -38,20 +38,20 @@ const plain = (...operations: readonly PlannedOperation[]): Sequence => ({ vm: P
 
 /** The probe of each row. */
 export const PROBES: Readonly<Record<KernelRowName, Sequence>> = {
-  "get-leaves-nent": plain(set(), GET),
+  "leaves-get-count": plain(set(), GET),
   "without-xsave2": plain(set(["flipIn", 0xd, 0, "eax", 18])),
   "leaves-osxsave": plain(set(["toggle", "osxsave"]), GET),
   "leaves-ospke": plain(set(["toggle", "ospke"]), GET),
-  "fresh-cr4": plain(TOGGLE_OSXSAVE),
+  "cr4-before-cpuid": plain(TOGGLE_OSXSAVE),
   "never-frozen": plain(set(), RUN, set(["add", 0x2000, 0, 0, 1])),
   "compares-incoming": plain(set(), RUN, set(["padding", 0, 0, 7]), GET),
-  "late-disable-exits": plain(set(), { call: "disableHltExits" }),
+  "disables-exits-late": plain(set(), { call: "disableHltExits" }),
   "stale-base": { vm: NO_HLT_EXITS, operations: [set(["unhalt", 1]), GET] },
   // On a kernel that refuses late options, the row makes no difference.
   "pv-each-update": plain(set(["unhalt", 1]), { call: "disableHltExits" }, TOGGLE_APIC, GET),
   eager: plain(set(["toggle", "monitor"]), TOGGLE_APIC, { call: "disableMwaitQuirk" }, GET),
   lazy: plain(set(), RUN, TOGGLE_APIC, set()),
-  "sgx-mask": plain(set(["add", 0x12, 1, 1, 0xffff_ffff]), GET),
+  "masks-sgx-attributes": plain(set(["add", 0x12, 1, 1, 0xffff_ffff]), GET),
   "checks-same-apic-base": plain(set(["physicalBits", 31]), TOGGLE_OSXSAVE),
   "xss-any-table": plain(set(["drop", 0xd, 1]), WRITE_XSS),
   // KVM 7.2 writes IA32_XSS only with XSAVES in the table.

@@ -51,14 +51,14 @@ describe.skipIf(problem !== undefined)(title, () => {
     expect(explore("--seed", "1", "--steps", "500")).toMatchObject({
       status: 0,
       verdict: "agreement",
-      rows: expect.arrayContaining(["eager", "fresh-cr4", "compares-incoming"]) as unknown,
+      rows: expect.arrayContaining(["eager", "cr4-before-cpuid", "compares-incoming"]) as unknown,
       unknown: [],
       steps: 500,
     });
   });
 
   test("refutes a model without one of its rows by one operation, whose list and C program show the answer", () => {
-    const args = ["--seed", "1", "--without", "fresh-cr4", "--repro", folder];
+    const args = ["--seed", "1", "--without", "cr4-before-cpuid", "--repro", folder];
     const { status, verdict, disagreement } = explore(...args);
     expect({ status, verdict }).toEqual({ status: 1, verdict: "disagreement" });
     expect(disagreement).toMatchObject({ predicted: "EINVAL", observed: "ok" });
@@ -67,7 +67,7 @@ describe.skipIf(problem !== undefined)(title, () => {
     expect(files.map((file) => file.replace(/^.*\./, ""))).toEqual(["c", "json", "ts"]);
     const [c = "", json = ""] = files;
     expect(explore("--replay", json)).toMatchObject({ status: 0, verdict: "agreement", steps: 1 });
-    expect(explore("--replay", json, "--without", "fresh-cr4").status).toBe(1);
+    expect(explore("--replay", json, "--without", "cr4-before-cpuid").status).toBe(1);
     const { status: compiled } = spawnSync("cc", ["-static", "-o", "program", c], { cwd: folder });
     expect(compiled).toBe(0);
     const exec = [

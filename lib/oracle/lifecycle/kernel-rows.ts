@@ -11,13 +11,13 @@ export type KernelRowName =
   | "lazy"
   | "pv-each-update"
   | "stale-base"
-  | "late-disable-exits"
-  | "fresh-cr4"
+  | "disables-exits-late"
+  | "cr4-before-cpuid"
   | "compares-incoming"
   | "leaves-osxsave"
   | "leaves-ospke"
-  | "get-leaves-nent"
-  | "sgx-mask"
+  | "leaves-get-count"
+  | "masks-sgx-attributes"
   | "checks-same-apic-base"
   | "xss-any-table"
   | "xss-any-write"
@@ -35,21 +35,11 @@ const RUNTIME = "arch/x86/kvm/cpuid.c:__kvm_update_cpuid_runtime";
 
 /** The rows by name, in the order in which they are decided: the decision of a row may need the rows before it. */
 export const KERNEL_ROWS: Readonly<Record<KernelRowName, KernelRowFacts>> = {
-  "get-leaves-nent": {
-    behaviour: "a successful KVM_GET_CPUID2 leaves nent as the caller sent it",
-    where: "6.1; not 6.12 and later",
-    source: "arch/x86/kvm/cpuid.c:kvm_vcpu_ioctl_get_cpuid2; observed on 6.1 and 6.12",
-    changes: { getReturns: "room" },
-  },
+  "leaves-get-count": { ...TRAITS["leaves-get-count"], changes: { getReturns: "room" } },
   "without-xsave2": { ...TRAITS["without-xsave2"], changes: { hasDynamicComponents: false } },
   "leaves-osxsave": { ...TRAITS["leaves-osxsave"], changes: { leaves: ["leaves-osxsave"] } },
   "leaves-ospke": { ...TRAITS["leaves-ospke"], changes: { leaves: ["leaves-ospke"] } },
-  "fresh-cr4": {
-    behaviour: "a vCPU without a table may set each bit of CR4 that the host supports",
-    where: "before Linux 6.14",
-    source: "arch/x86/kvm/x86.c:kvm_arch_vcpu_create; observed on 6.1, 6.12, 6.14 and 6.17",
-    changes: { freshCr4: "host" },
-  },
+  "cr4-before-cpuid": { ...TRAITS["cr4-before-cpuid"], changes: { freshCr4: "host" } },
   "never-frozen": {
     behaviour: "KVM_SET_CPUID2 replaces the table of a vCPU that has run",
     where: "before Linux 5.16",
@@ -57,18 +47,12 @@ export const KERNEL_ROWS: Readonly<Record<KernelRowName, KernelRowFacts>> = {
     changes: { frozen: "replaces" },
   },
   "compares-incoming": { ...TRAITS["compares-incoming"], changes: { accepted: "old" } },
-  "late-disable-exits": {
-    behaviour: "KVM_CAP_X86_DISABLE_EXITS is accepted after a vCPU was created",
-    where: "before Linux 6.14",
-    source: "arch/x86/kvm/x86.c:kvm_vm_ioctl_enable_cap; observed on 6.1, 6.12 and 6.14",
+  "disables-exits-late": {
+    ...TRAITS["disables-exits-late"],
     changes: { lateDisableExits: "accepted" },
   },
   "stale-base": {
-    behaviour:
-      "KVM clears PV_UNHALT of a new table at the base of KVM's leaves in the previous table, so the first SET keeps the bit",
-    where: "Linux 5.17 to 6.8",
-    source: "arch/x86/kvm/cpuid.c:__kvm_find_kvm_cpuid_features; observed on 6.1",
-    fix: "4736d85f0d18 (6.9)",
+    ...TRAITS["stale-base"],
     changes: { pvBase: "previous", pvUpdates: "each-update" },
   },
   "pv-each-update": {
@@ -84,23 +68,8 @@ export const KERNEL_ROWS: Readonly<Record<KernelRowName, KernelRowFacts>> = {
     source: "arch/x86/kvm/cpuid.c:kvm_update_cpuid_runtime; deferred since 6.15",
     changes: { updates: "eager" },
   },
-  lazy: {
-    behaviour:
-      "KVM_SET_CPUID2 on a vCPU that has run applies a deferred update to the new table only, and forgets it for the " +
-      "stored one; an equal table is then refused, and the stored one stays out of date",
-    where: "Linux 6.15 to 6.18 without the fix; 6.16.12 and 6.17.13, not 6.18.15",
-    source: "arch/x86/kvm/cpuid.c:kvm_set_cpuid, kvm_cpuid_check_equal; observed on 6.16 and 6.17",
-    fix: "6.19-rc1: KVM: x86: Apply runtime updates to current CPUID during KVM_SET_CPUID{,2}",
-    changes: { updates: "lost" },
-    isBug: true,
-  },
-  "sgx-mask": {
-    behaviour:
-      "KVM masks ECX and EDX of leaf 0x12.1 with the supported XCR0, and sets bits 0 and 1 of ECX",
-    where: "6.1; not 6.12 and later",
-    source: `${RUNTIME}; observed on 6.1 and 6.12`,
-    changes: { masksSgx: true },
-  },
+  lazy: { ...TRAITS["lazy-updates-lost"], changes: { updates: "lost" }, isBug: true },
+  "masks-sgx-attributes": { ...TRAITS["masks-sgx-attributes"], changes: { masksSgx: true } },
   "checks-same-apic-base": {
     behaviour:
       "each KVM_SET_SREGS fails if the APIC base has more bits than MAXPHYADDR of the table, also if it does not change the base",

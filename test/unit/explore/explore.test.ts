@@ -252,7 +252,7 @@ describe("the fingerprint", () => {
     "has a probe of row %s in which the row makes a difference",
     (row) => {
       const needs: Partial<Record<KernelRowName, readonly KernelRowName[]>> = {
-        "pv-each-update": ["late-disable-exits"],
+        "pv-each-update": ["disables-exits-late"],
       };
       const needed = needs[row] ?? [];
       const disagreement = play(PROBES[row], {
