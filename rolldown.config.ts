@@ -143,7 +143,8 @@ const library: RolldownOptions = {
         {
           name: "cpuid",
           test: (id) =>
-            /lib\/oracle\/(?!lifecycle\/|index\.ts)/.test(id) || (/lib\/cpuid\//.test(id) && isNeeded(id)),
+            /lib\/oracle\/(?!lifecycle\/|index\.ts)/.test(id) ||
+            (/lib\/cpuid\//.test(id) && isNeeded(id)),
           priority: 5,
         },
         // Only the explorer and the entry of the oracle use the model.

@@ -127,13 +127,13 @@ const FUNCTIONS: Readonly<Record<string, string>> = {
 }`,
   immediateExit: `function immediateExit(vcpu: Vcpu) {
   vcpu.immediateExit = true;
-  const exit = vcpu.runSync();
+  const exit = vcpu.runSync({ throughSignals: true });
   vcpu.immediateExit = false;
   return exit.kind;
 }`,
   tripleFault: `function tripleFault(vcpu: Vcpu) {
   vcpu.setVcpuEvents({ ...vcpu.getVcpuEvents(), flags: 32, tripleFault: { pending: 1 } });
-  return vcpu.runSync().kind;
+  return vcpu.runSync({ throughSignals: true }).kind;
 }`,
   cpuid: `function cpuid(vcpu: Vcpu, leaf: number, index: number) {
   run(vcpu, "cpuid", BigInt(leaf), BigInt(index));
@@ -149,7 +149,7 @@ vm.setUserMemoryRegion({ slot: 0, guestPhysAddr: 0xffff_f000n, memory: code });
 const SNIPPETS = { cpuid: 0xff00n, io: 0xff10n, movCr4: 0xff20n, wrmsr: 0xff30n, nothing: 0n };
 function run(vcpu: Vcpu, name: keyof typeof SNIPPETS, rax = 0n, rcx = 0n, rdx = 0n) {
   vcpu.setRegs({ ...vcpu.getRegs(), rip: SNIPPETS[name], rax, rcx, rdx });
-  return vcpu.runSync().kind;
+  return vcpu.runSync({ throughSignals: true }).kind;
 }`,
 };
 /** The functions that call `run()`. */

@@ -18,4 +18,5 @@ export {
   listKernels,
   ownKernel,
 } from "./kernels/kernels.ts";
+export { type ModuleParam, parseModuleParams } from "./kernels/module-params.ts";
 export type { EmulatorName, MachineStart } from "./machine/machine.ts";

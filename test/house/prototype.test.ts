@@ -135,6 +135,7 @@ const ALLOWED: Readonly<Record<string, readonly (readonly [text: RegExp, reason:
   "cpuid/mask.ts": [
     [/^(host\?\.find\(e\.function, e\.index\)\?\.|registers)\[(register|name)\]$/, REGISTER],
   ],
+  "cpuid/models/lookup.ts": [[/^WITHOUT_FEATURES\[name\]$/, GUARDED]],
   "cpuid/models/qemu.ts": [
     [/^properties\[key\]$/, "the name is a property that the importer requires"],
   ],
@@ -217,10 +218,43 @@ const ALLOWED: Readonly<Record<string, readonly (readonly [text: RegExp, reason:
   ],
   "state/parts.ts": [[/^SAVE_ORDER\[name\]$/, TABLE]],
   "state/schema.ts": [[/^"of" in type$/, OURS]],
+  "explore/edits.ts": [[/^e\[register\]$/, REGISTER]],
+  "explore/explore.ts": [[/^reach\[key\]$/, OURS]],
+  "explore/generate.ts": [[/^"edits" in next$/, OURS]],
+  "explore/guest-code.ts": [[/^pages\[page\]$/, TABLE]],
+  "explore/kvm-subject.ts": [[/^(CR4_BITS\[bit\]|this\.#sregs\[name\])$/, TABLE]],
+  "explore/mutants.ts": [[/^LIFECYCLE_RULES\[name\]$/, TABLE]],
+  "explore/operation.ts": [[/^bases\[base\]$/, TABLE]],
+  "explore/parse.ts": [
+    [/^table\[name\]$/, GUARDED],
+    [/^(given|options)\[name\]$/, TABLE],
+  ],
+  "explore/play.ts": [[/^"vcpu" in operation$/, OURS]],
+  "explore/probes.ts": [[/^PROBES\[row\]$/, TABLE]],
+  "explore/shrink.ts": [
+    [/^"(edits|vcpu)" in (operation|op)$/, OURS],
+    [/^best\.vm\[name\]$/, TABLE],
+  ],
+  "explore/typescript.ts": [
+    [/^(base\?\.|entry|needed)\[name\]$/, TABLE],
+    [/^(SNIPPET_NAMES|CR4_MASKS)\[operation\.\w+\]$/, TABLE],
+    [/^"vcpu" in operation$/, OURS],
+  ],
+  "explore/wording.ts": [[/^(entry|other)\[name\]$/, TABLE]],
+  "oracle/lifecycle/kernel-rows.ts": [[/^KERNEL_ROWS\[name\]$/, TABLE]],
+  "oracle/lifecycle/lookup.ts": [[/^found\[register\]$/, REGISTER]],
+  "oracle/lifecycle/model.ts": [
+    [/^(entry\[member\]|exits\[how\]|CR4_FEATURES\[bit\]|vcpu\[bit\])$/, TABLE],
+  ],
+  "oracle/lifecycle/updates.ts": [
+    [/^(rules\.when\[row\.field\]|VALUES\[field\])$/, TABLE],
+    [/^old\[register\]$/, REGISTER],
+  ],
   "suite/expect.ts": [
     [/^vitests\(\)\[String\(name\)\]$/, "the name of an assertion, which vitest's prototype has"],
     [/^name in target$/, "a member of a function, which inherits call and apply"],
   ],
+  "suite/faults.ts": [[/^REGISTER_BYTES\[ioctl\.name\]$/, GUARDED]],
   "suite/traits.ts": [
     [/^PROBES\[trait\]$/, TABLE],
     [/^(entry|stored)\[register\]$/, TABLE],

@@ -190,7 +190,7 @@ claim(
   { number: 124 },
   (kit) => {
     const box = msrGuest(kit, RESET, 1n, { features: { only: ["hv_reset"] } });
-    const exit = box.vcpu.runSync();
+    const exit = box.vcpu.runSync({ throughSignals: true });
     const type = exit.kind === "system_event" ? exit.type : undefined;
     expect([exit.kind, type]).toEqual(["system_event", KVM_SYSTEM_EVENT_RESET]);
     expect(valuesOf(box)).toEqual(written(0n));

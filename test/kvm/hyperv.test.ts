@@ -50,7 +50,7 @@ claim(
     second.setCpuid2(table);
     second.setSregs(box.program.sregs(second.getSregs()));
     second.setRegs(box.program.regs);
-    const exit = second.runSync();
+    const exit = second.runSync({ throughSignals: true });
     expect(box.ucall(exit)).toEqual({ kind: "sync", values: [1n, NO_FAULT] });
     expect(valuesOf(box)).toEqual(READABLE);
   },
