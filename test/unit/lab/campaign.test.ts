@@ -246,7 +246,9 @@ describe("the end of a campaign's machine", () => {
       { ...EXITED, stdout: reported({ ...RESULT, verdict: "bogus" }) },
     ],
   ])("%s", (problem, result) => {
-    expect(toColumn("x", result)).toEqual({ name: "x", report: undefined, problem, warnings: [] });
+    const column = { name: "x", report: undefined, problem, warnings: [] };
+    const end = result.kind === "exited" ? {} : { end: result.kind };
+    expect(toColumn("x", result)).toEqual({ ...column, ...end });
   });
 });
 

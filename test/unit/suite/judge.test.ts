@@ -22,20 +22,15 @@ const CLAIMS: readonly RegisteredClaim[] = [
   }),
 ];
 
-test("the suite returns the verdict, reason, number and title of each claim", async () => {
+test("the suite returns the verdict, reason, number, title and file of each claim", async () => {
   const results = (await judgeClaims(CLAIMS)).map(({ duration: _, ...result }) => result);
+  const [a, b] = ["a.test.ts", "b.test.ts"].map((file) => ({ number: 7, file }));
   expect(results).toEqual([
-    { id: "holds", title: "KVM keeps it", number: 7, verdict: "pass", reason: undefined },
-    { id: "breaks", title: "KVM: keeps it", number: 7, verdict: "fail", reason: "it did not" },
-    { id: "skips", title: "KVM may", number: 7, verdict: "skip", reason: "no KVM here" },
-    {
-      id: "deviates",
-      title: "KVM does not",
-      number: 7,
-      verdict: "deviation",
-      reason: "as is known",
-    },
-    { id: "throws", title: "KVM", number: 7, verdict: "fail", reason: "a text" },
+    { ...a, id: "holds", title: "KVM keeps it", verdict: "pass", reason: undefined },
+    { ...a, id: "breaks", title: "KVM: keeps it", verdict: "fail", reason: "it did not" },
+    { ...b, id: "skips", title: "KVM may", verdict: "skip", reason: "no KVM here" },
+    { ...a, id: "deviates", title: "KVM does not", verdict: "deviation", reason: "as is known" },
+    { ...a, id: "throws", title: "KVM", verdict: "fail", reason: "a text" },
   ]);
 });
 
