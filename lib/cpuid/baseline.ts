@@ -314,10 +314,14 @@ export function baseline(tables: Iterable<Iterable<CpuidEntry2>>): CpuidBaseline
     .map(({ place, registers }): CpuidEntry2 => {
       const { function: fn, index } = place;
       const isAlone = places.filter((other) => other.function === fn).length === 1;
-      const flags = isAlone ? (all[0]?.[locate(all[0], fn, index)]?.flags ?? 0) : INDEXED;
+      // An entry without the flag answers every index, so one host with the flag is enough.
+      const isFlagged = all.some(
+        (table) => ((table[locate(table, fn, index)]?.flags ?? 0) & INDEXED) !== 0,
+      );
+      const flags = !isAlone || isFlagged ? INDEXED : 0;
       const signature = SIGNATURE_LEAVES.includes(fn) ? model[locate(model, fn)]?.eax : undefined;
       const eax = signature ?? registers.eax;
-      return { ...EMPTY, ...registers, eax, function: fn, index, flags: flags & INDEXED };
+      return { ...EMPTY, ...registers, eax, function: fn, index, flags };
     });
   // If only some tables have a leaf, all bits of the leaf become 0, except the bits that report the lack of a function.
   // A guest does not read the bits of a leaf above the maximum.

@@ -220,6 +220,19 @@ test("the baseline does not depend on the order of the tables", () => {
   );
 });
 
+test("the baseline has an index if one host's only entry of the leaf has it, in any order of the hosts", () => {
+  const leaf = { function: 0xd, index: 1 };
+  const hosts = [0, 1].map((flags) =>
+    CpuidTable.from([
+      { function: 0, eax: 0xd, ...INTEL },
+      { ...leaf, flags },
+    ]),
+  );
+  for (const order of [hosts, hosts.toReversed()]) {
+    expect(tableOf(baseline(order)).find(0xd, 1)?.flags).toBe(1);
+  }
+});
+
 describe("the baseline of models", () => {
   const all = models().map(({ name, vendor }) => ({ name, vendor, table: modelTable(name) }));
   const pairs = all.flatMap((first) =>
