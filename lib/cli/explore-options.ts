@@ -1,9 +1,9 @@
 /** The command `explore` and its options. explore.ts runs it. */
-import { type Command, InvalidArgumentError } from "commander";
+import type { Command } from "commander";
 import { KERNEL_ROW_NAMES } from "../oracle/index.ts";
 import { commonStatuses, statusHelp } from "./exit-status.ts";
 import { exploreKernel } from "./explore.ts";
-import { addEmulator, CPU, KERNEL } from "./lab.ts";
+import { addEmulator, CPU, KERNEL, list } from "./lab.ts";
 import type { EmulatorFlags } from "./lab-emulator.ts";
 import { wholeNumber } from "./whole-number.ts";
 
@@ -26,13 +26,6 @@ interface ExploreFlags extends EmulatorFlags {
   readonly timeout: number;
   readonly json?: boolean;
   readonly onThisHostIMeanIt?: boolean;
-}
-
-/** Splits a list at its commas. */
-function list(text: string): readonly string[] {
-  const names = text.split(",").map((name) => name.trim());
-  if (names.includes("")) throw new InvalidArgumentError("an empty name");
-  return names;
 }
 
 /** Notes on the command, at most 80 columns wide. */

@@ -4,7 +4,7 @@
  */
 import { type Lane, type LaneStart, laneName, runCampaign } from "../lab/campaign.ts";
 import { shortRelease } from "../lab/kernels/catalogue.ts";
-import type { ModuleParam } from "../lab/kernels/module-params.ts";
+import { formatModuleParam, type ModuleParam } from "../lab/kernels/module-params.ts";
 import type { EmulatorName } from "../lab/machine/machine.ts";
 import { type Column, isGreenMatrix, type Matrix, toMatrix } from "../report/matrix.ts";
 import { containsPattern } from "../report/result.ts";
@@ -183,8 +183,7 @@ function commandFor(named: NamedLane | undefined, options: LabRunOptions): reado
 
 /** Returns the option that selects a setting of module parameters. */
 function paramWords(params: readonly ModuleParam[] = []): readonly string[] {
-  const text = params.map(({ module, setting }) => `${module}.${setting}`).join(",");
-  return text === "" ? [] : ["--params", text];
+  return params.length === 0 ? [] : ["--params", params.map(formatModuleParam).join(",")];
 }
 
 function print(matrix: Matrix, { reporter, output, origin }: LabRunOptions, started: Date): string {

@@ -340,7 +340,8 @@ const BISECT_STATUSES: readonly StatusRow[] = [
   ["", `with --script: 0 holds, 1 does not, 125 cannot be judged; ${GIT_STOPS} error`],
 ];
 
-function list(text: string): readonly string[] {
+/** Splits a list at its commas. */
+export function list(text: string): readonly string[] {
   const names = text.split(",").map((name) => name.trim());
   if (names.includes("")) throw new InvalidArgumentError("an empty name");
   return names;

@@ -4,7 +4,7 @@ import { InvalidArgumentError } from "commander";
 import { toGithubAnnotations, toGithubSummary } from "../report/github.ts";
 import { toHtml } from "../report/html.ts";
 import { matrixToJunit, toJunit } from "../report/junit.ts";
-import { toKcidb } from "../report/kcidb.ts";
+import { isKcidbOrigin, toKcidb } from "../report/kcidb.ts";
 import { matrixToKtap, toKtap } from "../report/ktap.ts";
 import { matrixToLava, toLava } from "../report/lava.ts";
 import { type Matrix, toMatrix } from "../report/matrix.ts";
@@ -41,7 +41,7 @@ export const ORIGIN_HELP = "with --reporter kcidb: KCIDB's name of the submittin
 
 /** Parses KCIDB's origin. */
 export function toOrigin(text: string): string {
-  if (/^[a-z0-9_]+$/.test(text)) return text;
+  if (isKcidbOrigin(text)) return text;
   throw new InvalidArgumentError("an origin consists of lower-case letters, digits and _");
 }
 

@@ -12,7 +12,7 @@ import { containsPattern, count, type Report, type Result, splitName } from "../
 import { LabError } from "./error.ts";
 import { shortRelease } from "./kernels/catalogue.ts";
 import type { Kernel } from "./kernels/kernels.ts";
-import type { ModuleParam } from "./kernels/module-params.ts";
+import { formatModuleParam, type ModuleParam } from "./kernels/module-params.ts";
 import { HELD, WORK_PORT } from "./machine/init.ts";
 import { CLAIMS, claimsRunner, suiteProgram } from "./machine/installation.ts";
 import {
@@ -90,8 +90,7 @@ export type LaneStep =
 
 /** Returns the name of a machine's column in the report. */
 export function laneName({ kernel, cpu, params = [] }: Lane): string {
-  const settings = params.map(({ module, setting }) => `${module}.${setting}`);
-  return [shortRelease(kernel.name), cpu, ...settings].join(" ");
+  return [shortRelease(kernel.name), cpu, ...params.map(formatModuleParam)].join(" ");
 }
 
 /**

@@ -20,6 +20,11 @@ type Status = "PASS" | "FAIL" | "SKIP" | "ERROR" | "MISS";
 /** The maximum length of an excerpt in the schema. */
 const MOST_EXCERPT = 16_384;
 
+/** Returns whether the schema allows a name of a submitting system. */
+export function isKcidbOrigin(name: string): boolean {
+  return /^[a-z0-9_]+$/.test(name);
+}
+
 /**
  * Formats a matrix for KCIDB. All ids are derived from the run, so the same document may be submitted several times.
  *
@@ -27,7 +32,7 @@ const MOST_EXCERPT = 16_384;
  */
 export function toKcidb(matrix: Matrix, run: KcidbRun): string {
   const { origin } = run;
-  if (!/^[a-z0-9_]+$/.test(origin)) {
+  if (!isKcidbOrigin(origin)) {
     throw new TypeError(`the origin "${origin}" must consist of lower-case letters, digits and _`);
   }
   const parts = matrix.columns.map((column, i) => columnParts(matrix, i, column, run));

@@ -77,7 +77,10 @@ function flip(entry: DataView, register: number, mask: number): void {
   entry.setUint32(register, entry.getUint32(register, true) ^ mask, true);
 }
 
-/** Whether the leaf follows one in which a claim puts KVM's signature: 0x40000001, 0x40000081, 0x40000101, and so on. */
+/**
+ * Returns whether a leaf may have KVM's features: 0x40000001, 0x40000081, 0x40000101, and so on. A claim puts KVM's
+ * signature into the leaf before it.
+ */
 const isFeatureLeafOfKvm = (leaf: number): boolean => (leaf & 0xff00_007f) >>> 0 === 0x4000_0001;
 
 /** Inverts the bits of an entry that KVM updates at run time. */

@@ -49,7 +49,7 @@ function vcpuWith(kit: Kit, table: CpuidTable) {
   return vcpu;
 }
 
-/** Returns the table without a feature; a table without the feature's leaf lacks it already. */
+/** Returns the table without a feature. A table that lacks the feature's leaf is returned unchanged. */
 const lacking = (table: CpuidTable, name: CpuidFieldName): CpuidTable =>
   table.has(name) ? table.with({ [name]: 0 }) : table;
 

@@ -35,6 +35,11 @@ export function parseModuleParams(text: string): readonly ModuleParam[] {
   });
 }
 
+/** Writes a parameter as {@link parseModuleParams} reads it: `kvm.ignore_msrs=1`. */
+export function formatModuleParam({ module, setting }: ModuleParam): string {
+  return `${module}.${setting}`;
+}
+
 /**
  * Returns the lines of the loading order: the name of each module's file, followed by the module's parameters.
  *
@@ -50,7 +55,7 @@ export function loadingLines(
   const other = params.find(({ module }) => !loaded.includes(module));
   if (other !== undefined) {
     throw wrong(
-      `${other.module}.${other.setting} has no effect: this machine loads ${loaded.join(", ") || "no module"}`,
+      `${formatModuleParam(other)} has no effect: this machine loads ${loaded.join(", ") || "no module"}`,
     );
   }
   return names.map((name, i) => {

@@ -14,7 +14,11 @@ import { LabCache } from "../cache/cache.ts";
 import { LabError } from "../error.ts";
 import { unpackVmlinux } from "../kernels/bzimage.ts";
 import type { Kernel } from "../kernels/kernels.ts";
-import { type ModuleParam, refuseIgnoredParams } from "../kernels/module-params.ts";
+import {
+  formatModuleParam,
+  type ModuleParam,
+  refuseIgnoredParams,
+} from "../kernels/module-params.ts";
 import { moduleChain } from "../kernels/modules.ts";
 import { diskFull } from "../process/command.ts";
 import type { BootEnd } from "./emulator.ts";
@@ -317,7 +321,7 @@ async function savedMachine(
     ...qemuArguments({ vmlinuz: "", initrd: "", cpu, memory, kept: {} }),
     ...base.map((path) => basename(dirname(path))),
     ...(command ?? []),
-    ...(options.params ?? []).map(({ module, setting }) => `${module}.${setting}`),
+    ...(options.params ?? []).map(formatModuleParam),
   ];
   const own = options.base === undefined ? [] : [options.base];
   const files = [kernel.vmlinuz, ...modules, ...own];

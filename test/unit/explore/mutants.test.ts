@@ -42,7 +42,7 @@ test.each(rows.filter(([, { equivalent }]) => equivalent !== undefined))(
   },
 );
 
-test("the right model agrees with itself", () => {
+test("the model agrees with a second instance of itself in every sequence", () => {
   const { finding, steps } = explore({
     subject: modelSubject(modelOf()),
     model: modelOf(),
