@@ -19,7 +19,8 @@ import { printable, printableJson } from "../report/printable.ts";
 import { STATUS } from "./exit-status.ts";
 import { problemOf, Received, toReport, toText } from "./explore-report.ts";
 import { CommandError, reasonOf } from "./failure.ts";
-import { cutShort, findKernel, interruptible, refuseUnusedModules } from "./lab-kernel.ts";
+import { cutShort, interruptible } from "./interrupt.ts";
+import { findKernel, refuseUnusedModules } from "./lab-kernel.ts";
 
 /** The options of the command. */
 export interface ExploreOptions {

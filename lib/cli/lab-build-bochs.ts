@@ -1,7 +1,7 @@
 /** `node-kvm lab build-bochs`: builds the emulator for kvm_intel into the cache. */
 import { buildBochs } from "../lab/bochs/build.ts";
 import { LabCache } from "../lab/cache/cache.ts";
-import { interruptible } from "./lab-kernel.ts";
+import { interruptible } from "./interrupt.ts";
 
 /** The options of the build of Bochs. */
 export interface LabBuildBochsOptions {

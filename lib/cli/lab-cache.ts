@@ -14,7 +14,7 @@ import { printable } from "../report/printable.ts";
 import { counted } from "../report/text.ts";
 import { STATUS } from "./exit-status.ts";
 import { CommandError } from "./failure.ts";
-import { interruptible } from "./lab-kernel.ts";
+import { interruptible } from "./interrupt.ts";
 import { lineWidth } from "./terminal.ts";
 
 /** The options of `lab cache`. */

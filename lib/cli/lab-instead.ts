@@ -6,8 +6,8 @@ import { findQemu } from "../lab/machine/qemu.ts";
 import { throwIfAborted } from "../lab/process/command.ts";
 import { toMatrix, troubles } from "../report/matrix.ts";
 import type { Report } from "../report/result.ts";
+import { interruptible } from "./interrupt.ts";
 import { claimsWith } from "./lab-claims.ts";
-import { interruptible } from "./lab-kernel.ts";
 import type { OwnClaims } from "./own-claims.ts";
 
 /** The result of the suite in the lab. */

@@ -11,7 +11,7 @@ import {
 import { cut, DEFAULT_WIDTH, wrap } from "../report/lines.ts";
 import { printable, printableJson } from "../report/printable.ts";
 import type { Paint } from "../report/text.ts";
-import { interruptible } from "./lab-kernel.ts";
+import { interruptible } from "./interrupt.ts";
 import { CLEAR_LINE, canRedraw, paintFor, tableWidth } from "./terminal.ts";
 
 /** The options of `lab kernels`: the kernels to download first, and the format of the list. */

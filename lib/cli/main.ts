@@ -12,9 +12,9 @@ import { commonStatuses, statusHelp } from "./exit-status.ts";
 import { addExplore } from "./explore-options.ts";
 import { CommandError, reasonOf, reportFailure, wordUsageErrors } from "./failure.ts";
 import { info } from "./info.ts";
+import { isCutShort, isInterruptible, signalsHandled } from "./interrupt.ts";
 import { addLab } from "./lab.ts";
 import { listClaims, PATTERN_NOTES } from "./lab-claims.ts";
-import { isCutShort, isInterruptible } from "./lab-kernel.ts";
 import { type DocumentName, ORIGIN_HELP, toOrigin } from "./report-document.ts";
 import { REPORTERS, runSuite } from "./test.ts";
 
@@ -116,7 +116,7 @@ function end(error: unknown): never {
 }
 
 // The reader may close standard output, as in `node-kvm info | head`. If a command has started machines,
-// interruptible() of lab-kernel.ts then ends the machines.
+// interruptible() of interrupt.ts then ends the machines.
 process.stdout.on("error", (error: NodeJS.ErrnoException) => {
   if (error.code === "EPIPE" || isInterruptible()) return;
   end(new CommandError(`standard output cannot be written: ${reasonOf(error)}`));
@@ -125,8 +125,12 @@ process.stderr.on("error", () => {
   // The error is ignored, because standard error is closed.
 });
 process.on("uncaughtException", (error) => {
+  if (isCutShort()) return;
+  if (!isInterruptible()) end(error);
   // Ctrl-C in a terminal also ends vitest's worker, and vitest then throws an exception in an event handler.
-  if (!isCutShort()) end(error);
+  void signalsHandled().then(() => {
+    if (!isCutShort()) end(error);
+  });
 });
 
 try {

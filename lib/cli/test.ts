@@ -24,9 +24,9 @@ import { claimLine, counted, summary } from "../report/text.ts";
 import { needsOwnProcesses } from "../suite/isolation.ts";
 import { STATUS } from "./exit-status.ts";
 import { CommandError, reasonOf } from "./failure.ts";
+import { interruptible, signalsHandled } from "./interrupt.ts";
 import { claimsWith, howToList, loadOwnClaims } from "./lab-claims.ts";
 import { adviceWithoutKvm, type InsteadReport, judgeInLab } from "./lab-instead.ts";
-import { interruptible } from "./lab-kernel.ts";
 import type { OwnClaims } from "./own-claims.ts";
 import { checkDocument, DOCUMENTS, type DocumentName, reportDocument } from "./report-document.ts";
 import { lineWidth, paintFor } from "./terminal.ts";
@@ -362,8 +362,9 @@ async function collect(
   );
   const ended = run
     .then((vitest) => vitest.close())
-    .catch((error: unknown) => {
+    .catch(async (error: unknown) => {
       // Ctrl-C in a terminal also ends vitest's worker, which vitest reports as an error.
+      await signalsHandled();
       if (!signal.aborted) throw error;
     });
   await Promise.race([ended, afterAbort(signal)]);

@@ -1,6 +1,7 @@
 /** Tests of an interrupted `node-kvm test`: it ends in order and reports the judged claims. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
 import { beforeEach, expect, test } from "vitest";
 import { MAIN } from "./command.ts";
 
@@ -46,17 +47,43 @@ test.each(["SIGINT", "SIGTERM"] as const)(
   60_000,
 );
 
-test("Ctrl-C while vitest's worker starts ends node-kvm test with status 130", async () => {
-  const child = spawn(process.execPath, [MAIN, "test"], {
+/** Waits until a process has ended; its parent may not have noticed this. */
+async function ended(pid: number): Promise<void> {
+  const path = `/proc/${pid}/stat`;
+  const state = (): string | undefined =>
+    existsSync(path) ? /\) (.)/.exec(readFileSync(path, "utf8"))?.[1] : undefined;
+  await expect.poll(state, { timeout: 30_000 }).toBeOneOf(["Z", undefined]);
+}
+
+/** Starts the command in a process group, as a terminal does, because a terminal sends Ctrl-C to all of the group. */
+function inGroup(...args: readonly string[]): ChildProcess {
+  return spawn(process.execPath, [MAIN, "test", ...args], {
     stdio: ["ignore", "pipe", "pipe"],
-    // The command has a separate process group, because a terminal sends Ctrl-C to all processes of the group.
     detached: true,
   });
-  const { pid = 0 } = child;
-  const closed = new Promise((resolve) => child.once("close", resolve));
-  await expect.poll(() => childrenOf(pid).length, { timeout: 30_000, interval: 1 }).toBe(1);
-  const [worker = 0] = childrenOf(pid);
-  process.kill(-pid, "SIGINT");
-  expect(await closed).toBe(130);
-  expect(existsSync(`/proc/${worker}`)).toBe(false);
-}, 60_000);
+}
+
+/** Sends Ctrl-C to the group of a command as soon as the command has a child process; returns that process. */
+async function interruptChild(command: number, order: "any" | "child first"): Promise<number> {
+  // Each millisecond counts: the worker is to be interrupted before it is ready.
+  while (childrenOf(command).length === 0) await sleep(1);
+  const [worker = 0] = childrenOf(command);
+  // A stopped process handles its own signal and the end of its child in one turn of the event loop.
+  if (order === "child first") process.kill(command, "SIGSTOP");
+  process.kill(-command, "SIGINT");
+  await ended(worker);
+  if (order === "child first") process.kill(command, "SIGCONT");
+  return worker;
+}
+
+test.each(["any", "child first"] as const)(
+  "Ctrl-C while vitest's worker starts ends node-kvm test with status 130, in the order: %s",
+  async (order) => {
+    const child = inGroup();
+    const closed = new Promise((resolve) => child.once("close", resolve));
+    const worker = await interruptChild(child.pid ?? 0, order);
+    expect(await closed).toBe(130);
+    expect(existsSync(`/proc/${worker}`)).toBe(false);
+  },
+  60_000,
+);
