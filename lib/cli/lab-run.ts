@@ -44,7 +44,8 @@ export interface LabRunOptions {
   /** The path of the user's own Bochs. */
   readonly bochs: string | undefined;
   readonly pattern: string | undefined;
-  readonly parallel: number;
+  /** The number of machines that run at a time; see CampaignOptions. */
+  readonly parallel: number | undefined;
   /** The way in which QEMU's machines start: booted or restored. */
   readonly start: LaneStart;
   /** Whether the report has a column for this host's KVM. */
@@ -103,7 +104,7 @@ async function runAndReport(
     lanes: lanes.map(({ lane }) => lane),
     claims,
     ...(own === undefined ? {} : { program: own.program }),
-    parallel: options.parallel,
+    ...(options.parallel === undefined ? {} : { parallel: options.parallel }),
     start: options.start,
     signal,
     onProgress: (lane, step) => progress.step(lane, step),

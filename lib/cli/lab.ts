@@ -1,6 +1,6 @@
 /** `node-kvm lab`: the commands of the lab, and their options. lab-*.ts implement them. */
 import { type Command, InvalidArgumentError, Option } from "commander";
-import { DEFAULT_START, defaultParallel, type LaneStart } from "../lab/campaign.ts";
+import { DEFAULT_START, type LaneStart } from "../lab/campaign.ts";
 import { LabError } from "../lab/error.ts";
 import { type ModuleParam, parseModuleParams } from "../lab/kernels/module-params.ts";
 import { guestFolder } from "../lab/machine/guest.ts";
@@ -154,7 +154,7 @@ interface RunFlags extends EmulatorFlags {
   readonly params?: readonly (readonly ModuleParam[])[];
   readonly modules?: string;
   readonly cpu?: readonly string[];
-  readonly parallel: number;
+  readonly parallel: number | undefined;
   readonly start: LaneStart;
   readonly host?: boolean;
   readonly reporter: "text" | DocumentName;
@@ -180,7 +180,7 @@ function addRun(lab: Command): void {
         `the number of machines that run at the same time, ${rangeOf("parallel")}`,
       )
         .argParser(number("parallel"))
-        .default(defaultParallel(), "the number of CPUs plus one, if the memory suffices"),
+        .default(undefined, "the number of CPUs plus one, if the memory suffices"),
     )
     .addOption(startOption("saved", ...STARTS))
     .option("--host", "add a column for this host's own KVM")

@@ -46,8 +46,12 @@ export class Block {
   assemble(rip: bigint): Uint8Array {
     const x86 = iced();
     const encoder = new x86.BlockEncoder(this.bitness, x86.BlockEncoderOptions.None);
+    const labelled = new Set(this.#labels.values());
     try {
-      for (const [index, item] of this.#placed().entries()) this.#add(encoder, item, index);
+      for (const [index, item] of this.#placed().entries()) {
+        // The block encoder finds a branch's target by the `ip` of the target instruction, so `ip` is the label's id.
+        this.#add(encoder, item, labelled.has(index) ? BigInt(index + 1) : 0n);
+      }
       return encoder.encode(rip);
     } catch (error) {
       // The encoder's message ends with the text of the instruction: "Invalid operand : 0x0 mov [4000h],eax".
@@ -63,12 +67,11 @@ export class Block {
     return trailing ? [...this.#items, nop] : this.#items;
   }
 
-  #add(encoder: InstanceType<X86["BlockEncoder"]>, item: Item, index: number): void {
+  #add(encoder: InstanceType<X86["BlockEncoder"]>, item: Item, ip: bigint): void {
     let instruction: Instruction | undefined;
     try {
       instruction = item.make((label) => this.#labelId(label));
-      // The block encoder finds a branch's target by the `ip` of the target instruction, so `ip` is the label's id.
-      instruction.ip = [...this.#labels.values()].includes(index) ? BigInt(index + 1) : 0n;
+      instruction.ip = ip;
       encoder.add(instruction);
     } catch (error) {
       throw new Error(`${item.text}: ${(error as Error).message}`, { cause: error });

@@ -94,7 +94,10 @@ export interface Mode {
    * @param base the value of KVM_GET_SREGS, from which the result takes the APIC base, CR8 and the pending interrupts
    */
   readonly sregs: (base: Sregs, options?: ModeOptions) => Sregs;
-  /** Builds the descriptor tables, the TSS, the page tables and the exception handlers. */
+  /**
+   * Returns the descriptor tables, the TSS, the page tables and the exception handlers. All programs of the mode share
+   * the bytes.
+   */
   readonly pieces: (options?: ModeOptions) => readonly Piece[];
 }
 
@@ -149,8 +152,7 @@ function tables(bits: 32 | 64): readonly Piece[] {
   ];
 }
 
-function pageTables(options: ModeOptions, user: boolean): Piece {
-  const pageSize = options.pageSize ?? 0x20_0000;
+function pageTables(pageSize: 0x1000 | 0x20_0000, user: boolean): Piece {
   const size = pageSize === 0x1000 ? SMALL_SPACE : PAE_SPACE;
   return {
     gpa: PAGE_TABLES_GPA,
@@ -170,12 +172,14 @@ function longSregs(base: Sregs, cpl: 0 | 3, options: ModeOptions): Sregs {
   };
 }
 
-const handlers: Partial<Record<ModeName, Uint8Array>> = {};
+const built = new Map<string, readonly Piece[]>();
 
-// Caches the handlers, because they never change, and assembling them takes longer than building the rest of a program.
-function handlersOf(name: ModeName, assemble: () => Uint8Array): Piece {
-  handlers[name] ??= assemble();
-  return { gpa: HANDLERS_GPA, bytes: handlers[name] };
+// Caches the content of guest memory, because the content never changes, and building it takes longer than building the
+// rest of a program.
+function once(key: string, build: () => readonly Piece[]): readonly Piece[] {
+  const known = built.get(key) ?? build();
+  built.set(key, known);
+  return known;
 }
 
 const flatRegs: StartRegs = {
@@ -203,10 +207,11 @@ export const modes: Readonly<Record<ModeName, Mode>> = {
       cr4: options.cr4 ?? 0n,
       efer: options.efer ?? 0n,
     }),
-    pieces: () => [
-      { gpa: 0, bytes: encodeIvt(handlerAddresses, 0) },
-      handlersOf("real", realHandlers),
-    ],
+    pieces: () =>
+      once("real", () => [
+        { gpa: 0, bytes: encodeIvt(handlerAddresses, 0) },
+        { gpa: HANDLERS_GPA, bytes: realHandlers() },
+      ]),
   },
   protected: {
     name: "protected",
@@ -220,28 +225,31 @@ export const modes: Readonly<Record<ModeName, Mode>> = {
       cr4: CR4_OSFXSR | (options.cr4 ?? 0n),
       efer: options.efer ?? 0n,
     }),
-    pieces: () => [...tables(32), handlersOf("protected", () => protectedHandlers(32))],
+    pieces: () =>
+      once("protected", () => [...tables(32), { gpa: HANDLERS_GPA, bytes: protectedHandlers(32) }]),
   },
   long: {
     name: "long",
     bitness: 64,
     regs: flatRegs,
     sregs: (base, options = {}) => longSregs(base, 0, options),
-    pieces: (options = {}) => [
-      ...tables(64),
-      pageTables(options, false),
-      handlersOf("long", () => protectedHandlers(64)),
-    ],
+    pieces: ({ pageSize = 0x20_0000 } = {}) =>
+      once(`long ${pageSize}`, () => [
+        ...tables(64),
+        pageTables(pageSize, false),
+        { gpa: HANDLERS_GPA, bytes: protectedHandlers(64) },
+      ]),
   },
   user: {
     name: "user",
     bitness: 64,
     regs: { ...flatRegs, rflags: FLAGS_USER },
     sregs: (base, options = {}) => longSregs(base, 3, options),
-    pieces: (options = {}) => [
-      ...tables(64),
-      pageTables(options, true),
-      handlersOf("user", () => protectedHandlers(64, user)),
-    ],
+    pieces: ({ pageSize = 0x20_0000 } = {}) =>
+      once(`user ${pageSize}`, () => [
+        ...tables(64),
+        pageTables(pageSize, true),
+        { gpa: HANDLERS_GPA, bytes: protectedHandlers(64, user) },
+      ]),
   },
 };

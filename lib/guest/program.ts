@@ -32,7 +32,7 @@ export interface Program {
    * @throws RangeError if memory is an array smaller than `memorySize`
    */
   load(memory: Uint8Array | WritableMemory): void;
-  /** Lists all bytes that `load` writes, with their gpa. */
+  /** Lists copies of all bytes that `load` writes, with their gpa. */
   image(): readonly Piece[];
   /**
    * Computes the special registers for KVM_SET_SREGS. Call KVM_SET_CPUID2 before KVM_SET_SREGS, because KVM refuses
@@ -95,7 +95,7 @@ export function guest(
     memorySize: MEMORY_SIZE,
     regs: mode.regs,
     load: (memory) => load(pieces, memory),
-    image: () => pieces,
+    image: () => pieces.map(({ gpa, bytes }) => ({ gpa, bytes: bytes.slice() })),
     sregs: (base) => mode.sregs(base, options),
   };
 }

@@ -119,24 +119,114 @@ export async function runCampaign(options: CampaignOptions): Promise<readonly Co
   return columns;
 }
 
-/** Runs the suite on one machine. An error of the lab becomes the problem of the column. */
+/**
+ * Runs the suite on one kernel. If there are fewer lanes than machines may run, several machines judge a share of the
+ * claims each. An error of the lab becomes the problem of the column.
+ */
 async function runLane(lane: Lane, options: CampaignOptions): Promise<Column> {
-  const progress = new SuiteProgress();
   const start = options.start ?? DEFAULT_START;
+  const count = shareCount(options);
+  const shares = Array.from({ length: count }, (_, index) => new ClaimsShare(index, count));
+  const judge = (how: LaneStart): Promise<readonly (readonly [Column, boolean])[]> =>
+    allOrNone(options, (own) => shares.map((share) => judgeLane(lane, own, how, share, shares)));
   try {
-    const [column, restored] = await judgeLane(lane, options, start, progress);
-    if (!restored) return column;
+    const judged = await judge(start);
+    const column = joinColumns(judged.map(([part]) => part));
+    if (!judged.some(([, restored]) => restored)) return column;
     if (isGreenMatrix(toMatrix([column]))) return start === "warm" ? noticed(column, WARM) : column;
-    progress.restart();
-    const [again] = await judgeLane(lane, options, "boot", progress);
-    return noticed(again, JUDGED_AGAIN);
+    for (const { progress } of shares) progress.restart();
+    return noticed(joinColumns((await judge("boot")).map(([part]) => part)), JUDGED_AGAIN);
   } catch (error) {
     const isInterrupted = error instanceof LabError && error.code === "ERR_LAB_INTERRUPTED";
-    if (isInterrupted) return unjudged(laneName(lane), progress.interrupted());
+    if (isInterrupted) {
+      return unjudged(laneName(lane), interrupted(shares.map(({ progress }) => progress)));
+    }
     // Any error becomes the problem of only one column; the other columns are still reported.
     const problem = error instanceof LabError ? error.message : `the lab failed: ${String(error)}`;
     return unjudged(laneName(lane), problem);
   }
+}
+
+/** A machine's share of the claims: every `count`-th claim, from the claim `index` on. */
+class ClaimsShare {
+  readonly index: number;
+  readonly count: number;
+  readonly progress: SuiteProgress = new SuiteProgress();
+
+  constructor(index: number, count: number) {
+    this.index = index;
+    this.count = count;
+  }
+
+  /** The value of the option `--share` of suite/main.ts; `undefined` for all claims. */
+  get argument(): string | undefined {
+    return this.count === 1 ? undefined : `${this.index}/${this.count}`;
+  }
+
+  has(_: unknown, position: number): boolean {
+    return position % this.count === this.index;
+  }
+}
+
+/** A machine is started only for at least this many claims, because the start takes as long as about 20 claims. */
+const LEAST_SHARE = 40;
+
+/** Returns the number of machines that judge the claims of one lane. */
+function shareCount(options: CampaignOptions): number {
+  // By default there are not more machines than CPUs, because a start takes more time than an idle CPU would save.
+  const { lanes, parallel = Math.min(defaultParallel(), availableParallelism()) } = options;
+  const claims = selectedClaims(options)?.length ?? 0;
+  const machines = Math.floor(parallel / lanes.length);
+  return Math.max(1, Math.min(machines, Math.floor(claims / LEAST_SHARE)));
+}
+
+/** Runs the machines of one lane. If one of them fails, the others are ended first. */
+async function allOrNone<T>(
+  options: CampaignOptions,
+  start: (own: CampaignOptions) => readonly Promise<T>[],
+): Promise<readonly T[]> {
+  const controller = new AbortController();
+  const abort = (): void => controller.abort();
+  if (options.signal?.aborted === true) abort();
+  options.signal?.addEventListener("abort", abort, { once: true });
+  const machines = start({ ...options, signal: controller.signal });
+  try {
+    return await Promise.all(machines);
+  } catch (error) {
+    abort();
+    await Promise.allSettled(machines);
+    throw error;
+  } finally {
+    options.signal?.removeEventListener("abort", abort);
+  }
+}
+
+/** Joins the columns of the machines that judged the shares of one lane. */
+function joinColumns([first, ...others]: readonly Column[]): Column {
+  if (first === undefined) throw new Error("a lane has at least one machine");
+  const columns = [first, ...others];
+  if (others.length === 0) return first;
+  const reports = columns.flatMap(({ report }) => (report === undefined ? [] : [report]));
+  const [report] = reports;
+  const most = Math.max(...reports.map(({ results }) => results.length));
+  const results = Array.from({ length: most }, (_, position) =>
+    reports.flatMap(({ results }) => results[position] ?? []),
+  ).flat();
+  const texts = (key: "problem" | "notice"): string | undefined => {
+    const found = new Set(columns.flatMap((column) => column[key] ?? []));
+    return found.size === 0 ? undefined : Array.from(found).join("; ");
+  };
+  const end = columns.find((column) => column.end !== undefined)?.end;
+  const problem = texts("problem");
+  const notice = texts("notice");
+  return {
+    name: first.name,
+    report: report === undefined ? undefined : { ...report, results },
+    warnings: columns.flatMap(({ warnings }) => warnings),
+    ...(problem === undefined ? {} : { problem }),
+    ...(notice === undefined ? {} : { notice }),
+    ...(end === undefined ? {} : { end }),
+  };
 }
 
 const WARM = "judged in a kernel that had VMs before: not a valid judgement";
@@ -152,7 +242,8 @@ async function judgeLane(
   lane: Lane,
   options: CampaignOptions,
   start: LaneStart,
-  progress: SuiteProgress,
+  share: ClaimsShare,
+  shares: readonly ClaimsShare[],
 ): Promise<readonly [Column, boolean]> {
   const { pattern, program } = options;
   const result = await (options.run ?? runInLab)({
@@ -167,25 +258,37 @@ async function judgeLane(
       NO_OPT,
       ...(program === undefined ? [suiteProgram()] : [claimsRunner(), `--program=${PROGRAM}`]),
       ...(pattern === undefined ? [] : [`--pattern=${pattern}`]),
+      ...(share.argument === undefined ? [] : [`--share=${share.argument}`]),
     ],
     ...(program === undefined ? {} : { files: { [PROGRAM]: Buffer.from(program) } }),
-    ...(start === "boot" ? {} : { restore: heldRunner(start === "warm", options) }),
+    ...(start === "boot" ? {} : { restore: heldRunner(start === "warm", options, share) }),
     ...(isStock(lane) ? { memory: STOCK_MEMORY } : {}),
+    kernelArguments: KERNEL_ARGUMENTS,
     ...(options.signal === undefined ? {} : { signal: options.signal }),
     mostOutput: MOST_OUTPUT,
-    onStart: (how) => options.onProgress?.(lane, { kind: "starts", how }),
+    onStart: (how) => {
+      if (share.index === 0) options.onProgress?.(lane, { kind: "starts", how });
+    },
     onStderr: (bytes) => {
-      progress.push(bytes);
-      options.onProgress?.(lane, { kind: "judged", claims: progress.claims });
+      share.progress.push(bytes);
+      const claims = shares.reduce((sum, { progress }) => sum + progress.claims, 0);
+      options.onProgress?.(lane, { kind: "judged", claims });
     },
   });
-  return [toColumn(laneName(lane), result, chosenClaims(options)), result.restored];
+  const claims = selectedClaims(options)?.filter(share.has, share);
+  return [toColumn(laneName(lane), result, claims), result.restored];
 }
 
 /** Returns the names of the claims that a report must have; `undefined` if the suite's claims are unknown. */
-function chosenClaims({ claims, pattern }: CampaignOptions): readonly string[] | undefined {
+function selectedClaims({ claims, pattern }: CampaignOptions): readonly string[] | undefined {
   return claims?.filter((name) => containsPattern(name, pattern));
 }
+
+/**
+ * Arguments of the kernel for the suite. Without debugfs, KVM creates and removes fewer files for each VM and vCPU. The
+ * memory of a claim's VM would be one huge page, which the kernel clears as a whole.
+ */
+const KERNEL_ARGUMENTS = ["debugfs=off", "transparent_hugepage=never"];
 
 /**
  * The memory for the suite on a kernel of the catalogue, MiB. A saved machine's memory is verified at each use, so a
@@ -211,7 +314,11 @@ const PROGRAM = `${CLAIMS}/program.json`;
  * own claims. Each restored machine then gets the pattern and the user's claims; a saved machine thus never contains
  * old claims.
  */
-function heldRunner(isWarm: boolean, { pattern, program }: CampaignOptions): Restore {
+function heldRunner(
+  isWarm: boolean,
+  { pattern, program }: CampaignOptions,
+  { argument: share }: ClaimsShare,
+): Restore {
   const runner = program === undefined ? [suiteProgram()] : [claimsRunner(), `--folder=${CLAIMS}`];
   const waits = ["--held", `/dev/ttyS${WORK_PORT}`, "--mark", HELD];
   return {
@@ -219,7 +326,7 @@ function heldRunner(isWarm: boolean, { pattern, program }: CampaignOptions): Res
       ...["node", NO_OPT, "--no-lazy", ...runner, ...waits],
       ...(isWarm ? ["--warm", "1"] : []),
     ],
-    work: (seed) => Buffer.from(JSON.stringify({ pattern, program, seed })),
+    work: (seed) => Buffer.from(JSON.stringify({ pattern, program, share, seed })),
   };
 }
 
@@ -237,13 +344,14 @@ function unjudged(name: string, problem: string): Column {
 class SuiteProgress {
   /** The number of claims that were judged so far. */
   claims: number = 0;
-  #failed: string[] = [];
+  /** The ids of failed claims. */
+  failed: string[] = [];
   #rest = "";
 
   /** Resets the counts, because another machine starts. */
   restart(): void {
     this.claims = 0;
-    this.#failed = [];
+    this.failed = [];
     this.#rest = "";
   }
 
@@ -253,17 +361,18 @@ class SuiteProgress {
     this.claims += lines.length;
     for (const line of lines) {
       const id = /^fail ([\w-]{1,80})$/.exec(line)?.[1];
-      if (id !== undefined && this.#failed.length < MOST_NAMED) this.#failed.push(id);
+      if (id !== undefined && this.failed.length < MOST_NAMED) this.failed.push(id);
     }
   }
+}
 
-  /** Describes the results of a machine that was interrupted. */
-  interrupted(): string {
-    const failed = this.#failed.length === 0 ? "none failed" : `failed: ${this.#failed.join(", ")}`;
-    return this.claims === 0
-      ? "interrupted before a claim was judged"
-      : `interrupted after ${this.claims} claims; ${failed}`;
-  }
+/** Describes the results of a lane that was interrupted. */
+function interrupted(machines: readonly SuiteProgress[]): string {
+  const claims = machines.reduce((sum, machine) => sum + machine.claims, 0);
+  const failed = machines.flatMap((machine) => machine.failed);
+  if (claims === 0) return "interrupted before a claim was judged";
+  const names = failed.length === 0 ? "none failed" : `failed: ${failed.join(", ")}`;
+  return `interrupted after ${claims} claims; ${names}`;
 }
 
 /** The maximum length of a line of the suite. */

@@ -8,6 +8,10 @@ import type { RegisteredClaim } from "./registry.ts";
 export interface JudgeOptions {
   /** Only claims whose `id: sentence` contains this text, ignoring case, are judged; all claims if omitted. */
   readonly pattern?: string | undefined;
+  /**
+   * A share of the claims with the pattern: `1/3` is every third claim from the second one on; all claims if omitted.
+   */
+  readonly share?: string | undefined;
   /** The files whose claims are judged; all files if omitted. */
   readonly files?: readonly string[] | undefined;
   /** A function that is called with each result as soon as the claim was judged. */
@@ -25,10 +29,12 @@ export async function judgeClaims(
   claims: readonly RegisteredClaim[],
   options: JudgeOptions = {},
 ): Promise<readonly Result[]> {
-  const { files, onResult } = options;
+  const { pattern, share = "0/1", files, onResult } = options;
+  const [index = 0, count = 1] = share.split("/").map(Number);
   const chosen = claims
-    .filter(({ file }) => files?.includes(file) ?? true)
-    .filter(({ name }) => containsPattern(name, options.pattern));
+    .filter(({ name }) => containsPattern(name, pattern))
+    .filter((_, position) => position % count === index)
+    .filter(({ file }) => files?.includes(file) ?? true);
   const results: Result[] = [];
   using stray = new StrayErrors();
   for (const claim of chosen) {

@@ -49,6 +49,7 @@ export interface Closable {
 export class Kit {
   readonly #open: Closable[] = [];
   readonly #unmet: (reason: string) => never;
+  #supported: CpuidTable | undefined;
   /** The device. */
   readonly kvm: Kvm;
 
@@ -77,9 +78,10 @@ export class Kit {
     for (const handle of this.#open.splice(0).reverse()) handle.close();
   }
 
-  /** The host's supported CPUID table, with the APIC id of vCPU 0. */
+  /** The host's supported CPUID table, with the APIC id of vCPU 0. The kit reads the table from KVM once. */
   get supported(): CpuidTable {
-    return fromSupported(this.kvm.getSupportedCpuid());
+    this.#supported ??= fromSupported(this.kvm.getSupportedCpuid());
+    return this.#supported;
   }
 
   /** Creates a VM with one vCPU. The vCPU has no CPUID table and has not run. */
@@ -127,7 +129,9 @@ export class Kit {
 
   /** Skips the claim if a vCPU with the host's supported CPUID table does not have all of these CPUID features. */
   requireVcpuHas(...names: readonly CpuidFieldName[]): void {
-    const { stored } = this.configured();
+    const vcpu = this.fresh();
+    vcpu.setCpuid2(this.supported);
+    const stored = tableOf(vcpu);
     for (const name of names) this.require(stored.has(name), `a vCPU has no ${name} here`);
   }
 }

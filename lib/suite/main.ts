@@ -25,6 +25,8 @@ const OPTIONS = {
   pattern: { type: "string" },
   /** Loads the claims of the program in this file. */
   program: { type: "string" },
+  /** Judges only a share of the claims: `0/2` is every second claim from the first one on. */
+  share: { type: "string" },
   /** Judges only the claims of this file, in this process. */
   file: { type: "string" },
   /** Loads all claims, and then waits on this port for its work. */
@@ -72,14 +74,14 @@ async function run(options: Options): Promise<number> {
     print(1, JSON.stringify(registeredClaims().map(({ name }) => name)));
     return 0;
   }
-  const { pattern, program } = held === undefined ? options : await waitForWork(options);
+  const { pattern, program, share } = held === undefined ? options : await waitForWork(options);
   if (held !== undefined && program !== undefined) await loadProgram(program);
   const own = file === undefined && (options["own-processes"] === true || needsOwnProcesses());
-  if (own && options.print === "lines") return printFiles({ pattern, program });
+  if (own && options.print === "lines") return printFiles({ pattern, program, share });
   const onResult = printerOf(options.print);
   const results = own
-    ? judgeFiles({ pattern, program, print: options.print }, onResult)
-    : await judgeHere(pattern, file, onResult);
+    ? judgeFiles({ pattern, program, share, print: options.print }, onResult)
+    : await judgeHere({ pattern, share, file }, onResult);
   const report: Report = { kernel: release(), vendor: vendorModule() ?? "none", results };
   if (options.print !== "lines") print(1, `${JSON.stringify(report, null, 2)}\n`);
   if (file !== undefined) return 0;
@@ -99,6 +101,8 @@ interface HeldWork {
   readonly pattern?: string | undefined;
   /** The text of a program; if omitted, the claims of this bundle are judged. */
   readonly program?: string | undefined;
+  /** The share of the claims, as the option `share`; all claims by default. */
+  readonly share?: string | undefined;
   /** Random bytes in hexadecimal, which are different in each run. */
   readonly seed: string;
 }
@@ -109,9 +113,12 @@ interface HeldWork {
  */
 async function waitForWork(
   options: Options,
-): Promise<Pick<HeldWork, "pattern"> & { readonly program?: string }> {
-  // The guest program loads the assembler before the machine is saved, because loading takes a second under emulation.
-  guest("long", (g) => g.sync(1).done());
+): Promise<Pick<HeldWork, "pattern" | "share"> & { readonly program?: string }> {
+  // The guest programs load the assembler, and build the tables of the modes, before the machine is saved, because this
+  // takes a second under emulation.
+  for (const mode of ["real", "protected", "long", "user"] as const) {
+    guest(mode, (g) => g.sync(1).done());
+  }
   for (let i = 0; i < Number(options.warm ?? 0); i += 1) {
     using _held = holdVcpu();
     await judgeClaims(registeredClaims());
@@ -123,11 +130,11 @@ async function waitForWork(
   if (options.mark !== undefined) rmSync(options.mark);
   writeFileSync("/dev/urandom", Buffer.from(work.seed, "hex"));
   process.env["NODE_KVM_SEED"] = work.seed;
-  const { pattern } = work;
-  if (work.program === undefined) return { pattern };
+  const { pattern, share } = work;
+  if (work.program === undefined) return { pattern, share };
   const program = join(options.folder ?? "", "program.json");
   writeFileSync(program, work.program);
-  return { pattern, program };
+  return { pattern, program, share };
 }
 
 /** Reads a line of ASCII, and returns it without the newline. */
@@ -151,15 +158,15 @@ function readBytes(port: number, length: number): Buffer {
 }
 
 async function judgeHere(
-  pattern: string | undefined,
-  file: string | undefined,
+  options: Readonly<Record<"pattern" | "share" | "file", string | undefined>>,
   onResult: (result: Result) => void,
 ): Promise<readonly Result[]> {
+  const { file, ...chosen } = options;
   // A process that judges a single file holds no vCPU, because this vCPU would be the first of the process.
   const held = file === undefined ? holdVcpu() : undefined;
   const files = file === undefined ? undefined : [file];
   try {
-    return await judgeClaims(registeredClaims(), { pattern, files, onResult });
+    return await judgeClaims(registeredClaims(), { ...chosen, files, onResult });
   } finally {
     held?.[Symbol.dispose]();
   }
@@ -167,7 +174,7 @@ async function judgeHere(
 
 /** Judges each file in its own process. The processes print progress, except if the option `print` is set. */
 function judgeFiles(
-  options: Readonly<Record<"pattern" | "program" | "print", string | undefined>>,
+  options: Readonly<Record<"pattern" | "program" | "share" | "print", string | undefined>>,
   onResult: (result: Result) => void,
 ): readonly Result[] {
   using _held = holdVcpu();
@@ -185,7 +192,9 @@ function judgeFiles(
  *
  * @returns the exit status.
  */
-function printFiles(options: Readonly<Record<"pattern" | "program", string | undefined>>): number {
+function printFiles(
+  options: Readonly<Record<"pattern" | "program" | "share", string | undefined>>,
+): number {
   using _held = holdVcpu();
   const ends = fileRuns({ ...options, print: "lines" }).map(printInProcess);
   const early = ends.filter((end) => end !== undefined);

@@ -80,8 +80,9 @@ export function bochsConfiguration(
  *   signal; no process is left then.
  */
 export async function bootBochs(options: BochsOptions): Promise<BootEnd> {
-  const { folder } = options;
-  const rom = await writeDisk(join(folder, "disk"), { ...options, append: APPEND });
+  const { folder, kernelArguments = [] } = options;
+  const append = [APPEND, ...kernelArguments].join(" ");
+  const rom = await writeDisk(join(folder, "disk"), { ...options, append });
   await writeFile(join(folder, "rom"), rom);
   // The arguments of this function are the paths by which Bochs can open `files`.
   const [bios, vgaBios] = [`/proc/self/fd/${FIRST_FD}`, `/proc/self/fd/${FIRST_FD + 1}`];

@@ -28,6 +28,8 @@ export interface BootOptions {
   readonly memory: number;
   /** The number of CPUs, by default 1; Bochs's machine always has one CPU. */
   readonly smp?: number | undefined;
+  /** Further arguments of the kernel; none by default. */
+  readonly kernelArguments?: readonly string[] | undefined;
   /** The time limit for the whole boot. */
   readonly timeout: number;
   /** The maximum time in which no port transmits a byte. */

@@ -65,6 +65,8 @@ export interface LabOptions extends Work, PortListeners {
   readonly cpu?: string;
   /** The parameters of the kernel's modules; none by default. */
   readonly params?: readonly ModuleParam[];
+  /** Further arguments of the kernel, such as `transparent_hugepage=never`; none by default. */
+  readonly kernelArguments?: readonly string[];
   /** The machine's memory, MiB; by default 1024. */
   readonly memory?: number;
   /**
@@ -316,9 +318,9 @@ async function savedMachine(
   { command }: Restore,
 ): Promise<{ readonly name: string; readonly snapshot: Snapshot }> {
   const { options, cache, scratch, base, modules } = parts;
-  const { kernel, cpu = DEFAULTS.qemu.cpu, memory = MEMORY, signal } = options;
+  const { kernel, cpu = DEFAULTS.qemu.cpu, memory = MEMORY, kernelArguments, signal } = options;
   const words = [
-    ...qemuArguments({ vmlinuz: "", initrd: "", cpu, memory, kept: {} }),
+    ...qemuArguments({ vmlinuz: "", initrd: "", cpu, memory, kernelArguments, kept: {} }),
     ...base.map((path) => basename(dirname(path))),
     ...(command ?? []),
     ...(options.params ?? []).map(formatModuleParam),
@@ -411,6 +413,7 @@ async function attempt(options: LabOptions, place: Place): Promise<Attempt> {
     cpu: options.cpu ?? defaults.cpu,
     memory: options.memory ?? MEMORY,
     smp: options.smp,
+    kernelArguments: options.kernelArguments,
     timeout: options.timeout ?? defaults.timeout,
     silence: options.silence ?? defaults.silence,
     signal: options.signal,

@@ -78,9 +78,13 @@ const STATE_FD = MONITOR_FD + 1;
 
 /** Returns QEMU's arguments; they include `-cx16`, because QEMU 7.2 corrupts the flags in cmpxchg16b. */
 export function qemuArguments(
-  options: Pick<QemuOptions, "vmlinuz" | "initrd" | "cpu" | "memory" | "smp" | "kept">,
+  options: Pick<
+    QemuOptions,
+    "vmlinuz" | "initrd" | "cpu" | "memory" | "smp" | "kernelArguments" | "kept"
+  >,
 ): readonly string[] {
-  const { kept } = options;
+  const { kept, kernelArguments = [] } = options;
+  const append = [APPEND, ...kernelArguments].join(" ");
   return [
     ...["-accel", "tcg,thread=multi", "-cpu", `${options.cpu},-cx16`],
     ...["-m", String(options.memory), "-smp", String(options.smp ?? 1)],
@@ -91,7 +95,7 @@ export function qemuArguments(
     ]),
     ...(kept === undefined ? [] : keptArguments(kept, options.memory)),
     ...(kept?.state === undefined
-      ? ["-kernel", options.vmlinuz, "-initrd", options.initrd, "-append", APPEND]
+      ? ["-kernel", options.vmlinuz, "-initrd", options.initrd, "-append", append]
       : ["-incoming", "defer"]),
   ];
 }

@@ -211,6 +211,132 @@ describe("a campaign's restored machine", () => {
   });
 });
 
+describe("a lane with fewer lanes than machines", () => {
+  const names = Array.from({ length: 100 }, (_, position) => `c${position}: A`);
+  /** A machine that judges the claims of its share. */
+  const judge = ({ command }: LabOptions, more: object = {}, verdict = "pass"): LabResult => {
+    const share = command.find((word) => word.startsWith("--share="))?.slice("--share=".length);
+    const [index = 0, count = 1] = (share ?? "0/1").split("/").map(Number);
+    const results = names
+      .filter((_, position) => position % count === index)
+      .map((name) => ({ ...RESULT, id: name.split(":")[0], verdict }));
+    return { ...EXITED, stdout: reported(...results), ...more } as LabResult;
+  };
+
+  test("is judged by several machines, and its report has all claims in their order", async () => {
+    const shares: unknown[] = [];
+    const seen: number[] = [];
+    const [column] = await runCampaign({
+      lanes: [lane("6.1")],
+      claims: names,
+      parallel: 2,
+      run: async (options) => {
+        shares.push(options.command.at(-1));
+        options.onStderr?.(Buffer.from("pass a\npass b\n"));
+        return judge(options);
+      },
+      onProgress: (_, step) => {
+        if (step.kind === "judged") seen.push(step.claims);
+      },
+    });
+    expect(shares).toEqual(["--share=0/2", "--share=1/2"]);
+    expect(seen).toEqual([2, 4]);
+    expect(column?.problem).toBeUndefined();
+    expect(column?.report?.results.map(({ id }) => `${id}: A`)).toEqual(names);
+  });
+
+  test("has as many machines as its claims are worth", async () => {
+    const machines = async (parallel: number, count: number): Promise<number> => {
+      let started = 0;
+      await runCampaign({
+        lanes: [lane("6.1")],
+        claims: names.slice(0, count),
+        parallel,
+        run: async () => {
+          started += 1;
+          return EXITED;
+        },
+      });
+      return started;
+    };
+    expect(await machines(1, 100)).toBe(1);
+    expect(await machines(64, 100)).toBe(2);
+    expect(await machines(64, 79)).toBe(1);
+  });
+
+  test("reports the problems and warnings of all its machines", async () => {
+    const [column] = await runCampaign({
+      lanes: [lane("6.1")],
+      claims: names,
+      parallel: 2,
+      run: async (options) =>
+        options.command.at(-1) === "--share=0/2"
+          ? judge(options, { warnings: ["WARNING: a"] })
+          : ({ ...RAN, kind: "hung", why: "timeout", warnings: ["WARNING: b"] } as LabResult),
+    });
+    expect(column).toMatchObject({
+      problem: "the machine was not ready in time",
+      warnings: ["WARNING: a", "WARNING: b"],
+    });
+    expect(column?.report?.results).toHaveLength(50);
+  });
+
+  test("names the claims that a machine did not report", async () => {
+    const [column] = await runCampaign({
+      lanes: [lane("6.1")],
+      claims: names,
+      parallel: 2,
+      run: async (options) =>
+        options.command.at(-1) === "--share=0/2"
+          ? judge(options)
+          : judge({ ...options, command: ["--share=1/26"] }),
+    });
+    expect(column?.problem).toBe("the report lacks c3, c5, c7, and 43 more");
+  });
+
+  test("ends its other machines if one cannot run", async () => {
+    let ended = false;
+    const [column] = await runCampaign({
+      lanes: [lane("6.1")],
+      claims: names,
+      parallel: 2,
+      run: async ({ command, signal }) => {
+        if (command.at(-1) === "--share=0/2") throw new LabError("ERR_LAB_MODULE", "no module");
+        await new Promise<void>((resolve) => signal?.addEventListener("abort", () => resolve()));
+        ended = true;
+        throw new LabError("ERR_LAB_INTERRUPTED", "interrupted");
+      },
+    });
+    expect(column?.problem).toBe("no module");
+    expect(ended).toBe(true);
+  });
+
+  test("is judged again after a boot by all machines, if a claim fails in one restored machine", async () => {
+    const starts: unknown[] = [];
+    const [column] = await runCampaign({
+      lanes: [lane("6.1")],
+      claims: names,
+      parallel: 2,
+      start: "saved",
+      run: async (options) => {
+        const { restore } = options;
+        const work = String(restore?.work?.("0") ?? "boot");
+        starts.push(/"share":"([^"]*)"/.exec(work)?.[1] ?? work);
+        return restore === undefined
+          ? judge(options)
+          : judge(
+              { ...options, command: [`--share=${starts.at(-1)}`] },
+              { restored: true, status: 1 },
+              "fail",
+            );
+      },
+    });
+    expect(starts).toEqual(["0/2", "1/2", "boot", "boot"]);
+    expect(column?.notice).toBe(NOTICE);
+    expect(column?.report?.results).toHaveLength(100);
+  });
+});
+
 test("a campaign creates no more workers than machines", async () => {
   const run = async (): Promise<LabResult> => EXITED;
   const columns = await runCampaign({ lanes: [lane("6.1")], parallel: 2 ** 32, run });

@@ -51,6 +51,14 @@ test("the pattern of a suite selects claims by name or sentence, ignoring case",
   expect(await ids("none")).toEqual([]);
 });
 
+test("judges only a share of the claims that contain the pattern", async () => {
+  const ids = async (share: string): Promise<readonly string[]> =>
+    (await judgeClaims(CLAIMS, { share })).map(({ id }) => id);
+  const all = (await judgeClaims(CLAIMS)).map(({ id }) => id);
+  expect(await ids("0/2")).toEqual(all.filter((_, position) => position % 2 === 0));
+  expect(await ids("1/2")).toEqual(all.filter((_, position) => position % 2 === 1));
+});
+
 test("if the user names files, the suite judges only the claims in these files", async () => {
   const results = await judgeClaims(CLAIMS, { files: ["b.test.ts"] });
   expect(results.map(({ id }) => id)).toEqual(["skips"]);
