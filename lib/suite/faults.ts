@@ -20,6 +20,7 @@ import { Handle, type IoctlArgument, Kvm, KvmError, Vm } from "../index.ts";
 import { Sandbox } from "../machine/index.ts";
 import { quoted, suggestion } from "../options.ts";
 import { replaceGuestValues, replacePermission, replaceResult, stepCount } from "./reproducer.ts";
+import { entriesOf, RULE_FAULTS, watchRuns } from "./rule-faults.ts";
 import { isProbing } from "./traits.ts";
 
 /** Issues an ioctl on a handle, and returns the ioctl's result or throws a {@link KvmError}. */
@@ -50,14 +51,6 @@ const NENT = offsetOf(Cpuid2, "nent");
 const ENTRIES = offsetOf(Cpuid2, "entries");
 const ENTRY_BYTES = sizeOf(CpuidEntry2);
 const CPUID_IOCTLS = ["KVM_SET_CPUID2", "KVM_SET_CPUID", "KVM_GET_CPUID2"];
-
-/** Yields a view of each entry of a struct kvm_cpuid2. */
-function* entriesOf(bytes: Uint8Array): Generator<DataView> {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  for (let i = 0; i < view.getUint32(NENT, true); i += 1) {
-    yield new DataView(view.buffer, view.byteOffset + ENTRIES + i * ENTRY_BYTES, ENTRY_BYTES);
-  }
-}
 
 /** Returns the first field of a struct, which is the count of its entries. */
 function countOf(argument: IoctlArgument | undefined): number {
@@ -273,6 +266,7 @@ const FAULTS_BY_NAME: ReadonlyMap<string, InjectedFault> = new Map(
     },
     // The fault inverts the values that the guest sends; `misleadGuests` implements it.
     "misleads-guests": (_handle, call) => call,
+    ...RULE_FAULTS,
   }),
 );
 
@@ -320,6 +314,7 @@ export function injectFault(fault: string | InjectedFault): void {
       throw error;
     }
   };
+  if (typeof fault === "string" && Object.hasOwn(RULE_FAULTS, fault)) watchRuns();
   if (fault === "misleads-guests") misleadGuests();
   if (fault === "accepts-all") acceptPermissions();
   if (fault === "names-wrong-errno") misnameCreations();
