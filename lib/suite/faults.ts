@@ -20,7 +20,7 @@ import { Handle, type IoctlArgument, Kvm, KvmError, Vm } from "../index.ts";
 import { Sandbox } from "../machine/index.ts";
 import { quoted, suggestion } from "../options.ts";
 import { replaceGuestValues, replacePermission, replaceResult, stepCount } from "./reproducer.ts";
-import { entriesOf, RULE_FAULTS, watchRuns } from "./rule-faults.ts";
+import { entriesOf, RULE_FAULTS, refuse, watchRuns } from "./rule-faults.ts";
 import { isProbing } from "./traits.ts";
 
 /** Issues an ioctl on a handle, and returns the ioctl's result or throws a {@link KvmError}. */
@@ -32,10 +32,6 @@ export type IoctlCall = (ioctl: Ioctl, argument?: IoctlArgument) => number;
  * {@link KvmError}.
  */
 export type InjectedFault = (handle: Handle, call: IoctlCall) => IoctlCall;
-
-const refuse = (ioctl: Ioctl, object: string, errno: number): never => {
-  throw new KvmError({ call: ioctl.name, object, errno, reason: "(an injected fault)" });
-};
 
 /** For each handle, the number of calls of {@link timesBefore} with each name. */
 const counted = new WeakMap<Handle, Map<string, number>>();
@@ -154,24 +150,24 @@ const FAULTS_BY_NAME: ReadonlyMap<string, InjectedFault> = new Map(
     // The fault accepts one CPUID table per vCPU and rejects every further table, even an equal one.
     "refuses-second": (handle, call) => (ioctl, argument) =>
       ioctl.name.startsWith("KVM_SET_CPUID") && timesBefore(handle, "KVM_SET_CPUID") > 0
-        ? refuse(ioctl, handle.label, 22)
+        ? refuse(ioctl.name, handle.label, 22)
         : call(ioctl, argument),
     // The fault rejects every CPUID table.
     "refuses-first": (handle, call) => (ioctl, argument) =>
       ioctl.name.startsWith("KVM_SET_CPUID")
-        ? refuse(ioctl, handle.label, 22)
+        ? refuse(ioctl.name, handle.label, 22)
         : call(ioctl, argument),
     // The fault accepts the special registers of a vCPU only once.
     "refuses-sregs": (handle, call) => (ioctl, argument) =>
       ioctl.name === "KVM_SET_SREGS" && timesBefore(handle, ioctl.name) > 0
-        ? refuse(ioctl, handle.label, 22)
+        ? refuse(ioctl.name, handle.label, 22)
         : call(ioctl, argument),
     // The fault inverts a different bit in each result of KVM_GET_CPUID2, and returns E2BIG for an empty table.
     forgets: (handle, call) => (ioctl, argument) => {
       const result = call(ioctl, argument);
       if (ioctl.name !== "KVM_GET_CPUID2" || !types.isUint8Array(argument)) return result;
       const [first] = entriesOf(argument);
-      if (first === undefined) return refuse(ioctl, handle.label, 7);
+      if (first === undefined) return refuse(ioctl.name, handle.label, 7);
       flip(first, EAX, 1 << timesBefore(handle, "forgets"));
       return result;
     },
@@ -218,7 +214,7 @@ const FAULTS_BY_NAME: ReadonlyMap<string, InjectedFault> = new Map(
       try {
         return call(ioctl, argument);
       } catch (error) {
-        if (error instanceof KvmError) return refuse(ioctl, handle.label, 5);
+        if (error instanceof KvmError) return refuse(ioctl.name, handle.label, 5);
         throw error;
       }
     },
@@ -251,7 +247,7 @@ const FAULTS_BY_NAME: ReadonlyMap<string, InjectedFault> = new Map(
         ioctl.name === "KVM_SET_SREGS" &&
         types.isUint8Array(argument) &&
         ((argument[offsetOf(Sregs, "cr0")] ?? 0) & 1) === 0;
-      if (isReal || ioctl.name === "KVM_SET_XCRS") return refuse(ioctl, handle.label, 5);
+      if (isReal || ioctl.name === "KVM_SET_XCRS") return refuse(ioctl.name, handle.label, 5);
       return call(ioctl, argument);
     },
     // The fault inverts features of KVM_GET_SUPPORTED_CPUID, and changes the lists of MSRs.
@@ -328,8 +324,7 @@ function misnameCreations(): void {
       return real.call(this, id);
     } catch (error) {
       if (!(error instanceof KvmError) || isProbing()) throw error;
-      const { call, object } = error;
-      throw new KvmError({ call, object, errno: 5, reason: "(an injected fault)" });
+      return refuse(error.call, error.object, 5);
     }
   };
 }

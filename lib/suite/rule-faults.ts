@@ -2,6 +2,7 @@
  * Injected faults that each break one rule of the life cycle of a vCPU's CPUID table. test/lifecycle/red.test.ts checks
  * that the claims about the rule fail. faults.ts injects a fault.
  */
+import { constants } from "node:os";
 import { types } from "node:util";
 import { Cpuid2, CpuidEntry2, offsetOf, sizeOf } from "../abi/index.ts";
 import { type Handle, type IoctlArgument, KvmError, Vcpu } from "../index.ts";
@@ -17,7 +18,7 @@ const EAX = offsetOf(CpuidEntry2, "eax");
 const EBX = offsetOf(CpuidEntry2, "ebx");
 const ECX = offsetOf(CpuidEntry2, "ecx");
 const PADDING = offsetOf(CpuidEntry2, "padding");
-const EINVAL = 22;
+const { EINVAL } = constants.errno;
 
 /** The bit OSXSAVE of leaf 1 in ECX, and the bit PV_UNHALT of KVM's features in EAX. */
 const OSXSAVE = 1 << 27;
@@ -106,10 +107,12 @@ function copyBits(from: Uint8Array, to: Uint8Array, where: BitsPlace): void {
   }
 }
 
-const refuse = (handle: Handle): never => {
-  const call = "KVM_SET_CPUID2";
-  throw new KvmError({ call, object: handle.label, errno: EINVAL, reason: "(an injected fault)" });
-};
+/** Throws the error of an ioctl that a fault refuses. */
+export function refuse(call: string, object: string, errno: number): never {
+  throw new KvmError({ call, object, errno, reason: "(an injected fault)" });
+}
+
+const refuseTable = (handle: Handle): never => refuse("KVM_SET_CPUID2", handle.label, EINVAL);
 
 /** Returns an entry as text, for comparisons. */
 const textOf = (entry: DataView, from: number = 0): string =>
@@ -179,7 +182,7 @@ const acceptIf =
 const refuseIf =
   (isRefused: (sent: Uint8Array, table: Uint8Array) => boolean): SetTable =>
   ({ hasRun, sent }, table, call, handle) =>
-    hasRun && sent !== undefined && isRefused(sent, table) ? refuse(handle) : call();
+    hasRun && sent !== undefined && isRefused(sent, table) ? refuseTable(handle) : call();
 
 const hasPadding = (table: Uint8Array): boolean =>
   Array.from(entriesOf(table)).some((entry) =>
@@ -224,6 +227,6 @@ export const RULE_FAULTS: Readonly<Record<string, InjectedFault>> = {
   ),
   // The fault refuses each table after a call of KVM_RUN that did not enter the guest.
   "counts-each-run": fault(({ hasRun, wasCalled }, _, call, handle) =>
-    wasCalled && !hasRun ? refuse(handle) : call(),
+    wasCalled && !hasRun ? refuseTable(handle) : call(),
   ),
 };

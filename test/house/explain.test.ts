@@ -56,7 +56,7 @@ describe("a rule of lib/explain", () => {
 
 describe("a KvmError", () => {
   /** The files that create a KvmError: for a failed call, for an injected fault, and for an error of another thread. */
-  const MAKERS = ["kvm/refused.ts", "suite/faults.ts", "worker/message.ts"];
+  const MAKERS = ["kvm/refused.ts", "suite/rule-faults.ts", "worker/message.ts"];
 
   test("is created only in the three listed files", () => {
     const makers = sources.filter(([, text]) => /(?<!")\bnew KvmError\(/.test(text));

@@ -169,7 +169,6 @@ const ALLOWED: Readonly<Record<string, readonly (readonly [text: RegExp, reason:
     [/^x86\.Code\[code\]$/, GUARDED],
     [/^\(x86\.Instruction as .*\)\[method\]$/, "the method's name is made from operand kinds"],
   ],
-  "guest/modes.ts": [[/^handlers\[name\]$/, TABLE]],
   "guest/program.ts": [[/^modes\[name\]$/, GUARDED]],
   "kvm/calls/capability.ts": [
     [/^(KVM_CAPABILITIES\[capability\]|table\[cap\])$/, GUARDED],
