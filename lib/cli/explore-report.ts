@@ -109,7 +109,7 @@ export interface ExploreReport {
   readonly kernel: string | undefined;
   readonly vendor: string | undefined;
   readonly rows: readonly string[];
-  readonly unknown: BeginMessage["unknown"];
+  readonly undecided: BeginMessage["undecided"];
   readonly without: readonly string[];
   readonly steps: number;
   readonly sequences: number;
@@ -136,7 +136,7 @@ export function toReport(
     kernel: begin?.kernel,
     vendor: begin?.vendor,
     rows: begin?.rows ?? [],
-    unknown: begin?.unknown ?? [],
+    undecided: begin?.undecided ?? [],
     without: begin?.without ?? [],
     steps,
     sequences: end?.sequences ?? 0,
@@ -156,14 +156,14 @@ function missing({ end, disagreement }: Received, steps: number): string | undef
 
 /** Formats the report as text. */
 export function toText(report: ExploreReport, { disagreement }: Received): string {
-  const { verdict, seed, kernel, vendor, rows, without, unknown, steps, sequences } = report;
+  const { verdict, seed, kernel, vendor, rows, without, undecided, steps, sequences } = report;
   const lines: string[] = [];
   if (kernel !== undefined) {
     lines.push(
       `kernel: ${kernel} (${vendor})`,
       `rows of the kernel, by behaviour: ${rows.length === 0 ? "none" : rows.join(", ")}`,
       ...(without.length === 0 ? [] : [`left out of the model: ${without.join(", ")}`]),
-      ...unknown.map(({ row, answer }) => `row ${row}: unknown behaviour, KVM answered ${answer}`),
+      ...undecided.map(({ row, reason }) => `row ${row}, undecided: ${reason}`),
     );
   }
   if (disagreement !== undefined) lines.push(...disagreementLines(report, disagreement));

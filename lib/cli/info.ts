@@ -1,9 +1,11 @@
 /** `node-kvm info`: describes this host's KVM. */
 import { KVM_CAPABILITIES } from "../abi/generated/names.ts";
 import { AddonError, KvmError } from "../errors.ts";
+import { type Fingerprint, fingerprint } from "../explore/index.ts";
 import { kernelRelease, vendorModule } from "../kvm/host.ts";
 import { defaultDevice, Kvm } from "../kvm/kvm.ts";
 import { STATUS } from "./exit-status.ts";
+import { fingerprintLines } from "./fingerprint-lines.ts";
 
 interface Info {
   readonly kernel: string;
@@ -12,6 +14,8 @@ interface Info {
   /** The reason why the device cannot be used; absent if it can be used. */
   readonly problem?: string;
   readonly apiVersion?: number;
+  /** The fingerprint of the kernel's CPUID code, or the reason why it cannot be decided. */
+  readonly lifecycle?: Fingerprint | { readonly problem: string };
   /** Every capability by name, with the result of KVM_CHECK_EXTENSION. */
   readonly capabilities?: Readonly<Record<string, number>>;
 }
@@ -35,10 +39,21 @@ function gather(): Info {
     for (const [name, number] of Object.entries(KVM_CAPABILITIES)) {
       capabilities[name] = kvm.checkExtension(number);
     }
-    return { ...known, apiVersion: kvm.getApiVersion(), capabilities };
+    const apiVersion = kvm.getApiVersion();
+    return { ...known, apiVersion, lifecycle: lifecycleOf(kvm), capabilities };
   } catch (error) {
     if (!(error instanceof KvmError || error instanceof AddonError)) throw error;
     return { ...known, problem: error.message };
+  }
+}
+
+/** A device that creates no VM can still be described. */
+function lifecycleOf(kvm: Kvm): Exclude<Info["lifecycle"], undefined> {
+  try {
+    return fingerprint(kvm);
+  } catch (error) {
+    if (!(error instanceof KvmError)) throw error;
+    return { problem: error.message };
   }
 }
 
@@ -50,6 +65,11 @@ function print(known: Info): string {
   ];
   if (known.problem !== undefined) lines.push(`problem        ${known.problem}`);
   if (known.apiVersion !== undefined) lines.push(`API version    ${known.apiVersion}`);
+  const { lifecycle } = known;
+  if (lifecycle !== undefined) {
+    const isDecided = "rows" in lifecycle;
+    lines.push("", ...(isDecided ? fingerprintLines(lifecycle) : [undecided(lifecycle.problem)]));
+  }
   const all = Object.entries(known.capabilities ?? {});
   const there = all.filter(([, value]) => value !== 0);
   const missing = all.filter(([, value]) => value === 0);
@@ -64,3 +84,5 @@ function print(known: Info): string {
   }
   return `${lines.join("\n")}\n`;
 }
+
+const undecided = (reason: string): string => `CPUID code: undecided, because ${reason}`;

@@ -21,7 +21,15 @@ import {
   MSRS,
   type VcpuEvents,
 } from "../abi/index.ts";
-import { errnoName, type Kvm, KvmError, type RunPage, type Vcpu, type Vm } from "../index.ts";
+import {
+  type Capability,
+  errnoName,
+  type Kvm,
+  KvmError,
+  type RunPage,
+  type Vcpu,
+  type Vm,
+} from "../index.ts";
 import type {
   Cr4BitName,
   LifecycleAnswer,
@@ -265,6 +273,14 @@ function exitOf(page: RunPage): string {
   }
 }
 
+/** The options of a VM that an operation changes after the vCPUs were created. */
+type LateOption = "disableHltExits" | "disableMwaitQuirk";
+
+const isLateOption = (
+  operation: LifecycleOperation,
+): operation is Extract<LifecycleOperation, { call: LateOption }> =>
+  operation.call === "disableHltExits" || operation.call === "disableMwaitQuirk";
+
 /** A VM that several sequences use, each with its own vCPUs. */
 interface SharedVm {
   readonly vm: Vm;
@@ -281,9 +297,12 @@ export class KvmSubject implements Subject {
   readonly #shared = new Map<string, SharedVm>();
 
   constructor(kvm: Kvm, watchdog?: Watchdog) {
-    kvm.explain = false;
     this.#kvm = kvm;
     this.#watchdog = watchdog;
+  }
+
+  capability(name: Capability): number {
+    return this.#kvm.checkExtension(name);
   }
 
   begin(options: LifecycleVmOptions): SubjectVm {
@@ -295,20 +314,23 @@ export class KvmSubject implements Subject {
       if (known !== undefined) return known;
       const vcpu = shared.vm.createVcpu(shared.vcpus);
       shared.vcpus += 1;
-      if (options.irqchip) vcpu.setMpState(KVM_MP_STATE_RUNNABLE);
-      const made = new ProbedVcpu(vcpu, this.#watchdog);
-      vcpus.set(number, made);
-      return made;
+      try {
+        if (options.irqchip) vcpu.setMpState(KVM_MP_STATE_RUNNABLE);
+        const made = new ProbedVcpu(vcpu, this.#watchdog);
+        vcpus.set(number, made);
+        return made;
+      } catch (error) {
+        vcpu.close();
+        throw error;
+      }
     };
     // The late options of a VM require that it has a vCPU.
     vcpuOf(0);
     return {
       ask: (operation) => {
-        if (operation.call === "disableHltExits" || operation.call === "disableMwaitQuirk") {
-          shared.isChanged = true;
-          return enable(shared.vm, operation.call);
-        }
-        return vcpuOf(operation.vcpu).ask(operation);
+        if (!isLateOption(operation)) return vcpuOf(operation.vcpu).ask(operation);
+        shared.isChanged = true;
+        return attempt(() => this.#enable(shared.vm, operation.call));
       },
       close: () => {
         for (const { vcpu } of vcpus.values()) vcpu.close();
@@ -320,34 +342,40 @@ export class KvmSubject implements Subject {
     };
   }
 
-  /** Closes all VMs. */
+  /** Closes all VMs, and releases the memory of the guests. */
   [Symbol.dispose](): void {
     for (const { vm } of this.#shared.values()) vm.close();
     this.#shared.clear();
+    for (const page of Object.values(this.#pages)) page.close();
   }
 
   #vmOf(key: string, options: LifecycleVmOptions): SharedVm {
     const known = this.#shared.get(key);
     if (known !== undefined) return known;
     const vm = this.#kvm.createVm();
-    mapGuest(vm, this.#pages);
-    vm.enableCap({ cap: "KVM_CAP_X86_TRIPLE_FAULT_EVENT", args: [1n] });
-    if (options.irqchip) vm.createIrqchip();
-    if (options.mwaitQuirkOff) enable(vm, "disableMwaitQuirk");
-    if (options.hltExitsOff) enable(vm, "disableHltExits");
     const made = { vm, vcpus: 0, isChanged: false };
     this.#shared.set(key, made);
+    // A reason of an error reads the table, which applies a deferred update.
+    vm.explain = false;
+    mapGuest(vm, this.#pages);
+    // Linux before 6.0 has no such event; the probes of rows do not use it.
+    if (this.capability("KVM_CAP_X86_TRIPLE_FAULT_EVENT") !== 0) {
+      vm.enableCap({ cap: "KVM_CAP_X86_TRIPLE_FAULT_EVENT", args: [1n] });
+    }
+    if (options.irqchip) vm.createIrqchip();
+    if (options.mwaitQuirkOff) this.#enable(vm, "disableMwaitQuirk");
+    if (options.hltExitsOff) this.#enable(vm, "disableHltExits");
     return made;
   }
-}
 
-function enable(vm: Vm, option: "disableHltExits" | "disableMwaitQuirk"): LifecycleAnswer {
-  return attempt(() => {
+  #enable(vm: Vm, option: LateOption): void {
     if (option === "disableHltExits") {
       vm.enableCap({ cap: "KVM_CAP_X86_DISABLE_EXITS", args: [BigInt(KVM_X86_DISABLE_EXITS_HLT)] });
-    } else {
-      const args = [BigInt(KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT)];
-      vm.enableCap({ cap: "KVM_CAP_DISABLE_QUIRKS2", args });
+      return;
     }
-  });
+    // Linux before 5.19 has only the older capability, which ignores unknown bits.
+    const hasMask = this.capability("KVM_CAP_DISABLE_QUIRKS2") !== 0;
+    const cap = hasMask ? "KVM_CAP_DISABLE_QUIRKS2" : "KVM_CAP_DISABLE_QUIRKS";
+    vm.enableCap({ cap, args: [BigInt(KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT)] });
+  }
 }

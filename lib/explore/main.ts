@@ -7,15 +7,15 @@ import { release } from "node:os";
 import { Kvm, vendorModule } from "../index.ts";
 import { changesOf, type KernelRowName, LifecycleModel, lifecycleHost } from "../oracle/index.ts";
 import { explore, type Finding, shrunkFrom } from "./explore.ts";
+import { fingerprintOf } from "./fingerprint.ts";
 import { KvmSubject } from "./kvm-subject.ts";
 import type { ExploreMessage, ExploreWork } from "./message.ts";
 import { parseSequence } from "./parse.ts";
 import { type PlayedStep, type PlayOptions, play } from "./play.ts";
-import { heldRows, probeRows } from "./probes.ts";
 import { reproducer } from "./reproducer.ts";
 import { RunWatchdog } from "./run-watchdog.ts";
 import { toTypeScript } from "./typescript.ts";
-import { formatAnswer, formatAnswers } from "./wording.ts";
+import { formatAnswers } from "./wording.ts";
 
 const RETRY_MS = 5;
 
@@ -67,17 +67,15 @@ function work(given: ExploreWork): void {
   const supported = kvm.getSupportedCpuid();
   const host = lifecycleHost(supported);
   using subject = new KvmSubject(kvm, watchdog);
-  const probed = probeRows(subject, host, supported);
-  const held = heldRows(probed);
+  const { rows } = fingerprintOf(subject, supported);
+  const held = rows.flatMap(({ row, verdict }) => (verdict === "holds" ? [row] : []));
   const isLeftOut = (row: KernelRowName): boolean => given.without.includes(row);
   print({
     kind: "begin",
     kernel: release(),
     vendor: vendorModule() ?? "none",
     rows: held,
-    unknown: probed.flatMap(({ row, verdict, answer }) =>
-      verdict === "unknown" && answer !== undefined ? [{ row, answer: formatAnswer(answer) }] : [],
-    ),
+    undecided: rows.flatMap(({ row, reason }) => (reason === undefined ? [] : [{ row, reason }])),
     without: held.filter(isLeftOut),
   });
   const model = new LifecycleModel(host, changesOf(held.filter((row) => !isLeftOut(row))));

@@ -21,8 +21,8 @@ export interface BeginMessage {
   readonly vendor: string;
   /** The rows of the kernel that hold, by their probes. */
   readonly rows: readonly string[];
-  /** The rows whose probes had an answer that the model does not know, each with the answer. */
-  readonly unknown: readonly { readonly row: string; readonly answer: string }[];
+  /** The rows that the probes do not decide, each with the reason. */
+  readonly undecided: readonly { readonly row: string; readonly reason: string }[];
   /** The rows that hold and were left out of the model. */
   readonly without: readonly string[];
 }

@@ -1,4 +1,5 @@
 /** The interface to the KVM that the explorer compares with the model, and an implementation that is a model itself. */
+import type { Capability } from "../index.ts";
 import {
   freshVm,
   type LifecycleAnswer,
@@ -18,13 +19,19 @@ export interface SubjectVm {
 
 /** A KVM, or a model that stands for it. */
 export interface Subject {
+  /** Returns the value of KVM_CHECK_EXTENSION. */
+  capability(name: Capability): number;
   /** Makes a VM for one sequence. */
   begin(options: LifecycleVmOptions): SubjectVm;
 }
 
-/** Makes a subject that answers as a model predicts. */
+const EVERY_BIT = 0x7fff_ffff;
+
+/** Makes a subject that answers as a model predicts, and has every capability of the model's kernel. */
 export function modelSubject(model: LifecycleModel): Subject {
   return {
+    capability: (name) =>
+      name === "KVM_CAP_XSAVE2" && !model.rules.hasDynamicComponents ? 0 : EVERY_BIT,
     begin: (options) => {
       let vm = freshVm(options, VCPUS);
       return {

@@ -1,6 +1,42 @@
-/** Answers of KVM as text. */
+/** Operations and answers of KVM as text. */
 import { type CpuidEntry2, formatLeaf } from "../cpuid/index.ts";
-import type { LifecycleAnswer } from "../oracle/index.ts";
+import type { LifecycleAnswer, LifecycleOperation } from "../oracle/index.ts";
+
+const BY = {
+  sregs: "KVM_SET_SREGS",
+  sregs2: "KVM_SET_SREGS2",
+  syncRegs: "KVM_RUN",
+  msrs: "KVM_SET_MSRS",
+  guest: "KVM_RUN",
+} as const;
+
+/** Returns the name of the ioctl that executes an operation. */
+export function ioctlOf(operation: LifecycleOperation): string {
+  switch (operation.call) {
+    case "setCpuid2":
+      return "KVM_SET_CPUID2";
+    case "setCpuid":
+      return "KVM_SET_CPUID";
+    case "getCpuid2":
+      return "KVM_GET_CPUID2";
+    case "run":
+    case "guestCpuid":
+      return "KVM_RUN";
+    case "cr4":
+    case "apicBase":
+    case "miscEnable":
+      return BY[operation.by];
+    case "xcr0":
+      return "KVM_SET_XCRS";
+    case "xss":
+      return "KVM_SET_MSRS";
+    case "disableHltExits":
+    case "disableMwaitQuirk":
+      return "KVM_ENABLE_CAP";
+    default:
+      return operation satisfies never;
+  }
+}
 
 const hex = (value: number): string => `0x${value.toString(16)}`;
 
@@ -10,7 +46,7 @@ export function formatAnswer(answer: LifecycleAnswer): string {
     case "result":
       return answer.result;
     case "written":
-      return `${answer.count} MSRs written`;
+      return `${answer.count} ${answer.count === 1 ? "MSR" : "MSRs"} written`;
     case "exit":
       return answer.exit === "EINTR" ? "EINTR" : `exit ${answer.exit}`;
     case "registers":

@@ -55,8 +55,8 @@ export const TRAITS: Readonly<Record<Trait, TraitFacts>> = {
       "until Linux 6.14 KVM_SET_CPUID2 on a vCPU that has run compares the new array and discards it, " +
       "so the stored padding stays as it was first sent",
     where: "Linux 5.16 to 6.13",
-    source:
-      "arch/x86/kvm/cpuid.c:kvm_set_cpuid; changed by the series that swaps the arrays before the comparison (6.14)",
+    source: "arch/x86/kvm/cpuid.c:kvm_set_cpuid; observed on 6.1 and 6.12",
+    fix: "8c01290bda1a (Linux 6.14)",
   },
   "without-xsave2": {
     behaviour:
@@ -109,9 +109,9 @@ export const TRAITS: Readonly<Record<Trait, TraitFacts>> = {
       "new table alone; the comparison with the outdated current table then fails, and the update is lost",
     where: "Linux 6.15 to 6.18; stable updates of 6.18 have the fix",
     source:
-      "arch/x86/kvm/cpuid.c:kvm_set_cpuid, kvm_vcpu_after_set_cpuid; the delay is of 6.15 (KVM x86 misc changes for " +
-      "6.15); observed on 6.17",
-    fix: 'Linux 6.19-rc1: "apply runtime updates to the current CPUID" (KVM fixes for 6.19-rc1)',
+      "arch/x86/kvm/cpuid.c:kvm_set_cpuid, kvm_vcpu_after_set_cpuid; the delay is of 93da6af3ae56 (Linux 6.15); " +
+      "observed on 6.16 and 6.17",
+    fix: "e2b43fb25243 (Linux 6.19)",
   },
   "stale-base": {
     behaviour:
@@ -142,6 +142,7 @@ export const TRAITS: Readonly<Record<Trait, TraitFacts>> = {
       "with PV_UNHALT, from which KVM would have removed the bit",
     where: "before Linux 6.14",
     source: "arch/x86/kvm/x86.c:kvm_vm_ioctl_enable_cap; api.rst, KVM_CAP_X86_DISABLE_EXITS",
+    fix: "04cd8f8628d8 (Linux 6.14)",
   },
   "writable-feature-msrs": {
     behaviour:

@@ -30,7 +30,7 @@ function nodeKvm(...args: readonly string[]) {
 interface Report {
   readonly verdict: string;
   readonly rows: readonly string[];
-  readonly unknown: readonly unknown[];
+  readonly undecided: readonly unknown[];
   readonly steps: number;
   readonly disagreement?: {
     readonly operations: readonly unknown[];
@@ -52,7 +52,7 @@ describe.skipIf(problem !== undefined)(title, () => {
       status: 0,
       verdict: "agreement",
       rows: expect.arrayContaining(["eager", "cr4-before-cpuid", "compares-incoming"]) as unknown,
-      unknown: [],
+      undecided: [],
       steps: 500,
     });
   });

@@ -17,6 +17,14 @@ export {
 } from "./operation.ts";
 export { LIFECYCLE_RULES, type LifecycleRules, type RuleChanges, type RunHow } from "./rules.ts";
 export {
+  LIFECYCLE_STAGE_NAMES,
+  LIFECYCLE_STAGES,
+  type LifecycleStageDecision,
+  type LifecycleStageFacts,
+  type LifecycleStageName,
+  lifecycleStageOf,
+} from "./stages.ts";
+export {
   FRESH_VCPU,
   freshVm,
   type LifecycleHost,

@@ -43,7 +43,8 @@ export const KERNEL_ROWS: Readonly<Record<KernelRowName, KernelRowFacts>> = {
   "never-frozen": {
     behaviour: "KVM_SET_CPUID2 replaces the table of a vCPU that has run",
     where: "before Linux 5.16",
-    source: "arch/x86/kvm/cpuid.c:kvm_set_cpuid; the comparison came with 5.16",
+    source: "arch/x86/kvm/cpuid.c:kvm_set_cpuid; observed on 5.10",
+    fix: "feb627e8d6f6 (Linux 5.16)",
     changes: { frozen: "replaces" },
   },
   "compares-incoming": { ...TRAITS["compares-incoming"], changes: { accepted: "old" } },
@@ -59,13 +60,15 @@ export const KERNEL_ROWS: Readonly<Record<KernelRowName, KernelRowFacts>> = {
     behaviour: "KVM clears PV_UNHALT in each update of its own bits, not only in SET",
     where: "before Linux 6.14",
     source: `${RUNTIME}; observed on 6.1, 6.12 and 6.14`,
+    fix: "63d8c702c2d4 (Linux 6.14)",
     changes: { pvUpdates: "each-update" },
   },
   eager: {
     behaviour:
       "KVM updates its own bits of the stored table at once, not at the next use of the table",
     where: "before Linux 6.15",
-    source: "arch/x86/kvm/cpuid.c:kvm_update_cpuid_runtime; deferred since 6.15",
+    source: "arch/x86/kvm/cpuid.c:kvm_update_cpuid_runtime; observed on 6.1 and 6.12",
+    fix: "93da6af3ae56 (Linux 6.15)",
     changes: { updates: "eager" },
   },
   lazy: { ...TRAITS["lazy-updates-lost"], changes: { updates: "lost" }, isBug: true },
@@ -73,20 +76,20 @@ export const KERNEL_ROWS: Readonly<Record<KernelRowName, KernelRowFacts>> = {
   "checks-same-apic-base": {
     behaviour:
       "each KVM_SET_SREGS fails if the APIC base has more bits than MAXPHYADDR of the table, also if it does not change the base",
-    where: "6.1 and 6.12; not 6.16 and later",
+    where: "5.10 to 6.12; not 6.16 and later",
     source: "arch/x86/kvm/lapic.c:kvm_apic_set_base; found by the explorer on 7.2",
     changes: { sameApicBase: "checked" },
   },
   "xss-any-table": {
     behaviour: "KVM_SET_MSRS writes IA32_XSS = 0 also if the table has no XSAVES",
-    where: "6.1 to 6.17; not 6.18.15 and later",
+    where: "5.10 to 6.17; not 6.18.15 and later",
     source:
-      "arch/x86/kvm/x86.c:kvm_set_msr_common; observed on 6.1, 6.12, 6.16, 6.17, 6.18 and 7.2",
+      "arch/x86/kvm/x86.c:kvm_set_msr_common; observed on 5.10, 6.1, 6.12, 6.16, 6.17, 6.18 and 7.2",
     changes: { xss: "any-table" },
   },
   "xss-any-write": {
     behaviour: "a write of IA32_XSS updates KVM's own bits, also if it does not change the value",
-    where: "6.1, 6.12, 6.16 and 6.17; not 6.18.15 and later",
+    where: "5.10 to 6.17; not 6.18.15 and later",
     source: "arch/x86/kvm/x86.c:kvm_set_msr_common; found by the explorer on 6.1",
     changes: { xssTrigger: "any-write" },
   },

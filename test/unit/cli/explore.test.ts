@@ -57,7 +57,7 @@ const BEGIN: ExploreMessage = {
   kernel: "6.12.1",
   vendor: "kvm_amd",
   rows: ["eager"],
-  unknown: [],
+  undecided: [{ row: "lazy", reason: "the row is visible only on another host" }],
   without: [],
 };
 const SEQUENCE: ExploreMessage = { kind: "sequence", seed: 9, steps: 50 };
@@ -93,6 +93,7 @@ describe("the report", () => {
     expect(toText(report, received)).toBe(
       "kernel: 6.12.1 (kvm_amd)\n" +
         "rows of the kernel, by behaviour: eager\n" +
+        "row lazy, undecided: the row is visible only on another host\n" +
         "agreement: KVM answered 100 steps of 4 sequences from seed 7 as the model predicts (2 s)\n",
     );
   });

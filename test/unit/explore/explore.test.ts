@@ -1,6 +1,5 @@
 /**
- * Tests of the explorer without KVM: generated lists, their text, edits, shrinking, and the fingerprint. Models stand
- * for the kernels.
+ * Tests of the explorer without KVM: generated lists, their text, edits, and shrinking. Models stand for the kernels.
  */
 import { describe, expect, test } from "vitest";
 import type { CpuidEntry2 } from "../../../lib/cpuid/index.ts";
@@ -10,15 +9,12 @@ import { generate, SEQUENCE_LENGTH } from "../../../lib/explore/generate.ts";
 import { OLD_KERNELS } from "../../../lib/explore/mutants.ts";
 import { formatSequence, type Sequence } from "../../../lib/explore/operation.ts";
 import { parseSequence, SequenceError } from "../../../lib/explore/parse.ts";
-import { play } from "../../../lib/explore/play.ts";
-import { heldRows, PROBES, probeRows } from "../../../lib/explore/probes.ts";
 import { randomFrom, weighted } from "../../../lib/explore/random.ts";
 import { shrink } from "../../../lib/explore/shrink.ts";
 import { modelSubject } from "../../../lib/explore/subject.ts";
 import { toTypeScript } from "../../../lib/explore/typescript.ts";
 import { formatAnswers } from "../../../lib/explore/wording.ts";
-import { KERNEL_ROW_NAMES, type KernelRowName } from "../../../lib/oracle/index.ts";
-import { HOST, modelOf, SUPPORTED } from "./supported.ts";
+import { modelOf, SUPPORTED } from "./supported.ts";
 
 const PLAIN = { hltExitsOff: false, mwaitQuirkOff: false, irqchip: false };
 
@@ -233,57 +229,6 @@ describe("shrinking", () => {
 
   test("begins no replay after its time", () => {
     expect(shrink(long, () => true, 0)).toEqual({ sequence: long, tries: 0 });
-  });
-});
-
-describe("the fingerprint", () => {
-  test.each<readonly [string, readonly KernelRowName[]]>([
-    ["7.2", []],
-    ...Object.entries(OLD_KERNELS),
-  ])("finds the rows of %s by its answers", (_, rows) => {
-    const probed = probeRows(modelSubject(modelOf(...rows)), HOST, SUPPORTED);
-    const isHidden = (row: string): boolean =>
-      row === "pv-each-update" && rows.some((name) => name === "stale-base");
-    expect(heldRows(probed).toSorted()).toEqual(rows.filter((row) => !isHidden(row)).toSorted());
-    expect(probed.filter(({ verdict }) => verdict === "unknown")).toEqual([]);
-  });
-
-  test.each(KERNEL_ROW_NAMES)(
-    "has a probe of row %s in which the row makes a difference",
-    (row) => {
-      const needs: Partial<Record<KernelRowName, readonly KernelRowName[]>> = {
-        "pv-each-update": ["disables-exits-late"],
-      };
-      const needed = needs[row] ?? [];
-      const disagreement = play(PROBES[row], {
-        subject: modelSubject(modelOf(...needed, row)),
-        model: modelOf(...needed),
-        supported: SUPPORTED,
-      });
-      expect(disagreement?.position).toBe(PROBES[row].operations.length - 1);
-    },
-  );
-
-  test("reports an answer that the model does not know", () => {
-    const subject = modelSubject(modelOf());
-    const probed = probeRows(
-      {
-        begin: (options) => {
-          const vm = subject.begin(options);
-          return {
-            ...vm,
-            ask: (operation) =>
-              operation.call === "xss" ? { kind: "written", count: 9 } : vm.ask(operation),
-          };
-        },
-      },
-      HOST,
-      SUPPORTED,
-    );
-    expect(probed.find(({ row }) => row === "xss-any-table")).toMatchObject({
-      verdict: "unknown",
-      answer: { kind: "written", count: 9 },
-    });
   });
 });
 
