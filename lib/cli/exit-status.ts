@@ -28,6 +28,23 @@ export function commonStatuses(ok: string, finding?: string): readonly StatusRow
   ];
 }
 
+/** Returns the list of exit statuses for a command that prints a report: the common statuses, and {@link reportStatus}. */
+export function reportStatuses(ok: string, finding: string): readonly StatusRow[] {
+  return commonStatuses(ok, finding).map(([status, meaning]) =>
+    status === STATUS.trouble ? [status, `${meaning}; 1 with --reporter ktap`] : [status, meaning],
+  );
+}
+
+/**
+ * Returns the exit status of a command that prints a report.
+ *
+ * The runner of the kernel's selftests (tools/testing/selftests/kselftest/runner.sh) takes status 2 for an expected
+ * failure and reports `ok`, so a command with the reporter `ktap` ends with status 1 if the work could not be done.
+ */
+export function reportStatus(reporter: string, status: number): number {
+  return reporter === "ktap" && status === STATUS.trouble ? STATUS.finding : status;
+}
+
 /**
  * Formats the list of exit statuses as the end of a --help. The list is at most 80 columns wide if no meaning has more
  * than 70.

@@ -6,7 +6,14 @@ import { type ModuleParam, parseModuleParams } from "../lab/kernels/module-param
 import { guestFolder } from "../lab/machine/guest.ts";
 import { DEFAULTS } from "../lab/machine/machine.ts";
 import { CLAIM_WORDS, splitWords } from "./claim-files.ts";
-import { commonStatuses, STATUS, type StatusRow, statusHelp } from "./exit-status.ts";
+import {
+  commonStatuses,
+  reportStatus,
+  reportStatuses,
+  STATUS,
+  type StatusRow,
+  statusHelp,
+} from "./exit-status.ts";
 import { setTroubleStatus, setUsageHint } from "./failure.ts";
 import { labBisect, labBisectStep } from "./lab-bisect.ts";
 import { labBuildBochs } from "./lab-build-bochs.ts";
@@ -163,7 +170,7 @@ interface RunFlags extends EmulatorFlags {
 }
 
 function addRun(lab: Command): void {
-  addEmulator(lab.command("run"))
+  const run = addEmulator(lab.command("run"))
     .description("run the suite, or your own claims, on kernels x CPU models; compare the verdicts")
     .argument("[words...]", CLAIM_WORDS)
     .requiredOption("--kernel <names>", `${KERNEL}; comma separated`, list)
@@ -192,11 +199,11 @@ function addRun(lab: Command): void {
     .addHelpText(
       "after",
       PATTERN_NOTES +
-        statusHelp(commonStatuses("no claim fails, and no kernel logs a warning", RUN_FINDING)),
+        statusHelp(reportStatuses("no claim fails, and no kernel logs a warning", RUN_FINDING)),
     )
     .action(async (words: readonly string[], flags: RunFlags) => {
       const { pattern, paths } = splitWords(words);
-      process.exitCode = await labRun({
+      const status = await labRun({
         paths,
         kernels: flags.kernel,
         modules: flags.modules,
@@ -212,7 +219,9 @@ function addRun(lab: Command): void {
         origin: flags.origin,
         output: flags.output,
       });
+      process.exitCode = reportStatus(flags.reporter, status);
     });
+  setTroubleStatus(run, () => reportStatus(run.opts<RunFlags>().reporter, STATUS.trouble));
 }
 
 interface ExecFlags extends EmulatorFlags {

@@ -8,9 +8,15 @@ import { KSFT_SKIP } from "../report/ktap.ts";
 import { CLAIM_WORDS, splitWords } from "./claim-files.ts";
 import { completion, SHELLS, type Shell } from "./completion.ts";
 import { addCpuid } from "./cpuid-options.ts";
-import { commonStatuses, statusHelp } from "./exit-status.ts";
+import { commonStatuses, reportStatus, reportStatuses, STATUS, statusHelp } from "./exit-status.ts";
 import { addExplore } from "./explore-options.ts";
-import { CommandError, reasonOf, reportFailure, wordUsageErrors } from "./failure.ts";
+import {
+  CommandError,
+  reasonOf,
+  reportFailure,
+  setTroubleStatus,
+  wordUsageErrors,
+} from "./failure.ts";
 import { info } from "./info.ts";
 import { isCutShort, isInterruptible, signalsHandled } from "./interrupt.ts";
 import { addLab } from "./lab.ts";
@@ -37,7 +43,7 @@ program
     process.exitCode = info(options.json === true);
   });
 
-program
+const test = program
   .command("test")
   .description("run the regression suite, or your own claims, on this host's KVM")
   .argument("[words...]", CLAIM_WORDS)
@@ -53,7 +59,7 @@ program
     "after",
     PATTERN_NOTES +
       statusHelp([
-        ...commonStatuses("a claim was judged, and none fails", "a claim fails"),
+        ...reportStatuses("a claim was judged, and none fails", "a claim fails"),
         [KSFT_SKIP, "with --reporter ktap: all claims were skipped, as of a selftest"],
       ]),
   )
@@ -63,7 +69,7 @@ program
       process.exitCode = await listClaims(pattern, paths);
       return;
     }
-    process.exitCode = await runSuite({
+    const status = await runSuite({
       pattern,
       paths,
       reporter: options.reporter,
@@ -74,7 +80,9 @@ program
       repro: options.repro,
       reproAll: options.reproAll === true,
     });
+    process.exitCode = reportStatus(options.reporter, status);
   });
+setTroubleStatus(test, () => reportStatus(test.opts<SuiteFlags>().reporter, STATUS.trouble));
 
 interface SuiteFlags {
   readonly reporter: "text" | DocumentName;

@@ -2,7 +2,7 @@
  * A report as signals of LAVA, which a job prints on its console: lava-test-case of LAVA's overlay prints the same
  * lines. LAVA's dispatcher splits a signal at blanks, so an id consists of letters, digits, `.`, `_` and `-`.
  */
-import { type Column, type Matrix, troubles } from "./matrix.ts";
+import { type Matrix, troubles } from "./matrix.ts";
 import { printableLines } from "./printable.ts";
 import type { Report, Result, Verdict } from "./result.ts";
 
@@ -26,7 +26,7 @@ export function toLava(report: Report): string {
 export function matrixToLava(matrix: Matrix): string {
   return linesOf(
     matrix.columns.flatMap((column, i) =>
-      setLines(column.name, column.report?.results ?? [], machineLines(matrix, i, column)),
+      setLines(column.name, column.report?.results ?? [], machineLines(troubles(matrix, i))),
     ),
   );
 }
@@ -50,10 +50,8 @@ function caseLines({ id, verdict, reason }: Result): readonly string[] {
   return [...why, signal(id, RESULTS[verdict])];
 }
 
-function machineLines(matrix: Matrix, position: number, column: Column): readonly string[] {
-  const wrong = troubles(matrix, position);
-  if (wrong.length === 0 && column.report !== undefined) return [];
-  return [...wrong.flatMap(textLines), signal("machine", "fail")];
+function machineLines(wrong: readonly string[]): readonly string[] {
+  return wrong.length === 0 ? [] : [...wrong.flatMap(textLines), signal("machine", "fail")];
 }
 
 function signal(id: string, result: string): string {

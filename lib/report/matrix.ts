@@ -82,13 +82,17 @@ export function differences(matrix: Matrix, before: number, after: number): read
 export function troubles({ columns, rows }: Matrix, position: number): readonly string[] {
   const column = columns[position];
   const missing = rows.filter(({ cells }) => cells[position] === undefined).length;
-  const isEmpty = column?.report !== undefined && judged(column.report) === 0;
-  const empty = isEmpty ? ["no claim was judged"] : [];
   return [
-    ...(column?.problem === undefined ? empty : [column.problem]),
+    ...(column === undefined ? [] : reasonWithoutVerdicts(column)),
     ...(missing > 0 && column?.report !== undefined ? [`${missing} claims were not judged`] : []),
     ...(column?.warnings ?? []).map((line) => `kernel log: ${line}`),
   ];
+}
+
+function reasonWithoutVerdicts({ report, problem }: Column): readonly string[] {
+  if (problem !== undefined) return [problem];
+  if (report === undefined) return ["the machine did not report"];
+  return judged(report) === 0 ? ["no claim was judged"] : [];
 }
 
 /** Lists the short names of the claims that fail in a column. */

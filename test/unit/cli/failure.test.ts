@@ -16,6 +16,27 @@ afterAll(() => rmSync(folder, { recursive: true }));
 const NO_ADDON = { NODE_KVM_ADDON: "/nowhere/node_kvm.node" };
 const KERNEL = ["--kernel", "/nowhere/bzImage"];
 
+describe("with the reporter ktap, a failure ends with status 1, because kselftest's runner.sh takes 2 for an expected failure", () => {
+  test.each<readonly string[]>([
+    ["test", "--reporter", "ktap", "--nosuch"],
+    ["test", "--nosuch", "--reporter", "ktap"],
+    ["test", "--reporter", "ktap", "/nowhere/a.claims.ts"],
+    ["test", "--reporter", "ktap", "--repro-all"],
+    ["lab", "run", ...KERNEL, "--reporter", "ktap"],
+    ["lab", "run", "--reporter", "ktap"],
+  ])("%j", (...args) => {
+    const { status, stderr } = command(args);
+    expect(stderr).toMatch(/^node-kvm/);
+    expect(status).toBe(1);
+  });
+
+  test("a host without a device, which --require-kvm makes a failure", () => {
+    const env = { NODE_KVM_DEVICE: "/nowhere/kvm" };
+    expect(command(["test", "--reporter", "ktap", "--require-kvm"], { env }).status).toBe(1);
+    expect(command(["test", "--require-kvm"], { env }).status).toBe(2);
+  });
+});
+
 describe("an expected failure of node-kvm prints one line and ends with status 2, or 125 for lab exec", () => {
   test.each<[args: readonly string[], status: number, line: RegExp]>([
     [["nosuch"], 2, /^node-kvm: unknown command 'nosuch'; see node-kvm --help$/],

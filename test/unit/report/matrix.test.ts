@@ -203,7 +203,7 @@ describe("a printed matrix", () => {
       "# it panicked",
       "# kernel log: WARNING: x",
       "not ok 3 7.3 # ERROR it panicked",
-      "# Totals: pass:3 fail:1 xfail:1 xpass:0 skip:0 error:1",
+      "# Totals: pass:3 fail:1 xfail:1 xpass:0 skip:0 error:2",
       "",
     ]);
   });
