@@ -46,6 +46,8 @@ export interface CampaignOptions {
    * suite's own claims are judged.
    */
   readonly program?: string;
+  /** Whether the claims that fail or deviate report their calls; by default, they do not. */
+  readonly evidence?: boolean;
   /** The names of the claims of the suite that are run; a report must contain exactly these claims. */
   readonly claims?: readonly string[];
   /** The path of the user's own Bochs. */
@@ -154,7 +156,7 @@ async function judgeLane(
   start: LaneStart,
   progress: SuiteProgress,
 ): Promise<readonly [Column, boolean]> {
-  const { pattern, program } = options;
+  const { pattern, program, evidence = false } = options;
   const result = await (options.run ?? runInLab)({
     kernel: lane.kernel,
     cpu: lane.cpu,
@@ -167,6 +169,7 @@ async function judgeLane(
       NO_OPT,
       ...(program === undefined ? [suiteProgram()] : [claimsRunner(), `--program=${PROGRAM}`]),
       ...(pattern === undefined ? [] : [`--pattern=${pattern}`]),
+      ...(evidence ? ["--evidence"] : []),
     ],
     ...(program === undefined ? {} : { files: { [PROGRAM]: Buffer.from(program) } }),
     ...(start === "boot" ? {} : { restore: heldRunner(start === "warm", options) }),
@@ -211,7 +214,7 @@ const PROGRAM = `${CLAIMS}/program.json`;
  * own claims. Each restored machine then gets the pattern and the user's claims; a saved machine thus never contains
  * old claims.
  */
-function heldRunner(isWarm: boolean, { pattern, program }: CampaignOptions): Restore {
+function heldRunner(isWarm: boolean, { pattern, program, evidence }: CampaignOptions): Restore {
   const runner = program === undefined ? [suiteProgram()] : [claimsRunner(), `--folder=${CLAIMS}`];
   const waits = ["--held", `/dev/ttyS${WORK_PORT}`, "--mark", HELD];
   return {
@@ -219,13 +222,13 @@ function heldRunner(isWarm: boolean, { pattern, program }: CampaignOptions): Res
       ...["node", NO_OPT, "--no-lazy", ...runner, ...waits],
       ...(isWarm ? ["--warm", "1"] : []),
     ],
-    work: (seed) => Buffer.from(JSON.stringify({ pattern, program, seed })),
+    work: (seed) => Buffer.from(JSON.stringify({ pattern, program, evidence, seed })),
   };
 }
 
 /**
- * The maximum size of a report in bytes. A usual report has 30 kB, and the suite never makes a larger report than this
- * limit.
+ * The maximum size of a report in bytes. A usual report has 30 kB, or 200 kB with the calls of claims, and the suite
+ * never makes a larger report than this limit.
  */
 const MOST_OUTPUT = 16 * 2 ** 20;
 
