@@ -9,6 +9,7 @@ import type { Report } from "../report/result.ts";
 import { interruptible } from "./interrupt.ts";
 import { claimsWith } from "./lab-claims.ts";
 import type { OwnClaims } from "./own-claims.ts";
+import { type EvidenceChoice, hasEvidence } from "./report-document.ts";
 
 /** The result of the suite in the lab. */
 export interface InsteadReport {
@@ -35,9 +36,10 @@ export function adviceWithoutKvm(): string {
  * @returns `undefined` if QEMU or a cached kernel is missing.
  */
 export async function judgeInLab(
-  pattern: string | undefined,
+  options: EvidenceChoice & { readonly pattern: string | undefined },
   own: OwnClaims | undefined,
 ): Promise<InsteadReport | undefined> {
+  const { pattern } = options;
   return interruptible(async (signal) => {
     const kernel = await kernelAtHand(signal);
     if (kernel === undefined) return undefined;
@@ -48,6 +50,7 @@ export async function judgeInLab(
       lanes: [{ kernel, cpu: "max" }],
       claims: await claimsWith(pattern, own, signal),
       ...(own === undefined ? {} : { program: own.program }),
+      evidence: hasEvidence(options),
       signal,
       ...(pattern === undefined ? {} : { pattern }),
     });

@@ -18,7 +18,13 @@ import { findKernel, isPath, refuseUnusedModules } from "./lab-kernel.ts";
 import { LabProgress } from "./lab-progress.ts";
 import { OutputFile, saveReport } from "./output-file.ts";
 import { type OwnClaims, refuseWarm } from "./own-claims.ts";
-import { checkDocument, DOCUMENTS, type DocumentName, matrixDocument } from "./report-document.ts";
+import {
+  checkDocument,
+  DOCUMENTS,
+  type DocumentName,
+  hasEvidence,
+  matrixDocument,
+} from "./report-document.ts";
 import { paintFor, tableWidth } from "./terminal.ts";
 import { judgeHost } from "./test.ts";
 
@@ -51,6 +57,8 @@ export interface LabRunOptions {
   /** Whether the report has a column for this host's KVM. */
   readonly host: boolean;
   readonly reporter: "text" | DocumentName;
+  /** Whether a JSON report has the calls of claims that fail or deviate. */
+  readonly evidence: boolean;
   /** KCIDB's name of the submitting system; only with the reporter `kcidb`. */
   readonly origin: string | undefined;
   /** The path of the file for the report; standard output if omitted. */
@@ -104,6 +112,7 @@ async function runAndReport(
     lanes: lanes.map(({ lane }) => lane),
     claims,
     ...(own === undefined ? {} : { program: own.program }),
+    evidence: hasEvidence(options),
     ...(options.parallel === undefined ? {} : { parallel: options.parallel }),
     start: options.start,
     signal,
@@ -117,7 +126,7 @@ async function runAndReport(
   }));
   if (options.host) {
     progress.started("host", "judges");
-    const column = await judgeHost(options.pattern, own, signal);
+    const column = await judgeHost(options, own, signal);
     progress.ended("host", column);
     columns.push({ ...column, command: ["node-kvm", "test", ...options.paths] });
   }

@@ -24,7 +24,7 @@ import { EXEC_STATUS, EXEC_STATUSES, labExec } from "./lab-exec.ts";
 import { labKernels } from "./lab-kernels.ts";
 import { labRun, MATRIX_REPORTERS } from "./lab-run.ts";
 import { MOST_STDIN } from "./lab-stdin.ts";
-import { type DocumentName, ORIGIN_HELP, toOrigin } from "./report-document.ts";
+import { type DocumentName, EVIDENCE_HELP, ORIGIN_HELP, toOrigin } from "./report-document.ts";
 import { wholeNumber } from "./whole-number.ts";
 
 /** The limits of numeric options; a timeout is a number of milliseconds that fits a signed 32-bit integer. */
@@ -166,6 +166,7 @@ interface RunFlags extends EmulatorFlags {
   readonly host?: boolean;
   readonly reporter: "text" | DocumentName;
   readonly origin?: string;
+  readonly evidence?: boolean;
   readonly output?: string;
 }
 
@@ -195,6 +196,7 @@ function addRun(lab: Command): void {
       new Option("--reporter <name>", "how to report").choices(MATRIX_REPORTERS).default("text"),
     )
     .addOption(new Option("--origin <name>", ORIGIN_HELP).argParser(toOrigin))
+    .option("--evidence", EVIDENCE_HELP)
     .option("--output <file>", "the file for the report (default: standard output)")
     .addHelpText(
       "after",
@@ -217,6 +219,7 @@ function addRun(lab: Command): void {
         host: flags.host === true,
         reporter: flags.reporter,
         origin: flags.origin,
+        evidence: flags.evidence === true,
         output: flags.output,
       });
       process.exitCode = reportStatus(flags.reporter, status);

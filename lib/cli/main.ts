@@ -21,7 +21,7 @@ import { info } from "./info.ts";
 import { isCutShort, isInterruptible, signalsHandled } from "./interrupt.ts";
 import { addLab } from "./lab.ts";
 import { listClaims, PATTERN_NOTES } from "./lab-claims.ts";
-import { type DocumentName, ORIGIN_HELP, toOrigin } from "./report-document.ts";
+import { type DocumentName, EVIDENCE_HELP, ORIGIN_HELP, toOrigin } from "./report-document.ts";
 import { REPORTERS, runSuite } from "./test.ts";
 
 const manifest: unknown = JSON.parse(readFileSync(join(packageFolder(), "package.json"), "utf8"));
@@ -49,6 +49,7 @@ const test = program
   .argument("[words...]", CLAIM_WORDS)
   .addOption(new Option("--reporter <name>", "how to report").choices(REPORTERS).default("text"))
   .addOption(new Option("--origin <name>", ORIGIN_HELP).argParser(toOrigin))
+  .option("--evidence", EVIDENCE_HELP)
   .option("--list", "print the claims, one per line, and judge none")
   .option("--progress", "print a line for each claim on standard error")
   .option("--or-lab", "if this host has no usable device, judge a cached kernel in the lab")
@@ -74,6 +75,7 @@ const test = program
       paths,
       reporter: options.reporter,
       origin: options.origin,
+      evidence: options.evidence === true,
       requireKvm: options.requireKvm === true,
       orLab: options.orLab === true,
       progress: options.progress === true,
@@ -87,6 +89,7 @@ setTroubleStatus(test, () => reportStatus(test.opts<SuiteFlags>().reporter, STAT
 interface SuiteFlags {
   readonly reporter: "text" | DocumentName;
   readonly origin?: string;
+  readonly evidence?: boolean;
   readonly list?: boolean;
   readonly requireKvm?: boolean;
   readonly orLab?: boolean;

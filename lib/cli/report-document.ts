@@ -18,6 +18,25 @@ export const DOCUMENTS = ["ktap", "junit", "json", "html", "kcidb", "lava", "git
 /** The name of a document's format. */
 export type DocumentName = (typeof DOCUMENTS)[number];
 
+/** The choice of evidence: the format, and the option --evidence. */
+export interface EvidenceChoice {
+  readonly reporter: "text" | DocumentName;
+  /** Whether a JSON report has the calls of claims that fail or deviate; an HTML page always has them. */
+  readonly evidence?: boolean;
+}
+
+/** The description of the option --evidence. */
+export const EVIDENCE_HELP =
+  "with --reporter json: add the calls and a C file of each claim that fails or deviates, as html does";
+
+/**
+ * Whether the calls of claims are recorded. They are not recorded if the format does not contain them, because
+ * recording makes a lab run 1.5 times as long.
+ */
+export function hasEvidence({ reporter, evidence = false }: EvidenceChoice): boolean {
+  return reporter === "html" || evidence;
+}
+
 /** The facts that some formats need. */
 export interface DocumentOptions {
   /** KCIDB's name of the system that submits the report. */
@@ -27,7 +46,13 @@ export interface DocumentOptions {
 }
 
 /** Checks the options of a format before the run. */
-export function checkDocument(name: string, { origin }: Pick<DocumentOptions, "origin">): void {
+export function checkDocument(
+  name: string,
+  { origin, evidence = false }: Pick<DocumentOptions, "origin"> & Pick<EvidenceChoice, "evidence">,
+): void {
+  if (evidence && name !== "json" && name !== "html") {
+    throw new CommandError("--evidence has an effect only with --reporter json");
+  }
   if (name === "kcidb" && origin === undefined) {
     throw new CommandError("--reporter kcidb needs --origin, the name of the submitting system");
   }

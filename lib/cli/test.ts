@@ -16,11 +16,13 @@ import { AddonError, KvmError } from "../errors.ts";
 import { kernelRelease, vendorModule } from "../kvm/host.ts";
 import { Kvm } from "../kvm/kvm.ts";
 import { packageFolder } from "../package.ts";
+import { boundEvidence, type Evidence } from "../report/evidence.ts";
 import { KSFT_SKIP } from "../report/ktap.ts";
 import type { Column } from "../report/matrix.ts";
 import { printable, printableLines } from "../report/printable.ts";
 import { isGreen, judged, type Report, type Result, splitName } from "../report/result.ts";
 import { claimLine, counted, summary } from "../report/text.ts";
+import { hostFacts } from "../suite/host-facts.ts";
 import { needsOwnProcesses } from "../suite/isolation.ts";
 import { STATUS } from "./exit-status.ts";
 import { CommandError, reasonOf } from "./failure.ts";
@@ -28,7 +30,14 @@ import { interruptible, signalsHandled } from "./interrupt.ts";
 import { claimsWith, howToList, loadOwnClaims } from "./lab-claims.ts";
 import { adviceWithoutKvm, type InsteadReport, judgeInLab } from "./lab-instead.ts";
 import type { OwnClaims } from "./own-claims.ts";
-import { checkDocument, DOCUMENTS, type DocumentName, reportDocument } from "./report-document.ts";
+import {
+  checkDocument,
+  DOCUMENTS,
+  type DocumentName,
+  type EvidenceChoice,
+  hasEvidence,
+  reportDocument,
+} from "./report-document.ts";
 import { lineWidth, paintFor } from "./terminal.ts";
 import { TestProgress } from "./test-progress.ts";
 
@@ -42,6 +51,8 @@ export interface SuiteOptions {
   /** A pattern; only claims whose `id: sentence` contains it are judged. By default, all claims are judged. */
   readonly pattern: string | undefined;
   readonly reporter: "text" | DocumentName;
+  /** Whether a JSON report has the calls of claims that fail or deviate. */
+  readonly evidence: boolean;
   /** KCIDB's name of the submitting system; only with the reporter `kcidb`. */
   readonly origin: string | undefined;
   /** Whether a host without a usable KVM is a failure. */
@@ -87,7 +98,7 @@ export async function runSuite(options: SuiteOptions): Promise<number> {
   if (problem !== undefined) {
     process.stderr.write(`node-kvm: no claim can be judged on this host: ${problem}\n`);
     if (options.requireKvm) return STATUS.trouble;
-    const instead = options.orLab ? await judgeInLab(options.pattern, own) : undefined;
+    const instead = options.orLab ? await judgeInLab(options, own) : undefined;
     if (instead !== undefined) {
       if (options.repro !== undefined) {
         process.stderr.write("node-kvm: C files are written only for this host's KVM\n");
@@ -116,7 +127,7 @@ async function judgeAndReport(
   const progress = new TestProgress();
   if (own !== undefined) progress.beginClaims(own.count(options.pattern));
   const onResult = (result: Result): void => progress.ended(result, () => print(result));
-  const environment = reproEnvironment(options);
+  const environment = claimEnvironment(options);
   const running =
     own === undefined
       ? collect(options.pattern, environment, onResult, signal, progress)
@@ -199,7 +210,7 @@ function printInstead(
 
 /** Judges this host's KVM as one column of a matrix; if the signal is aborted, the column has the results so far. */
 export async function judgeHost(
-  pattern: string | undefined,
+  options: EvidenceChoice & Pick<SuiteOptions, "pattern">,
   own: OwnClaims | undefined,
   signal: AbortSignal,
 ): Promise<Column> {
@@ -210,8 +221,8 @@ export async function judgeHost(
     if (problem !== undefined) return { ...column, problem };
     const { report, errors } =
       own === undefined
-        ? await collect(pattern, {}, () => {}, signal)
-        : await collectOwn(own, { pattern }, () => {}, signal);
+        ? await collect(options.pattern, claimEnvironment(options), () => {}, signal)
+        : await collectOwn(own, options, () => {}, signal);
     if (signal.aborted) {
       const problem = `interrupted after ${report.results.length} claims`;
       return { ...column, report, problem };
@@ -245,30 +256,33 @@ interface Run {
 /** Explanations of errors are disabled, because the search for a reason could change the results of claims. */
 const WITHOUT_REASONS = { NODE_KVM_EXPLAIN: "0" };
 
-/** Returns the environment variables of the claims' process for reasons and C files; see suite/reproducer.ts. */
-function reproEnvironment({
-  repro,
-  reproAll,
-}: Pick<SuiteOptions, "repro" | "reproAll">): Readonly<Record<string, string>> {
-  if (repro === undefined) return WITHOUT_REASONS;
+/** The options that the claims' process receives as environment variables. */
+type ClaimOptions = EvidenceChoice & Partial<Pick<SuiteOptions, "repro" | "reproAll">>;
+
+/**
+ * Returns the environment variables of the claims' process for reasons, C files and evidence; see suite/reproducer.ts.
+ */
+function claimEnvironment(options: ClaimOptions): Readonly<Record<string, string>> {
+  const { repro, reproAll = false } = options;
   return {
     ...WITHOUT_REASONS,
-    NODE_KVM_REPRO: resolve(repro),
-    ...(reproAll ? { NODE_KVM_REPRO_ALL: "1" } : {}),
+    ...(hasEvidence(options) ? { NODE_KVM_EVIDENCE: "1" } : {}),
+    ...(repro === undefined ? {} : { NODE_KVM_REPRO: resolve(repro) }),
+    ...(repro !== undefined && reproAll ? { NODE_KVM_REPRO_ALL: "1" } : {}),
   };
 }
 
 /** Judges the user's own claims in a separate process. */
 async function collectOwn(
   own: OwnClaims,
-  options: Pick<SuiteOptions, "pattern"> & Partial<Pick<SuiteOptions, "repro" | "reproAll">>,
+  options: ClaimOptions & Pick<SuiteOptions, "pattern">,
   onResult: (result: Result) => void,
   signal: AbortSignal,
 ): Promise<Run> {
-  const { pattern, repro, reproAll = false } = options;
+  const { pattern, repro } = options;
   const results: Result[] = [];
   const started = Date.now();
-  const environment = reproEnvironment({ repro, reproAll });
+  const environment = claimEnvironment(options);
   const error = await own.judge(
     pattern,
     environment,
@@ -278,9 +292,19 @@ async function collectOwn(
     },
     signal,
   );
-  const report = { kernel: kernelRelease(), vendor: vendorModule() ?? "none", results };
+  const report = reportOf(results);
   const reproducers = repro === undefined ? 0 : countFiles(repro, started);
   return { report, errors: error === undefined ? [] : [error], reproducers };
+}
+
+/** Makes the report of this host. */
+function reportOf(results: readonly Result[]): Report {
+  return {
+    kernel: kernelRelease(),
+    vendor: vendorModule() ?? "none",
+    host: hostFacts(),
+    results: boundEvidence(results),
+  };
 }
 
 /** Counts the C files of a folder that were written after a time in milliseconds. */
@@ -369,7 +393,7 @@ async function collect(
     });
   await Promise.race([ended, afterAbort(signal)]);
   process.exitCode = 0; // vitest sets the exit code, but this command decides the exit status
-  const report = { kernel: kernelRelease(), vendor: vendorModule() ?? "none", results };
+  const report = reportOf(results);
   return { report, errors, reproducers };
 }
 
@@ -422,7 +446,11 @@ function toResult(test: TestCase): Result | undefined {
   if (result.state === "pending" || (result.state === "skipped" && note === undefined)) {
     return undefined;
   }
-  const { claim, deviation } = test.meta() as { claim?: number; deviation?: string };
+  const { claim, deviation, evidence } = test.meta() as {
+    readonly claim?: number;
+    readonly deviation?: string;
+    readonly evidence?: Evidence;
+  };
   return {
     ...splitName(test.name),
     number: claim,
@@ -430,6 +458,7 @@ function toResult(test: TestCase): Result | undefined {
     verdict: deviation === undefined ? VERDICTS[result.state] : "deviation",
     reason: deviation ?? note ?? result.errors?.map(({ message }) => message).join("\n"),
     duration: test.diagnostic()?.duration ?? 0,
+    ...(evidence === undefined ? {} : { evidence }),
   };
 }
 

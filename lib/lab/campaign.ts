@@ -46,6 +46,8 @@ export interface CampaignOptions {
    * suite's own claims are judged.
    */
   readonly program?: string;
+  /** Whether the claims that fail or deviate report their calls; by default, they do not. */
+  readonly evidence?: boolean;
   /** The names of the claims of the suite that are run; a report must contain exactly these claims. */
   readonly claims?: readonly string[];
   /** The path of the user's own Bochs. */
@@ -245,7 +247,7 @@ async function judgeLane(
   share: ClaimsShare,
   shares: readonly ClaimsShare[],
 ): Promise<readonly [Column, boolean]> {
-  const { pattern, program } = options;
+  const { pattern, program, evidence = false } = options;
   const result = await (options.run ?? runInLab)({
     kernel: lane.kernel,
     cpu: lane.cpu,
@@ -259,6 +261,7 @@ async function judgeLane(
       ...(program === undefined ? [suiteProgram()] : [claimsRunner(), `--program=${PROGRAM}`]),
       ...(pattern === undefined ? [] : [`--pattern=${pattern}`]),
       ...(share.argument === undefined ? [] : [`--share=${share.argument}`]),
+      ...(evidence ? ["--evidence"] : []),
     ],
     ...(program === undefined ? {} : { files: { [PROGRAM]: Buffer.from(program) } }),
     ...(start === "boot" ? {} : { restore: heldRunner(start === "warm", options, share) }),
@@ -316,7 +319,7 @@ const PROGRAM = `${CLAIMS}/program.json`;
  */
 function heldRunner(
   isWarm: boolean,
-  { pattern, program }: CampaignOptions,
+  { pattern, program, evidence }: CampaignOptions,
   { argument: share }: ClaimsShare,
 ): Restore {
   const runner = program === undefined ? [suiteProgram()] : [claimsRunner(), `--folder=${CLAIMS}`];
@@ -326,13 +329,13 @@ function heldRunner(
       ...["node", NO_OPT, "--no-lazy", ...runner, ...waits],
       ...(isWarm ? ["--warm", "1"] : []),
     ],
-    work: (seed) => Buffer.from(JSON.stringify({ pattern, program, share, seed })),
+    work: (seed) => Buffer.from(JSON.stringify({ pattern, program, share, evidence, seed })),
   };
 }
 
 /**
- * The maximum size of a report in bytes. A usual report has 30 kB, and the suite never makes a larger report than this
- * limit.
+ * The maximum size of a report in bytes. A usual report has 30 kB, or 200 kB with the calls of claims, and the suite
+ * never makes a larger report than this limit.
  */
 const MOST_OUTPUT = 16 * 2 ** 20;
 

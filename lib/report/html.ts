@@ -1,7 +1,18 @@
-/** A matrix as one self-contained HTML page: it works from file://, in light and dark mode, without a network. */
+/**
+ * A matrix as one self-contained HTML page: it works from file://, in light and dark mode, without a network. The page
+ * contains the evidence of the claims that fail or deviate (evidence.ts), and the facts of the hosts.
+ */
 import { createHash } from "node:crypto";
+import type { Evidence, HostFacts, TableDifferences } from "./evidence.ts";
 import { PAGE_CSS, PAGE_JS } from "./generated/texts.ts";
-import { differences, isGreenMatrix, type Matrix, type Row, troubles } from "./matrix.ts";
+import {
+  type Column,
+  differences,
+  isGreenMatrix,
+  type Matrix,
+  type Row,
+  troubles,
+} from "./matrix.ts";
 import { printableLines } from "./printable.ts";
 import { count, type Result, type Verdict } from "./result.ts";
 
@@ -63,14 +74,16 @@ ${matrix.columns.map((_, i) => kernelCard(matrix, i)).join("\n")}
 <table>
 <thead><tr><th scope="col">Claim</th>${matrix.columns.map(columnHead).join("")}</tr></thead>
 <tbody>
-${matrix.rows.map((row) => bodyRow(row, matrix)).join("\n")}
+${matrix.rows.map((row, i) => bodyRow(row, i, matrix)).join("\n")}
 </tbody>
 </table>
 </div>
 <p class="legend">${(Object.keys(MARKS) as Mark[]).map((mark) => `<span class="${mark}">${MARKS[mark].sign}</span> ${MARKS[mark].word}`).join(" · ")}. Arrow keys move between cells; Enter opens one.</p>
 </section>
+${findings(matrix)}
+${hosts(matrix)}
 ${changes(matrix)}
-<dialog id="detail" aria-labelledby="detail-title"><h2 id="detail-title"></h2><p id="detail-claim"></p><p id="detail-verdict"></p><pre id="detail-reason"></pre><button type="button" id="detail-close">Close</button></dialog>
+<dialog id="detail" aria-labelledby="detail-title"><h2 id="detail-title"></h2><p id="detail-claim"></p><p id="detail-verdict"></p><pre id="detail-reason"></pre><p><a id="detail-evidence" href="#findings">Calls and C file</a></p><button type="button" id="detail-close">Close</button></dialog>
 <script>${SCRIPT}</script>
 </body>
 </html>
@@ -81,13 +94,19 @@ function kernelCard(matrix: Matrix, position: number): string {
   const column = matrix.columns[position];
   const results = column?.report?.results ?? [];
   const counts = count(results);
-  const failed = results.filter(({ verdict }) => verdict === "fail").map(({ id }) => id);
+  const failed = matrix.rows.flatMap(({ id, cells }, row) =>
+    cells[position]?.verdict === "fail" ? [{ id, place: placeOf(row, position) }] : [],
+  );
   const other = troubles(matrix, position);
   const fails = counts.fail === 0 ? "0 fail" : `<strong>${counts.fail} fail</strong>`;
   const lines = [
     ...(failed.length === 0
       ? []
-      : [failed.map((id) => `<code>${escapeHtml(id)}</code>`).join(", ")]),
+      : [
+          failed
+            .map(({ id, place }) => `<a href="#${place}"><code>${escapeHtml(id)}</code></a>`)
+            .join(", "),
+        ]),
     ...other.map(escapeHtml),
   ];
   const notice = column?.notice === undefined ? "" : `<p>${escapeHtml(column.notice)}</p>`;
@@ -106,21 +125,142 @@ function columnHead({ name }: { readonly name: string }): string {
   return `<th scope="col"><span>${escapeHtml(name)}</span></th>`;
 }
 
-function bodyRow(row: Row, matrix: Matrix): string {
+function bodyRow(row: Row, position: number, matrix: Matrix): string {
   const marks = row.cells.map((cell): Mark => cell?.verdict ?? "missing");
   const differs = new Set(marks).size > 1;
   const reasons = row.cells.map((cell) => cell?.reason ?? "").join(" ");
   const text = `${row.id} ${row.title} ${row.number ?? ""} ${reasons}`.toLowerCase();
-  const cells = row.cells.map((cell, i) => bodyCell(cell, row, matrix.columns[i]?.name ?? ""));
+  const cells = row.cells.map((cell, i) => {
+    const place = isFinding(cell) ? placeOf(position, i) : undefined;
+    return bodyCell(cell, row, matrix.columns[i]?.name ?? "", place);
+  });
   return `<tr data-text="${escapeHtml(text)}"${differs ? " data-differs" : ""}><th scope="row"><b>${escapeHtml(row.id)}</b><small>${escapeHtml(row.title)}</small></th>${cells.join("")}</tr>`;
 }
 
-function bodyCell(cell: Result | undefined, row: Row, column: string): string {
+function bodyCell(
+  cell: Result | undefined,
+  row: Row,
+  column: string,
+  place: string | undefined,
+): string {
   const mark: Mark = cell?.verdict ?? "missing";
   const { sign, word } = MARKS[mark];
   const label = `${row.id} on ${column}: ${word}`;
-  return `<td><button type="button" tabindex="-1" class="${mark}" aria-label="${escapeHtml(label)}" data-column="${escapeHtml(column)}" data-word="${word}" data-reason="${escapeHtml(cell?.reason ?? "")}">${sign}</button></td>`;
+  return `<td><button type="button" tabindex="-1" class="${mark}" aria-label="${escapeHtml(label)}" data-column="${escapeHtml(column)}" data-word="${word}" data-reason="${escapeHtml(cell?.reason ?? "")}"${place === undefined ? "" : ` data-place="${place}"`}>${sign}</button></td>`;
 }
+
+/** Whether the page has a section for a result. */
+function isFinding(cell: Result | undefined): cell is Result {
+  return cell?.verdict === "fail" || cell?.verdict === "deviation";
+}
+
+/** Returns the id of the element that describes a result; positions are valid ids for any name of a claim. */
+function placeOf(row: number, column: number): string {
+  return `finding-${row}-${column}`;
+}
+
+/** The maximum number of failures that are initially open. */
+const MOST_OPEN = 3;
+
+/** Describes each result that fails or deviates: reason, differing fields, calls and C file. Failures are first. */
+function findings(matrix: Matrix): string {
+  const found = matrix.rows.flatMap((row, position) =>
+    row.cells.flatMap((cell, i) =>
+      isFinding(cell)
+        ? [{ row, cell, place: placeOf(position, i), column: matrix.columns[i] }]
+        : [],
+    ),
+  );
+  const failed = found.filter(({ cell }) => cell.verdict === "fail");
+  const known = found.filter(({ cell }) => cell.verdict === "deviation");
+  const isOpen = failed.length <= MOST_OPEN;
+  const list = [
+    ...failed.map((one) => finding(one, isOpen)),
+    ...known.map((one) => finding(one, false)),
+  ];
+  const none = list.length === 0 ? "<p>No claim fails or deviates.</p>" : "";
+  return `<section aria-label="Failures and deviations" id="findings"><h2>Failures and deviations: ${list.length}</h2>
+${none}${list.join("\n")}
+<p class="legend">The page has no calls of claims that hold. The C file of any claim, here ID: <code>node-kvm test ID: --repro DIR --repro-all</code>, or for a kernel of the lab <code>node-kvm lab exec --kernel NAME --out /c:DIR -- node-kvm test ID: --repro /c --repro-all</code></p>
+</section>`;
+}
+
+interface Finding {
+  readonly row: Row;
+  readonly cell: Result;
+  readonly place: string;
+  readonly column: Column | undefined;
+}
+
+function finding({ row, cell, place, column }: Finding, isOpen: boolean): string {
+  const { sign, word } = MARKS[cell.verdict];
+  const reason = cell.reason === undefined ? "" : `<pre>${escapeHtml(cell.reason)}</pre>`;
+  const head = `<span class="${cell.verdict}">${sign}</span> <b>${escapeHtml(row.id)}</b> on ${escapeHtml(column?.name ?? "")}: ${word}`;
+  const body =
+    cell.evidence === undefined ? "<p>The calls were not recorded.</p>" : evidence(cell.evidence);
+  return `<details class="finding" id="${place}"${isOpen ? " open" : ""}><summary>${head}</summary><p>${escapeHtml(row.title)}</p>${reason}${body}</details>`;
+}
+
+function evidence({ calls, earlierCalls, tables, c, withoutC }: Evidence): string {
+  const earlier = earlierCalls === 0 ? "" : `, after ${earlierCalls} earlier calls`;
+  return [
+    tables === undefined ? "" : tableFields(tables),
+    `<h3>Calls: ${calls.length}${earlier}</h3><pre class="calls" tabindex="0" role="region" aria-label="Calls">${escapeHtml(calls.join("\n"))}</pre>`,
+    c === undefined ? "" : cFile(c),
+    withoutC === undefined ? "" : `<p>There is no C file: ${escapeHtml(withoutC)}</p>`,
+  ].join("");
+}
+
+function tableFields({ before, after, fields, more }: TableDifferences): string {
+  const [first, second] = [escapeHtml(before), escapeHtml(after)];
+  if (fields.length === 0) return `<h3>CPUID tables: ${first} and ${second} are equal</h3>`;
+  const rows = fields.map(
+    (field) =>
+      `<tr><th scope="row"><code>${escapeHtml(field.name)}</code></th><td>${escapeHtml(field.before)}</td><td>${escapeHtml(field.after)}</td></tr>`,
+  );
+  const rest = more === 0 ? "" : `<p>${more} more differences</p>`;
+  return `<h3>CPUID fields that differ: ${fields.length + more}</h3><div class="bits" tabindex="0" role="region" aria-label="CPUID fields that differ"><table><thead><tr><th scope="col">Field</th><th scope="col">${first}</th><th scope="col">${second}</th></tr></thead><tbody>${rows.join("")}</tbody></table></div>${rest}`;
+}
+
+function cFile(c: string): string {
+  const size = `${Math.ceil(c.length / 1000)} kB`;
+  return `<details class="c"><summary>C file, ${size}</summary><p><button type="button" class="copy">Copy</button> <code>cc -o reproducer reproducer.c &amp;&amp; ./reproducer</code></p><pre tabindex="0" role="region" aria-label="C file">${c.split("\t").map(escapeHtml).join("\t")}</pre></details>`;
+}
+
+/** Compares the facts of the hosts: kernels, CPUs, parameters of KVM's modules, and capabilities of /dev/kvm. */
+function hosts({ columns }: Matrix): string {
+  const known = columns.filter(({ report }) => report?.host !== undefined);
+  if (known.length === 0) return "";
+  const facts = known.map(factsOf);
+  const names = new Set(facts.flatMap((each) => Array.from(each.keys())));
+  const rows = Array.from(names, (name) => {
+    const values = facts.map((each) => each.get(name) ?? "–");
+    const differs = new Set(values).size > 1;
+    const cells = values.map((value) => `<td>${escapeHtml(value)}</td>`);
+    return `<tr${differs ? ' class="differs"' : ""}><th scope="row"><code>${escapeHtml(name)}</code></th>${cells.join("")}</tr>`;
+  });
+  const head = known.map(({ name }) => `<th scope="col">${escapeHtml(name)}</th>`).join("");
+  return `<section aria-label="Hosts" id="hosts"><h2>Hosts</h2>
+<details><summary>Kernel, CPU, parameters of KVM's modules, capabilities of /dev/kvm (facts that differ are bold)</summary>
+<div class="facts" tabindex="0" role="region" aria-label="Facts of the hosts"><table><thead><tr><th scope="col">Fact</th>${head}</tr></thead><tbody>${rows.join("")}</tbody></table></div>
+</details></section>`;
+}
+
+/** Lists the facts of one host by name. */
+function factsOf({ report }: Column): ReadonlyMap<string, string> {
+  const { cpu, parameters, capabilities }: HostFacts = report?.host ?? NO_FACTS;
+  return new Map([
+    ["kernel", report?.kernel ?? ""],
+    ["vendor module", report?.vendor ?? ""],
+    ["CPU", cpu],
+    ...Object.entries(parameters),
+    ...Object.entries(capabilities).map(
+      ([name, value]) => [name, value === 0 ? "missing" : String(value)] as const,
+    ),
+  ]);
+}
+
+const NO_FACTS: HostFacts = { cpu: "", parameters: {}, capabilities: {} };
 
 /** Lists the differences between each kernel and the next one. */
 function changes(matrix: Matrix): string {

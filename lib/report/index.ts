@@ -2,6 +2,12 @@
  * The entry `node-kvm/report`: verdicts on one or several kernels, formatted as text, KTAP, JUnit, HTML, and for KCIDB,
  * LAVA and GitHub Actions. It works on any operating system.
  */
+export type {
+  Evidence,
+  HostFacts,
+  TableDifferences,
+  TableField,
+} from "./evidence.ts";
 export { toGithubAnnotations, toGithubSummary } from "./github.ts";
 export { toHtml } from "./html.ts";
 export { matrixToJunit, toJunit } from "./junit.ts";

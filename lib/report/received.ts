@@ -1,4 +1,14 @@
 /** Reads a report from outside, such as a guest's output, and checks its members. */
+import {
+  type Evidence,
+  type HostFacts,
+  LONGEST_C,
+  LONGEST_CALL,
+  MOST_C,
+  MOST_CALLS,
+  MOST_FIELDS,
+  type TableDifferences,
+} from "./evidence.ts";
 import { printable } from "./printable.ts";
 import type { Report, Result, Verdict } from "./result.ts";
 
@@ -12,6 +22,8 @@ const VERDICTS: readonly Verdict[] = ["pass", "fail", "skip", "deviation"];
 /** The maximum length of a text in UTF-16 units; the suite's own texts are a tenth of it. */
 const LONGEST = { name: 200, title: 2000, reason: 2 ** 20 } as const;
 const MOST_RESULTS = 10_000;
+/** The maximum number of a module's parameters, and of capabilities; KVM has about 60 parameters. */
+const MOST_FACTS = 500;
 
 /**
  * Reads a report of the suite's JSON reporter.
@@ -21,14 +33,15 @@ const MOST_RESULTS = 10_000;
  */
 export function readReport(text: string): Report {
   const report = asObject(parse(text), "the report");
-  const { results } = report;
-  if (!Array.isArray(results)) throw malformed("results", results, "an array");
-  if (results.length > MOST_RESULTS) {
+  const results = asArray(report["results"], "results", MOST_RESULTS);
+  const read = results.map((result, i) => readResult(result, `results[${i}]`));
+  const bytes = read.reduce((sum, { evidence }) => sum + (evidence?.c?.length ?? 0), 0);
+  if (bytes > MOST_C) {
     throw new MalformedReport(
-      `results has ${results.length} members; at most ${MOST_RESULTS} are allowed`,
+      `its C files have ${bytes} characters; at most ${MOST_C} are allowed`,
     );
   }
-  const read = results.map((result: unknown, i) => readResult(result, `results[${i}]`));
+  const { host } = report;
   const ids = new Set<string>();
   for (const { id } of read) {
     if (ids.has(id)) throw new MalformedReport(`${shown(id)} has two results`);
@@ -37,6 +50,7 @@ export function readReport(text: string): Report {
   return {
     kernel: asText(report["kernel"], "kernel", LONGEST.name),
     vendor: asText(report["vendor"], "vendor", LONGEST.name),
+    ...(host === undefined ? {} : { host: readFacts(host) }),
     results: read,
   };
 }
@@ -51,7 +65,7 @@ function parse(text: string): unknown {
 
 function readResult(value: unknown, at: string): Result {
   const result = asObject(value, at);
-  const { id, title, number, file, verdict, reason, duration } = result;
+  const { id, title, number, file, verdict, reason, duration, evidence } = result;
   const known = VERDICTS.find((one) => one === verdict);
   if (known === undefined) throw malformed(`${at}.verdict`, verdict, VERDICTS.join(", "));
   return {
@@ -62,7 +76,76 @@ function readResult(value: unknown, at: string): Result {
     verdict: known,
     reason: reason === undefined ? undefined : asText(reason, `${at}.reason`, LONGEST.reason),
     duration: asNumber(duration, `${at}.duration`),
+    ...(evidence === undefined ? {} : { evidence: readEvidence(evidence, `${at}.evidence`) }),
   };
+}
+
+function readEvidence(value: unknown, at: string): Evidence {
+  const { calls, earlierCalls, tables, c, withoutC } = asObject(value, at);
+  return {
+    calls: asArray(calls, `${at}.calls`, MOST_CALLS).map((call, i) =>
+      asText(call, `${at}.calls[${i}]`, LONGEST_CALL),
+    ),
+    earlierCalls: asNumber(earlierCalls, `${at}.earlierCalls`),
+    ...(tables === undefined ? {} : { tables: readTables(tables, `${at}.tables`) }),
+    ...(c === undefined ? {} : { c: asText(c, `${at}.c`, LONGEST_C) }),
+    ...(withoutC === undefined
+      ? {}
+      : { withoutC: asText(withoutC, `${at}.withoutC`, LONGEST.title) }),
+  };
+}
+
+function readTables(value: unknown, at: string): TableDifferences {
+  const { before, after, fields, more } = asObject(value, at);
+  return {
+    before: asText(before, `${at}.before`, LONGEST.name),
+    after: asText(after, `${at}.after`, LONGEST.name),
+    fields: asArray(fields, `${at}.fields`, MOST_FIELDS).map((field, i) => {
+      const place = `${at}.fields[${i}]`;
+      const { name, before, after } = asObject(field, place);
+      return {
+        name: asText(name, `${place}.name`, LONGEST_CALL),
+        before: asText(before, `${place}.before`, LONGEST_CALL),
+        after: asText(after, `${place}.after`, LONGEST_CALL),
+      };
+    }),
+    more: asNumber(more, `${at}.more`),
+  };
+}
+
+function readFacts(value: unknown): HostFacts {
+  const { cpu, parameters, capabilities } = asObject(value, "host");
+  return {
+    cpu: asText(cpu, "host.cpu", LONGEST.name),
+    parameters: readMembers(parameters, "host.parameters", (text, at) =>
+      asText(text, at, LONGEST.title),
+    ),
+    capabilities: readMembers(capabilities, "host.capabilities", asNumber),
+  };
+}
+
+/** Reads an object whose names are not known before, such as the parameters of a module. */
+function readMembers<T>(
+  value: unknown,
+  at: string,
+  member: (value: unknown, at: string) => T,
+): Readonly<Record<string, T>> {
+  const entries = Object.entries(asObject(value, at));
+  refuseMore(entries.length, at, MOST_FACTS);
+  return Object.fromEntries(
+    entries.map(([name, each]) => [asText(name, at, LONGEST.name), member(each, `${at}.${name}`)]),
+  );
+}
+
+function asArray(value: unknown, at: string, most: number): readonly unknown[] {
+  if (!Array.isArray(value)) throw malformed(at, value, "an array");
+  refuseMore(value.length, at, most);
+  return value;
+}
+
+function refuseMore(count: number, at: string, most: number): void {
+  if (count <= most) return;
+  throw new MalformedReport(`${at} has ${count} members; at most ${most} are allowed`);
 }
 
 function asObject(value: unknown, at: string): Readonly<Record<string, unknown>> {

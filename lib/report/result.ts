@@ -1,4 +1,8 @@
-/** A verdict: one claim, judged on one kernel. text.ts, ktap.ts, junit.ts and json.ts print verdicts. */
+/**
+ * A verdict: one claim, judged on one kernel. evidence.ts has the calls of a claim that does not hold, and the facts of
+ * the host. text.ts, ktap.ts, junit.ts and html.ts print verdicts.
+ */
+import type { Evidence, HostFacts } from "./evidence.ts";
 
 /**
  * The verdict of a claim. A `deviation` is a claim that fails in a way that is known and explained by a
@@ -21,6 +25,8 @@ export interface Result {
   readonly reason: string | undefined;
   /** In milliseconds. */
   readonly duration: number;
+  /** The calls of a claim that fails or deviates, if the report collects them. */
+  readonly evidence?: Evidence | undefined;
 }
 
 /** Splits the name of a claim's test, `id: sentence`, into its two parts. */
@@ -40,6 +46,8 @@ export interface Report {
   readonly kernel: string;
   /** The vendor module: `kvm_amd`, `kvm_intel`, `kvm_pvm`; `none` when no KVM is loaded. */
   readonly vendor: string;
+  /** Facts of the host, or of the emulated machine, on which the claims were judged. */
+  readonly host?: HostFacts | undefined;
   readonly results: readonly Result[];
 }
 

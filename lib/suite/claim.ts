@@ -6,6 +6,7 @@ import { existsSync } from "node:fs";
 import { release } from "node:os";
 import { defaultDevice, Kvm, KvmError, vendorModule } from "../index.ts";
 import { describe, quoted, refuseUnknown } from "../options.ts";
+import type { Evidence } from "../report/evidence.ts";
 import { type Deviation, findDeviation } from "./deviations.ts";
 import { registerClaim } from "./framework.ts";
 import { Kit, Unmet } from "./kit.ts";
@@ -19,6 +20,8 @@ declare module "vitest" {
     deviation?: string;
     /** The path of the C file that reproduces the claim's calls. */
     reproducer?: string;
+    /** The evidence of a claim that fails or deviates. */
+    evidence?: Evidence;
   }
 }
 
@@ -80,9 +83,14 @@ export function claim(
     if (problem !== undefined) skip(problem);
     const recording = recordClaim();
     const failure = await outcome(check);
+    recording.stop();
     const expected = findDeviation(id, deviations);
-    const file = recording.end({ number, id, sentence, failure, expected: expected?.reason });
+    const { file, evidence } = recording.end({
+      ...{ number, id, sentence, failure },
+      expected: expected?.reason,
+    });
     if (file !== undefined) task.meta["reproducer"] = file;
+    if (evidence !== undefined) task.meta["evidence"] = evidence;
     if (failure instanceof Unmet) skip(failure.message);
     if (expected === undefined) {
       if (failure !== undefined) throw failure;

@@ -8,11 +8,31 @@ import { join } from "node:path";
 import { packageFolder } from "../package.ts";
 import { Incomparable, isEqual } from "./equality.ts";
 
-/** Judges a value; `message` describes the expectation, and is called only on a failure. */
+/**
+ * Judges a value; `message` describes the expectation, and is called only on a failure. The error of a failure contains
+ * the compared values.
+ */
 type Matcher = (
   actual: unknown,
   ...expected: readonly unknown[]
-) => { readonly pass: boolean; readonly message: () => string };
+) => {
+  readonly pass: boolean;
+  readonly message: () => string;
+  readonly actual?: unknown;
+  readonly expected?: unknown;
+};
+
+/** A failed assertion, with the members of vitest's errors. */
+class FailedAssertion extends Error {
+  readonly actual: unknown;
+  readonly expected: unknown;
+
+  constructor(message: string, values: { readonly actual?: unknown; readonly expected?: unknown }) {
+    super(message);
+    this.actual = values.actual;
+    this.expected = values.expected;
+  }
+}
 
 let printer: ((value: unknown) => string) | undefined;
 
@@ -32,6 +52,8 @@ const matchers = new Map<string, Matcher>([
     (actual, expected) => ({
       pass: Object.is(actual, expected),
       message: () => `expected ${show(actual)} to be ${show(expected)} // Object.is equality`,
+      actual,
+      expected,
     }),
   ],
   [
@@ -39,6 +61,8 @@ const matchers = new Map<string, Matcher>([
     (actual, expected) => ({
       pass: isEqual(actual, expected),
       message: () => `expected ${show(actual)} to deeply equal ${show(expected)}`,
+      actual,
+      expected,
     }),
   ],
   [
@@ -92,9 +116,9 @@ function assertions(actual: unknown, note?: string): Readonly<Record<string, unk
         return (...expected: readonly unknown[]): unknown => {
           const verdict = judge(matcher, actual, expected);
           if (verdict === undefined) return vitests()[String(name)]?.(...expected);
-          const { pass, message } = verdict;
-          if (!pass) throw new Error(note === undefined ? message() : `${note}: ${message()}`);
-          return undefined;
+          if (verdict.pass) return undefined;
+          const message = verdict.message();
+          throw new FailedAssertion(note === undefined ? message : `${note}: ${message}`, verdict);
         };
       },
     },

@@ -1,6 +1,7 @@
 /** Judges registered claims one after another. registry.ts has the list of claims. */
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { inspect } from "node:util";
+import type { Evidence } from "../report/evidence.ts";
 import { containsPattern, type Result, splitName } from "../report/result.ts";
 import type { RegisteredClaim } from "./registry.ts";
 
@@ -95,10 +96,19 @@ async function judgeClaim(
   const late = await stray.take();
   const failure = thrown instanceof Skipped ? (late ?? thrown) : (thrown ?? late);
   const duration = performance.now() - started;
-  const { claim, deviation } = notes as { claim?: number; deviation?: string };
+  const { claim, deviation, evidence } = notes as {
+    readonly claim?: number;
+    readonly deviation?: string;
+    readonly evidence?: Evidence;
+  };
   const verdict = verdictOf(failure, deviation);
   const reason = deviation ?? (failure === undefined ? undefined : messageOf(failure));
-  return { ...splitName(name), number: claim, file, verdict, reason, duration };
+  return {
+    ...splitName(name),
+    number: claim,
+    ...{ file, verdict, reason, duration },
+    ...(evidence === undefined ? {} : { evidence }),
+  };
 }
 
 /** Returns an error's message as text, because a claim may have set the message to a value of any type. */

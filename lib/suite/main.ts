@@ -11,8 +11,10 @@ import { parseArgs } from "node:util";
 import { KvmError } from "../errors.ts";
 import { guest } from "../guest/index.ts";
 import { Kvm, vendorModule } from "../index.ts";
+import { boundEvidence } from "../report/evidence.ts";
 import { printable } from "../report/printable.ts";
 import { isGreen, type Report, type Result } from "../report/result.ts";
+import { hostFacts } from "./host-facts.ts";
 import { judgeInProcess, needsOwnProcesses, ProcessEnded, printInProcess } from "./isolation.ts";
 import { judgeClaims } from "./judge.ts";
 import { LoadError, loadProgram } from "./program.ts";
@@ -44,6 +46,8 @@ const OPTIONS = {
    * this option, the command prints a report at the end, and progress on standard error.
    */
   print: { type: "string" },
+  /** Reports the calls of each claim that fails or deviates. */
+  evidence: { type: "boolean" },
 } as const;
 
 const TROUBLE = 2;
@@ -69,6 +73,7 @@ type Options = ReturnType<typeof parseArgs<{ options: typeof OPTIONS }>>["values
 
 async function run(options: Options): Promise<number> {
   const { held, file } = options;
+  if (options.evidence === true) collectEvidence();
   if (options.program !== undefined) await loadProgram(options.program);
   if (options.list === true) {
     print(1, JSON.stringify(registeredClaims().map(({ name }) => name)));
@@ -82,11 +87,21 @@ async function run(options: Options): Promise<number> {
   const results = own
     ? judgeFiles({ pattern, program, share, print: options.print }, onResult)
     : await judgeHere({ pattern, share, file }, onResult);
-  const report: Report = { kernel: release(), vendor: vendorModule() ?? "none", results };
+  const report: Report = {
+    kernel: release(),
+    vendor: vendorModule() ?? "none",
+    host: hostFacts(),
+    results: boundEvidence(results),
+  };
   if (options.print !== "lines") print(1, `${JSON.stringify(report, null, 2)}\n`);
   if (file !== undefined) return 0;
   if (results.length === 0) print(2, `node-kvm: no claim contains "${pattern ?? ""}"\n`);
   return results.length > 0 && isGreen(report) ? 0 : 1;
+}
+
+/** Makes the claims of this process, and of its child processes, report their calls; see reproducer.ts. */
+function collectEvidence(): void {
+  process.env["NODE_KVM_EVIDENCE"] = "1";
 }
 
 /** Returns the function that prints each result immediately. */
@@ -99,6 +114,8 @@ function printerOf(how: string | undefined): (result: Result) => void {
 /** The work that a waiting command receives. */
 interface HeldWork {
   readonly pattern?: string | undefined;
+  /** Whether the claims that fail or deviate report their calls. */
+  readonly evidence?: boolean | undefined;
   /** The text of a program; if omitted, the claims of this bundle are judged. */
   readonly program?: string | undefined;
   /** The share of the claims, as the option `share`; all claims by default. */
@@ -131,6 +148,7 @@ async function waitForWork(
   writeFileSync("/dev/urandom", Buffer.from(work.seed, "hex"));
   process.env["NODE_KVM_SEED"] = work.seed;
   const { pattern, share } = work;
+  if (work.evidence === true) collectEvidence();
   if (work.program === undefined) return { pattern, share };
   const program = join(options.folder ?? "", "program.json");
   writeFileSync(program, work.program);

@@ -28,6 +28,9 @@ export interface MatcherResult {
   readonly pass: boolean;
   /** Describes the failure; called only on a failure. */
   readonly message: () => string;
+  /** The compared values, which the error of a failure contains. */
+  readonly actual?: unknown;
+  readonly expected?: unknown;
 }
 
 /** The matchers as an argument of `expect.extend`, for an `expect` that `node-kvm/test` does not extend itself. */
@@ -63,8 +66,10 @@ export const matchers: {
     };
   },
   toEqualTable(actual, expected) {
-    const changes = diff(CpuidTable.from(expected), CpuidTable.from(actual));
+    const tables = { actual: CpuidTable.from(actual), expected: CpuidTable.from(expected) };
+    const changes = diff(tables.expected, tables.actual);
     return {
+      ...tables,
       pass: changes.length === 0,
       message: () =>
         changes.length === 0

@@ -1,7 +1,7 @@
 /**
- * Writes C files that reproduce claims: with `NODE_KVM_REPRO=folder`, a C file for each failed claim is written to this
- * folder; with `NODE_KVM_REPRO_ALL=1` in addition, a C file for each judged claim. `node-kvm/trace` generates the
- * content of the files.
+ * Records the calls of claims. With `NODE_KVM_REPRO=folder`, a C file for each failed claim is written to this folder;
+ * with `NODE_KVM_REPRO_ALL=1` in addition, a C file for each judged claim. With `NODE_KVM_EVIDENCE=1`, the result of
+ * each claim that fails or deviates has its evidence (evidence.ts). `node-kvm/trace` generates the content of the files.
  */
 import { mkdirSync, writeFileSync } from "node:fs";
 import { cpus, release } from "node:os";
@@ -9,7 +9,16 @@ import { join } from "node:path";
 import { types } from "node:util";
 import type { Ioctl } from "../abi/index.ts";
 import { type Handle, type IoctlArgument, vendorModule } from "../index.ts";
-import { exportC, type IoctlStep, type Recording, record, type Step } from "../trace/index.ts";
+import type { Evidence } from "../report/evidence.ts";
+import {
+  exportC,
+  type IoctlStep,
+  type Recording,
+  record,
+  type Step,
+  type Trace,
+} from "../trace/index.ts";
+import { evidenceOf } from "./evidence.ts";
 import { Unmet } from "./kit.ts";
 
 /** A claim that was judged. */
@@ -23,31 +32,57 @@ export interface Judged {
   readonly expected: string | undefined;
 }
 
+/** The products of a recording. */
+export interface Recorded {
+  /** The path of the C file, if it was written. */
+  readonly file?: string;
+  /** The evidence, if it is collected and the claim does not hold as expected. */
+  readonly evidence?: Evidence;
+}
+
 /** The recording of the calls that one claim makes. */
 export interface ClaimRecording {
-  /** Ends the recording. If a C file is required, writes the file and returns its path. */
-  end(judged: Judged): string | undefined;
+  /** Stops the recording, so that it does not contain the calls that probe the host's traits. */
+  stop(): void;
+  /** Writes the C file and collects the evidence, if they are required. */
+  end(judged: Judged): Recorded;
 }
 
 let current: Recording | undefined;
 
-/** Starts the recording of a claim, if C files are required. */
+/** Starts the recording of a claim, if C files or evidence are required. */
 export function recordClaim(): ClaimRecording {
-  const folder = process.env["NODE_KVM_REPRO"];
-  if (folder === undefined || folder === "") return { end: () => undefined };
+  const folder = process.env["NODE_KVM_REPRO"] ?? "";
+  const wantsEvidence = process.env["NODE_KVM_EVIDENCE"] === "1";
+  if (folder === "" && !wantsEvidence) return { stop: () => undefined, end: () => ({}) };
+  // A claim that did not end within its time limit is still recorded.
+  current?.stop();
   const recording = record();
   current = recording;
+  const stop = (): void => {
+    recording.stop();
+    if (current === recording) current = undefined;
+  };
   return {
+    stop,
     end: (judged) => {
-      current = undefined;
-      return write(folder, recording, judged);
+      stop();
+      const { failure, expected } = judged;
+      // A skipped claim has no verdict that another kernel could confirm.
+      if (failure instanceof Unmet) return {};
+      const trace = recording.stop(aboutOf(judged));
+      const file = folder === "" ? undefined : write(folder, trace, judged);
+      const isUnexpected = failure !== undefined || expected !== undefined;
+      return {
+        ...(file === undefined ? {} : { file }),
+        ...(wantsEvidence && isUnexpected ? { evidence: evidenceOf(trace, failure) } : {}),
+      };
     },
   };
 }
 
-function write(folder: string, recording: Recording, judged: Judged): string | undefined {
-  const { number, id, sentence, failure, expected } = judged;
-  const trace = recording.stop({
+function aboutOf({ number, id, sentence, failure, expected }: Judged): Trace["about"] {
+  return {
     number,
     name: id,
     sentence,
@@ -56,10 +91,11 @@ function write(folder: string, recording: Recording, judged: Judged): string | u
     kernel: release(),
     vendor: vendorModule(),
     cpu: cpus()[0]?.model,
-  });
-  const isWanted = failure !== undefined || process.env["NODE_KVM_REPRO_ALL"] === "1";
-  // A skipped claim has no verdict that another kernel could confirm.
-  if (!isWanted || failure instanceof Unmet) return undefined;
+  };
+}
+
+function write(folder: string, trace: Trace, { number, id, failure }: Judged): string | undefined {
+  if (failure === undefined && process.env["NODE_KVM_REPRO_ALL"] !== "1") return undefined;
   mkdirSync(folder, { recursive: true });
   const path = join(folder, `${number === undefined ? "" : `${number}-`}${id}.c`);
   writeFileSync(path, exportC(trace));

@@ -35,12 +35,25 @@ td button { cursor: pointer; }
 dialog { max-width: min(46rem, 92vw); border: 1px solid var(--line); border-radius: .5rem; background: var(--card); color: inherit; }
 dialog::backdrop { background: #0008; } dialog pre { white-space: pre-wrap; overflow-wrap: anywhere; font-size: .85rem; } dialog pre:empty { display: none; }
 dialog button { font: inherit; padding: .3rem .9rem; }
+.finding h3 { margin: .5rem 0 .2rem; font-size: .85rem; }
+section > h2 { margin-top: 1.2rem; }
+.finding { border: 1px solid var(--line); border-radius: .4rem; background: var(--card); padding: .4rem .7rem; scroll-margin-top: .5rem; }
+.finding > summary { overflow-wrap: anywhere; } .finding > summary b { font: 600 .9rem ui-monospace, monospace; }
+.finding > summary span { padding: .05rem .4rem; border-radius: .3rem; }
+.finding p { margin: .4rem 0; color: var(--soft); overflow-wrap: anywhere; }
+.finding pre { margin: .3rem 0; padding: .5rem .6rem; border-radius: .3rem; background: var(--quiet-back); font: .8rem/1.4 ui-monospace, monospace; white-space: pre-wrap; overflow-wrap: anywhere; }
+.finding .calls, .finding .c pre { max-height: 24rem; overflow: auto; white-space: pre; overflow-wrap: normal; } .finding .c pre { max-height: 40rem; tab-size: 4; }
+.bits, .facts { overflow: auto; max-height: 40rem; border: 1px solid var(--line); border-radius: .3rem; background: var(--card); font-size: .85rem; }
+.bits th, .bits td, .facts th, .facts td { position: static; min-width: 0; max-width: none; padding: .2rem .6rem; text-align: left; font-weight: 400; }
+.bits code, .facts code { overflow-wrap: anywhere; } .kernels a { color: inherit; }
+.bits thead th, .facts thead th, .facts .differs td { font-weight: 600; } .facts .differs { background: var(--known-back); }
+.copy { font: inherit; padding: .2rem .8rem; cursor: pointer; }
 @media (max-width: 600px) { body { padding: .6rem; } tbody th { min-width: 9.5rem; max-width: 9.5rem; } tbody th small { display: none; } thead th span { min-width: 0; writing-mode: vertical-rl; transform: rotate(180deg); white-space: nowrap; font-size: .72rem; } td button { min-width: 1.8rem; } }
 `;
 
 /** lib/report/page.js */
 export const PAGE_JS: string = `"use strict";
-const rows = Array.from(document.querySelectorAll("tbody tr"));
+const rows = Array.from(document.querySelectorAll(".scroll tbody tr"));
 const filter = document.getElementById("filter");
 const differing = document.getElementById("differing");
 function show() {
@@ -57,7 +70,7 @@ function show() {
 let current = null;
 function enter() {
   if (current) current.tabIndex = -1;
-  current = document.querySelector("tbody tr:not([hidden]) button");
+  current = document.querySelector(".scroll tbody tr:not([hidden]) button");
   if (current) current.tabIndex = 0;
 }
 function go(button) {
@@ -69,7 +82,8 @@ function go(button) {
   current.scrollIntoView({ block: "nearest", inline: "nearest" });
 }
 const STEPS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
-document.querySelector("tbody").addEventListener("keydown", (event) => {
+const claims = document.querySelector(".scroll tbody");
+claims.addEventListener("keydown", (event) => {
   const step = STEPS[event.key];
   const button = event.target.closest("td button");
   if (!step || !button) return;
@@ -81,7 +95,7 @@ document.querySelector("tbody").addEventListener("keydown", (event) => {
   if (next) go(next.querySelectorAll("td button")[column]);
 });
 const detail = document.getElementById("detail");
-document.querySelector("tbody").addEventListener("click", (event) => {
+claims.addEventListener("click", (event) => {
   const button = event.target.closest("td button");
   if (!button) return;
   go(button);
@@ -90,11 +104,53 @@ document.querySelector("tbody").addEventListener("click", (event) => {
   document.getElementById("detail-claim").textContent = row.querySelector("small").textContent;
   document.getElementById("detail-verdict").textContent = button.textContent + " " + button.dataset.word;
   document.getElementById("detail-reason").textContent = button.dataset.reason;
+  const link = document.getElementById("detail-evidence");
+  link.hidden = button.dataset.place === undefined;
+  link.href = "#" + (button.dataset.place ?? "findings");
   detail.showModal();
 });
 document.getElementById("detail-close").addEventListener("click", () => detail.close());
 detail.addEventListener("click", (event) => { if (event.target === detail) detail.close(); });
-detail.addEventListener("close", () => { if (current) current.focus(); });
+// After a click on the link to the evidence, the evidence has the focus, and not the cell.
+let leaving = false;
+detail.addEventListener("close", () => {
+  if (current && !leaving) current.focus();
+  leaving = false;
+});
+document.getElementById("detail-evidence").addEventListener("click", () => {
+  leaving = true;
+  detail.close();
+});
+function openTarget() {
+  const target = document.getElementById(location.hash.slice(1));
+  if (!target?.classList.contains("finding")) return;
+  target.open = true;
+  target.scrollIntoView();
+  target.querySelector("summary").focus({ preventScroll: true });
+}
+// A link to the current target changes no hash, but still has to open the target.
+document.addEventListener("click", (event) => {
+  const link = event.target.closest("a");
+  if (link && link.hash === location.hash) openTarget();
+});
+window.addEventListener("hashchange", openTarget);
+openTarget();
+function copied(button, text) {
+  button.textContent = text;
+  setTimeout(() => { button.textContent = "Copy"; }, 2000);
+}
+async function copy(button) {
+  const pre = button.closest("details").querySelector("pre");
+  try {
+    await navigator.clipboard.writeText(pre.textContent);
+    copied(button, "Copied");
+  } catch {
+    // Without permission for the clipboard, the text is selected, so that the user can copy it.
+    getSelection().selectAllChildren(pre);
+    copied(button, "Selected");
+  }
+}
+for (const button of document.querySelectorAll(".copy")) button.addEventListener("click", () => copy(button));
 document.querySelector(".filter").addEventListener("submit", (event) => event.preventDefault());
 filter.addEventListener("input", show);
 differing.addEventListener("change", show);

@@ -83,6 +83,7 @@ function run(more: Partial<LabRunOptions> = {}): Promise<number> {
     parallel: 1,
     host: false,
     reporter: "text",
+    evidence: false,
     origin: undefined,
     output: undefined,
     ...more,

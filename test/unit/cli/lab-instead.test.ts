@@ -29,6 +29,7 @@ const OPTIONS: SuiteOptions = {
   paths: [],
   pattern: undefined,
   reporter: "json",
+  evidence: false,
   origin: undefined,
   requireKvm: false,
   orLab: true,

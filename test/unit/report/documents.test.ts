@@ -308,6 +308,23 @@ describe("docs/report.schema.json", () => {
     expect(isValid(MATRIX), JSON.stringify(validate.errors)).toBe(true);
   });
 
+  const evidence = {
+    ...{ calls: ["open()"], earlierCalls: 0, c: "int main(void)", withoutC: "why" },
+    tables: {
+      ...{ before: "expected", after: "got", more: 0 },
+      fields: [{ name: "0x7.0:ebx[5] avx2", before: "1", after: "0" }],
+    },
+  };
+  const host = { cpu: "a", parameters: { "kvm.x": "N" }, capabilities: { KVM_CAP_XCRS: 1 } };
+
+  test("accepts evidence and the facts of a host, and rejects unknown members in them", () => {
+    const report = { kernel: "a", vendor: "b", host, results: [result("a", "fail", { evidence })] };
+    expect(isValid(report), JSON.stringify(validate.errors)).toBe(true);
+    expect(isValid({ ...report, host: { ...host, more: 1 } })).toBe(false);
+    const odd = result("a", "fail", { evidence: { ...evidence, more: 1 } as never });
+    expect(isValid({ ...report, results: [odd] })).toBe(false);
+  });
+
   test.each([
     ["no results", { kernel: "a", vendor: "b" }],
     [

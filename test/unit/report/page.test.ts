@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { type Browser, chromium, type Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import type { Evidence } from "../../../lib/report/evidence.ts";
 import { toHtml } from "../../../lib/report/html.ts";
 import { type Column, toMatrix } from "../../../lib/report/matrix.ts";
 import type { Result, Verdict } from "../../../lib/report/result.ts";
@@ -18,6 +19,21 @@ const CLAIMS = [
 ] as const;
 
 const LATE = "EINVAL: only bits that KVM itself sets differ: 0x1.0:ecx[27] osxsave";
+const C = '#include <linux/kvm.h>\n\nint main(void)\n{\n\treturn "</pre><b>&" ? 1 : 0;\n}\n';
+const EVIDENCE: Evidence = {
+  calls: ['open("/dev/<img src=x>") = 0', "KVM_SET_CPUID2(vcpu 0, nent=30) = -1 EINVAL"],
+  earlierCalls: 12,
+  tables: {
+    ...{ before: "the vCPU's table", after: "<i>passed</i>", more: 3 },
+    fields: [{ name: "0x1.0:ecx[27] osxsave", before: "0", after: "<b>1</b>" }],
+  },
+  c: C,
+};
+const facts = (kernel: string) => ({
+  cpu: "a CPU <with> a name",
+  parameters: { "kvm.ignore_msrs": "N", "kvm_amd.nested": kernel === "7.2.13" ? "1" : "0" },
+  capabilities: { KVM_CAP_XCRS: 1, KVM_CAP_XEN_HVM: 0 },
+});
 const verdictOf = (kernel: string, id: string): Verdict =>
   id === "silent-cr4" && kernel === "6.17.13" ? "fail" : "pass";
 
@@ -27,6 +43,7 @@ const column = (kernel: string): Column => ({
   report: {
     kernel,
     vendor: "kvm_amd",
+    host: facts(kernel),
     results: CLAIMS.map(([id, number, title]): Result => {
       const verdict = verdictOf(kernel, id);
       return {
@@ -36,6 +53,7 @@ const column = (kernel: string): Column => ({
         verdict,
         reason: verdict === "fail" ? LATE : undefined,
         duration: 1,
+        ...(verdict === "fail" ? { evidence: EVIDENCE } : {}),
       };
     }),
   },
@@ -123,6 +141,82 @@ describe.skipIf(!existsSync(BROWSER))(
       expect(await page.textContent("#detail-title")).toBe("change-feature on 6.1.0-56 max");
       expect(await page.textContent("#detail-claim")).toBe(CLAIMS[1][2]);
       await page.keyboard.press("Escape");
+    });
+
+    test("shows the fields, the calls and the C file of a failed claim, with markup as text", async () => {
+      const finding = page.locator("#findings .finding");
+      expect(await finding.count()).toBe(1);
+      expect(await finding.locator("summary").first().textContent()).toBe(
+        "✗ silent-cr4 on 6.17.13 max: FAILS",
+      );
+      expect(await finding.locator(".bits thead th").allTextContents()).toEqual([
+        ...["Field", "the vCPU's table", "<i>passed</i>"],
+      ]);
+      expect(await finding.locator(".bits tbody").textContent()).toBe(
+        "0x1.0:ecx[27] osxsave0<b>1</b>",
+      );
+      expect(await finding.locator("h3").allTextContents()).toEqual([
+        "CPUID fields that differ: 4",
+        "Calls: 2, after 12 earlier calls",
+      ]);
+      expect(await finding.locator(".calls").textContent()).toBe(EVIDENCE.calls.join("\n"));
+      expect(await finding.locator(".c pre").textContent()).toBe(C);
+      expect(await page.locator("#findings img, #findings i").count()).toBe(0);
+    });
+
+    test("opens the C file with the keyboard and copies it", async () => {
+      await page.context().grantPermissions(["clipboard-read", "clipboard-write"]);
+      await page.focus(".finding .c summary");
+      expect(await page.isVisible(".finding .copy")).toBe(false);
+      await page.keyboard.press("Enter");
+      await page.keyboard.press("Tab");
+      await page.keyboard.press("Enter");
+      await page.locator(".copy", { hasText: "Copied" }).waitFor();
+      expect(await page.evaluate("navigator.clipboard.readText()")).toBe(C);
+    });
+
+    test("selects the C file if the clipboard cannot be written", async () => {
+      await page.evaluate("navigator.clipboard.writeText = () => Promise.reject(new Error())");
+      await page.click(".copy");
+      await page.locator(".copy", { hasText: "Selected" }).waitFor();
+      expect(await page.evaluate("getSelection().toString()")).toBe(C.trimEnd());
+    });
+
+    test("goes from a failed cell, and from the card of its kernel, to the evidence", async () => {
+      const isOpen = (): Promise<boolean> =>
+        page.evaluate('document.querySelector(".finding").open');
+      const close = (): Promise<void> =>
+        page.evaluate('document.querySelector(".finding").open = false');
+      await close();
+      await page.click(".kernels .broken a");
+      await expect.poll(isOpen).toBe(true);
+      await close();
+      await page.click('button[aria-label="silent-cr4 on 6.17.13 max: FAILS"]');
+      await page.click("#detail-evidence");
+      await expect.poll(isOpen).toBe(true);
+      expect(await page.isVisible("#detail")).toBe(false);
+      expect(await page.evaluate("document.activeElement.textContent")).toContain("silent-cr4");
+      await page.click('button[aria-label="silent-cr4 on 7.2.13 max: holds"]');
+      expect(await page.isVisible("#detail-evidence")).toBe(false);
+      await page.keyboard.press("Escape");
+    });
+
+    test("compares the facts of the hosts, and marks those that differ", async () => {
+      await page.click("#hosts summary");
+      expect(await page.locator("#hosts .differs th").allTextContents()).toEqual([
+        "kernel",
+        "kvm_amd.nested",
+      ]);
+      expect(
+        await page.locator("#hosts tbody tr", { hasText: "CPU" }).first().textContent(),
+      ).toContain("a CPU <with> a name");
+      expect(
+        await page.locator("#hosts tr", { hasText: "KVM_CAP_XEN_HVM" }).textContent(),
+      ).toContain("missing");
+    });
+
+    test("states how to get the calls of claims that hold", async () => {
+      expect(await page.textContent("#findings .legend")).toContain("--repro-all");
     });
 
     test.each([400, 1600])("has no horizontal overflow at %i pixels", async (width) => {

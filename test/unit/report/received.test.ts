@@ -6,8 +6,16 @@ import { MalformedReport, readReport } from "../../../lib/report/received.ts";
 const RESULT = { id: "a", title: "A", number: 1, verdict: "pass", duration: 1.5 };
 const REPORT = { kernel: "6.12", vendor: "kvm_amd", results: [RESULT] };
 
+const FIELD = { name: "0x7.0:ebx[5] avx2", before: "1", after: "0" };
+const TABLES = { before: "expected", after: "got", fields: [FIELD], more: 0 };
+const EVIDENCE = { calls: ["open()"], earlierCalls: 2, tables: TABLES, c: "int", withoutC: "why" };
+const HOST = { cpu: "x", parameters: { "kvm.a": "N" }, capabilities: { KVM_CAP_A: 0 } };
+
 const text = (more: object): string => JSON.stringify({ ...REPORT, ...more });
 const one = (more: object): string => text({ results: [{ ...RESULT, ...more }] });
+const evidence = (more: object): string => one({ evidence: { ...EVIDENCE, ...more } });
+const tables = (more: object): string => evidence({ tables: { ...TABLES, ...more } });
+const host = (more: object): string => text({ host: { ...HOST, ...more } });
 const without = (member: string): string =>
   JSON.stringify(REPORT, (name, value: unknown) => (name === member ? undefined : value));
 
@@ -76,6 +84,42 @@ const MALFORMED: readonly (readonly [sent: string, why: string])[] = [
     text({ results: Array.from({ length: 10_001 }, (_, i) => ({ ...RESULT, id: `${i}` })) }),
     "results has 10001 members; at most 10000 are allowed",
   ],
+  ...[null, 5, "x", []].map((each) => [one({ evidence: each }), "not an object"] as const),
+  ...[null, 5, "x", {}].map((calls) => [evidence({ calls }), "not an array"] as const),
+  [evidence({ calls: [7] }), `results[0].evidence.calls[0] is 7, ${TEXT}`],
+  [evidence({ calls: ["x".repeat(401)] }), TEXT],
+  [evidence({ calls: Array(101).fill("x") }), "calls has 101 members; at most 100 are allowed"],
+  ...[undefined, "1", -1].map((earlierCalls) => [evidence({ earlierCalls }), NUMBER] as const),
+  ...[null, 5, ""].map((c) => [evidence({ tables: c }), "not an object"] as const),
+  ...[null, 5, "x".repeat(2 ** 18 + 1)].map((c) => [evidence({ c }), TEXT] as const),
+  [evidence({ withoutC: 5 }), TEXT],
+  [tables({ before: 1 }), TEXT],
+  [tables({ after: "x".repeat(201) }), TEXT],
+  [tables({ more: null }), NUMBER],
+  [tables({ fields: {} }), "not an array"],
+  [tables({ fields: Array(201).fill(FIELD) }), "at most 200 are allowed"],
+  [tables({ fields: [null] }), "not an object"],
+  ...["name", "before", "after"].map(
+    (name) => [tables({ fields: [{ ...FIELD, [name]: 1 }] }), `fields[0].${name} is 1`] as const,
+  ),
+  [
+    text({
+      results: Array.from({ length: 9 }, (_, i) => ({
+        ...{ ...RESULT, id: `${i}` },
+        evidence: { ...EVIDENCE, c: "x".repeat(2 ** 18) },
+      })),
+    }),
+    "its C files have 2359296 characters; at most 2097152 are allowed",
+  ],
+  ...[null, 5, []].map((each) => [text({ host: each }), "host is"] as const),
+  [host({ cpu: 5 }), `host.cpu is 5, ${TEXT}`],
+  [host({ parameters: { "kvm.a": 5 } }), `host.parameters.kvm.a is 5, ${TEXT}`],
+  [host({ parameters: { ["x".repeat(201)]: "N" } }), TEXT],
+  [host({ capabilities: { a: "1" } }), `host.capabilities.a is "1", ${NUMBER}`],
+  [
+    host({ parameters: Object.fromEntries(Array.from({ length: 501 }, (_, i) => [i, "N"])) }),
+    "host.parameters has 501 members; at most 500 are allowed",
+  ],
   ['{"__proto__": {"kernel": "x", "vendor": "y", "results": []}}', "results is undefined"],
 ];
 
@@ -90,6 +134,18 @@ test("a received report keeps only its known members", () => {
   expect(readReport(JSON.stringify(sent))).toEqual({
     ...REPORT,
     results: [{ ...RESULT, reason }],
+  });
+});
+
+test("a received report keeps the evidence and the facts of the host, without unknown members", () => {
+  const more = { more: 1 };
+  const sent = {
+    ...{ ...REPORT, host: { ...HOST, ...more } },
+    results: [{ ...RESULT, evidence: { ...EVIDENCE, odd: 1, tables: { ...TABLES, odd: 1 } } }],
+  };
+  expect(readReport(JSON.stringify(sent))).toEqual({
+    ...{ ...REPORT, host: HOST },
+    results: [{ ...RESULT, evidence: EVIDENCE }],
   });
 });
 
@@ -114,13 +170,27 @@ describe("a malformed report from a guest", () => {
 
 test("any JSON text from a guest is either read as a valid report or rejected as malformed", () => {
   const value = fc.oneof(fc.jsonValue(), fc.constantFrom("pass", "skip", "__proto__", null));
-  const members = ["id", "title", "number", "verdict", "reason", "duration", "__proto__"];
+  const members = [
+    "id",
+    "title",
+    "number",
+    "verdict",
+    "reason",
+    "duration",
+    "evidence",
+    "__proto__",
+  ];
   const result = fc
     .dictionary(fc.constantFrom(...members), value)
     .map((odd) => ({ ...RESULT, ...odd }));
   const sent = fc.oneof(
     fc.jsonValue(),
-    fc.record({ kernel: value, vendor: value, results: fc.array(fc.oneof(result, value)) }),
+    fc.record({
+      kernel: value,
+      vendor: value,
+      host: value,
+      results: fc.array(fc.oneof(result, value)),
+    }),
     fc.record({ kernel: fc.string(), vendor: fc.string(), results: fc.array(result) }),
   );
   fc.assert(

@@ -54,6 +54,19 @@ test.each(ROWS)("expect: %s of %o and %o has vitest's verdict and message", (nam
   real(bundled).toBe(vitest);
 });
 
+test("the error of a failed assertion contains the compared values, as vitest's error does", () => {
+  const values = [real, ours].map((expect) => {
+    try {
+      (expect as unknown as typeof real)([1, 2]).toEqual([1, 3]);
+    } catch (error) {
+      const { actual, expected } = error as Record<string, unknown>;
+      return { actual, expected };
+    }
+    return undefined;
+  });
+  real(values).toEqual(Array(2).fill({ actual: [1, 2], expected: [1, 3] }));
+});
+
 test("the note of an assertion precedes the assertion's message", () => {
   const [vitest, bundled] = both("toBe", [1, 2], "leaf 7");
   real(bundled).toBe(vitest);

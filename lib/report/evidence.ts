@@ -1,0 +1,84 @@
+/**
+ * The evidence of a claim that fails or deviates, and the facts of the host that was judged. suite/evidence.ts collects
+ * the evidence; received.ts checks the evidence of a lab guest; html.ts prints it.
+ */
+import type { Result, Verdict } from "./result.ts";
+
+/** One field of a CPUID table that differs, or one entry that only one table has. */
+export interface TableField {
+  /** The place and the name: `0x7.0:ebx[5] avx2`. */
+  readonly name: string;
+  /** The value in the first table: `1`, `0x2c`, `absent`. */
+  readonly before: string;
+  /** The value in the second table. */
+  readonly after: string;
+}
+
+/** The differences between two CPUID tables. */
+export interface TableDifferences {
+  /** The first table: `expected`. */
+  readonly before: string;
+  /** The second table: `got`. */
+  readonly after: string;
+  /** The differences, at most {@link MOST_FIELDS}. Without differences, the two tables are equal. */
+  readonly fields: readonly TableField[];
+  /** The number of further differences. */
+  readonly more: number;
+}
+
+/** The calls of a claim that fails or deviates. */
+export interface Evidence {
+  /** The last calls of the claim in strace's format, the oldest first, at most {@link MOST_CALLS}. */
+  readonly calls: readonly string[];
+  /** The number of earlier calls, which `calls` does not contain. */
+  readonly earlierCalls: number;
+  /** The differences between two tables, if the claim fails because of them. */
+  readonly tables?: TableDifferences | undefined;
+  /** The C file that repeats all calls of the claim. */
+  readonly c?: string | undefined;
+  /** The reason why there is no C file. */
+  readonly withoutC?: string | undefined;
+}
+
+/** Facts of the machine on which claims were judged. */
+export interface HostFacts {
+  /** The CPU's name in /proc/cpuinfo. */
+  readonly cpu: string;
+  /** The parameters of the loaded KVM modules: `kvm.ignore_msrs` is `N`. */
+  readonly parameters: Readonly<Record<string, string>>;
+  /** The results of KVM_CHECK_EXTENSION on /dev/kvm for the capabilities on which claims depend. */
+  readonly capabilities: Readonly<Record<string, number>>;
+}
+
+/** The maximum number of calls of one claim. */
+export const MOST_CALLS: number = 100;
+/** The maximum number of differences between two tables of one claim. */
+export const MOST_FIELDS: number = 200;
+/** The maximum length of a call, and of a value or name of a field, in UTF-16 units. */
+export const LONGEST_CALL: number = 400;
+/** The maximum length of a C file in UTF-16 units; usual C files have 5 to 40 kB. */
+export const LONGEST_C: number = 2 ** 18;
+/** The maximum length of the C files of one report together, in UTF-16 units. */
+export const MOST_C: number = 2 ** 21;
+
+/** Removes the C files that exceed {@link MOST_C}; failed claims keep their C files first. */
+export function boundEvidence(results: readonly Result[]): readonly Result[] {
+  const order = [...ofVerdict(results, "fail"), ...ofVerdict(results, "deviation")];
+  const removed = new Set<Result>();
+  let room = MOST_C;
+  for (const result of order) {
+    const { length } = result.evidence?.c ?? "";
+    if (length <= room) room -= length;
+    else removed.add(result);
+  }
+  return results.map((result) => (removed.has(result) ? withoutC(result) : result));
+}
+
+const ofVerdict = (results: readonly Result[], verdict: Verdict): readonly Result[] =>
+  results.filter((result) => result.verdict === verdict);
+
+function withoutC(result: Result): Result {
+  const { c, ...evidence } = result.evidence ?? { calls: [], earlierCalls: 0 };
+  const reason = `the C files of a report have at most ${MOST_C / 2 ** 20} MiB`;
+  return { ...result, evidence: { ...evidence, withoutC: reason } };
+}
