@@ -1,6 +1,6 @@
 /**
  * The entry `node-kvm`: handles, guest memory, exits and errors, and the CPUID table that most programs need. The other
- * entries of this package are: `/abi`, `/cpuid`, `/guest`, `/lab`, `/machine`, `/report`, `/state`, `/trace`,
+ * entries of this package are: `/abi`, `/cpuid`, `/explore`, `/guest`, `/lab`, `/machine`, `/report`, `/state`, `/trace`,
  * `/worker`.
  */
 export { fromSupported } from "./cpuid/builder.ts";

@@ -33,7 +33,9 @@ const program = new Command("node-kvm")
 
 program
   .command("info")
-  .description("print this host's KVM: kernel, vendor module, every capability")
+  .description(
+    "print this host's KVM: kernel, vendor module, stage of the CPUID code, every capability",
+  )
   .option("--json", "as JSON")
   .addHelpText(
     "after",

@@ -1,6 +1,6 @@
 /**
  * The fingerprint of a kernel: the stage of its code for CPUID tables, and the differences from Linux 7.2, decided by
- * calls. probes.ts has the calls, and node-kvm/oracle the stages and the rows.
+ * calls. probes.ts and lib/suite/traits.ts have the calls, and node-kvm/oracle the stages and the rows.
  */
 import type { CpuidEntry2 } from "../cpuid/index.ts";
 import type { Kvm } from "../index.ts";
@@ -12,16 +12,23 @@ import {
   type LifecycleStageName,
   lifecycleHost,
   lifecycleStageOf,
+  TRAITS,
   type TraitFacts,
 } from "../oracle/index.ts";
+import {
+  DECIDED_TRAITS,
+  type DecidedTrait,
+  decideTrait,
+  type TraitVerdict,
+} from "../suite/traits.ts";
 import { KvmSubject } from "./kvm-subject.ts";
 import { type ProbedRow, probeRows } from "./probes.ts";
 import { RunWatchdog } from "./run-watchdog.ts";
 import type { Subject } from "./subject.ts";
 
 /** A row of a fingerprint: a difference from Linux 7.2, and whether this kernel has it. */
-export interface FingerprintRow extends TraitFacts {
-  readonly row: KernelRowName;
+export interface FingerprintRow<Row = KernelRowName | DecidedTrait> extends TraitFacts {
+  readonly row: Row;
   /** Whether this kernel has the difference; `undecided` if the calls do not show it on this host. */
   readonly verdict: "holds" | "absent" | "undecided";
   /** The reason why the row is undecided. */
@@ -34,21 +41,33 @@ export interface FingerprintStage extends LifecycleStageFacts {
 }
 
 /** The fingerprint of a kernel. */
-export interface Fingerprint {
+export interface Fingerprint<Row = KernelRowName | DecidedTrait> {
   /** The stage of KVM's code for CPUID tables; undefined if the rows do not decide it. */
   readonly stage: FingerprintStage | undefined;
   /** The reason why the stage is undecided. */
   readonly reason?: string;
-  /** Every row of `KERNEL_ROWS`, in the order of the table. */
-  readonly rows: readonly FingerprintRow[];
+  /** Every row of `KERNEL_ROWS` in the order of the table, and further traits of `TRAITS`. */
+  readonly rows: readonly FingerprintRow<Row>[];
+}
+
+function rowOf<Row>(
+  decision: Pick<FingerprintRow<Row>, "row" | "verdict" | "reason">,
+  { behaviour, where, source, fix }: TraitFacts,
+): FingerprintRow<Row> {
+  return { ...decision, behaviour, where, source, ...(fix === undefined ? {} : { fix }) };
+}
+
+/** Makes the row of a trait. */
+export function traitRow(row: DecidedTrait, verdict: TraitVerdict): FingerprintRow {
+  const facts = TRAITS[row];
+  return typeof verdict === "string"
+    ? rowOf({ row, verdict: "undecided", reason: verdict }, facts)
+    : rowOf({ row, verdict: verdict ? "holds" : "absent" }, facts);
 }
 
 /** Makes the fingerprint from the decisions about the rows. */
-export function fingerprintFrom(probed: readonly ProbedRow[]): Fingerprint {
-  const rows = probed.map((one): FingerprintRow => {
-    const { behaviour, where, source, fix } = KERNEL_ROWS[one.row];
-    return { ...one, behaviour, where, source, ...(fix === undefined ? {} : { fix }) };
-  });
+function fingerprintFrom(probed: readonly ProbedRow[]): Fingerprint<KernelRowName> {
+  const rows = probed.map((one) => rowOf(one, KERNEL_ROWS[one.row]));
   const decided = probed.filter(({ verdict }) => verdict !== "undecided");
   const holds = Object.fromEntries(decided.map(({ row, verdict }) => [row, verdict === "holds"]));
   const decision = lifecycleStageOf(holds);
@@ -57,8 +76,14 @@ export function fingerprintFrom(probed: readonly ProbedRow[]): Fingerprint {
     : { stage: { name: decision.stage, ...LIFECYCLE_STAGES[decision.stage] }, rows };
 }
 
-/** Decides the fingerprint of a subject whose KVM supports these entries; the explorer uses the same function. */
-export function fingerprintOf(subject: Subject, supported: readonly CpuidEntry2[]): Fingerprint {
+/**
+ * Decides the stage and the rows of the model's kernel differences, for a subject whose KVM supports these entries. The
+ * explorer uses the same function.
+ */
+export function fingerprintOf(
+  subject: Subject,
+  supported: readonly CpuidEntry2[],
+): Fingerprint<KernelRowName> {
   const table = storedTable(subject, supported);
   return fingerprintFrom(probeRows(subject, lifecycleHost(supported), table));
 }
@@ -85,7 +110,7 @@ const RUN_MS = 5000;
 /**
  * Decides which stage of KVM's CPUID code the kernel runs, and which of the known differences from Linux 7.2 it has.
  * The function creates VMs, executes a few calls on each of them, and closes them; it does not read the version of the
- * kernel. It changes no state outside of these VMs. A guest runs only two instructions.
+ * kernel. It changes no state outside of these VMs. The guests run a few instructions in real mode or in long mode.
  *
  * @param kvm - an open device. The function is synchronous, and takes a few milliseconds for each row.
  * @throws {@link node-kvm.KvmError} if KVM_GET_SUPPORTED_CPUID or KVM_CREATE_VM fails. A later error makes the row
@@ -105,5 +130,7 @@ export function fingerprint(kvm: Kvm): Fingerprint {
   const supported = kvm.getSupportedCpuid();
   using watchdog = new RunWatchdog(RUN_MS);
   using subject = new KvmSubject(kvm, watchdog);
-  return fingerprintOf(subject, supported);
+  const { rows, ...stage } = fingerprintOf(subject, supported);
+  const traits = DECIDED_TRAITS.map((trait) => traitRow(trait, decideTrait(kvm, trait)));
+  return { ...stage, rows: [...rows, ...traits] };
 }

@@ -171,7 +171,7 @@ export const TRAITS: Readonly<Record<Trait, TraitFacts>> = {
     behaviour:
       "KVM_SET_SREGS accepts EFER bits whose features the CPUID table lacks; only the guest's WRMSR checks them",
     where:
-      "observed on 6.1, 6.17 and 6.18 (kvm_pvm); not on 6.12.118, which has the check as a stable update, and not on 7.2",
+      "observed on 5.10, 6.1 and 6.16 to 6.18; not on 6.12.118, which has the check as a stable update, and not on 7.2",
     source: "arch/x86/kvm/x86.c:kvm_is_valid_sregs; regs.c in newer kernels",
   },
   "rewrites-xen-leaf": {

@@ -12,10 +12,18 @@ import {
   KVM_X86_DISABLE_EXITS_PAUSE,
   MSR_KVM_POLL_CONTROL,
   MSRS,
+  msrName,
   offsetOf,
 } from "../abi/index.ts";
 import { guest, NO_FAULT } from "../guest/index.ts";
-import { fromSupported, type Kvm, KvmError, type Vcpu, vendorModule } from "../index.ts";
+import {
+  type CpuidTable,
+  fromSupported,
+  type Kvm,
+  KvmError,
+  type Vcpu,
+  vendorModule,
+} from "../index.ts";
 import { Sandbox } from "../machine/index.ts";
 import { KVM_OWNED, type Trait as TraitName } from "../oracle/index.ts";
 import { hasCpuFlag } from "./cpuinfo.ts";
@@ -44,8 +52,13 @@ export type { TraitName };
  */
 export type KvmTrait = TraitName | ((kvm: Kvm) => boolean);
 
+/** Whether KVM has a trait, or the reason why the probe decides nothing on this host. */
+export type TraitVerdict = boolean | string;
+
+const NO_HLT = "KVM_CAP_X86_DISABLE_EXITS of this host lacks KVM_X86_DISABLE_EXITS_HLT";
+
 /** The probe of each trait. */
-const PROBES: Readonly<Record<TraitName, (kvm: Kvm) => boolean>> = {
+const PROBES: Readonly<Record<TraitName, (kvm: Kvm) => TraitVerdict>> = {
   kvm_pvm: () => vendorModule() === "kvm_pvm",
   // The patch series that removed this trait also made KVM refuse CR4.OSXSAVE on a vCPU without a CPUID table.
   "compares-incoming": (kvm) =>
@@ -66,7 +79,10 @@ const PROBES: Readonly<Record<TraitName, (kvm: Kvm) => boolean>> = {
   "lazy-updates-lost": losesUpdate,
   // KVM_SET_CPUID has the same defect as KVM_SET_CPUID2, whose first table the claims set.
   "stale-base": (kvm) => unhaltOfFirst(kvm, KVM_SIGNATURE) === 1,
-  "fixed-base": (kvm) => unhaltOfFirst(kvm, {}) === 0,
+  "fixed-base": (kvm) => {
+    const unhalt = unhaltOfFirst(kvm, {});
+    return unhalt === undefined ? NO_HLT : unhalt === 0;
+  },
   "keeps-pv-features": keepsPvFeatures,
   "disables-exits-late": disablesExitsLate,
   "writable-feature-msrs": (kvm) =>
@@ -82,14 +98,7 @@ const PROBES: Readonly<Record<TraitName, (kvm: Kvm) => boolean>> = {
   // The patch series that removed this trait also made KVM refuse CR4.OSXSAVE on a vCPU without a CPUID table.
   "shows-invtsc": (kvm) =>
     vendorModule() !== "kvm_pvm" && !hasCpuFlag("constant_tsc") && takesCr4WithoutTable(kvm),
-  // A KVM without this trait has 10 leaves.
-  "hides-nested-leaf": (kvm) => {
-    if (kvm.checkExtension("KVM_CAP_HYPERV_CPUID") === 0) return false;
-    using vm = kvm.createVm();
-    using vcpu = vm.createVcpu(0);
-    const bytes = encode(Cpuid2, { entries: Array.from({ length: 9 }, () => ({})) });
-    return accepts(() => vcpu.ioctl(KVM_GET_SUPPORTED_HV_CPUID, bytes));
-  },
+  "hides-nested-leaf": hidesNestedLeaf,
 };
 
 const seen = new Map<KvmTrait, boolean>();
@@ -101,12 +110,47 @@ export const isProbing = (): boolean => probing;
 
 /** Returns whether this host's KVM has a trait. Each trait is probed once per process. */
 export function hasTrait(kvm: Kvm, trait: KvmTrait): boolean {
-  const known = seen.get(trait) ?? probe(kvm, typeof trait === "string" ? PROBES[trait] : trait);
+  const run = typeof trait === "string" ? PROBES[trait] : trait;
+  const known = seen.get(trait) ?? probe(kvm, run) === true;
   seen.set(trait, known);
   return known;
 }
 
-function probe(kvm: Kvm, run: (kvm: Kvm) => boolean): boolean {
+/** A trait that {@link decideTrait} decides. */
+export type DecidedTrait =
+  | "fixed-base"
+  | "keeps-pv-features"
+  | "writable-feature-msrs"
+  | "writable-platform-info"
+  | "efer-before-cpuid"
+  | "rewrites-xen-leaf"
+  | "hides-nested-leaf";
+
+/**
+ * The traits that {@link decideTrait} decides: differences between kernels that the model of node-kvm/oracle lacks. The
+ * probe of open-in-nested-guest is missing, because it starts a nested guest, which old kernels do not always clean up.
+ */
+export const DECIDED_TRAITS: readonly DecidedTrait[] = [
+  "fixed-base",
+  "keeps-pv-features",
+  "writable-feature-msrs",
+  "writable-platform-info",
+  "efer-before-cpuid",
+  "rewrites-xen-leaf",
+  "hides-nested-leaf",
+];
+
+/** Decides whether KVM has a trait; returns the reason if a probe decides nothing, or if one of its calls fails. */
+export function decideTrait(kvm: Kvm, trait: DecidedTrait): TraitVerdict {
+  try {
+    return probe(kvm, PROBES[trait]);
+  } catch (error) {
+    if (error instanceof KvmError) return error.message;
+    throw error;
+  }
+}
+
+function probe(kvm: Kvm, run: (kvm: Kvm) => TraitVerdict): TraitVerdict {
   probing = true;
   try {
     return run(kvm);
@@ -134,12 +178,30 @@ function countOfEmptyTable(kvm: Kvm): number {
 }
 
 /** Returns whether KVM accepts EFER.LME from user space on a vCPU whose table is empty. */
-function takesEferOfEmptyTable(kvm: Kvm): boolean {
+function takesEferOfEmptyTable(kvm: Kvm): TraitVerdict {
   using vm = kvm.createVm();
   using vcpu = vm.createVcpu(0);
-  vcpu.setCpuid2([]);
   const sregs = vcpu.getSregs();
-  return accepts(() => vcpu.setSregs({ ...sregs, efer: sregs.efer | EFER_LME }));
+  const enable = (): void => vcpu.setSregs({ ...sregs, efer: sregs.efer | EFER_LME });
+  vcpu.setCpuid2(kvm.getSupportedCpuid());
+  if (!accepts(enable)) return "KVM_SET_SREGS refuses EFER.LME also with the supported table";
+  vcpu.setSregs(sregs);
+  vcpu.setCpuid2([]);
+  return accepts(enable);
+}
+
+/** Returns whether KVM_GET_SUPPORTED_HV_CPUID has 9 leaves; a KVM without the trait has 10. */
+function hidesNestedLeaf(kvm: Kvm): TraitVerdict {
+  if (kvm.checkExtension("KVM_CAP_HYPERV_CPUID") === 0) return "KVM_CAP_HYPERV_CPUID is 0";
+  using vm = kvm.createVm();
+  using vcpu = vm.createVcpu(0);
+  const accepted = [9, 10].filter((length) => {
+    const bytes = encode(Cpuid2, { entries: Array.from({ length }, () => ({})) });
+    return accepts(() => vcpu.ioctl(KVM_GET_SUPPORTED_HV_CPUID, bytes));
+  });
+  return accepted.length === 0
+    ? "KVM_GET_SUPPORTED_HV_CPUID also refuses room for 10 leaves"
+    : accepted.includes(9);
 }
 
 /** Returns whether a guest reads the high half of a value that it has written to SYSENTER_ESP; AMD's CPUs drop it. */
@@ -153,8 +215,8 @@ function keepsWideSysenter(kvm: Kvm): boolean {
 }
 
 /** Returns whether a run changes the time leaf in a table that has only Xen leaves. */
-function rewritesXenLeaf(kvm: Kvm): boolean {
-  if (kvm.checkExtension("KVM_CAP_XEN_HVM") === 0) return false;
+function rewritesXenLeaf(kvm: Kvm): TraitVerdict {
+  if (kvm.checkExtension("KVM_CAP_XEN_HVM") === 0) return "KVM_CAP_XEN_HVM is 0";
   const leaf = XEN_BASE + 3;
   const cpuid = [
     { function: XEN_BASE, eax: leaf, ebx: 0x566e_6558, ecx: 0x6558_4d4d, edx: 0x4d4d_566e },
@@ -205,9 +267,18 @@ function unhaltOfFirst(kvm: Kvm, signature: Partial<typeof KVM_SIGNATURE>): numb
 }
 
 /** Returns whether a guest can read MSR_KVM_POLL_CONTROL after a second table without the leaf of KVM's features. */
-function keepsPvFeatures(kvm: Kvm): boolean {
-  if (kvm.checkExtension("KVM_CAP_ENFORCE_PV_FEATURE_CPUID") === 0) return false;
+function keepsPvFeatures(kvm: Kvm): TraitVerdict {
+  if (kvm.checkExtension("KVM_CAP_ENFORCE_PV_FEATURE_CPUID") === 0) {
+    return "KVM_CAP_ENFORCE_PV_FEATURE_CPUID is 0";
+  }
   const cpuid = fromSupported(kvm.getSupportedCpuid());
+  const readsWith = (second: CpuidTable): boolean => readsPollControl(kvm, cpuid, second);
+  if (!readsWith(cpuid)) return "the guest cannot read MSR_KVM_POLL_CONTROL also with KVM's leaves";
+  return readsWith(cpuid.without(KVM_LEAF + 1));
+}
+
+/** Returns whether a guest with enforced features can read MSR_KVM_POLL_CONTROL after two tables. */
+function readsPollControl(kvm: Kvm, cpuid: CpuidTable, second: CpuidTable): boolean {
   const program = guest("long", (g) =>
     g
       .attempt((t) => t.asm((a) => a.mov("ecx", MSR_KVM_POLL_CONTROL).rdmsr()))
@@ -216,7 +287,7 @@ function keepsPvFeatures(kvm: Kvm): boolean {
   );
   using box = new Sandbox(kvm, { program, cpuid });
   box.vcpu.enableCap({ cap: "KVM_CAP_ENFORCE_PV_FEATURE_CPUID", enable: 1 });
-  box.vcpu.setCpuid2(cpuid.without(KVM_LEAF + 1));
+  box.vcpu.setCpuid2(second);
   const ucall = box.next();
   return ucall.kind === "sync" && ucall.values[0] === NO_FAULT;
 }
@@ -232,19 +303,29 @@ function disablesExitsLate(kvm: Kvm): boolean {
   return vcpu.id === 0 && accepts(() => vm.enableCap({ cap: "KVM_CAP_X86_DISABLE_EXITS", mask }));
 }
 
+const currentMsr = (vcpu: Vcpu, index: number): bigint => vcpu.getMsrs([index])[0]?.data ?? 0n;
+
 /** Changes a feature MSR between 0 and the value that KVM supports; returns whether KVM wrote it. */
 function changesFeatureMsr(kvm: Kvm, vcpu: Vcpu, index: number): boolean {
-  const now = vcpu.getMsrs([index])[0]?.data ?? 0n;
+  const now = currentMsr(vcpu, index);
   const data = now === 0n ? (kvm.getMsrs([index])[0]?.data ?? 0n) : 0n;
   return data !== now && vcpu.setMsrs([{ index, data }]) === 1;
 }
 
-/** Returns whether KVM writes one of these MSRs after a run. */
-function isWritableAfterRun(kvm: Kvm, msrs: readonly number[]): boolean {
+/** Returns whether KVM writes, after a run, one of these MSRs that it also writes before the run. */
+function isWritableAfterRun(kvm: Kvm, msrs: readonly number[]): TraitVerdict {
   const cpuid = fromSupported(kvm.getSupportedCpuid());
   using box = new Sandbox(kvm, { program: guest("long", (g) => g.done()), cpuid });
+  const { vcpu } = box;
+  const writable = msrs.filter((index) => {
+    const data = currentMsr(vcpu, index);
+    return changesFeatureMsr(kvm, vcpu, index) && vcpu.setMsrs([{ index, data }]) === 1;
+  });
+  if (writable.length === 0) {
+    return `KVM accepts no other value of ${msrs.map(msrName).join(" and ")} before a run`;
+  }
   box.next();
-  return msrs.some((msr) => changesFeatureMsr(kvm, box.vcpu, msr));
+  return writable.some((msr) => changesFeatureMsr(kvm, vcpu, msr));
 }
 
 function takesFeatureMsrInNestedGuest(kvm: Kvm): boolean {

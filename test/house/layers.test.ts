@@ -43,7 +43,7 @@ const LAYERS: Readonly<Record<string, readonly string[]>> = {
     "report",
     "trace",
   ],
-  explore: ["index.ts", "package.ts", "abi", "cpuid", "oracle", "trace"],
+  explore: ["index.ts", "package.ts", "abi", "cpuid", "oracle", "suite", "trace"],
   // The public entry and the command are the two top layers.
   "index.ts": ["cpuid", "kvm"],
   cli: [

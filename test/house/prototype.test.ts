@@ -242,12 +242,13 @@ const ALLOWED: Readonly<Record<string, readonly (readonly [text: RegExp, reason:
     [/^(SNIPPET_NAMES|CR4_MASKS)\[operation\.\w+\]$/, TABLE],
     [/^"vcpu" in operation$/, OURS],
   ],
-  "explore/wording.ts": [[/^(entry|other)\[name\]$/, TABLE]],
+  "explore/wording.ts": [[/^((entry|other)\[name\]|BY\[operation\.by\])$/, TABLE]],
   "oracle/lifecycle/kernel-rows.ts": [[/^KERNEL_ROWS\[name\]$/, TABLE]],
   "oracle/lifecycle/lookup.ts": [[/^found\[register\]$/, REGISTER]],
   "oracle/lifecycle/model.ts": [
     [/^(entry\[member\]|exits\[how\]|CR4_FEATURES\[bit\]|vcpu\[bit\])$/, TABLE],
   ],
+  "oracle/lifecycle/stages.ts": [[/^(LIFECYCLE_STAGES\[name\]|holds\[row\])$/, TABLE]],
   "oracle/lifecycle/updates.ts": [
     [/^(rules\.when\[row\.field\]|VALUES\[field\])$/, TABLE],
     [/^old\[register\]$/, REGISTER],

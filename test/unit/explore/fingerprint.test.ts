@@ -6,11 +6,12 @@ import { constants } from "node:os";
 import { describe, expect, test } from "vitest";
 import type { CpuidEntry2 } from "../../../lib/cpuid/index.ts";
 import { KvmError } from "../../../lib/errors.ts";
-import { type Fingerprint, fingerprintOf } from "../../../lib/explore/fingerprint.ts";
+import { type Fingerprint, fingerprintOf, traitRow } from "../../../lib/explore/fingerprint.ts";
 import { OLD_KERNELS } from "../../../lib/explore/mutants.ts";
 import { play } from "../../../lib/explore/play.ts";
 import { PROBES } from "../../../lib/explore/probes.ts";
 import { modelSubject, type Subject } from "../../../lib/explore/subject.ts";
+import type { Kvm } from "../../../lib/index.ts";
 import {
   changesOf,
   KERNEL_ROW_NAMES,
@@ -20,7 +21,9 @@ import {
   type LifecycleOperation,
   type LifecycleStageName,
   lifecycleHost,
+  TRAITS,
 } from "../../../lib/oracle/index.ts";
+import { DECIDED_TRAITS, decideTrait } from "../../../lib/suite/traits.ts";
 import { modelOf, SUPPORTED } from "./supported.ts";
 
 const LATE: readonly KernelRowName[] = ["xss-any-table", "xss-any-write"];
@@ -41,10 +44,13 @@ const KERNELS: Readonly<Record<string, readonly KernelRowName[]>> = {
   ...OLD_KERNELS,
 };
 
-const heldIn = ({ rows }: Fingerprint): readonly KernelRowName[] =>
+type ModelFingerprint = Fingerprint<KernelRowName>;
+
+const heldIn = ({ rows }: ModelFingerprint): readonly KernelRowName[] =>
   rows.flatMap(({ row, verdict }) => (verdict === "holds" ? [row] : []));
 
-const rowOf = ({ rows }: Fingerprint, name: KernelRowName) => rows.find(({ row }) => row === name);
+const rowOf = ({ rows }: ModelFingerprint, name: KernelRowName) =>
+  rows.find(({ row }) => row === name);
 
 /** Returns a subject that answers as another one, except for the operations that `answer` answers itself. */
 function changed(
@@ -70,6 +76,12 @@ function changed(
     },
   };
 }
+
+const NO_VM = new KvmError({
+  call: "KVM_CREATE_VM",
+  object: "/dev/kvm",
+  errno: constants.errno.ENOMEM,
+});
 
 const result = (name: string): LifecycleAnswer => ({ kind: "result", result: name });
 
@@ -148,7 +160,7 @@ describe("the stage and the rows", () => {
 
 describe("a row is undecided, and the reason is given,", () => {
   /** The reasons for undecided rows, by row. */
-  function undecidedIn(found: Fingerprint): Readonly<Record<string, string | undefined>> {
+  function undecidedIn(found: ModelFingerprint): Readonly<Record<string, string | undefined>> {
     const rows = found.rows.filter(({ verdict }) => verdict === "undecided");
     return Object.fromEntries(rows.map(({ row, reason }) => [row, reason]));
   }
@@ -156,7 +168,7 @@ describe("a row is undecided, and the reason is given,", () => {
   const ON_7_2 = "pv-each-update";
 
   /** Returns the fingerprint of 7.2 on a host with this table. */
-  const onHost = (table: readonly CpuidEntry2[]): Fingerprint => {
+  const onHost = (table: readonly CpuidEntry2[]): ModelFingerprint => {
     const model = new LifecycleModel(lifecycleHost(table), changesOf([]));
     return fingerprintOf(modelSubject(model), table);
   };
@@ -286,12 +298,6 @@ describe("a row is undecided, and the reason is given,", () => {
     expect(found.stage).toBeUndefined();
   });
 
-  const NO_VM = new KvmError({
-    call: "KVM_CREATE_VM",
-    object: "/dev/kvm",
-    errno: constants.errno.ENOMEM,
-  });
-
   test("if a VM cannot be created", () => {
     const subject = modelSubject(modelOf());
     const failing: Subject = {
@@ -327,5 +333,100 @@ describe("a row is undecided, and the reason is given,", () => {
     };
     expect(() => fingerprintOf(failing, SUPPORTED)).toThrow("a defect");
     expect(open).toBe(0);
+  });
+});
+
+describe("a trait outside of the model", () => {
+  const MISSING: Readonly<Record<string, string>> = {
+    "fixed-base": "KVM_CAP_X86_DISABLE_EXITS of this host lacks KVM_X86_DISABLE_EXITS_HLT",
+    "keeps-pv-features": "KVM_CAP_ENFORCE_PV_FEATURE_CPUID is 0",
+    "rewrites-xen-leaf": "KVM_CAP_XEN_HVM is 0",
+    "hides-nested-leaf": "KVM_CAP_HYPERV_CPUID is 0",
+  };
+
+  test.each(DECIDED_TRAITS.filter((trait) => MISSING[trait] !== undefined))(
+    "%s is undecided without its capability",
+    (trait) => {
+      const kvm = { checkExtension: () => 0 } as unknown as Kvm;
+      expect(decideTrait(kvm, trait)).toBe(MISSING[trait]);
+    },
+  );
+
+  test.each(DECIDED_TRAITS)("%s is undecided if KVM creates no VM", (trait) => {
+    const kvm = {
+      checkExtension: () => 0x7fff_ffff,
+      getSupportedCpuid: () => SUPPORTED,
+      createVm: () => {
+        throw NO_VM;
+      },
+    } as unknown as Kvm;
+    expect(decideTrait(kvm, trait)).toBe(NO_VM.message);
+  });
+
+  /** Returns a KVM with one vCPU, whose calls succeed except for those that a test replaces. */
+  function kvmWith(vcpu: object): Kvm {
+    const [nothing, dispose] = [(): void => undefined, { [Symbol.dispose]: () => undefined }];
+    const calls = { setCpuid2: nothing, getSregs: () => ({ efer: 0n }), ...dispose, ...vcpu };
+    return {
+      checkExtension: () => 1,
+      getSupportedCpuid: () => SUPPORTED,
+      createVm: () => ({ createVcpu: () => calls, ...dispose }),
+    } as unknown as Kvm;
+  }
+
+  /** Returns a call that fails with EINVAL in these of its executions. */
+  function refusing(...refused: readonly number[]): () => void {
+    let count = 0;
+    return () => {
+      count += 1;
+      if (!refused.includes(count)) return;
+      throw new KvmError({ call: "ioctl", object: "vcpu 0", errno: constants.errno.EINVAL });
+    };
+  }
+
+  test.each<readonly [string, readonly number[], boolean | string]>([
+    ["holds if KVM accepts EFER.LME with an empty table", [], true],
+    ["is absent if KVM refuses EFER.LME only with an empty table", [3], false],
+    [
+      "is undecided if KVM always refuses EFER.LME",
+      [1, 2, 3],
+      "KVM_SET_SREGS refuses EFER.LME also with the supported table",
+    ],
+  ])("efer-before-cpuid %s", (_, refused, verdict) => {
+    const kvm = kvmWith({ setSregs: refusing(...refused) });
+    expect(decideTrait(kvm, "efer-before-cpuid")).toBe(verdict);
+  });
+
+  test.each<readonly [string, readonly number[], boolean | string]>([
+    ["holds if room for 9 leaves is enough", [], true],
+    ["is absent if only room for 10 leaves is enough", [1], false],
+    [
+      "is undecided if room for 10 leaves is not enough",
+      [1, 2],
+      "KVM_GET_SUPPORTED_HV_CPUID also refuses room for 10 leaves",
+    ],
+  ])("hides-nested-leaf %s", (_, refused, verdict) => {
+    const kvm = kvmWith({ ioctl: refusing(...refused) });
+    expect(decideTrait(kvm, "hides-nested-leaf")).toBe(verdict);
+  });
+
+  test("gets its row from the table of traits", () => {
+    const { behaviour, where, source, fix } = TRAITS["keeps-pv-features"];
+    const facts = { row: "keeps-pv-features", behaviour, where, source, fix };
+    expect(traitRow("keeps-pv-features", true)).toEqual({ ...facts, verdict: "holds" });
+    expect(traitRow("keeps-pv-features", false)).toEqual({ ...facts, verdict: "absent" });
+    const reason = "a capability is 0";
+    expect(traitRow("keeps-pv-features", reason)).toEqual({
+      ...facts,
+      verdict: "undecided",
+      reason,
+    });
+  });
+
+  test("that is missing in the model is not a row of the model", () => {
+    const both = DECIDED_TRAITS.filter((trait) =>
+      KERNEL_ROW_NAMES.some((row) => row === (trait as string)),
+    );
+    expect(both).toEqual([]);
   });
 });
