@@ -329,13 +329,41 @@ claim(
   },
 );
 
+/** Returns the table with the vendor Intel in leaf 0. */
+const ofIntel = (table: CpuidTable): CpuidTable =>
+  table
+    .filter(({ function: fn }) => fn !== 0)
+    .append({
+      ...table.find(0),
+      function: 0,
+      ebx: 0x756e_6547,
+      edx: 0x4965_6e69,
+      ecx: 0x6c65_746e,
+    });
+
 for (const [name, index] of [
   ["esp", 0x175],
   ["eip", 0x176],
 ] as const) {
+  const register = `SYSENTER_${name.toUpperCase()}`;
+
+  claim(
+    `sysenter-${name}-intel`,
+    `a guest of vendor Intel and user space read all 64 bits of an address that the other has written to ${register}`,
+    { number: 137 },
+    (kit) => {
+      const program = visit({ index, value: CANONICAL });
+      const { box, vcpu } = kit.configured({ table: ofIntel(kit.supported), program });
+      expect(box.next()).toEqual({ kind: "sync", values: [0n, CANONICAL] });
+      expect(read(vcpu, index)).toBe(CANONICAL);
+      expect(vcpu.setMsrs([{ index, data: ~CANONICAL & 0x7fff_ffff_ffffn }])).toBe(1);
+      expect(box.next()).toEqual({ kind: "sync", values: [~CANONICAL & 0x7fff_ffff_ffffn] });
+    },
+  );
+
   claim(
     `sysenter-${name}-amd`,
-    `a vCPU of vendor AMD has only the low 32 bits of a value that user space writes to SYSENTER_${name.toUpperCase()}`,
+    `a vCPU of vendor AMD has only the low 32 bits of a value that user space writes to ${register}`,
     { number: 138 },
     (kit) => {
       kit.require(kit.supported.get("cpu_vendorid_0") === AMD, "the vendor is not AMD here");

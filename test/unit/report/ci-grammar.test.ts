@@ -50,7 +50,7 @@ function matrixOf(text: string): Matrix {
   return toMatrix(columns);
 }
 
-/** What LAVA records: the sets in their order, with the result of each case. */
+/** The test sets that LAVA records, with the result of each case. */
 type Recorded = readonly (readonly [id: string | undefined, result: string | undefined])[];
 
 /**
