@@ -5,6 +5,7 @@ import { commonStatuses, statusHelp } from "./exit-status.ts";
 import { exploreKernel } from "./explore.ts";
 import { addEmulator, CPU, KERNEL, list } from "./lab.ts";
 import type { EmulatorFlags } from "./lab-emulator.ts";
+import { type ReproStyle, reproStyleOption } from "./repro-style.ts";
 import { wholeNumber } from "./whole-number.ts";
 
 const STEPS = 5000;
@@ -23,6 +24,7 @@ interface ExploreFlags extends EmulatorFlags {
   readonly without?: readonly string[];
   readonly replay?: string;
   readonly repro?: string;
+  readonly reproStyle?: ReproStyle;
   readonly timeout: number;
   readonly json?: boolean;
   readonly onThisHostIMeanIt?: boolean;
@@ -50,6 +52,7 @@ export function addExplore(program: Command): void {
     .option("--without <rows>", "leave these rows out of the model (comma separated)", list)
     .option("--replay <file>", "run the list in this file, as printed for a disagreement")
     .option("--repro <dir>", "write the list, a TypeScript and a C program of a disagreement")
+    .addOption(reproStyleOption())
     .option(
       "--timeout <seconds>",
       "the limit for boot and exploration together",
@@ -74,6 +77,7 @@ export function addExplore(program: Command): void {
         without: flags.without ?? [],
         replay: flags.replay,
         repro: flags.repro,
+        reproStyle: flags.reproStyle,
         timeout: flags.timeout,
         json: flags.json === true,
         onThisHost: flags.onThisHostIMeanIt === true,

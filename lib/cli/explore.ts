@@ -21,6 +21,7 @@ import { problemOf, Received, toReport, toText } from "./explore-report.ts";
 import { CommandError, reasonOf } from "./failure.ts";
 import { cutShort, interruptible } from "./interrupt.ts";
 import { findKernel, refuseUnusedModules } from "./lab-kernel.ts";
+import { checkReproStyle, type ReproStyle } from "./repro-style.ts";
 
 /** The options of the command. */
 export interface ExploreOptions {
@@ -40,6 +41,8 @@ export interface ExploreOptions {
   readonly replay: string | undefined;
   /** The folder for the programs that reproduce a disagreement. */
   readonly repro: string | undefined;
+  /** The style of the C program; `program` if omitted. */
+  readonly reproStyle?: ReproStyle | undefined;
   /** The limit for boot and exploration together, in seconds. */
   readonly timeout: number;
   readonly json: boolean;
@@ -54,6 +57,7 @@ const MOST_SEED = 2 ** 31;
 /** Explores a kernel, and prints the result; returns the exit status. */
 export async function exploreKernel(options: ExploreOptions): Promise<number> {
   refuseHost(options);
+  checkReproStyle(options);
   refuseUnknownRows(options.without);
   if (options.kernel !== undefined) refuseUnusedModules([options.kernel], options.modules);
   const replay = options.replay === undefined ? undefined : readReplay(options.replay);
@@ -64,6 +68,7 @@ export async function exploreKernel(options: ExploreOptions): Promise<number> {
     without: options.without,
     runSeconds: RUN_SECONDS,
     ...(replay === undefined ? {} : { replay }),
+    ...(options.reproStyle === undefined ? {} : { reproStyle: options.reproStyle }),
   };
   const received = new Received();
   const trouble = await interruptible((signal) =>

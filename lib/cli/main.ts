@@ -22,6 +22,7 @@ import { isCutShort, isInterruptible, signalsHandled } from "./interrupt.ts";
 import { addLab } from "./lab.ts";
 import { listClaims, PATTERN_NOTES } from "./lab-claims.ts";
 import { type DocumentName, EVIDENCE_HELP, ORIGIN_HELP, toOrigin } from "./report-document.ts";
+import { type ReproStyle, reproStyleOption } from "./repro-style.ts";
 import { REPORTERS, runSuite } from "./test.ts";
 
 const manifest: unknown = JSON.parse(readFileSync(join(packageFolder(), "package.json"), "utf8"));
@@ -57,6 +58,7 @@ const test = program
   .option("--or-lab", "if this host has no usable device, judge a cached kernel in the lab")
   .option("--repro <dir>", "for each failed claim, write a C file that makes the same calls")
   .option("--repro-all", "with --repro: write a C file for every claim")
+  .addOption(reproStyleOption())
   .option("--require-kvm", "fail, instead of skipping, if there is no usable device")
   .addHelpText(
     "after",
@@ -83,6 +85,7 @@ const test = program
       progress: options.progress === true,
       repro: options.repro,
       reproAll: options.reproAll === true,
+      reproStyle: options.reproStyle,
     });
     process.exitCode = reportStatus(options.reporter, status);
   });
@@ -98,6 +101,7 @@ interface SuiteFlags {
   readonly progress?: boolean;
   readonly repro?: string;
   readonly reproAll?: boolean;
+  readonly reproStyle?: ReproStyle;
 }
 
 addCpuid(program);

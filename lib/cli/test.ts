@@ -38,6 +38,7 @@ import {
   hasEvidence,
   reportDocument,
 } from "./report-document.ts";
+import { checkReproStyle, type ReproStyle } from "./repro-style.ts";
 import { lineWidth, paintFor } from "./terminal.ts";
 import { TestProgress } from "./test-progress.ts";
 
@@ -65,6 +66,8 @@ export interface SuiteOptions {
   readonly repro: string | undefined;
   /** Whether claims that hold also get a C file. */
   readonly reproAll: boolean;
+  /** The style of the C files; `program` if omitted. */
+  readonly reproStyle?: ReproStyle | undefined;
 }
 
 /**
@@ -90,6 +93,7 @@ export async function runSuite(options: SuiteOptions): Promise<number> {
   if (options.repro === undefined && options.reproAll) {
     throw new CommandError("--repro-all needs --repro, which names the folder");
   }
+  checkReproStyle(options);
   checkDocument(options.reporter, options);
   if (options.repro !== undefined) makeFolder("--repro", options.repro);
   using own = await loadOwnClaims(options.paths);
@@ -257,17 +261,19 @@ interface Run {
 const WITHOUT_REASONS = { NODE_KVM_EXPLAIN: "0" };
 
 /** The options that the claims' process receives as environment variables. */
-type ClaimOptions = EvidenceChoice & Partial<Pick<SuiteOptions, "repro" | "reproAll">>;
+type ClaimOptions = EvidenceChoice &
+  Partial<Pick<SuiteOptions, "repro" | "reproAll" | "reproStyle">>;
 
 /**
  * Returns the environment variables of the claims' process for reasons, C files and evidence; see suite/reproducer.ts.
  */
 function claimEnvironment(options: ClaimOptions): Readonly<Record<string, string>> {
-  const { repro, reproAll = false } = options;
+  const { repro, reproAll = false, reproStyle } = options;
   return {
     ...WITHOUT_REASONS,
     ...(hasEvidence(options) ? { NODE_KVM_EVIDENCE: "1" } : {}),
     ...(repro === undefined ? {} : { NODE_KVM_REPRO: resolve(repro) }),
+    ...(reproStyle === undefined ? {} : { NODE_KVM_REPRO_STYLE: reproStyle }),
     ...(repro !== undefined && reproAll ? { NODE_KVM_REPRO_ALL: "1" } : {}),
   };
 }

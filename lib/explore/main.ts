@@ -6,6 +6,7 @@ import { writeSync } from "node:fs";
 import { release } from "node:os";
 import { Kvm, vendorModule } from "../index.ts";
 import { changesOf, type KernelRowName, LifecycleModel, lifecycleHost } from "../oracle/index.ts";
+import type { CStyle } from "../trace/index.ts";
 import { explore, type Finding, shrunkFrom } from "./explore.ts";
 import { fingerprintOf } from "./fingerprint.ts";
 import { KvmSubject } from "./kvm-subject.ts";
@@ -41,11 +42,13 @@ function printDisagreement(
   finding: Omit<Finding, "seed"> & { readonly seed?: number },
   options: PlayOptions,
   watchdog: RunWatchdog,
+  style: CStyle | undefined,
 ): void {
   const { shrunk, disagreement, seed, steps, tries, found } = finding;
   const [predicted, observed] = formatAnswers(disagreement.predicted, disagreement.observed);
   const name = seed === undefined ? "explore-replay" : `explore-seed-${seed}`;
-  const { c } = reproducer(shrunk, options, { name, predicted, observed }, watchdog);
+  const about = { name, predicted, observed, ...(style === undefined ? {} : { style }) };
+  const { c } = reproducer(shrunk, options, about, watchdog);
   const typescript = toTypeScript(shrunk, options.model, options.supported, {
     predicted,
     observed,
@@ -90,7 +93,9 @@ function work(given: ExploreWork): void {
           onSequence: (seed, steps) => print({ kind: "sequence", seed, steps }),
         })
       : replayed(replay, options);
-  if (result.finding !== undefined) printDisagreement(result.finding, options, watchdog);
+  if (result.finding !== undefined) {
+    printDisagreement(result.finding, options, watchdog, given.reproStyle);
+  }
   const { steps, sequences, reach } = result;
   print({ kind: "end", steps, sequences, seconds: (performance.now() - began) / 1000, reach });
 }

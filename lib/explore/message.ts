@@ -1,5 +1,6 @@
 /** The lines that the program in the guest prints, one JSON value each; the command reads them. */
 import type { LifecycleVmOptions } from "../oracle/index.ts";
+import type { CStyle } from "../trace/index.ts";
 import type { PlannedOperation } from "./operation.ts";
 
 /** The work of the program, as JSON on its command line. */
@@ -12,6 +13,8 @@ export interface ExploreWork {
   readonly replay?: string;
   /** The time in seconds after which a run of the guest is interrupted. */
   readonly runSeconds: number;
+  /** The style of the C program of a disagreement; `program` if omitted. */
+  readonly reproStyle?: CStyle;
 }
 
 /** The start of an exploration. */

@@ -1,7 +1,7 @@
 /** Executes a sequence on new handles while its calls are recorded, and exports the recording as C. */
 import { cpus, release } from "node:os";
 import { Kvm, vendorModule } from "../index.ts";
-import { exportC, record } from "../trace/index.ts";
+import { type CStyle, exportC, record } from "../trace/index.ts";
 import { KvmSubject, type Watchdog } from "./kvm-subject.ts";
 import type { Sequence } from "./operation.ts";
 import type { Disagreement, PlayOptions } from "./play.ts";
@@ -12,6 +12,8 @@ export interface ReproducerAbout {
   readonly name: string;
   readonly predicted: string;
   readonly observed: string;
+  /** The style of the C file; `program` if omitted. */
+  readonly style?: CStyle;
 }
 
 /** A recorded replay. */
@@ -45,5 +47,6 @@ export function reproducer(
     vendor: vendorModule(),
     cpu: cpus()[0]?.model,
   });
-  return { c: exportC(trace), disagreement };
+  const { style = "program" } = about;
+  return { c: exportC(trace, { style }), disagreement };
 }

@@ -1,6 +1,7 @@
 /**
  * Records the calls of claims. With `NODE_KVM_REPRO=folder`, a C file for each failed claim is written to this folder;
- * with `NODE_KVM_REPRO_ALL=1` in addition, a C file for each judged claim. With `NODE_KVM_EVIDENCE=1`, the result of
+ * with `NODE_KVM_REPRO_ALL=1` in addition, a C file for each judged claim. `NODE_KVM_REPRO_STYLE=selftest` selects the
+ * idiom of the kernel's selftests. With `NODE_KVM_EVIDENCE=1`, the result of
  * each claim that fails or deviates has its evidence (evidence.ts). `node-kvm/trace` generates the content of the files.
  */
 import { mkdirSync, writeFileSync } from "node:fs";
@@ -11,6 +12,7 @@ import type { Ioctl } from "../abi/index.ts";
 import { type Handle, type IoctlArgument, vendorModule } from "../index.ts";
 import type { Evidence } from "../report/evidence.ts";
 import {
+  type CStyle,
   exportC,
   type IoctlStep,
   type Recording,
@@ -98,8 +100,12 @@ function write(folder: string, trace: Trace, { number, id, failure }: Judged): s
   if (failure === undefined && process.env["NODE_KVM_REPRO_ALL"] !== "1") return undefined;
   mkdirSync(folder, { recursive: true });
   const path = join(folder, `${number === undefined ? "" : `${number}-`}${id}.c`);
-  writeFileSync(path, exportC(trace));
+  writeFileSync(path, exportC(trace, { style: styleOf(process.env["NODE_KVM_REPRO_STYLE"]) }));
   return path;
+}
+
+function styleOf(name: string | undefined): CStyle {
+  return name === "selftest" ? name : "program";
 }
 
 function reason(failure: Error | undefined, expected: string | undefined): string {

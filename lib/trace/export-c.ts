@@ -2,9 +2,10 @@
  * Exports a recording as one C file that makes the same calls. The files of the folder c/ generate the text of the C
  * file.
  */
-import { refuseMissing } from "../options.ts";
+import { describe, refuseMissing, refuseUnknown } from "../options.ts";
 import { CFile } from "./c/c-file.ts";
 import { addIoctl } from "./c/calls.ts";
+import type { CStyle } from "./c/dialect.ts";
 import { addFileStep } from "./c/files.ts";
 import { comment, exactText, result } from "./c/literal.ts";
 import { prelude } from "./c/prelude.ts";
@@ -31,8 +32,24 @@ const HEADERS = [
   "unistd.h",
 ];
 
+/** The headers of a selftest, before those of the framework. */
+const SELFTEST_HEADERS = [
+  ...["errno.h", "fcntl.h", "poll.h", "stddef.h", "stdint.h", "string.h", "sys/eventfd.h"],
+  ...["sys/ioctl.h", "sys/mman.h", "sys/syscall.h", "unistd.h"],
+];
+
+const FRAMEWORK = ["test_util.h", "kvm_util.h", "processor.h"];
+
+const STYLES: readonly CStyle[] = ["program", "selftest"];
+
+/** The options of {@link exportC}. */
+export interface ExportOptions {
+  /** `program` (the default): a self-contained program; `selftest`: a test in the idiom of the kernel's selftests. */
+  readonly style?: CStyle;
+}
+
 /**
- * Exports a recording as one C file, which needs only a C compiler and Linux's headers (6.1 or later).
+ * Exports a recording as one C file. In the style `program`, which is the default, it needs only a C compiler and Linux's headers (6.1 or later).
  *
  * The program makes the same calls in the same order, with the same guest memory, and compares every result. The exit
  * status is 0 if all results equal the recording, 1 if a result differs, and 2 if there is no KVM. Each difference is
@@ -40,18 +57,33 @@ const HEADERS = [
  * vary (clocks, the APIC id of the current CPU) are printed and not counted. Differences in results that describe the
  * host are also not counted, if the host is not the recorded host.
  *
+ * In the style `selftest`, the file compiles as tools/testing/selftests/kvm/x86/NAME.c of Linux 6.14 or later, or as
+ * kvm/x86_64/NAME.c of 6.12, with the functions and macros of the selftests' framework. It makes the same calls, and
+ * asserts every result and errno: the exit status is 0 if all are as recorded, 254 (of TEST_ASSERT) at the first
+ * difference, and 4 (a skip) if a capability is missing. Results that describe the host or vary are not asserted. The
+ * framework frees a VM with its vCPUs, so a file closes a VM after its last vCPU.
+ *
+ * @throws TypeError for an unknown style or option.
  * @throws Error if the recording uses a handle that was created before the recording began.
  */
-export function exportC(trace: Trace): string {
+export function exportC(trace: Trace, options: ExportOptions = {}): string {
   refuseMissing("exportC()", trace, ["steps", "about"]);
-  const file = new CFile();
+  refuseUnknown("exportC()", options, ["style"]);
+  const { style = "program" } = options;
+  if (!STYLES.includes(style)) {
+    throw new TypeError(`exportC(): style must be ${STYLES.join(" or ")}, got ${describe(style)}`);
+  }
+  const file = new CFile(style);
   const steps = new Steps(file);
   for (const [i, step] of trace.steps.entries()) steps.add(step, i + 1);
   const closing = file.closeAll();
   if (closing.length > 0) file.add("", ...closing);
-  const { about } = trace;
-  const isRun = trace.steps.some(({ kind }) => kind === "run");
-  const isOpened = trace.steps.some(({ kind }) => kind === "open");
+  return style === "program" ? programText(file, trace) : selftestText(file, trace);
+}
+
+function programText(file: CFile, { about, steps }: Trace): string {
+  const isRun = steps.some(({ kind }) => kind === "run");
+  const isOpened = steps.some(({ kind }) => kind === "open");
   const main = [
     isOpened ? "int main(int argc, char **argv)" : "int main(void)",
     "{",
@@ -70,10 +102,41 @@ export function exportC(trace: Trace): string {
     head(about),
     HEADERS.map((name) => `#include <${name}>`).join("\n"),
     ...(definitions.length === 0 ? [] : [definitions.join("\n")]),
-    prelude(body, values),
+    prelude(body, values, "program"),
     body,
   ];
   return `${parts.join("\n\n")}\n`;
+}
+
+function selftestText(file: CFile, { about }: Trace): string {
+  const hasResult = file.lines.some((line) => /\br = /.test(line));
+  const main = [
+    "int main(int argc, char *argv[])",
+    "{",
+    ...[...file.declared(), ...(hasResult ? ["int r;"] : [])].map((line) => `\t${line}`),
+    "",
+    ...withoutBlanks(file.lines),
+    "",
+    "\treturn 0;",
+    "}",
+  ];
+  const definitions = file.definitions.lines();
+  const body = [...file.shapes(), ...file.tables.lines(), ...main].join("\n");
+  const values = { argumentBytes: file.argumentBytes, same: "", other: "" };
+  const used = prelude(body, values, "selftest");
+  const parts = [
+    `// SPDX-License-Identifier: GPL-2.0-only\n${selftestHead(about)}`,
+    SELFTEST_HEADERS.map((name) => `#include <${name}>`).join("\n"),
+    FRAMEWORK.map((name) => `#include "${name}"`).join("\n"),
+    ...[definitions.join("\n"), used].filter((part) => part !== ""),
+    body,
+  ];
+  return `${parts.join("\n\n")}\n`;
+}
+
+/** Removes blank lines at the beginning and repeated blank lines. */
+function withoutBlanks(lines: readonly string[]): readonly string[] {
+  return lines.filter((line, i) => line !== "" || (i > 0 && lines[i - 1] !== ""));
 }
 
 /** Processes the steps in order, and stores the state of earlier steps that a later step needs. */
@@ -132,7 +195,7 @@ class Steps {
 
   #open(path: string, name: string | undefined): void {
     const device = `argc > 1 ? argv[1] : ${exactText(path)}`;
-    this.#file.add(name === undefined ? `open_kvm(${device});` : `${name} = open_kvm(${device});`);
+    this.#file.add(this.#file.dialect.open(name, device));
   }
 
   #run(step: RunStep, at: number): void {
@@ -183,24 +246,41 @@ function recordedOn({ kernel, cpu }: About): readonly string[] {
   return [`#define RECORDED_KERNEL ${string(kernel)}`, `#define RECORDED_CPU ${string(cpu)}`];
 }
 
-function head(about: About): string {
+/** Describes the recording: the name, the sentence, the host, the verdict and its reason. */
+function description(about: About): readonly string[] {
   const sentence = about.sentence === undefined ? "" : `: ${about.sentence}`;
   const verdicts = { holds: "The claim held.", fails: "The claim failed." } as const;
   const where = [`Linux ${about.kernel ?? "(unknown)"}`, about.vendor, about.cpu]
     .filter((part) => part !== undefined && part !== "")
     .join(", ");
   const reason = (about.reason ?? "").split("\n").filter((line) => line !== "");
-  const lines = [
+  return [
     `${titleOf(about)}${sentence}`,
     "",
     `Recorded by node-kvm on ${where}.`,
     ...(about.verdict === undefined ? [] : [verdicts[about.verdict]]),
     ...reason.map((line) => `  ${line}`),
     "",
+  ];
+}
+
+function selftestHead(about: About): string {
+  return blockComment([
+    ...description(about),
+    "The test asserts every recorded result. Numbers are the steps of the recording.",
+  ]);
+}
+
+function head(about: About): string {
+  return blockComment([
+    ...description(about),
     "  cc -o reproducer THIS_FILE && ./reproducer [DEVICE]",
     "",
     "Exit status: 0 if every value is as recorded, 1 if a value is not (each is named),",
     "2 if there is no KVM. Numbers are the steps of the recording.",
-  ];
+  ]);
+}
+
+function blockComment(lines: readonly string[]): string {
   return ["/*", ...lines.map((line) => ` * ${comment(line)}`.trimEnd()), " */"].join("\n");
 }

@@ -1,5 +1,6 @@
 /** The entry `node-kvm/trace`: calls of the kernel as recordings, text, JSON and C. */
-export { exportC } from "./export-c.ts";
+export type { CStyle } from "./c/dialect.ts";
+export { type ExportOptions, exportC } from "./export-c.ts";
 export { traceToFile } from "./file.ts";
 export { toLine } from "./line.ts";
 export { toNdjson } from "./ndjson.ts";

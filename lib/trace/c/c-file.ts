@@ -1,7 +1,8 @@
 /** Collects the lines of an exported C file, and the definitions that these lines need. */
 import { type Layout, type Scalar, scalars } from "../../abi/layout.ts";
 import { cName, type Leaf, leafBytes, leavesOf, leavesOfElement } from "../leaf.ts";
-import type { ObjectRef } from "../record.ts";
+import type { ObjectKind, ObjectRef } from "../record.ts";
+import { type CStyle, type Dialect, PROGRAM, SELFTEST } from "./dialect.ts";
 import { Definitions, hasField } from "./headers.ts";
 import { comment } from "./literal.ts";
 import { Tables } from "./tables.ts";
@@ -10,6 +11,9 @@ const indent = (line: string): string => (line === "" ? "" : `\t${line}`);
 
 /** The lines and definitions of one C file, to which each step adds. */
 export class CFile {
+  readonly style: CStyle;
+  /** Writes the statements of the file's style. */
+  readonly dialect: Dialect;
   readonly tables: Tables = new Tables();
   readonly definitions: Definitions = new Definitions();
   /** The statements of main. */
@@ -18,12 +22,21 @@ export class CFile {
   argumentBytes = 8;
   readonly #declared: string[] = [];
   readonly #names = new Map<number, string>();
+  readonly #kinds = new Map<number, ObjectKind>();
+  /** The VM of each descriptor that a VM has created. */
+  readonly #vms = new Map<number, number>();
   readonly #open = new Map<number, string>();
   readonly #counts = new Map<string, number>();
   readonly #memories = new Map<number, string>();
   readonly #unmaps: string[] = [];
   readonly #shapes = new Map<string, readonly string[]>();
   readonly #runs = new Map<number, string>();
+
+  /** Creates an empty file. */
+  constructor(style: CStyle) {
+    this.style = style;
+    this.dialect = { program: PROGRAM, selftest: SELFTEST }[style];
+  }
 
   /** Adds lines to the function main. */
   add(...lines: readonly string[]): void {
@@ -40,7 +53,9 @@ export class CFile {
     const name = this.#nameFor(made, on);
     this.#names.set(made.id, name);
     this.#open.set(made.id, name);
-    this.#declared.push(`int ${name};`);
+    this.#kinds.set(made.id, made.kind);
+    if (on?.kind === "vm") this.#vms.set(made.id, on.id);
+    this.#declared.push(this.dialect.declaration(made.kind, name));
     return name;
   }
 
@@ -53,14 +68,34 @@ export class CFile {
     );
   }
 
+  /** Returns the expression for the number of a descriptor. */
+  number(fd: ObjectRef): string {
+    return this.dialect.number(this.#kinds.get(fd.id) ?? fd.kind, this.name(fd));
+  }
+
   /** Closes a descriptor, and removes it from the list of open descriptors. */
   close(fd: ObjectRef): readonly string[] {
     const name = this.#open.get(fd.id);
     this.#open.delete(fd.id);
     if (name === undefined) return [];
+    if (this.style === "selftest" && this.#isOfFramework(fd.id)) return this.#freed(fd.id);
     const run = this.#runs.get(fd.id);
     const unmap = run === undefined ? [] : [`munmap(${run}, ${run}_size);`];
     return [...unmap, `close(${name});`];
+  }
+
+  #isOfFramework(id: number): boolean {
+    return ["vm", "vcpu"].includes(this.#kinds.get(id) ?? "");
+  }
+
+  /** Frees the VM of a closed descriptor if the VM and its vCPUs are closed, because the framework frees them together. */
+  #freed(id: number): readonly string[] {
+    const vm = this.#vms.get(id) ?? id;
+    const vcpus = Array.from(this.#vms).filter(
+      ([child, parent]) => parent === vm && this.#isOfFramework(child),
+    );
+    const isUsed = [vm, ...vcpus.map(([child]) => child)].some((each) => this.#open.has(each));
+    return isUsed ? [] : [`kvm_vm_free(${this.#names.get(vm)});`];
   }
 
   /** Closes the descriptors that the recording left open, in reverse order, and then unmaps guest memory. */
@@ -91,7 +126,7 @@ export class CFile {
 
   /** Returns the pointer to a vCPU's kvm_run; `isNew` is true if the file must map kvm_run at this place. */
   run(vcpu: ObjectRef): { readonly name: string; readonly isNew: boolean } {
-    const known = this.#runs.get(vcpu.id);
+    const known = this.dialect.run(this.name(vcpu)) ?? this.#runs.get(vcpu.id);
     if (known !== undefined) return { name: known, isNew: false };
     const name = `${this.name(vcpu)}_run`;
     this.#runs.set(vcpu.id, name);
@@ -171,7 +206,8 @@ export class CFile {
       "};",
     ];
     const { tail } = layout;
-    const count = (array: string): string => `sizeof(${array}) / sizeof(${array}[0])`;
+    const count = (array: string): string =>
+      this.style === "selftest" ? `ARRAY_SIZE(${array})` : `sizeof(${array}) / sizeof(${array}[0])`;
     const begin = [`static const struct shape ${name} = {`, `\tsizeof(struct ${layout.name}),`];
     if (tail === undefined) {
       return [...own, ...begin, `\t${fields}, ${count(fields)}, NULL, 0, NULL, 0,`, "};", ""];

@@ -1,13 +1,16 @@
 /** Exports an ioctl of a trace as C: its argument, the call, and the checks of its result. */
+import { EnableCap } from "../../abi/generated/structs.ts";
 import type { Ioctl } from "../../abi/ioctl.ts";
 import { type Layout, scalars, sizeOfType, type Tail } from "../../abi/layout.ts";
+import { offsetOf } from "../../abi/struct.ts";
 import { cName, leavesOf } from "../leaf.ts";
 import { ioctlOf } from "../line.ts";
 import type { IoctlStep, LinkRecord } from "../record.ts";
 import { isOfTheHost, varyingOf } from "../varying.ts";
 import type { CFile } from "./c-file.ts";
+import type { CallText } from "./dialect.ts";
 import { hasField, hasStruct, isPointer } from "./headers.ts";
-import { comment, declaration, initialiser, members, number, result, text } from "./literal.ts";
+import { comment, declaration, initialiser, members, number, scalar, text } from "./literal.ts";
 
 /** One call that is being exported. */
 interface Call {
@@ -29,7 +32,7 @@ export function addIoctl(file: CFile, step: IoctlStep, stepNumber: number): void
     file.block(`${stepNumber}: ${request} (${step.fd.label})`, bytesCall(call, before));
     return;
   }
-  file.add(...around(call, [send(call, integer(call, before))]));
+  file.add(...around(call, send(call, integer(call, before), false)));
 }
 
 function integer({ file, ioctl }: Call, value: bigint | undefined): string {
@@ -39,22 +42,45 @@ function integer({ file, ioctl }: Call, value: bigint | undefined): string {
     : number(value);
 }
 
-/** Returns the C statement of the call, which checks the result or, if the result is a descriptor, stores it. */
-function send({ file, step, number: at, ioctl, request }: Call, argument: string): string {
-  const fd = file.name(step.fd);
-  if (step.made === undefined) {
-    return `CALL(${at}, ${fd}, ${request}, ${argument}, ${result(step.result)});`;
+/**
+ * Returns the C statements of the call, which check the result or, if the result is a descriptor, store it. `isStruct`:
+ * whether the argument is a pointer to the ioctl's struct.
+ */
+function send(call: Call, argument: string, isStruct: boolean): readonly string[] {
+  const { file, step, number: at, ioctl, request } = call;
+  const text: CallText = {
+    ...{ at, ioctl, request, argument, isStruct, result: step.result },
+    kind: step.fd.kind,
+    variable: file.name(step.fd),
+    isOfTheHost: isHostCall(call),
+    enables: enabledBy(call),
+  };
+  if (step.made === undefined) return file.dialect.call(text);
+  return file.dialect.create(text, {
+    kind: step.made.kind,
+    variable: file.make(step.made, step.fd),
+    argument: typeof step.before === "bigint" ? step.before : 0n,
+    isResult: ioctl?.fdOffset === undefined,
+  });
+}
+
+/** Returns the capability that a successful KVM_ENABLE_CAP enables. */
+function enabledBy({ file, step, ioctl }: Call): string | undefined {
+  const { before } = step;
+  if (ioctl?.name !== "KVM_ENABLE_CAP" || typeof before !== "object" || step.result < 0) {
+    return undefined;
   }
-  const made = file.make(step.made, step.fd);
-  const isResult = ioctl?.fdOffset === undefined;
-  const target = isResult ? `${made} = ` : "";
-  return `${target}CREATE(${at}, ${fd}, ${request}, ${argument});`;
+  return file.definitions.capability(Number(scalar("u32", before, offsetOf(EnableCap, "cap"))));
+}
+
+/** Whether the result describes the host, so that it may differ on another host. */
+function isHostCall({ step, ioctl }: Call): boolean {
+  return ioctl !== undefined && step.result >= 0 && isOfTheHost(ioctl.name, step.fd.kind);
 }
 
 /** Marks the checks of a result that describes the host, because it may differ on another host. */
-function around({ step, ioctl }: Call, lines: readonly string[]): readonly string[] {
-  if (ioctl === undefined || step.result < 0 || !isOfTheHost(ioctl.name, step.fd.kind))
-    return lines;
+function around(call: Call, lines: readonly string[]): readonly string[] {
+  if (call.file.style === "selftest" || !isHostCall(call)) return lines;
   return ["about_host = 1;", ...lines, "about_host = 0;"];
 }
 
@@ -72,9 +98,11 @@ function bytesCall(call: Call, before: Uint8Array): readonly string[] {
 
 /**
  * Returns the bytes to check: the bytes that the kernel wrote, or the unchanged argument if the kernel wrote nothing
- * but could have written.
+ * but could have written. A selftest runs on any host, so it does not check bytes that describe the host.
  */
-function wanted({ step, ioctl }: Call, before: Uint8Array): Uint8Array | undefined {
+function wanted(call: Call, before: Uint8Array): Uint8Array | undefined {
+  const { file, step, ioctl } = call;
+  if (file.style === "selftest" && isHostCall(call)) return undefined;
   if (step.after !== undefined) return step.after;
   return ioctl?.direction === "out" || ioctl?.direction === "inout" ? before : undefined;
 }
@@ -96,7 +124,7 @@ function structCall(call: Call, layout: Layout, before: Uint8Array): readonly st
   const lines = [...sent.map((line) => namedCapability(file, layout, line)), ...want];
   lines.push(...linkDeclarations(file, step.links), "");
   for (const [i, link] of step.links.entries()) lines.push(...linkLines(file, variable, link, i));
-  lines.push(...around(call, [send(call, `&${variable}`)]));
+  lines.push(...around(call, send(call, `&${variable}`, true)));
   if (ioctl?.fdOffset !== undefined && step.made !== undefined) {
     lines.push(`${file.name(step.made)} = ${variable}.fd;`);
   }
@@ -137,7 +165,7 @@ function tailedCall(
     ...(answer === undefined ? [] : [other]),
     "",
     ...rest,
-    ...around(call, [send(call, variable)]),
+    ...around(call, send(call, variable, true)),
     ...otherRest,
     ...(answer === undefined ? [] : check(call, layout, answer, variable, "want")),
     ...(step.links.length === 0 ? [] : ["/* the addresses in it are not recorded */"]),
@@ -200,7 +228,7 @@ function plainCall(call: Call, before: Uint8Array): readonly string[] {
     lines.push(`memcpy(bytes, ${name}, sizeof(${name}));`);
   }
   for (const [i, link] of step.links.entries()) lines.push(...linkBytes(call, link, i));
-  lines.push(...around(call, [send(call, "bytes")]));
+  lines.push(...around(call, send(call, "bytes", false)));
   if (ioctl?.fdOffset !== undefined && step.made !== undefined) {
     lines.push(`memcpy(&${file.name(step.made)}, bytes + ${ioctl.fdOffset}, sizeof(int));`);
   } else if (answer !== undefined) {
@@ -273,7 +301,7 @@ function target(file: CFile, link: LinkRecord, index: number): string {
     case "memory":
       return `(${file.memory(link.memory, link.offset)})`;
     case "fd":
-      return file.name(link.fd);
+      return file.number(link.fd);
     default:
       return link satisfies never;
   }

@@ -1,9 +1,11 @@
-/** Selects the functions, variables, structs and macros of prelude.c that an exported file uses. */
+/** Selects the functions, variables, structs and macros of prelude.c and selftest.c that an exported file uses. */
 
-import { PRELUDE_C } from "../generated/texts.ts";
+import { PRELUDE_C, SELFTEST_C } from "../generated/texts.ts";
+import type { CStyle } from "./dialect.ts";
 
 /** One function, variable, struct or macro of prelude.c. */
 interface Part {
+  readonly name: string;
   /** A pattern that finds a use of the function, variable, struct or macro in a file's text. */
   readonly use: RegExp;
   readonly text: string;
@@ -23,12 +25,13 @@ const TIMEOUT_S = 120;
 
 const MARKER = /^\/\/ part: (.+?)(\(\))?\n/gm;
 
-/** Splits prelude.c at its markers; the includes and definitions before the first marker are omitted. */
-function readParts(): readonly Part[] {
-  const markers = Array.from(PRELUDE_C.matchAll(MARKER));
+/** Splits a file at its markers; the includes and definitions before the first marker are omitted. */
+function readParts(file: string): readonly Part[] {
+  const markers = Array.from(file.matchAll(MARKER));
   return markers.map(({ 0: marker, 1: name = "", 2: call, index }, i) => {
-    const text = PRELUDE_C.slice(index + marker.length, markers[i + 1]?.index);
+    const text = file.slice(index + marker.length, markers[i + 1]?.index);
     return {
+      name,
       use: new RegExp(call === undefined ? `\\b${name}\\b` : `\\b${name}\\(`),
       text: text.replaceAll(/^\s*\/\/.*\n/gm, "").trimEnd(),
     };
@@ -37,11 +40,19 @@ function readParts(): readonly Part[] {
 
 const CONDITIONAL = /^#ifdef USES_(\w+)\n([\s\S]*?)^#endif\n/gm;
 
+/** Returns the parts of a style: selftest.c replaces parts of prelude.c. */
+function partsOf(style: CStyle): readonly Part[] {
+  const parts = readParts(PRELUDE_C);
+  if (style === "program") return parts;
+  const own = new Map(readParts(SELFTEST_C).map((part) => [part.name, part]));
+  return parts.map((part) => own.get(part.name) ?? part);
+}
+
 /** Returns the definitions that `text` uses, directly or through other definitions, in the order of prelude.c. */
-export function prelude(text: string, values: PreludeValues): string {
+export function prelude(text: string, values: PreludeValues, style: CStyle): string {
   const needed: string[] = [];
   let all = text;
-  for (const part of readParts().toReversed()) {
+  for (const part of partsOf(style).toReversed()) {
     if (!part.use.test(all)) continue;
     const filled = part.text
       .replaceAll(CONDITIONAL, (_, name: string, lines: string) =>

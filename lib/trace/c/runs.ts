@@ -9,7 +9,7 @@ import { type Leaf, leafBytes, leafValue, leavesOf } from "../leaf.ts";
 import type { MemoryRange, Range, RunStep, WriteStep } from "../record.ts";
 import type { CFile } from "./c-file.ts";
 import { hasRunField } from "./headers.ts";
-import { comment, number, result, text } from "./literal.ts";
+import { comment, number, text } from "./literal.ts";
 
 const IMMEDIATE_EXIT = offsetOf(Run, "immediateExit");
 const MMIO_DATA = offsetOf(Run, "mmio.data");
@@ -101,17 +101,12 @@ export function addRun(file: CFile, step: RunStep, at: number): void {
   const said = comment(`${at}: KVM_RUN (${step.fd.label}): ${exitText(step)}`);
   file.add("", `/* ${said} */`);
   const name = addReplies(file, step, at);
-  if (isFailure(step)) {
-    const what = text(`KVM_RUN (${vcpu})`);
-    const call = `call(${vcpu}, KVM_RUN, 0)`;
-    file.add(`check_result(${at}, ${what}, ${call}, ${result(step.result)});`);
-  } else {
-    const reason = file.definitions.exit(step.exitReason, exitC(step.exitReason));
-    const run = `RUN(${at}, ${vcpu}, ${name}, ${result(step.result)}, ${reason})`;
-    const checks = exitLines(file, step, at, name);
-    if (checks.length === 0) file.add(`${run};`);
-    else file.add(`if (${run}) {`, ...checks.map((line) => `\t${line}`), "}");
-  }
+  const hasExit = !isFailure(step);
+  const reason = hasExit
+    ? file.definitions.exit(step.exitReason, exitC(step.exitReason))
+    : undefined;
+  const checks = hasExit ? exitLines(file, step, at, name) : [];
+  file.add(...file.dialect.runs({ at, vcpu, run: name, result: step.result, reason }, checks));
   for (const range of step.guest) file.add(memoryCheck(file, range, at));
 }
 

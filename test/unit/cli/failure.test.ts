@@ -86,6 +86,13 @@ describe("an expected failure of node-kvm prints one line and ends with status 2
     ],
     [["lab", "kernels", "--refetch"], 2, /--refetch needs --fetch; see /],
     [["lab", "cache", "--verify", "--empty"], 2, /--verify and --empty exclude each other/],
+    [["test", "--repro-style", "selftest"], 2, /--repro-style needs --repro/],
+    [["explore", "--kernel", "6.12", "--repro-style", "program"], 2, /--repro-style needs --repro/],
+    [["test", "--evidence"], 2, /--evidence has an effect only with --reporter json/],
+    [
+      ["lab", "run", "--kernel", "6.12", "--evidence", "--reporter", "ktap"],
+      ...([2, /--evidence has an effect only with --reporter json/] as const),
+    ],
     [["test", "--repro-all"], 2, /--repro-all needs --repro, which names the folder/],
     [["lab", "run", ...KERNEL, "--parallel", "0"], 2, /whole number from 1 to 256; see /],
     [["lab", "run", ...KERNEL, "--parallel", "1e1"], 2, /whole number from 1 to 256; see /],

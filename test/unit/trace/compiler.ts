@@ -8,6 +8,15 @@ import { onTestFinished } from "vitest";
 /** An exported file compiles without warnings, so these flags turn each warning into an error. */
 export const STRICT: readonly string[] = ["-std=gnu11", "-Wall", "-Wextra", "-Werror"];
 
+/**
+ * The options for files in the style of the kernel's selftests, which find a stub of the framework. The kernel's flags
+ * do not warn about unused parameters, such as those of main().
+ */
+export const SELFTEST: readonly string[] = [
+  "-Wno-unused-parameter",
+  `-I${join(import.meta.dirname, "..", "..", "fixtures", "kvm-selftest")}`,
+];
+
 /** Returns the reason why C cannot be compiled here. */
 export const problem: string | undefined = findProblem();
 

@@ -3,11 +3,11 @@ import { afterEach, expect, test } from "vitest";
 import * as ioctls from "../../../lib/abi/generated/ioctls.ts";
 import type { Ioctl } from "../../../lib/abi/ioctl.ts";
 import { sizeOf } from "../../../lib/abi/struct.ts";
-import { exportC, type Recording, record } from "../../../lib/trace/index.ts";
+import { type CStyle, exportC, type Recording, record } from "../../../lib/trace/index.ts";
 import { type TraceLink, traceMap } from "../../../lib/trace/sink.ts";
 import type { Traced } from "../../../lib/trace/traced.ts";
 import { ask, make, open } from "./as-recorded.ts";
-import { compile, problem } from "./compiler.ts";
+import { compile, problem, SELFTEST } from "./compiler.ts";
 
 const memory = { byteLength: 4096, bytes: new Uint8Array(4096), read: () => new Uint8Array(4096) };
 const bytes = Uint8Array.of(1, 2, 3);
@@ -52,26 +52,34 @@ function call(on: Traced, ioctl: Ioctl, seed: number): void {
 let recording: Recording | undefined;
 afterEach(() => recording?.stop());
 
-test("the C file of every ioctl on every kind of descriptor compiles without a warning", ({
-  skip,
-}) => {
-  skip(problem !== undefined, problem);
-  recording = record();
-  const sys = open();
-  traceMap(memory);
-  const vm = make(sys, ioctls.KVM_CREATE_VM, 0, "vm");
-  const vcpu = make(vm, ioctls.KVM_CREATE_VCPU, 1, "vcpu 1");
-  const dev = make(vm, ioctls.KVM_CREATE_DEVICE, new Uint8Array(12), "device");
-  const made = { sys, vm, vcpu, dev };
-  for (const [seed, ioctl] of ioctls.IOCTLS.entries()) {
-    for (const kind of ioctl.fds) {
-      if (ioctl !== ioctls.KVM_RUN && ioctl.result === "int") call(made[kind], ioctl, seed);
+/** The ioctls that the functions of the selftests' framework issue. */
+const OF_THE_FRAMEWORK = ["KVM_CREATE_VM", "KVM_CREATE_VCPU", "KVM_RUN"];
+
+test.for<[CStyle, readonly string[], readonly string[]]>([
+  ["program", [], []],
+  ["selftest", SELFTEST, OF_THE_FRAMEWORK],
+])(
+  "in the style %s, the C file of every ioctl on every kind of descriptor compiles without a warning",
+  ([style, options, ofTheFramework], { skip }) => {
+    skip(problem !== undefined, problem);
+    recording = record();
+    const sys = open();
+    traceMap(memory);
+    const vm = make(sys, ioctls.KVM_CREATE_VM, 0, "vm");
+    const vcpu = make(vm, ioctls.KVM_CREATE_VCPU, 1, "vcpu 1");
+    const dev = make(vm, ioctls.KVM_CREATE_DEVICE, new Uint8Array(12), "device");
+    const made = { sys, vm, vcpu, dev };
+    for (const [seed, ioctl] of ioctls.IOCTLS.entries()) {
+      for (const kind of ioctl.fds) {
+        if (ioctl !== ioctls.KVM_RUN && ioctl.result === "int") call(made[kind], ioctl, seed);
+      }
     }
-  }
-  const memfd = make(vm, ioctls.KVM_CREATE_GUEST_MEMFD, new Uint8Array(64), "guest_memfd");
-  ask(vm, ioctls.KVM_IRQFD, new Uint8Array(32), 0, undefined, [{ field: "fd", fd: memfd }]);
-  make(vcpu, ioctls.KVM_GET_STATS_FD, 0, "statistics");
-  const text = exportC(recording.stop());
-  expect(compile({ "every.c": text }, ["-c"])).toMatch(/program$/);
-  expect(ioctls.IOCTLS.filter(({ name }) => !text.includes(name))).toEqual([]);
-});
+    const memfd = make(vm, ioctls.KVM_CREATE_GUEST_MEMFD, new Uint8Array(64), "guest_memfd");
+    ask(vm, ioctls.KVM_IRQFD, new Uint8Array(32), 0, undefined, [{ field: "fd", fd: memfd }]);
+    make(vcpu, ioctls.KVM_GET_STATS_FD, 0, "statistics");
+    const text = exportC(recording.stop(), { style });
+    expect(compile({ "every.c": text }, ["-c", ...options])).toMatch(/program$/);
+    const missing = ioctls.IOCTLS.filter(({ name }) => !text.includes(name));
+    expect(missing.map(({ name }) => name)).toEqual(ofTheFramework);
+  },
+);

@@ -17,10 +17,16 @@ import {
   UserspaceMemoryRegion,
 } from "../../../lib/abi/generated/structs.ts";
 import { encode, offsetOf } from "../../../lib/abi/struct.ts";
-import { type About, exportC, type Recording, record } from "../../../lib/trace/index.ts";
+import {
+  type About,
+  type ExportOptions,
+  exportC,
+  type Recording,
+  record,
+} from "../../../lib/trace/index.ts";
 import { traceExit, traceMap, traceRun } from "../../../lib/trace/sink.ts";
 import { ask, make, open, writing } from "./as-recorded.ts";
-import { compile, problem, run } from "./compiler.ts";
+import { compile, problem, run, SELFTEST } from "./compiler.ts";
 
 /** C code that returns the results that are recorded below, except for the results that FAKE names. */
 const FAKE_KERNEL = readFileSync(join(import.meta.dirname, "fake-kernel.c"), "utf8");
@@ -46,7 +52,7 @@ beforeEach(({ skip }) => skip(problem !== undefined, problem));
 afterEach(() => recording?.stop());
 
 /** Records the results of the fake kernel. */
-function recorded(about: About): string {
+function recorded(about: About, options: ExportOptions = {}): string {
   recording = record();
   const kvm = open();
   ask(kvm, ioctls.KVM_CHECK_EXTENSION, 208, 4096);
@@ -78,8 +84,75 @@ function recorded(about: About): string {
   traceExit(vcpu, words, 0, replies);
   bytes[1] = 1;
   traceExit(vcpu, words, -4, traceRun(vcpu, bytes));
-  return exportC(recording.stop(about));
+  return exportC(recording.stop(about), options);
 }
+
+describe("a recording that is exported in the idiom of the kernel's selftests", () => {
+  const program = (): string =>
+    compile({ "a.c": recorded(ABOUT, { style: "selftest" }), "fake.c": FAKE_KERNEL }, [
+      ...WRAP,
+      ...SELFTEST,
+    ]);
+
+  test("exits with 0 and prints nothing if every value is as recorded", () => {
+    expect(run(program())).toEqual({ status: 0, lines: [""] });
+  });
+
+  test.each([
+    ["accepts", "step 8: KVM_SET_CPUID2 should fail with EINVAL, got 0, errno: 0 (Success)"],
+    ["selector", "step 9: KVM_GET_SREGS (vcpu0): cs.selector is 0x8, recorded 0xf000"],
+    ["efer", "step 10: KVM_GET_MSRS (vcpu0): entries[1].data is 0x2, recorded 0x1"],
+    ["shutdown", "exit 8, wanted KVM_EXIT_MMIO"],
+    ["data", "step 13: mmio.data: byte 0x0 is 0x5b, recorded 0x5a"],
+    ["guest", "step 13: guest memory at 0x2008: byte 0x0 is 0x08, recorded 0x07"],
+    ["no-vcpu", "KVM_CREATE_VCPU failed, result -1, errno 17"],
+  ])("fails at the first difference, with its name: %s", (fake, line) => {
+    expect(run(program(), { FAKE: fake })).toEqual({ status: 254, lines: [line] });
+  });
+
+  test("does not assert a value that may vary", () => {
+    expect(run(program(), { FAKE: "tsc" })).toEqual({ status: 0, lines: [""] });
+  });
+
+  test.each([
+    ["capability", "Requirement not met: kvm_has_cap(KVM_CAP_XSAVE2)"],
+    ["no-kvm", "Requirement not met: fd >= 0"],
+  ])("is skipped if a requirement is not met: %s", (fake, line) => {
+    expect(run(program(), { FAKE: fake })).toEqual({ status: 4, lines: [line] });
+  });
+
+  test("uses the functions of the framework", () => {
+    const text = recorded(
+      { ...ABOUT, verdict: "fails", reason: "one */ line" },
+      { style: "selftest" },
+    );
+    expect(text).toMatch(
+      /^\/\/ SPDX-License-Identifier: GPL-2\.0-only\n\/\*\n \* 51 change-feature/,
+    );
+    expect(text.match(/^#include ".*"$/gm)).toEqual([
+      ...['#include "test_util.h"', '#include "kvm_util.h"', '#include "processor.h"'],
+    ]);
+    for (const used of [
+      "int main(int argc, char *argv[])\n{",
+      "kvm = open_kvm_dev_path_or_exit();",
+      "vm = vm_create_barebones();",
+      "vcpu0 = __vm_vcpu_add(vm, 0);",
+      "vcpu_ioctl(vcpu0, KVM_SET_CPUID2, cpuid2);",
+      "r = __vcpu_ioctl(vcpu0, KVM_SET_CPUID2, cpuid2);",
+      "r = __vcpu_run(vcpu0);",
+      "kvm_vm_free(vm);",
+    ]) {
+      expect(text).toContain(used);
+    }
+  });
+
+  test("of an unknown style, or with an unknown option, is a TypeError", () => {
+    expect(() => recorded(ABOUT, { style: "kunit" as never })).toThrow(
+      'exportC(): style must be program or selftest, got "kunit"',
+    );
+    expect(() => recorded(ABOUT, { styl: "selftest" } as never)).toThrow('did you mean "style"?');
+  });
+});
 
 describe("a recording that is exported as a C file", () => {
   test("exits with 0 and prints the verdict if every value is as recorded", () => {

@@ -4,7 +4,7 @@ import * as ioctls from "../../../lib/abi/generated/ioctls.ts";
 import { exportC, type Recording, record, type Trace } from "../../../lib/trace/index.ts";
 import { traceExit } from "../../../lib/trace/sink.ts";
 import { ask, make, open } from "./as-recorded.ts";
-import { compile, problem, run } from "./compiler.ts";
+import { compile, problem, run, SELFTEST } from "./compiler.ts";
 
 let recording: Recording | undefined;
 beforeEach(({ skip }) => skip(problem !== undefined, problem));
@@ -45,6 +45,11 @@ function saying(text: string): Trace {
 }
 
 describe.each(HOSTILE)("the C file of a recording with the text %j in a path", (text) => {
+  test("compiles without a warning in the idiom of the kernel's selftests", () => {
+    const selftest = exportC(saying(text), { style: "selftest" });
+    expect(compile({ "a.c": selftest }, ["-c", ...SELFTEST])).toMatch(/program$/);
+  });
+
   test("compiles without a warning, and opens the recorded device", () => {
     const program = compile({ "a.c": exportC(saying(text)) });
     expect(run(program)).toEqual({
