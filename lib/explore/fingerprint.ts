@@ -113,7 +113,7 @@ const RUN_MS = 5000;
  * kernel. It changes no state outside of these VMs. The guests run a few instructions in real mode or in long mode.
  *
  * @param kvm - an open device. The function is synchronous, and takes a few milliseconds for each row.
- * @throws {@link node-kvm.KvmError} if KVM_GET_SUPPORTED_CPUID or KVM_CREATE_VM fails. A later error makes the row
+ * @throws KvmError if KVM_GET_SUPPORTED_CPUID fails, or if the first VM cannot be created. A later error makes a row
  *   undecided.
  *
  * @example

@@ -27,6 +27,7 @@ export interface LifecycleStageFacts {
 }
 
 const COMPARES = "after KVM_RUN, a changed table is refused and the same table is accepted";
+const UPDATES_FIRST = `${COMPARES}; KVM updates its own bits of a new table before it checks and stores it`;
 
 /** The stages by name, from the oldest to the newest. The rows of any two stages contradict each other. */
 export const LIFECYCLE_STAGES: Readonly<Record<LifecycleStageName, LifecycleStageFacts>> = {
@@ -37,13 +38,13 @@ export const LIFECYCLE_STAGES: Readonly<Record<LifecycleStageName, LifecycleStag
     rows: { "never-frozen": true },
   },
   "stale-base": {
-    behaviour: `${COMPARES}; a new table gets PV_UNHALT by KVM's leaves in the previous table`,
+    behaviour: `${UPDATES_FIRST}, but searches KVM's leaves in the previous table`,
     where: "Linux 5.17 to 6.8, and stable updates of 5.16",
     source: "since c6617c61e8fe and ee3a5f9e3d9b (Linux 5.17)",
     rows: { "never-frozen": false, "compares-incoming": true, "stale-base": true },
   },
   "incoming-base": {
-    behaviour: `${COMPARES}; a new table gets PV_UNHALT by its own leaves, before KVM checks and stores it`,
+    behaviour: `${UPDATES_FIRST}, and searches KVM's leaves in the new table`,
     where: "Linux 6.9 to 6.13",
     source: "since 4736d85f0d18 (Linux 6.9)",
     rows: {
@@ -54,7 +55,7 @@ export const LIFECYCLE_STAGES: Readonly<Record<LifecycleStageName, LifecycleStag
     },
   },
   "empty-table-at-creation": {
-    behaviour: `${COMPARES}; a new vCPU has the CR4 bits of an empty table, and KVM still compares a table before it stores it`,
+    behaviour: `${COMPARES}; a vCPU without a table may set only the CR4 bits of an empty table; KVM compares a table before it stores it`,
     where: "in no release: a part of the series of Linux 6.14",
     source: "since 85e5ba83c016 (Linux 6.14)",
     rows: {
@@ -65,21 +66,21 @@ export const LIFECYCLE_STAGES: Readonly<Record<LifecycleStageName, LifecycleStag
     },
   },
   "swaps-tables": {
-    behaviour: `${COMPARES}; KVM stores a new table before it checks and compares it, and restores the old one on an error`,
+    behaviour: `${COMPARES}; KVM stores a new table before it checks and compares it, and restores the old one after an error`,
     where: "Linux 6.14",
     source: "since 8c01290bda1a (Linux 6.14)",
     rows: { "never-frozen": false, "compares-incoming": false, eager: true, lazy: false },
   },
   "loses-updates": {
     behaviour:
-      "after KVM_RUN, a changed table is refused; the same table is refused too if KVM has to update bits of the stored " +
-      "table (a bug)",
+      "after KVM_RUN, a changed table is refused; the same table is refused too if KVM has not yet updated its own bits " +
+      "of the stored table (a bug)",
     where: "Linux 6.15 to 6.18; stable updates of 6.18 have the fix",
     source: "since 93da6af3ae56 (Linux 6.15)",
     rows: { "never-frozen": false, "compares-incoming": false, eager: false, lazy: true },
   },
   "applies-updates": {
-    behaviour: `${COMPARES}; KVM updates bits of the stored table only when the table is used, and before a comparison`,
+    behaviour: `${COMPARES}; KVM updates its own bits of the stored table when the table is used, and before a comparison`,
     where: "Linux 6.19 and later, and stable updates of 6.18",
     source: "since e2b43fb25243 (Linux 6.19)",
     rows: { "never-frozen": false, "compares-incoming": false, eager: false, lazy: false },
