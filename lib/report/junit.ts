@@ -1,5 +1,5 @@
 /** A report as JUnit XML for CI servers. */
-import type { Column, Matrix } from "./matrix.ts";
+import { MACHINE_REPORTS, type Matrix, troubles } from "./matrix.ts";
 import { printable } from "./printable.ts";
 import { count, type Report, type Result } from "./result.ts";
 
@@ -18,18 +18,16 @@ export function toJunit(report: Report): string {
  */
 export function matrixToJunit(matrix: Matrix): string {
   return document(
-    matrix.columns.map((column) =>
-      suite(column.name, classOf(column.name), column.report?.results ?? [], machine(column)),
+    matrix.columns.map(({ name, report }, position) =>
+      suite(name, classOf(name), report?.results ?? [], machine(matrix, position)),
     ),
   );
 }
 
-/** Lists the failures of a kernel that are not of a claim: a missing report, or problems in the kernel's log. */
-function machine({ problem, warnings }: Column): readonly Result[] {
-  const failures = [...(problem === undefined ? [] : [problem]), ...warnings];
-  const title = "the machine reports, and its kernel log has no warning";
-  return failures.map((reason) => ({
-    ...{ id: "machine", title, number: undefined, duration: 0 },
+/** Lists the failures of a column that are not failures of a claim as results. */
+function machine(matrix: Matrix, position: number): readonly Result[] {
+  return troubles(matrix, position).map((reason) => ({
+    ...{ id: "machine", title: MACHINE_REPORTS, number: undefined, duration: 0 },
     verdict: "fail",
     reason,
   }));

@@ -4,7 +4,7 @@
  * KCIDB's form of a known failure.
  */
 import { createHash } from "node:crypto";
-import { type Column, type Matrix, troubles } from "./matrix.ts";
+import { type Column, MACHINE_REPORTS, type Matrix, troubles } from "./matrix.ts";
 import type { Result } from "./result.ts";
 
 /** The facts about a run that a matrix does not contain. */
@@ -92,7 +92,7 @@ function columnParts(
       ? []
       : [
           test(".machine", "node-kvm.machine", column.end === "crashed" ? "FAIL" : "ERROR", {
-            comment: "the machine reports, and its kernel log has no warning",
+            comment: MACHINE_REPORTS,
             log_excerpt: plain(wrong.join("\n").slice(0, MOST_EXCERPT)),
           }),
         ];

@@ -3,6 +3,7 @@
  * a matrix.
  */
 import { judged, type Report, type Result, type Verdict } from "./result.ts";
+import { counted } from "./text.ts";
 
 /** One kernel on one CPU model, with its report. */
 export interface Column {
@@ -78,13 +79,18 @@ export function differences(matrix: Matrix, before: number, after: number): read
   });
 }
 
+/** The sentence of the case for {@link troubles} in formats that have only cases. */
+export const MACHINE_REPORTS: string = "the machine reports, and its kernel log has no warning";
+
 /** Describes the failures of a column that are not failures of a claim: a missing report, warnings of the kernel. */
 export function troubles({ columns, rows }: Matrix, position: number): readonly string[] {
   const column = columns[position];
   const missing = rows.filter(({ cells }) => cells[position] === undefined).length;
   return [
     ...(column === undefined ? [] : reasonWithoutVerdicts(column)),
-    ...(missing > 0 && column?.report !== undefined ? [`${missing} claims were not judged`] : []),
+    ...(missing > 0 && column?.report !== undefined
+      ? [`${counted(missing, "claim")} ${missing === 1 ? "was" : "were"} not judged`]
+      : []),
     ...(column?.warnings ?? []).map((line) => `kernel log: ${line}`),
   ];
 }

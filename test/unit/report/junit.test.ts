@@ -105,8 +105,22 @@ test("in the JUnit report of a matrix, a machine without a report is an error an
   ]);
   expect(only?.children.flatMap(({ children }) => children)).toMatchObject([
     { name: "error", attributes: { message: "it hung" }, text: "it hung" },
-    { name: "error", attributes: { message: "BUG" }, text: "BUG" },
+    { name: "error", attributes: { message: "kernel log: BUG" }, text: "kernel log: BUG" },
   ]);
+});
+
+test("in the JUnit report of a matrix, a machine that judged no claim or lacks claims is an error", () => {
+  const columns = [
+    { name: "6.1", report: report(result({ verdict: "skip", reason: "why" })), warnings: [] },
+    { name: "6.12", report: report(result(), result({ id: "b" })), warnings: [] },
+  ];
+  const messages = parse(matrixToJunit(toMatrix(columns))).children.map((each) =>
+    each.children
+      .flatMap(({ children }) => children)
+      .filter(({ name }) => name === "error")
+      .map(({ attributes }) => attributes["message"]),
+  );
+  expect(messages).toEqual([["no claim was judged", "1 claim was not judged"], []]);
 });
 
 describe("in JUnit, the reason", () => {
