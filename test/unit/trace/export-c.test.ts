@@ -100,6 +100,10 @@ describe("a recording that is exported in the idiom of the kernel's selftests", 
 
   test.each([
     ["accepts", "step 8: KVM_SET_CPUID2 should fail with EINVAL, got 0, errno: 0 (Success)"],
+    [
+      "errno",
+      "step 8: KVM_SET_CPUID2 should fail with EINVAL, got -1, errno: 1 (Operation not permitted)",
+    ],
     ["selector", "step 9: KVM_GET_SREGS (vcpu0): cs.selector is 0x8, recorded 0xf000"],
     ["efer", "step 10: KVM_GET_MSRS (vcpu0): entries[1].data is 0x2, recorded 0x1"],
     ["shutdown", "exit 8, wanted KVM_EXIT_MMIO"],
@@ -165,6 +169,7 @@ describe("a recording that is exported as a C file", () => {
 
   test.each([
     ["accepts", "8: KVM_SET_CPUID2 (vcpu0) is 0, recorded -EINVAL", 1],
+    ["errno", "8: KVM_SET_CPUID2 (vcpu0) is -EPERM, recorded -EINVAL", 1],
     ["selector", "9: KVM_GET_SREGS (vcpu0): cs.selector is 0x8, recorded 0xf000", 1],
     ["efer", "10: KVM_GET_MSRS (vcpu0): entries[1].data is 0x2, recorded 0x1", 1],
     ["shutdown", "13: KVM_RUN (vcpu0): exit_reason is 8, recorded KVM_EXIT_MMIO", 1],

@@ -68,7 +68,7 @@ int __wrap_ioctl(int fd, unsigned long request, ...) {
     case KVM_SET_CPUID2: {
       struct kvm_cpuid2 *cpuid = (void *)argument;
       if (is("accepts") || cpuid->entries[0].eax != 0xd) return 0;
-      errno = EINVAL;
+      errno = is("errno") ? EPERM : EINVAL;
       return -1;
     }
     case KVM_GET_SREGS: {
