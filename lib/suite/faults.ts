@@ -4,23 +4,32 @@
  */
 import { types } from "node:util";
 import {
-  Cpuid2,
-  CpuidEntry2,
   type Ioctl,
   MsrEntry,
   MsrList,
   Msrs,
   offsetOf,
   Sregs,
-  sizeOf,
   Xcr,
   Xcrs,
 } from "../abi/index.ts";
 import { Handle, type IoctlArgument, Kvm, KvmError, Vm } from "../index.ts";
 import { Sandbox } from "../machine/index.ts";
 import { quoted, suggestion } from "../options.ts";
+import {
+  EAX,
+  EBX,
+  ECX,
+  EDX,
+  ENTRIES,
+  entriesOf,
+  FUNCTION,
+  INDEX,
+  NENT,
+  PADDING,
+} from "./cpuid-bytes.ts";
 import { replaceGuestValues, replacePermission, replaceResult, stepCount } from "./reproducer.ts";
-import { entriesOf, RULE_FAULTS, refuse, watchRuns } from "./rule-faults.ts";
+import { RULE_FAULTS, refuse, watchRuns } from "./rule-faults.ts";
 import { isProbing } from "./traits.ts";
 
 /** Issues an ioctl on a handle, and returns the ioctl's result or throws a {@link KvmError}. */
@@ -43,9 +52,6 @@ function timesBefore(handle: Handle, name: string): number {
   return before;
 }
 
-const NENT = offsetOf(Cpuid2, "nent");
-const ENTRIES = offsetOf(Cpuid2, "entries");
-const ENTRY_BYTES = sizeOf(CpuidEntry2);
 const CPUID_IOCTLS = ["KVM_SET_CPUID2", "KVM_SET_CPUID", "KVM_GET_CPUID2"];
 
 /** Returns the first field of a struct, which is the count of its entries. */
@@ -53,14 +59,6 @@ function countOf(argument: IoctlArgument | undefined): number {
   if (!types.isUint8Array(argument)) return 0;
   return new DataView(argument.buffer, argument.byteOffset).getUint32(0, true);
 }
-
-const FUNCTION = offsetOf(CpuidEntry2, "function");
-const INDEX = offsetOf(CpuidEntry2, "index");
-const EAX = offsetOf(CpuidEntry2, "eax");
-const EBX = offsetOf(CpuidEntry2, "ebx");
-const ECX = offsetOf(CpuidEntry2, "ecx");
-const EDX = offsetOf(CpuidEntry2, "edx");
-const PADDING_BYTES = 12;
 
 function flip(entry: DataView, register: number, mask: number): void {
   entry.setUint32(register, entry.getUint32(register, true) ^ mask, true);
@@ -107,8 +105,8 @@ function repeatEntry(bytes: Uint8Array): void {
   featureCalls += 1;
   const other = entries[featureCalls % 2];
   if (last === undefined || other === undefined) return;
-  for (let at = 0; at < ENTRY_BYTES - PADDING_BYTES; at += 1) last.setUint8(at, other.getUint8(at));
-  last.setUint32(ENTRY_BYTES - PADDING_BYTES, 1, true);
+  for (let at = 0; at < PADDING; at += 1) last.setUint8(at, other.getUint8(at));
+  last.setUint32(PADDING, 1, true);
 }
 
 const MSR_DATA = offsetOf(Msrs, "entries") + offsetOf(MsrEntry, "data");

@@ -4,20 +4,10 @@
  */
 import { constants } from "node:os";
 import { types } from "node:util";
-import { Cpuid2, CpuidEntry2, offsetOf, sizeOf } from "../abi/index.ts";
 import { type Handle, type IoctlArgument, KvmError, Vcpu } from "../index.ts";
+import { EAX, EBX, ECX, entriesOf, FLAGS, FUNCTION, INDEX, PADDING } from "./cpuid-bytes.ts";
 import type { InjectedFault, IoctlCall } from "./faults.ts";
 
-const NENT = offsetOf(Cpuid2, "nent");
-const ENTRIES = offsetOf(Cpuid2, "entries");
-const ENTRY_BYTES = sizeOf(CpuidEntry2);
-const FUNCTION = offsetOf(CpuidEntry2, "function");
-const INDEX = offsetOf(CpuidEntry2, "index");
-const FLAGS = offsetOf(CpuidEntry2, "flags");
-const EAX = offsetOf(CpuidEntry2, "eax");
-const EBX = offsetOf(CpuidEntry2, "ebx");
-const ECX = offsetOf(CpuidEntry2, "ecx");
-const PADDING = offsetOf(CpuidEntry2, "padding");
 const { EINVAL } = constants.errno;
 
 /** The bit OSXSAVE of leaf 1 in ECX, and the bit PV_UNHALT of KVM's features in EAX. */
@@ -56,14 +46,6 @@ export function watchRuns(): void {
     if (exit.kind !== "intr") vcpu.hasRun = true;
     return exit;
   };
-}
-
-/** Yields a view of each entry of a struct kvm_cpuid2. */
-export function* entriesOf(bytes: Uint8Array): Generator<DataView> {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  for (let i = 0; i < view.getUint32(NENT, true); i += 1) {
-    yield new DataView(view.buffer, view.byteOffset + ENTRIES + i * ENTRY_BYTES, ENTRY_BYTES);
-  }
 }
 
 /** Returns the bits of a register in an entry that contains them; `undefined` if the table has no such entry. */
