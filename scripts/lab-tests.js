@@ -1,5 +1,6 @@
 // Runs the tests of this project that need /dev/kvm. They run in a kernel of the lab.
-import { execFileSync, spawnSync } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -47,12 +48,23 @@ try {
   ]);
   const main = join(root, "dist/cli/main.js");
   const files = [`${archive}:/tmp/tests.tar`, ...values.file].flatMap((file) => ["--file", file]);
-  const { status } = spawnSync(
+  const child = spawn(
     process.execPath,
     [main, "lab", "exec", ...machine, ...files, "--", "sh", "-c", command],
-    { stdio: ["ignore", "inherit", "inherit"] },
+    { stdio: ["ignore", "pipe", "inherit"] },
   );
+  let end = "";
+  child.stdout.on("data", (bytes) => {
+    process.stdout.write(bytes);
+    end = (end + bytes).slice(-1000);
+  });
+  const [status] = await once(child, "close");
   process.exitCode = status ?? 1;
+  // vitest ends with status 0 if the pattern of -t selects no test.
+  if (status === 0 && !/^[1-9]\d* passed, /m.test(end)) {
+    process.stderr.write("lab-tests: no test has passed in the guest\n");
+    process.exitCode = 1;
+  }
 } finally {
   rmSync(folder, { recursive: true });
 }
