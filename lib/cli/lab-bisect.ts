@@ -14,7 +14,7 @@ import { CommandError } from "./failure.ts";
 import { interruptible } from "./interrupt.ts";
 import { claimsWithId, loadOwnClaims } from "./lab-claims.ts";
 import { cpuModels } from "./lab-emulator.ts";
-import { findKernel, refuseUnusedModules } from "./lab-kernel.ts";
+import { findKernel, refuseFault, refuseUnusedModules } from "./lab-kernel.ts";
 import { LabProgress } from "./lab-progress.ts";
 import { refuseWarm } from "./own-claims.ts";
 import { lineWidth } from "./terminal.ts";
@@ -46,6 +46,7 @@ type Judge = Omit<LabBisectOptions, "good" | "bad" | "paths"> & {
 
 /** Finds the kernels of the catalogue between which the verdict changes, and prints them; returns the exit status. */
 export async function labBisect(options: LabBisectOptions): Promise<number> {
+  refuseFault();
   using own = await loadOwnClaims(options.paths);
   refuseWarm(own, options.start);
   const program = own?.program;
@@ -93,6 +94,7 @@ export async function labBisectStep(
   options: Omit<LabBisectOptions, "good" | "bad">,
 ): Promise<number> {
   refuseUnusedModules([kernel], modules);
+  refuseFault();
   refuseMissingPath("--kernel", kernel);
   if (modules !== undefined) refuseMissingPath("--modules", modules);
   using own = await loadOwnClaims(options.paths);

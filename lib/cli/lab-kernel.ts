@@ -16,6 +16,14 @@ export function refuseUnusedModules(words: readonly string[], modules: string | 
   throw new CommandError("--modules is for a kernel of your own, whose path has a slash");
 }
 
+/** Rejects an injected fault: the claims of the lab's machines would be judged without the fault. */
+export function refuseFault(): void {
+  if ((process.env["NODE_KVM_FAULT"] ?? "") === "") return;
+  throw new CommandError(
+    "NODE_KVM_FAULT has no effect on the lab's machines; instead: node-kvm lab exec -- env NODE_KVM_FAULT=... node-kvm test",
+  );
+}
+
 /** The place where the progress of {@link findKernel} is shown. */
 export interface KernelNotices {
   /** Whether {@link prepare} shows its text on a line that the next text replaces. */

@@ -14,7 +14,7 @@ import { STATUS } from "./exit-status.ts";
 import { interruptible } from "./interrupt.ts";
 import { claimsWith, loadOwnClaims } from "./lab-claims.ts";
 import { cpuModels } from "./lab-emulator.ts";
-import { findKernel, isPath, refuseUnusedModules } from "./lab-kernel.ts";
+import { findKernel, isPath, refuseFault, refuseUnusedModules } from "./lab-kernel.ts";
 import { LabProgress } from "./lab-progress.ts";
 import { OutputFile, saveReport } from "./output-file.ts";
 import { type OwnClaims, refuseWarm } from "./own-claims.ts";
@@ -74,6 +74,7 @@ export async function labRun(options: LabRunOptions): Promise<number> {
   const { output } = options;
   checkDocument(options.reporter, options);
   refuseUnusedModules(options.kernels, options.modules);
+  refuseFault();
   using own = await loadOwnClaims(options.paths);
   refuseWarm(own, options.start);
   const file = output === undefined ? undefined : OutputFile.open("--output", output);

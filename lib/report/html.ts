@@ -15,6 +15,7 @@ import {
 } from "./matrix.ts";
 import { printableLines } from "./printable.ts";
 import { count, type Result, type Verdict } from "./result.ts";
+import { counted } from "./text.ts";
 
 type Mark = Verdict | "missing";
 
@@ -53,12 +54,12 @@ export function toHtml(matrix: Matrix, date: string): string {
 <meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="${POLICY}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>KVM claims: ${matrix.columns.length} kernels</title>
+<title>KVM claims: ${counted(matrix.columns.length, "kernel")}</title>
 <style>${STYLE}</style>
 </head>
 <body>
 <header>
-<h1>KVM claims on ${matrix.columns.length} kernels</h1>
+<h1>KVM claims on ${counted(matrix.columns.length, "kernel")}</h1>
 <p>${verdict} ${matrix.rows.length} claims, ${escapeHtml(date)}.</p>
 </header>
 <section aria-label="Kernels"><ul class="kernels">

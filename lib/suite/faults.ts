@@ -3,16 +3,7 @@
  * that every claim of the suite fails with at least one fault (`NODE_KVM_FAULT=name`).
  */
 import { types } from "node:util";
-import {
-  type Ioctl,
-  MsrEntry,
-  MsrList,
-  Msrs,
-  offsetOf,
-  Sregs,
-  Xcr,
-  Xcrs,
-} from "../abi/index.ts";
+import { type Ioctl, MsrEntry, MsrList, Msrs, offsetOf, Sregs, Xcr, Xcrs } from "../abi/index.ts";
 import { Handle, type IoctlArgument, Kvm, KvmError, Vm } from "../index.ts";
 import { Sandbox } from "../machine/index.ts";
 import { quoted, suggestion } from "../options.ts";

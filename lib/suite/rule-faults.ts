@@ -4,7 +4,7 @@
  */
 import { constants } from "node:os";
 import { types } from "node:util";
-import { type Handle, type IoctlArgument, KvmError, Vcpu } from "../index.ts";
+import { type Exit, type Handle, type IoctlArgument, KvmError, Vcpu } from "../index.ts";
 import { EAX, EBX, ECX, entriesOf, FLAGS, FUNCTION, INDEX, PADDING } from "./cpuid-bytes.ts";
 import type { InjectedFault, IoctlCall } from "./faults.ts";
 
@@ -14,11 +14,11 @@ const { EINVAL } = constants.errno;
 const OSXSAVE = 1 << 27;
 const PV_UNHALT = 1 << 7;
 
-/** A vCPU during the life of its process, as far as the faults must know it. */
+/** The facts about a vCPU that the faults need. */
 interface Known {
-  /** Whether KVM_RUN has entered the guest. */
+  /** Whether runSync() or run() has entered the guest. */
   hasRun: boolean;
-  /** Whether KVM_RUN was called. */
+  /** Whether runSync() or run() was called. */
   wasCalled: boolean;
   /** The bytes of the table that KVM_SET_CPUID2 accepted last. */
   sent?: Uint8Array;
@@ -36,15 +36,25 @@ function knownOf(handle: Handle): Known {
   return found;
 }
 
-/** Records the runs of all vCPUs from now on, which the faults of {@link RULE_FAULTS} need. */
+/**
+ * Records from now on whether each vCPU has run; the faults of {@link RULE_FAULTS} need this. Runs of `lowLevel()` and of
+ * workers are not recorded.
+ */
 export function watchRuns(): void {
-  const real = Vcpu.prototype.runSync;
+  const { runSync, run } = Vcpu.prototype;
+  const ended = (vcpu: Known, exit: Exit): Exit => {
+    if (exit.kind !== "intr") vcpu.hasRun = true;
+    return exit;
+  };
   Vcpu.prototype.runSync = function watchedRunSync(this: Vcpu, options) {
     const vcpu = knownOf(this);
     vcpu.wasCalled = true;
-    const exit = real.call(this, options);
-    if (exit.kind !== "intr") vcpu.hasRun = true;
-    return exit;
+    return ended(vcpu, runSync.call(this, options));
+  };
+  Vcpu.prototype.run = async function watchedRun(this: Vcpu, options) {
+    const vcpu = knownOf(this);
+    vcpu.wasCalled = true;
+    return ended(vcpu, await run.call(this, options));
   };
 }
 
@@ -114,7 +124,7 @@ const hasSameExceptFlags = (a: Uint8Array, b: Uint8Array): boolean => {
   return all(a) === all(b);
 };
 
-/** The change of KVM_SET_CPUID2 that a fault makes: it may issue the real call. */
+/** Replaces KVM_SET_CPUID2; the parameter `call` issues the real call. */
 type SetTable = (vcpu: Known, table: Uint8Array, call: () => number, handle: Handle) => number;
 
 /** The change of the table that KVM_GET_CPUID2 has returned. */
@@ -146,7 +156,7 @@ function fault(set: SetTable | undefined, get?: GetTable): InjectedFault {
   };
 }
 
-/** Accepts a table that KVM refused with EINVAL after the vCPU has run, if a function accepts the table. */
+/** Returns success for a table that KVM refused with EINVAL after a run, if `isAccepted` returns true. */
 const acceptIf =
   (isAccepted: (before: Uint8Array, table: Uint8Array) => boolean): SetTable =>
   ({ hasRun, sent, stored }, table, call) => {
@@ -160,7 +170,7 @@ const acceptIf =
     }
   };
 
-/** Refuses a table that KVM accepted after the vCPU has run, if a function refuses the table. */
+/** Refuses a table after a run if `isRefused` returns true; otherwise issues the real call. */
 const refuseIf =
   (isRefused: (sent: Uint8Array, table: Uint8Array) => boolean): SetTable =>
   ({ hasRun, sent }, table, call, handle) =>
@@ -181,7 +191,7 @@ export const RULE_FAULTS: Readonly<Record<string, InjectedFault>> = {
   "compares-osxsave": fault(
     refuseIf((sent, table) => bitsOf(sent, OSXSAVE_BIT) !== bitsOf(table, OSXSAVE_BIT)),
   ),
-  // The fault compares the padding of entries.
+  // The fault refuses each table with padding that is not 0.
   "compares-padding": fault(refuseIf((_, table) => hasPadding(table))),
   // The fault accepts the entries of the table in another order.
   "ignores-order": fault(acceptIf(hasSameEntries)),

@@ -267,7 +267,10 @@ function description(about: About): readonly string[] {
 function selftestHead(about: About): string {
   return blockComment([
     ...description(about),
-    "The test asserts every recorded result. Numbers are the steps of the recording.",
+    ...(about.verdict === "fails"
+      ? ["The test asserts the results of the failed claim, so a kernel without the bug fails it."]
+      : ["The test asserts the recorded results."]),
+    "Numbers are the steps of the recording.",
   ]);
 }
 
