@@ -102,6 +102,10 @@ export function laneName({ kernel, cpu, params = [] }: Lane): string {
  * signal.
  */
 export async function runCampaign(options: CampaignOptions): Promise<readonly Column[]> {
+  const { parallel = 1 } = options;
+  if (!(parallel >= 1)) {
+    throw new RangeError(`runCampaign(): parallel: expected 1 or more, got ${parallel}`);
+  }
   const columns = new Array<Column>(options.lanes.length);
   const queue = options.lanes.entries();
   const worker = async (): Promise<void> => {
@@ -133,11 +137,16 @@ async function runLane(lane: Lane, options: CampaignOptions): Promise<Column> {
     allOrNone(options, (own) => shares.map((share) => judgeLane(lane, own, how, share, shares)));
   try {
     const judged = await judge(start);
-    const column = joinColumns(judged.map(([part]) => part));
+    const join = (parts: typeof judged): Column =>
+      joinColumns(
+        parts.map(([part]) => part),
+        selectedClaims(options),
+      );
+    const column = join(judged);
     if (!judged.some(([, restored]) => restored)) return column;
     if (isGreenMatrix(toMatrix([column]))) return start === "warm" ? noticed(column, WARM) : column;
     for (const { progress } of shares) progress.restart();
-    return noticed(joinColumns((await judge("boot")).map(([part]) => part)), JUDGED_AGAIN);
+    return noticed(join(await judge("boot")), JUDGED_AGAIN);
   } catch (error) {
     const isInterrupted = error instanceof LabError && error.code === "ERR_LAB_INTERRUPTED";
     if (isInterrupted) {
@@ -203,30 +212,37 @@ async function allOrNone<T>(
   }
 }
 
-/** Joins the columns of the machines that judged the shares of one lane. */
-function joinColumns([first, ...others]: readonly Column[]): Column {
+/**
+ * Joins the columns of the machines that judged the shares of one lane.
+ *
+ * @param claims - the names of all claims of the lane, in the order of the joined report.
+ */
+function joinColumns(columns: readonly Column[], claims: readonly string[] = []): Column {
+  const [first, ...others] = columns;
   if (first === undefined) throw new Error("a lane has at least one machine");
-  const columns = [first, ...others];
   if (others.length === 0) return first;
   const reports = columns.flatMap(({ report }) => (report === undefined ? [] : [report]));
-  const [report] = reports;
-  const most = Math.max(...reports.map(({ results }) => results.length));
-  const results = Array.from({ length: most }, (_, position) =>
-    reports.flatMap(({ results }) => results[position] ?? []),
-  ).flat();
-  const texts = (key: "problem" | "notice"): string | undefined => {
-    const found = new Set(columns.flatMap((column) => column[key] ?? []));
-    return found.size === 0 ? undefined : Array.from(found).join("; ");
-  };
+  const places = new Map(claims.map((name, place) => [name, place]));
+  const placeOf = (result: Result): number => places.get(nameOf(result)) ?? claims.length;
+  const results = reports
+    .flatMap((report) => report.results)
+    .toSorted((one, other) => placeOf(one) - placeOf(other));
+  const report = reports[0] && { ...reports[0], results };
+  const hosts = new Set(reports.map(({ kernel, vendor }) => `${kernel} with ${vendor}`));
+  const differ = `the machines of one kernel report ${Array.from(hosts).join(" and ")}`;
+  const problems = new Set([
+    ...columns.flatMap(({ problem }) => problem ?? []),
+    ...(report === undefined ? [] : [describeMissing(report, claims) ?? []].flat()),
+    ...(hosts.size > 1 ? [printable(differ)] : []),
+  ]);
+  const notices = new Set(columns.flatMap(({ notice }) => notice ?? []));
   const end = columns.find((column) => column.end !== undefined)?.end;
-  const problem = texts("problem");
-  const notice = texts("notice");
   return {
     name: first.name,
-    report: report === undefined ? undefined : { ...report, results },
-    warnings: columns.flatMap(({ warnings }) => warnings),
-    ...(problem === undefined ? {} : { problem }),
-    ...(notice === undefined ? {} : { notice }),
+    report,
+    warnings: Array.from(new Set(columns.flatMap(({ warnings }) => warnings))),
+    ...(problems.size === 0 ? {} : { problem: Array.from(problems).join("; ") }),
+    ...(notices.size === 0 ? {} : { notice: Array.from(notices).join("; ") }),
     ...(end === undefined ? {} : { end }),
   };
 }
@@ -279,7 +295,8 @@ async function judgeLane(
     },
   });
   const claims = selectedClaims(options)?.filter(share.has, share);
-  return [toColumn(laneName(lane), result, claims), result.restored];
+  const isShare = share.argument !== undefined;
+  return [toColumn(laneName(lane), result, claims, isShare), result.restored];
 }
 
 /** Returns the names of the claims that a report must have; `undefined` if the suite's claims are unknown. */
@@ -387,8 +404,15 @@ const MOST_NAMED = 100;
  * Makes a column of the report from the result of a machine.
  *
  * @param claims - the names of the claims that the report must have; not checked by default.
+ * @param isShare - whether the machine judged a share of the claims. Such a machine may skip all its claims, and
+ *   joinColumns() describes missing claims.
  */
-export function toColumn(name: string, result: LabResult, claims?: readonly string[]): Column {
+export function toColumn(
+  name: string,
+  result: LabResult,
+  claims?: readonly string[],
+  isShare: boolean = false,
+): Column {
   const { warnings } = result;
   const retried = result.attempts > 1 ? "the emulator hung and was started again" : undefined;
   const column = { name, warnings, ...(retried === undefined ? {} : { notice: retried }) };
@@ -398,13 +422,23 @@ export function toColumn(name: string, result: LabResult, claims?: readonly stri
   try {
     const report = readReport(result.stdout.toString());
     refuseUnknownClaims(report, claims);
-    const problem = describeFailure(report, result) ?? describeMissing(report, claims);
+    const problem = isShare
+      ? problemOfShare(report, result)
+      : (describeFailure(report, result) ?? describeMissing(report, claims));
     return { ...column, report, ...(problem === undefined ? {} : { problem }) };
   } catch (error) {
     if (!(error instanceof MalformedReport)) throw error;
     const why = `the suite did not report (status ${result.status}): ${error.message}`;
     return { ...column, report: undefined, problem: why + lastWords(result) };
   }
+}
+
+/** As {@link describeFailure}, but a machine may skip all claims of its share. */
+function problemOfShare(report: Report, result: Exited): string | undefined {
+  const { results } = report;
+  const isSkipped = results.length > 0 && results.every(({ verdict }) => verdict === "skip");
+  if (isSkipped && result.status === 1 && !hasTrouble(result)) return undefined;
+  return describeFailure(report, result);
 }
 
 /**

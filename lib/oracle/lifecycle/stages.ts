@@ -24,7 +24,12 @@ export interface LifecycleStageFacts {
   readonly source: string;
   /** The rows that decide the stage, and whether each of them holds. */
   readonly rows: Readonly<Partial<Record<KernelRowName, boolean>>>;
+  /** The rows that the stage cannot have, if they are decided: each of them rules the stage out with this value. */
+  readonly excludedBy?: Readonly<Partial<Record<KernelRowName, boolean>>>;
 }
+
+/** Before Linux 6.15, KVM did not delay its updates of a table. */
+const DELAYS_UPDATES = { eager: false, lazy: true } as const;
 
 const COMPARES = "after KVM_RUN, a changed table is refused and the same table is accepted";
 const UPDATES_FIRST = `${COMPARES}; KVM updates its own bits of a new table before it checks and stores it`;
@@ -36,12 +41,14 @@ export const LIFECYCLE_STAGES: Readonly<Record<LifecycleStageName, LifecycleStag
     where: "before Linux 5.16",
     source: "until feb627e8d6f6 (Linux 5.16)",
     rows: { "never-frozen": true },
+    excludedBy: DELAYS_UPDATES,
   },
   "stale-base": {
     behaviour: `${UPDATES_FIRST}, but searches KVM's leaves in the previous table`,
     where: "Linux 5.17 to 6.8, and stable updates of 5.16",
     source: "since c6617c61e8fe and ee3a5f9e3d9b (Linux 5.17)",
     rows: { "never-frozen": false, "compares-incoming": true, "stale-base": true },
+    excludedBy: DELAYS_UPDATES,
   },
   "incoming-base": {
     behaviour: `${UPDATES_FIRST}, and searches KVM's leaves in the new table`,
@@ -53,6 +60,7 @@ export const LIFECYCLE_STAGES: Readonly<Record<LifecycleStageName, LifecycleStag
       "stale-base": false,
       "cr4-before-cpuid": true,
     },
+    excludedBy: DELAYS_UPDATES,
   },
   "empty-table-at-creation": {
     behaviour: `${COMPARES}; a vCPU without a table may set only the CR4 bits of an empty table; KVM compares a table before it stores it`,
@@ -64,6 +72,7 @@ export const LIFECYCLE_STAGES: Readonly<Record<LifecycleStageName, LifecycleStag
       "stale-base": false,
       "cr4-before-cpuid": false,
     },
+    excludedBy: DELAYS_UPDATES,
   },
   "swaps-tables": {
     behaviour: `${COMPARES}; KVM stores a new table before it checks and compares it, and restores the old one after an error`,
@@ -118,8 +127,13 @@ export function lifecycleStageOf(
 ): LifecycleStageDecision {
   const rowsOf = (name: LifecycleStageName): readonly (readonly [KernelRowName, boolean])[] =>
     Object.entries(LIFECYCLE_STAGES[name].rows) as [KernelRowName, boolean][];
-  const possible = LIFECYCLE_STAGE_NAMES.filter((name) =>
-    rowsOf(name).every(([row, wanted]) => (holds[row] ?? wanted) === wanted),
+  const isExcluded = (name: LifecycleStageName): boolean =>
+    Object.entries(LIFECYCLE_STAGES[name].excludedBy ?? {}).some(
+      ([row, value]) => holds[row as KernelRowName] === value,
+    );
+  const possible = LIFECYCLE_STAGE_NAMES.filter(
+    (name) =>
+      !isExcluded(name) && rowsOf(name).every(([row, wanted]) => (holds[row] ?? wanted) === wanted),
   );
   const undecided = possible.flatMap((name) =>
     rowsOf(name).flatMap(([row]) => (holds[row] === undefined ? [row] : [])),

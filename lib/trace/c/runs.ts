@@ -102,9 +102,7 @@ export function addRun(file: CFile, step: RunStep, at: number): void {
   file.add("", `/* ${said} */`);
   const name = addReplies(file, step, at);
   const hasExit = !isFailure(step);
-  const reason = hasExit
-    ? file.definitions.exit(step.exitReason, exitC(step.exitReason))
-    : undefined;
+  const reason = hasExit ? exitC(file, step.exitReason) : undefined;
   const checks = hasExit ? exitLines(file, step, at, name) : [];
   file.add(...file.dialect.runs({ at, vcpu, run: name, result: step.result, reason }, checks));
   for (const range of step.guest) file.add(memoryCheck(file, range, at));
@@ -135,9 +133,10 @@ function exitText(step: RunStep): string {
   return exitName(step.exitReason).replace(/^KVM_EXIT_/, "");
 }
 
-/** Returns the constant of an exit, or a number if this package does not know it. */
-function exitC(reason: number): string {
-  return exitRow(reason)?.name ?? String(reason);
+/** Returns the constant of an exit, or a number if this package does not know the exit. */
+function exitC({ definitions }: CFile, reason: number): string {
+  const name = exitRow(reason)?.name;
+  return name === undefined ? String(reason) : definitions.exit(reason, name);
 }
 
 function replyLines(file: CFile, run: string, reply: Range): readonly string[] {

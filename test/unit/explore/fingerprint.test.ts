@@ -197,7 +197,7 @@ describe("a row is undecided, and the reason is given,", () => {
   });
 
   test("if KVM does not compare tables after KVM_RUN", () => {
-    const found = fingerprintOf(modelSubject(modelOf("never-frozen")), SUPPORTED);
+    const found = fingerprintOf(modelSubject(modelOf("never-frozen", "eager")), SUPPORTED);
     expect(undecidedIn(found)).toMatchObject({
       "compares-incoming": "the row is visible only on a KVM that compares tables after KVM_RUN",
       lazy: "the row is visible only on a KVM that compares tables after KVM_RUN",

@@ -275,7 +275,7 @@ describe("a lane with fewer lanes than machines", () => {
           : ({ ...RAN, kind: "hung", why: "timeout", warnings: ["WARNING: b"] } as LabResult),
     });
     expect(column).toMatchObject({
-      problem: "the machine was not ready in time",
+      problem: "the machine was not ready in time; the report lacks c1, c3, c5, and 47 more",
       warnings: ["WARNING: a", "WARNING: b"],
     });
     expect(column?.report?.results).toHaveLength(50);
@@ -292,6 +292,47 @@ describe("a lane with fewer lanes than machines", () => {
           : judge({ ...options, command: ["--share=1/26"] }),
     });
     expect(column?.problem).toBe("the report lacks c3, c5, c7, and 43 more");
+  });
+
+  test("is green if one machine skips its whole share", async () => {
+    const [column] = await runCampaign({
+      lanes: [lane("6.1")],
+      claims: names,
+      parallel: 2,
+      run: async (options) =>
+        options.command.at(-1) === "--share=0/2"
+          ? judge(options)
+          : judge(options, { status: 1 }, "skip"),
+    });
+    expect(column?.problem).toBeUndefined();
+    expect(isGreenMatrix(toMatrix(column === undefined ? [] : [column]))).toBe(true);
+  });
+
+  test("is not green if all machines skip all claims", async () => {
+    const columns = await runCampaign({
+      lanes: [lane("6.1")],
+      claims: names,
+      parallel: 2,
+      run: async (options) => judge(options, { status: 1 }, "skip"),
+    });
+    expect(isGreenMatrix(toMatrix(columns))).toBe(false);
+  });
+
+  test("is not green if its machines report different kernels", async () => {
+    const [column] = await runCampaign({
+      lanes: [lane("6.1")],
+      claims: names,
+      parallel: 2,
+      run: async (options) => {
+        const result = judge(options);
+        const text = result.stdout.toString();
+        const isFirst = options.command.at(-1) === "--share=0/2";
+        return { ...result, stdout: Buffer.from(isFirst ? text : text.replace("6.1", "6.2")) };
+      },
+    });
+    expect(column?.problem).toBe(
+      "the machines of one kernel report 6.1 with kvm_amd and 6.2 with kvm_amd",
+    );
   });
 
   test("ends its other machines if one cannot run", async () => {
@@ -336,6 +377,16 @@ describe("a lane with fewer lanes than machines", () => {
     expect(column?.report?.results).toHaveLength(100);
   });
 });
+
+test.each([0, -1, Number.NaN, 0.5])(
+  "a campaign with %d machines at a time is refused",
+  async (parallel) => {
+    const run = async (): Promise<LabResult> => EXITED;
+    await expect(runCampaign({ lanes: [lane("6.1")], parallel, run })).rejects.toThrow(
+      `runCampaign(): parallel: expected 1 or more, got ${parallel}`,
+    );
+  },
+);
 
 test("a campaign creates no more workers than machines", async () => {
   const run = async (): Promise<LabResult> => EXITED;

@@ -33,6 +33,23 @@ describe.each(LIFECYCLE_STAGE_NAMES)("the stage %s", (name) => {
   );
 });
 
+test.each([
+  { "never-frozen": true, eager: false },
+  { "never-frozen": false, "compares-incoming": true, "stale-base": true, lazy: true },
+  {
+    "never-frozen": false,
+    "compares-incoming": true,
+    "stale-base": false,
+    "cr4-before-cpuid": true,
+    eager: false,
+  },
+])("a stage before Linux 6.15 is excluded by delayed updates: %o", (holds) => {
+  expect(lifecycleStageOf(holds)).toEqual({
+    stage: undefined,
+    reason: "the decided rows contradict each known stage",
+  });
+});
+
 test("without a row, the reason names all stages", () => {
   const decision = lifecycleStageOf({});
   expect(decision).toMatchObject({
