@@ -52,7 +52,7 @@ beforeEach(({ skip }) => skip(problem !== undefined, problem));
 afterEach(() => recording?.stop());
 
 /** Records the results of the fake kernel. */
-function recorded(about: About, options: ExportOptions = {}): string {
+function recorded(about: About, options: ExportOptions = {}, exitReason = 6): string {
   recording = record();
   const kvm = open();
   ask(kvm, ioctls.KVM_CHECK_EXTENSION, 208, 4096);
@@ -78,7 +78,7 @@ function recorded(about: About, options: ExportOptions = {}): string {
   const bytes = new Uint8Array(words.buffer);
   const replies = traceRun(vcpu, bytes);
   const mmio = { physAddr: 0xc000_0000n, data: Uint8Array.of(0x5a), len: 4, isWrite: 1 };
-  bytes.set(encode(Run, { exitReason: 6 }).subarray(8, 12), 8);
+  bytes.set(encode(Run, { exitReason }).subarray(8, 12), 8);
   bytes.set(encode(Run, { mmio }).subarray(32, 64), offsetOf(Run, "mmio"));
   memory.bytes[0x2008] = 7;
   traceExit(vcpu, words, 0, replies);
@@ -86,6 +86,15 @@ function recorded(about: About, options: ExportOptions = {}): string {
   traceExit(vcpu, words, -4, traceRun(vcpu, bytes));
   return exportC(recording.stop(about), options);
 }
+
+test.each(["program", "selftest"] as const)(
+  "an exit that this package does not know is a number in the style %s",
+  (style) => {
+    const c = recorded(ABOUT, { style }, 999);
+    expect(c).toContain("999");
+    expect(c).not.toContain("#ifndef 999");
+  },
+);
 
 describe("a recording that is exported in the idiom of the kernel's selftests", () => {
   const program = (): string =>
