@@ -1,5 +1,5 @@
 /** The fingerprint of a kernel's CPUID code as lines of `node-kvm info`. */
-import type { Fingerprint, FingerprintRow } from "../explore/index.ts";
+import type { Fingerprint, FingerprintRow } from "../explore/fingerprint.ts";
 
 /** Formats a fingerprint: the stage, the differences of this kernel from Linux 7.2, and the undecided rows. */
 export function fingerprintLines({ stage, reason, rows }: Fingerprint): readonly string[] {

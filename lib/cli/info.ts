@@ -1,7 +1,7 @@
 /** `node-kvm info`: describes this host's KVM. */
 import { KVM_CAPABILITIES } from "../abi/generated/names.ts";
 import { AddonError, KvmError } from "../errors.ts";
-import { type Fingerprint, fingerprint } from "../explore/index.ts";
+import { type Fingerprint, fingerprint } from "../explore/fingerprint.ts";
 import { kernelRelease, vendorModule } from "../kvm/host.ts";
 import { defaultDevice, Kvm } from "../kvm/kvm.ts";
 import { STATUS } from "./exit-status.ts";

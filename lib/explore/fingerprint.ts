@@ -117,7 +117,7 @@ const RUN_MS = 5000;
  *   undecided.
  *
  * @example
- * ```ts
+ * ```ts run
  * import { Kvm } from "node-kvm";
  * import { fingerprint } from "node-kvm/explore";
  *

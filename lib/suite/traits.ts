@@ -116,7 +116,7 @@ export function hasTrait(kvm: Kvm, trait: KvmTrait): boolean {
   return known;
 }
 
-/** A trait that {@link decideTrait} decides. */
+/** A trait whose probe has three results: the trait holds, is absent, or is undecided. */
 export type DecidedTrait =
   | "fixed-base"
   | "keeps-pv-features"

@@ -231,7 +231,7 @@ const ALLOWED: Readonly<Record<string, readonly (readonly [text: RegExp, reason:
   "explore/play.ts": [[/^"vcpu" in operation$/, OURS]],
   "explore/probes.ts": [[/^PROBES\[row\]$/, TABLE]],
   "explore/fingerprint.ts": [
-    [/^(KERNEL_ROWS\[one\.row\]|LIFECYCLE_STAGES\[decision\.stage\])$/, TABLE],
+    [/^(KERNEL_ROWS\[one\.row\]|TRAITS\[row\]|LIFECYCLE_STAGES\[decision\.stage\])$/, TABLE],
   ],
   "explore/shrink.ts": [
     [/^"(edits|vcpu)" in (operation|op)$/, OURS],
