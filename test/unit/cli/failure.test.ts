@@ -90,7 +90,7 @@ describe("an expected failure of node-kvm prints one line and ends with status 2
     [["explore", "--kernel", "6.12", "--repro-style", "program"], 2, /--repro-style needs --repro/],
     [["test", "--evidence"], 2, /--evidence has an effect only with --reporter json/],
     [
-      ["lab", "run", "--kernel", "6.12", "--evidence", "--reporter", "ktap"],
+      ["lab", "run", "--kernel", "6.12", "--evidence", "--reporter", "junit"],
       ...([2, /--evidence has an effect only with --reporter json/] as const),
     ],
     [["test", "--repro-all"], 2, /--repro-all needs --repro, which names the folder/],
