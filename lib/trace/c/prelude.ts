@@ -50,6 +50,13 @@ function partsOf(style: CStyle): readonly Part[] {
 
 /** Returns the definitions that `text` uses, directly or through other definitions, in the order of prelude.c. */
 export function prelude(text: string, values: PreludeValues, style: CStyle): string {
+  // One pass fills all words, because the name of a claim may contain such a word.
+  const fillings: ReadonlyMap<string, string> = new Map([
+    ["FILL_TIMEOUT", String(TIMEOUT_S)],
+    ["FILL_ARGUMENT_BYTES", String(values.argumentBytes)],
+    ["FILL_SAME", `"${values.same}"`],
+    ["FILL_OTHER", `"${values.other}\\n"`],
+  ]);
   const needed: string[] = [];
   let all = text;
   for (const part of partsOf(style).toReversed()) {
@@ -58,10 +65,7 @@ export function prelude(text: string, values: PreludeValues, style: CStyle): str
       .replaceAll(CONDITIONAL, (_, name: string, lines: string) =>
         new RegExp(`\\b${name}\\b`).test(all) ? lines : "",
       )
-      .replaceAll("FILL_TIMEOUT", String(TIMEOUT_S))
-      .replaceAll("FILL_ARGUMENT_BYTES", String(values.argumentBytes))
-      .replaceAll("FILL_SAME", () => `"${values.same}"`)
-      .replaceAll("FILL_OTHER", () => `"${values.other}\\n"`);
+      .replaceAll(/\bFILL_[A-Z_]+\b/g, (word) => fillings.get(word) ?? word);
     needed.unshift(filled);
     all += filled;
   }

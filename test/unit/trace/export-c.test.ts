@@ -96,6 +96,13 @@ test.each(["program", "selftest"] as const)(
   },
 );
 
+test("a claim may have the name of a word that the program's text replaces", () => {
+  const c = recorded({ ...ABOUT, name: "FILL_OTHER" });
+  const lines = c.split("\n").filter((line) => line.includes("FILL_OTHER # "));
+  expect(lines.length).toBeGreaterThan(0);
+  expect(() => compile({ "a.c": c, "fake.c": FAKE_KERNEL }, WRAP)).not.toThrow();
+});
+
 describe("a recording that is exported in the idiom of the kernel's selftests", () => {
   const program = (): string =>
     compile({ "a.c": recorded(ABOUT, { style: "selftest" }), "fake.c": FAKE_KERNEL }, [
