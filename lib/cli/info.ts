@@ -47,7 +47,7 @@ function gather(): Info {
   }
 }
 
-/** A device that creates no VM can still be described. */
+/** Returns the fingerprint, or the reason if KVM creates no VM; the rest is printed in both cases. */
 function lifecycleOf(kvm: Kvm): Exclude<Info["lifecycle"], undefined> {
   try {
     return fingerprint(kvm);

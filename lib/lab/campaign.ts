@@ -230,9 +230,10 @@ function joinColumns(columns: readonly Column[], claims: readonly string[] = [])
   const report = reports[0] && { ...reports[0], results };
   const hosts = new Set(reports.map(({ kernel, vendor }) => `${kernel} with ${vendor}`));
   const differ = `the machines of one kernel report ${Array.from(hosts).join(" and ")}`;
+  const missing = report === undefined ? undefined : describeMissing(report, claims);
   const problems = new Set([
     ...columns.flatMap(({ problem }) => problem ?? []),
-    ...(report === undefined ? [] : [describeMissing(report, claims) ?? []].flat()),
+    ...(missing === undefined ? [] : [missing]),
     ...(hosts.size > 1 ? [printable(differ)] : []),
   ]);
   const notices = new Set(columns.flatMap(({ notice }) => notice ?? []));

@@ -20,7 +20,7 @@ export interface TableDifferences {
   readonly before: string;
   /** The second table: `got`. */
   readonly after: string;
-  /** The differences, at most 200. Without differences, the two tables are equal. */
+  /** The differences, at most `MOST_FIELDS`. Without differences, the two tables are equal. */
   readonly fields: readonly TableField[];
   /** The number of further differences. */
   readonly more: number;
@@ -28,7 +28,7 @@ export interface TableDifferences {
 
 /** The calls of a claim that fails or deviates. */
 export interface Evidence {
-  /** The last calls of the claim in strace's format, the oldest first, at most 100. */
+  /** The last calls of the claim in strace's format, the oldest first, at most `MOST_CALLS`. */
   readonly calls: readonly string[];
   /** The number of earlier calls, which `calls` does not contain. */
   readonly earlierCalls: number;

@@ -138,7 +138,7 @@ export const SELFTEST: Dialect = {
   },
 };
 
-/** A result that describes the host is not asserted, but the test is skipped if a capability differs. */
+/** Checks only that the call succeeds, because the result describes the host; the test requires the same capabilities. */
 function hostCall(call: CallText): readonly string[] {
   if (call.request === "KVM_CHECK_EXTENSION") {
     const has =
