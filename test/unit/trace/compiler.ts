@@ -9,8 +9,8 @@ import { onTestFinished } from "vitest";
 export const STRICT: readonly string[] = ["-std=gnu11", "-Wall", "-Wextra", "-Werror"];
 
 /**
- * The options for files in the style of the kernel's selftests, which find a stub of the framework. The kernel's flags
- * do not warn about unused parameters, such as those of main().
+ * The compiler's options for files in the style of the kernel's selftests. The files include the stub of the framework in
+ * test/fixtures. As in the kernel, the compiler does not warn about unused parameters, such as those of main().
  */
 export const SELFTEST: readonly string[] = [
   "-Wno-unused-parameter",
