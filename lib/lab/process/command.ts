@@ -58,7 +58,7 @@ process.on("exit", () => {
  * if this process dies first.
  *
  * @throws {@link LabError} `ERR_LAB_TOOL` if the program is missing or stalls; `ERR_LAB_INTERRUPTED` after the
- *   signal. When the program ends after SIGKILL, no process of its group is left.
+ *   signal. When the program ends after SIGKILL, each process of its group has received SIGKILL, too.
  */
 export async function run(
   program: string,

@@ -83,7 +83,7 @@ test.each(["any", "child first"] as const)(
     const closed = new Promise((resolve) => child.once("close", resolve));
     const worker = await interruptChild(child.pid ?? 0, order);
     expect(await closed).toBe(130);
-    expect(existsSync(`/proc/${worker}`)).toBe(false);
+    await expect.poll(() => existsSync(`/proc/${worker}`), { timeout: 30_000 }).toBe(false);
   },
   60_000,
 );
