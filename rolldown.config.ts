@@ -41,15 +41,26 @@ const ascii: Plugin = {
 };
 
 /**
- * Removes the imports that only run the file of constants: the file has no side effects, and an import of it without
- * names costs a millisecond. The line stays empty, so the maps remain valid.
+ * Removes imports without names that do nothing, since each costs a millisecond: of the file of constants, which has no
+ * side effects, and of files that contain only such imports. The line stays empty, so the maps remain valid.
  */
 const withoutIdleImports: Plugin = {
   name: "without-idle-imports",
   generateBundle(_, bundle) {
-    for (const file of Object.values(bundle)) {
-      if (file.type !== "chunk") continue;
-      file.code = file.code.replace(/^import "(\.\.?\/)+(shared\/)?constants\.js";$/m, "");
+    const chunks = Object.values(bundle).filter((file) => file.type === "chunk");
+    const idle = chunks.filter(
+      ({ name, code }) =>
+        name === "constants" || /^(\s|import "\.[^"]+";|export \{\};)*$/.test(code),
+    );
+    const names = new Set(idle.map(({ fileName }) => basename(fileName)));
+    for (const chunk of chunks) {
+      chunk.code = chunk.code.replaceAll(/^import "\.[^"]*?([^/"]+)";$/gm, (line, name: string) =>
+        names.has(name) ? "" : line,
+      );
+    }
+    // Nothing imports an empty file now, unless it is an entry.
+    for (const { fileName, isEntry, name } of idle) {
+      if (!isEntry && name !== "constants") delete bundle[fileName];
     }
   },
 };

@@ -227,14 +227,16 @@ export function offsetOf(layout: Layout, path: string): number {
   const direct = fieldOf(layout, path);
   if (direct) return direct.offset;
   if (!PATH.test(path)) {
-    throw new TypeError(`offsetOf(): path: ${quoted(path)} is not a path, as "entries[2].eax"`);
+    throw new TypeError(`offsetOf(): path: ${quoted(path)} is not a path such as "entries[2].eax"`);
   }
   let offset = 0;
   let type: FieldType = layout;
   let most = 0;
   for (const [, name, index] of path.matchAll(/([^.[\]]+)|\[(\d+)\]/g)) {
     if (typeof type === "string" || "of" in type === (name !== undefined)) {
-      throw new TypeError(`${layout.name}.${path}: ${nameOfType(type)} has no such part`);
+      const part =
+        name === undefined ? `is no array and has no [${index}]` : `has no field "${name}"`;
+      throw new TypeError(`offsetOf(): path: ${quoted(path)}: ${nameOfType(type)} ${part}`);
     }
     if ("of" in type) {
       if (Number(index) >= most) {

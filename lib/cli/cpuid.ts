@@ -374,7 +374,7 @@ export function cpuidLint(source: string, options: LintOptions): number {
 /** Reads a number of the command line, decimal or hexadecimal. */
 export function toNumber(word: string, what: string): number {
   if (/^(0x[0-9a-f]{1,8}|\d{1,10})$/i.test(word) && Number(word) <= 0xffffffff) return Number(word);
-  throw new CommandError(`${what} ${word} is not a number of 32 bits, as 7 or 0x80000008`);
+  throw new CommandError(`${what}: expected a 32-bit number such as 7 or 0x80000008, got ${word}`);
 }
 
 /** The options of {@link cpuidQuery}. */
@@ -393,8 +393,9 @@ export function cpuidQuery(
 ): void {
   const { vendor, cr4, xcr0, json } = options;
   const wide = (word: string, what: string): bigint => {
-    if (/^(0x[0-9a-f]{1,16}|\d{1,20})$/i.test(word)) return BigInt(word);
-    throw new CommandError(`${what} ${word} is not a number of 64 bits, as 0x40000`);
+    const isNumber = /^(0x[0-9a-f]{1,16}|\d{1,20})$/i.test(word);
+    if (isNumber && BigInt(word) < 1n << 64n) return BigInt(word);
+    throw new CommandError(`${what}: expected a 64-bit number such as 0x40000, got ${word}`);
   };
   const [fn, at] = [toNumber(leaf, "leaf"), toNumber(index, "index")];
   const result = attempt(() =>

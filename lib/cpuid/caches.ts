@@ -49,7 +49,7 @@ interface Cache {
   readonly isInclusive: boolean;
 }
 
-/** The types of leaf 4 (SDM volume 2) and 0x8000001d (APM volume 3); 0 ends the list. */
+/** The cache types of leaf 4 (SDM volume 2) and 0x8000001d (APM volume 3); type 0 means that no cache is left. */
 const TYPES = { data: 1, instruction: 2, unified: 3 } as const;
 const SHARERS: readonly unknown[] = ["core", "die", "package"];
 const REQUIRED = ["level", "type", "size"] as const;

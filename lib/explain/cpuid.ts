@@ -4,7 +4,7 @@
  */
 import { Cpuid, Cpuid2 } from "../abi/generated/structs.ts";
 import type { CpuidEntry2Input } from "../cpuid/index.ts";
-import { GET_CPUID_RULES, SET_CPUID_RULES, type SetCpuidAsked } from "../oracle/index.ts";
+import { GET_CPUID_RULES, SET_CPUID_RULES, type SetCpuidAsked } from "../oracle/set-cpuid2.ts";
 import { causesOf } from "./findings.ts";
 import { known, type Reasons, type Refusal, sentCount, sentStruct } from "./refusal.ts";
 

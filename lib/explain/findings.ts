@@ -5,15 +5,10 @@
 import { type CpuidChange, formatChange } from "../cpuid/diff.ts";
 import { type CpuidFieldName, field, formatBits } from "../cpuid/field.ts";
 import type { ForbiddenBits } from "../oracle/bits.ts";
-import {
-  apply,
-  type BitFinding,
-  type Finding,
-  type MissingFeature,
-  type Rules as OracleRules,
-  type RuleVerdict,
-  XFEATURES,
-} from "../oracle/index.ts";
+import type { BitFinding, MissingFeature } from "../oracle/features.ts";
+import type { Finding } from "../oracle/index.ts";
+import { apply, type Rules as OracleRules, type RuleVerdict } from "../oracle/verdict.ts";
+import { XFEATURES } from "../oracle/xsave.ts";
 import { type Causes, fault, only, open, type Verdict } from "./verdict.ts";
 import { hex, writeBits, writeForbidden } from "./wording.ts";
 

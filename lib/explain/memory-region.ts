@@ -7,7 +7,7 @@ import {
   KVM_MEM_LOG_DIRTY_PAGES,
   KVM_MEM_READONLY,
 } from "../abi/generated/constants.ts";
-import { physicalBits } from "../oracle/index.ts";
+import { physicalBits } from "../oracle/features.ts";
 import { placesOf } from "./findings.ts";
 import { APIC_PAGE, IDENTITY_BYTES, TSS_BYTES } from "./kernel-pages.ts";
 import {

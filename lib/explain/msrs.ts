@@ -4,7 +4,8 @@
  */
 import { MAX_IO_MSRS } from "../abi/limits.ts";
 import { msrName } from "../abi/msrs.ts";
-import { MSR_RULES, type MsrAccess } from "../oracle/index.ts";
+import type { MsrAccess } from "../oracle/msr-access.ts";
+import { MSR_RULES } from "../oracle/msrs.ts";
 import { causesOf } from "./findings.ts";
 import { slotAt } from "./kernel-pages.ts";
 import { type Evidence, known, type Reasons, sentCount } from "./refusal.ts";

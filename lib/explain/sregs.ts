@@ -1,6 +1,6 @@
 /** Explains why KVM_SET_SREGS or KVM_SET_SREGS2 was refused. lib/oracle/control-registers.ts has the rules. */
 import { Sregs, Sregs2 } from "../abi/generated/structs.ts";
-import { SREGS_RULES, SREGS2_RULES, type SregsAsked } from "../oracle/index.ts";
+import { SREGS_RULES, SREGS2_RULES, type SregsAsked } from "../oracle/control-registers.ts";
 import { causesOf } from "./findings.ts";
 import { type Reasons, type Refusal, type Rules, sentStruct } from "./refusal.ts";
 import { supportedTable, vcpuTable } from "./tables.ts";

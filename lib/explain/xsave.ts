@@ -6,7 +6,7 @@ import {
   SET_XCRS_RULES,
   SET_XSAVE_RULES,
   XSAVE_SIZE_RULES,
-} from "../oracle/index.ts";
+} from "../oracle/xsave.ts";
 import { causesOf } from "./findings.ts";
 import { capability, type Reasons, type Refusal, type Rules, sentStruct } from "./refusal.ts";
 import { supportedTable, vcpuTable } from "./tables.ts";

@@ -28,9 +28,9 @@ const CALLS: Readonly<Record<Exclude<LifecycleCall, "run">, number>> = {
 const RUNS = { io: 2, internalError: 1, tripleFault: 1, immediateExit: 2 };
 const RUN_WEIGHT = 6;
 const LATE = { disableHltExits: 4, disableMwaitQuirk: 4 };
-/** One of this many sequences has late options; its VM cannot be used again. */
+/** One in this many sequences sets options of the VM after it has a vCPU; its VM is not used again. */
 const LATE_ONE_OF = 4;
-/** One of this many tables gets more entries than KVM accepts. */
+/** One in this many tables gets more entries than KVM accepts. */
 const FILL_ONE_OF = 25;
 
 const EDIT_WEIGHTS: Readonly<Record<TableEdit[0], number>> = {
@@ -157,7 +157,7 @@ const COMBINATIONS: readonly [Combination, ...Combination[]] = [
     next: (vcpu) => ({ call: "apicBase", vcpu, by: "msrs" }),
   },
 ];
-/** One of this many tables gets a combination. */
+/** One in this many tables gets a combination. */
 const COMBINED_ONE_OF = 4;
 
 function edit(random: Random): TableEdit {

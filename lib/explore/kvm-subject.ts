@@ -1,6 +1,6 @@
 /**
- * KVM as the subject of an exploration, by the public API. Errors get no reasons, because a reason reads the table,
- * which applies a deferred update.
+ * KVM as the subject of an exploration, by the public API. Errors get no reasons: to find a reason, node-kvm would read
+ * the table, and this read applies a deferred update.
  */
 import { constants } from "node:os";
 import {
@@ -355,7 +355,7 @@ export class KvmSubject implements Subject {
     const vm = this.#kvm.createVm();
     const made = { vm, vcpus: 0, isChanged: false };
     this.#shared.set(key, made);
-    // A reason of an error reads the table, which applies a deferred update.
+    // To find the reason of an error, node-kvm would read the table, and this read applies a deferred update.
     vm.explain = false;
     mapGuest(vm, this.#pages);
     // Linux before 6.0 has no such event; the probes of rows do not use it.

@@ -206,7 +206,7 @@ export function toTypeScript(
     `import { ${imports.join(", ")} } from "node-kvm";`,
     "",
     "const kvm = Kvm.open();",
-    "kvm.explain = false; // a reason reads the table, and so applies a deferred update",
+    "kvm.explain = false; // to find a reason, the table would be read, which applies a deferred update",
     "const supported = kvm.getSupportedCpuid();",
     "const vm = kvm.createVm();",
     ...(options.irqchip ? ["vm.createIrqchip();"] : []),

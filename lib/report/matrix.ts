@@ -13,7 +13,7 @@ export interface Column {
   readonly report: Report | undefined;
   /** The reason why the report is missing or unreliable: a crash, a hang, a suite that ended too early. */
   readonly problem?: string;
-  /** The end of a machine that did not finish, if it is known. */
+  /** How the machine ended, if it did not finish its report and this is known. */
   readonly end?: "crashed" | "hung" | "no-kvm" | "refused";
   /** A note that is not a failure, such as the restart of a machine. */
   readonly notice?: string;

@@ -6,7 +6,7 @@
 import { isBytes } from "../abi/bytes.ts";
 import type { CpuidEntry2, MsrEntry } from "../abi/generated/structs.ts";
 import { diff, formatChange } from "../cpuid/diff.ts";
-import { isOwned } from "../oracle/index.ts";
+import { isOwned } from "../oracle/runtime-bits.ts";
 import type { StateDifference } from "./error.ts";
 import { COUNTING_MSRS } from "./msrs.ts";
 import type { Part } from "./parts.ts";

@@ -111,7 +111,7 @@ export function traceOpen(path: string, answer: object | number): void {
   publish(step);
 }
 
-/** Reports a request for permission of an XSAVE component. */
+/** Reports that the process requested permission to use an XSAVE component; `result` is 0 or `-errno`. */
 export function tracePermission(component: number, result: number): void {
   publish({ kind: "permission", seq: nextSeq(), component, result });
 }

@@ -118,7 +118,7 @@ class UnitTestRunner {
   }
 }
 
-/** The class implements the interface of a Stryker plugin. */
+/** The plugins that Stryker loads from this file; UnitTestRunner implements Stryker's interface TestRunner. */
 export const strykerPlugins = [
   { kind: "TestRunner", name: "unit", injectableClass: UnitTestRunner },
 ];

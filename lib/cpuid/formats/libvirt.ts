@@ -287,13 +287,15 @@ function parseCpu(bytes: Uint8Array): CpuidDump {
 const attribute = (name: string, value: string | undefined): string =>
   value === undefined ? "" : ` ${name}='${escapeXml(value)}'`;
 
-/** Refuses text that XML cannot contain. */
+/** Refuses control characters, and the other characters that XML cannot contain. */
 function refuseUnprintable(features: CpuidFeatureList): void {
   const { model = "", vendor = "", on, off, properties } = features;
   for (const text of [model, vendor, ...on, ...off, ...Object.entries(properties).flat()]) {
-    // biome-ignore lint/suspicious/noControlCharactersInRegex: the characters that XML excludes
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: no name has control characters
     if (!/[\0-\x1f\ufffe\uffff\ud800-\udfff]/u.test(text)) continue;
-    throw new RangeError(`<cpu>: ${quoted(text)} has a character that XML cannot contain`);
+    throw new RangeError(
+      `<cpu>: ${quoted(text)} has a control character, or a character that XML cannot contain`,
+    );
   }
 }
 

@@ -20,7 +20,7 @@ function insert(entries: CpuidEntry2[], made: CpuidEntry2): void {
  * Applies the edits of findings to the table that was linted, and returns the new table. Findings without a fix are
  * skipped. Edits of the same bits are applied in the order of the findings.
  *
- * @throws RangeError if a finding names an entry that the table does not have, because it belongs to another table.
+ * @throws RangeError if the table has no entry at the position of a finding, as with a finding of another table.
  */
 export function fixTable(
   table: Iterable<CpuidEntry2Input>,

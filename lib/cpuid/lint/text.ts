@@ -5,7 +5,7 @@ import type { CpuidLintSeverity } from "./rule.ts";
 
 /** The options of {@link formatLint} and {@link formatLintAnnotations}. */
 export interface FormatLintOptions {
-  /** The name of the file that was linted; if omitted, the output contains no places in a file. */
+  /** The name of the linted file. If omitted, places are printed as lines alone, and annotations have no place. */
   readonly file?: string;
 }
 

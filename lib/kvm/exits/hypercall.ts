@@ -121,8 +121,8 @@ export interface TdxCall {
 /** The `reply` of a TDVMCALL with one result. */
 export interface TdxReply {
   /**
-   * Sets the call's status: 0 is success, and a TDG.VP.VMCALL_* of the GHCI is an error. Without a reply, KVM's own
-   * status remains, which is "unsupported" for most calls.
+   * Sets the call's status, a TDG.VP.VMCALL_* code of the GHCI: 0 is success, 1 is "retry", and others are errors.
+   * Without a reply, KVM's own status remains, which is "unsupported" for most calls.
    *
    * @throws {@link StateError} `ERR_ANSWERED` if the exit was answered, or the vCPU has run since.
    * @throws RangeError if the status does not fit 64 bits.

@@ -87,7 +87,7 @@ describe("the kinds of an ioctl's argument", () => {
     expect(namesOf("tailed")).toEqual(counted.map(({ name }) => name));
   });
 
-  test('an ioctl is "sized" exactly if the size of its bytes depends on another number', () => {
+  test('the ioctls of nested state and XSAVE are "sized": a field or a capability defines the size of their bytes', () => {
     expect(new Set(namesOf("sized"))).toEqual(
       new Set(["KVM_GET_NESTED_STATE", "KVM_GET_XSAVE2", "KVM_SET_NESTED_STATE", "KVM_SET_XSAVE"]),
     );

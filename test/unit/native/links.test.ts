@@ -46,7 +46,7 @@ import { type Bench, call, deviceTest, opened, said } from "./bench.ts";
 const linked = IOCTLS.filter(({ links }) => links !== undefined);
 const plainStruct = IOCTLS.filter(({ links, kind }) => links === undefined && kind === "plain");
 
-/** A slot of 128 pages with dirty logging, so its dirty bitmap has 16 bytes. */
+/** Adds a slot of 128 pages with dirty logging; its dirty bitmap has 16 bytes. */
 function loggingSlot({ vm, map }: Bench, bench: Bench): void {
   const memory = map.call(bench, 128 * 4096);
   vm.setUserMemoryRegion(0, KVM_MEM_LOG_DIRTY_PAGES, 0n, 128n * 4096n, memory, 0n);

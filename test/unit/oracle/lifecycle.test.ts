@@ -319,7 +319,7 @@ describe("registers that depend on the table", () => {
 describe("PV_UNHALT", () => {
   const unhalt = (played: Played): number => bitOf(entryOf(played, 0x4000_0001)?.eax, 7);
 
-  test("KVM clears the bit in the first SET if HLT exits are disabled, except with a stale base", () => {
+  test("KVM clears the bit in the first SET if HLT exits are disabled; with the row stale-base, in the second SET", () => {
     const options = { hltExitsOff: true };
     expect(unhalt(play([set(), GET], [], options))).toBe(0);
     expect(unhalt(play([set(), GET], ["stale-base"], options))).toBe(1);

@@ -71,7 +71,7 @@ describe("createEngine()", () => {
     ],
     ["line breaks of CR", new TextEncoder().encode("a\rb\rc")],
     ["CR LF and CR mixed", new TextEncoder().encode("a\r\nb\rc")],
-  ])("returns the lines of a text in %s as the formats count them", (_, bytes) => {
+  ])("splits a text into the same lines as the parsers: %s", (_, bytes) => {
     const ask = started();
     ask({ op: "add", name: "t", bytes });
     expect(ask({ op: "lines", document: 1, line: 2 }).lines).toEqual(["a", "b", "c"]);

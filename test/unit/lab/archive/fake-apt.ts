@@ -11,7 +11,7 @@ import { LabCache } from "../../../../lib/lab/cache/cache.ts";
 import { tinyImage, tinyModule } from "../kernels/tiny-module.ts";
 import { temporaryFolder } from "../temporary.ts";
 
-/** Shell commands that make `apt-get download` fail. */
+/** The faults of `apt-get download` as shell commands: errors, missing or bad files, and downloads that never end. */
 export const FAULTS = {
   offline: `echo "E: Failed to fetch http://mirror.test/x.deb  Could not resolve 'mirror.test'" >&2; exit 100`,
   gone: `echo "E: Failed to fetch http://mirror.test/x.deb  404  Not Found" >&2; exit 100`,
