@@ -16,7 +16,7 @@ import { AddonError, KvmError } from "../errors.ts";
 import { kernelRelease, vendorModule } from "../kvm/host.ts";
 import { Kvm } from "../kvm/kvm.ts";
 import { packageFolder } from "../package.ts";
-import { boundEvidence, type Evidence } from "../report/evidence.ts";
+import { boundTexts, type Evidence } from "../report/evidence.ts";
 import { KSFT_SKIP } from "../report/ktap.ts";
 import type { Column } from "../report/matrix.ts";
 import { printable, printableLines } from "../report/printable.ts";
@@ -309,7 +309,7 @@ function reportOf(results: readonly Result[]): Report {
     kernel: kernelRelease(),
     vendor: vendorModule() ?? "none",
     host: hostFacts(),
-    results: boundEvidence(results),
+    results: boundTexts(results),
   };
 }
 

@@ -61,12 +61,46 @@ export const LONGEST_C: number = 2 ** 18;
 /** The maximum length of the C files of one report together, in UTF-16 units. */
 export const MOST_C: number = 2 ** 21;
 
-/** Removes the C files that exceed {@link MOST_C}; failed claims keep their C files first. */
-export function boundEvidence(results: readonly Result[]): readonly Result[] {
-  const order = [...ofVerdict(results, "fail"), ...ofVerdict(results, "deviation")];
+/** The maximum length of a reason, in UTF-16 units; the suite's own reasons are a tenth of it. */
+export const LONGEST_REASON: number = 2 ** 16;
+/** The maximum length of the reasons of one report together, in UTF-16 units. */
+export const MOST_REASONS: number = 2 ** 21;
+
+/**
+ * Shortens the reasons that exceed {@link LONGEST_REASON}, or with the others {@link MOST_REASONS}, and removes the C
+ * files that exceed {@link MOST_C}. Failed claims keep their texts first.
+ */
+export function boundTexts(results: readonly Result[]): readonly Result[] {
+  return boundReasons(boundEvidence(results));
+}
+
+function boundReasons(results: readonly Result[]): readonly Result[] {
+  const total = results.reduce((sum, { reason = "" }) => sum + reason.length, 0);
+  const longest = results.reduce((most, { reason = "" }) => Math.max(most, reason.length), 0);
+  if (total <= MOST_REASONS && longest <= LONGEST_REASON) return results;
+  const reasons = new Map<Result, string>();
+  let room = MOST_REASONS;
+  for (const result of byVerdict(results, ["fail", "deviation", "skip", "pass"])) {
+    const { reason } = result;
+    if (reason === undefined) continue;
+    const kept = shortened(reason, Math.min(room, LONGEST_REASON));
+    reasons.set(result, kept);
+    room -= kept.length;
+  }
+  return results.map((result) => ({ ...result, reason: reasons.get(result) }));
+}
+
+/** Shortens a text to a length, and states this at its end if there is room for the statement. */
+function shortened(text: string, most: number): string {
+  if (text.length <= most) return text;
+  const end = `\n(a reason has at most ${LONGEST_REASON} characters, and those of a report ${MOST_REASONS})`;
+  return most < end.length ? "" : `${text.slice(0, most - end.length)}${end}`;
+}
+
+function boundEvidence(results: readonly Result[]): readonly Result[] {
   const removed = new Set<Result>();
   let room = MOST_C;
-  for (const result of order) {
+  for (const result of byVerdict(results, ["fail", "deviation"])) {
     const { length } = result.evidence?.c ?? "";
     if (length <= room) room -= length;
     else removed.add(result);
@@ -74,8 +108,9 @@ export function boundEvidence(results: readonly Result[]): readonly Result[] {
   return results.map((result) => (removed.has(result) ? withoutC(result) : result));
 }
 
-const ofVerdict = (results: readonly Result[], verdict: Verdict): readonly Result[] =>
-  results.filter((result) => result.verdict === verdict);
+/** Returns the results with these verdicts, in the order of the verdicts. */
+const byVerdict = (results: readonly Result[], verdicts: readonly Verdict[]): readonly Result[] =>
+  verdicts.flatMap((verdict) => results.filter((result) => result.verdict === verdict));
 
 function withoutC(result: Result): Result {
   const { c, ...evidence } = result.evidence ?? { calls: [], earlierCalls: 0 };

@@ -43,8 +43,27 @@ function hashOf(text: string): string {
   return `'sha256-${createHash("sha256").update(text).digest("base64")}'`;
 }
 
+/** The maximum length of the reasons of a page together, in UTF-16 units; a page has each reason three times. */
+const MOST_REASONS_OF_PAGE = 2 ** 23;
+/** The maximum length of the calls, fields and C files of a page together, as HTML. */
+const MOST_EVIDENCE_OF_PAGE = 2 ** 26;
+const NO_ROOM = "The page has no room for it; the JSON report has it.";
+
+/** Replaces the reasons that exceed {@link MOST_REASONS_OF_PAGE}, because V8 limits the length of a string. */
+function withBoundedReasons(matrix: Matrix): Matrix {
+  let room = MOST_REASONS_OF_PAGE;
+  const bounded = (cell: Result | undefined): Result | undefined => {
+    if (cell?.reason === undefined) return cell;
+    if (cell.reason.length > room) return { ...cell, reason: NO_ROOM };
+    room -= cell.reason.length;
+    return cell;
+  };
+  return { ...matrix, rows: matrix.rows.map((row) => ({ ...row, cells: row.cells.map(bounded) })) };
+}
+
 /** Formats the HTML page of a matrix. `date` is printed unchanged. */
-export function toHtml(matrix: Matrix, date: string): string {
+export function toHtml(received: Matrix, date: string): string {
+  const matrix = withBoundedReasons(received);
   const verdict = isGreenMatrix(matrix)
     ? "Every claim holds on every kernel."
     : "Some claims fail.";
@@ -175,9 +194,15 @@ function findings(matrix: Matrix): string {
   const failed = found.filter(({ cell }) => cell.verdict === "fail");
   const known = found.filter(({ cell }) => cell.verdict === "deviation");
   const isOpen = failed.length <= MOST_OPEN;
+  let room = MOST_EVIDENCE_OF_PAGE;
+  const bounded = (text: string): string => {
+    if (text.length > room) return `<p>Calls and C file: ${NO_ROOM}</p>`;
+    room -= text.length;
+    return text;
+  };
   const list = [
-    ...failed.map((one) => finding(one, isOpen)),
-    ...known.map((one) => finding(one, false)),
+    ...failed.map((one) => finding(one, isOpen, bounded)),
+    ...known.map((one) => finding(one, false, bounded)),
   ];
   const none = list.length === 0 ? "<p>No claim fails or deviates.</p>" : "";
   return `<section aria-label="Failures and deviations" id="findings"><h2>Failures and deviations: ${list.length}</h2>
@@ -193,12 +218,19 @@ interface Finding {
   readonly column: Column | undefined;
 }
 
-function finding({ row, cell, place, column }: Finding, isOpen: boolean): string {
+/** Describes one result; `bounded` returns the HTML of its evidence, or a sentence if the page has no room for it. */
+function finding(
+  { row, cell, place, column }: Finding,
+  isOpen: boolean,
+  bounded: (text: string) => string,
+): string {
   const { sign, word } = MARKS[cell.verdict];
   const reason = cell.reason === undefined ? "" : `<pre>${escapeHtml(cell.reason)}</pre>`;
   const head = `<span class="${cell.verdict}">${sign}</span> <b>${escapeHtml(row.id)}</b> on ${escapeHtml(column?.name ?? "")}: ${word}`;
   const body =
-    cell.evidence === undefined ? "<p>The calls were not recorded.</p>" : evidence(cell.evidence);
+    cell.evidence === undefined
+      ? "<p>The calls were not recorded.</p>"
+      : bounded(evidence(cell.evidence));
   return `<details class="finding" id="${place}"${isOpen ? " open" : ""}><summary>${head}</summary><p>${escapeHtml(row.title)}</p>${reason}${body}</details>`;
 }
 

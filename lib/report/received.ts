@@ -4,9 +4,11 @@ import {
   type HostFacts,
   LONGEST_C,
   LONGEST_CALL,
+  LONGEST_REASON,
   MOST_C,
   MOST_CALLS,
   MOST_FIELDS,
+  MOST_REASONS,
   type TableDifferences,
 } from "./evidence.ts";
 import { printable } from "./printable.ts";
@@ -20,7 +22,7 @@ export class MalformedReport extends Error {
 const VERDICTS: readonly Verdict[] = ["pass", "fail", "skip", "deviation"];
 
 /** The maximum length of a text in UTF-16 units; the suite's own texts are a tenth of it. */
-const LONGEST = { name: 200, title: 2000, reason: 2 ** 20 } as const;
+const LONGEST = { name: 200, title: 2000 } as const;
 const MOST_RESULTS = 10_000;
 /** The maximum number of a module's parameters, and of capabilities; KVM has about 60 parameters. */
 const MOST_FACTS = 500;
@@ -35,12 +37,16 @@ export function readReport(text: string): Report {
   const report = asObject(parse(text), "the report");
   const results = asArray(report["results"], "results", MOST_RESULTS);
   const read = results.map((result, i) => readResult(result, `results[${i}]`));
-  const bytes = read.reduce((sum, { evidence }) => sum + (evidence?.c?.length ?? 0), 0);
-  if (bytes > MOST_C) {
-    throw new MalformedReport(
-      `its C files have ${bytes} characters; at most ${MOST_C} are allowed`,
-    );
-  }
+  refuseLong(
+    "C files",
+    read.map(({ evidence }) => evidence?.c),
+    MOST_C,
+  );
+  refuseLong(
+    "reasons",
+    read.map(({ reason }) => reason),
+    MOST_REASONS,
+  );
   const { host } = report;
   const ids = new Set<string>();
   for (const { id } of read) {
@@ -53,6 +59,13 @@ export function readReport(text: string): Report {
     ...(host === undefined ? {} : { host: readFacts(host) }),
     results: read,
   };
+}
+
+/** Refuses texts that are together too long. */
+function refuseLong(what: string, texts: readonly (string | undefined)[], most: number): void {
+  const length = texts.reduce((sum, each = "") => sum + each.length, 0);
+  if (length <= most) return;
+  throw new MalformedReport(`its ${what} have ${length} characters; at most ${most} are allowed`);
 }
 
 function parse(text: string): unknown {
@@ -71,10 +84,10 @@ function readResult(value: unknown, at: string): Result {
   return {
     id: asText(id, `${at}.id`, LONGEST.name),
     title: asText(title, `${at}.title`, LONGEST.title),
-    number: number === undefined ? undefined : asNumber(number, `${at}.number`),
+    number: number === undefined ? undefined : asCount(number, `${at}.number`),
     ...(file === undefined ? {} : { file: asText(file, `${at}.file`, LONGEST.name) }),
     verdict: known,
-    reason: reason === undefined ? undefined : asText(reason, `${at}.reason`, LONGEST.reason),
+    reason: reason === undefined ? undefined : asText(reason, `${at}.reason`, LONGEST_REASON),
     duration: asNumber(duration, `${at}.duration`),
     ...(evidence === undefined ? {} : { evidence: readEvidence(evidence, `${at}.evidence`) }),
   };
@@ -86,7 +99,7 @@ function readEvidence(value: unknown, at: string): Evidence {
     calls: asArray(calls, `${at}.calls`, MOST_CALLS).map((call, i) =>
       asText(call, `${at}.calls[${i}]`, LONGEST_CALL),
     ),
-    earlierCalls: asNumber(earlierCalls, `${at}.earlierCalls`),
+    earlierCalls: asCount(earlierCalls, `${at}.earlierCalls`),
     ...(tables === undefined ? {} : { tables: readTables(tables, `${at}.tables`) }),
     ...(c === undefined ? {} : { c: asText(c, `${at}.c`, LONGEST_C) }),
     ...(withoutC === undefined
@@ -109,7 +122,7 @@ function readTables(value: unknown, at: string): TableDifferences {
         after: asText(after, `${place}.after`, LONGEST_CALL),
       };
     }),
-    more: asNumber(more, `${at}.more`),
+    more: asCount(more, `${at}.more`),
   };
 }
 
@@ -170,6 +183,12 @@ function asNumber(value: unknown, at: string): number {
     throw malformed(at, value, "a number that is not negative");
   }
   return value;
+}
+
+function asCount(value: unknown, at: string): number {
+  const number = asNumber(value, at);
+  if (!Number.isSafeInteger(number)) throw malformed(at, value, "a whole number");
+  return number;
 }
 
 function malformed(at: string, value: unknown, expected: string): MalformedReport {

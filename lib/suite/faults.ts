@@ -87,6 +87,14 @@ function flipHyperv(entry: DataView): void {
   if (leaf === 0x4000_0004) flip(entry, EAX, 1 << 10);
 }
 
+/** The smallest count of entries with which a handle reads a list of unknown length. */
+const FIRST_ROOM = 64;
+
+/** Returns whether a handle repeats a failed call with a larger buffer; claims about E2BIG use smaller buffers. */
+function isRepeated({ name }: Ioctl, room: number, { code }: KvmError): boolean {
+  return code === "E2BIG" && room >= FIRST_ROOM && name.startsWith("KVM_GET_");
+}
+
 let featureCalls = 0;
 
 /** Replaces the last entry of a table by another entry of the table; the next call of the function uses another. */
@@ -198,13 +206,14 @@ const FAULTS_BY_NAME: ReadonlyMap<string, InjectedFault> = new Map(
       }
       return result;
     },
-    // The fault replaces the errno of each failed call.
+    // The fault replaces the errno of each failed call; the handles still learn that a buffer is too small.
     "names-wrong-errno": (handle, call) => (ioctl, argument) => {
+      const room = countOf(argument);
       try {
         return call(ioctl, argument);
       } catch (error) {
-        if (error instanceof KvmError) return refuse(ioctl.name, handle.label, 5);
-        throw error;
+        if (!(error instanceof KvmError) || isRepeated(ioctl, room, error)) throw error;
+        return refuse(ioctl.name, handle.label, 5);
       }
     },
     // The fault returns 0 from KVM_SET_MSRS if KVM wrote an MSR, and 1 if KVM wrote none.

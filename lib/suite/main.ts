@@ -11,7 +11,7 @@ import { parseArgs } from "node:util";
 import { KvmError } from "../errors.ts";
 import { guest } from "../guest/index.ts";
 import { Kvm, vendorModule } from "../index.ts";
-import { boundEvidence } from "../report/evidence.ts";
+import { boundTexts } from "../report/evidence.ts";
 import { printable } from "../report/printable.ts";
 import { isGreen, type Report, type Result } from "../report/result.ts";
 import { hostFacts } from "./host-facts.ts";
@@ -91,7 +91,7 @@ async function run(options: Options): Promise<number> {
     kernel: release(),
     vendor: vendorModule() ?? "none",
     host: hostFacts(),
-    results: boundEvidence(results),
+    results: boundTexts(results),
   };
   if (options.print !== "lines") print(1, `${JSON.stringify(report, null, 2)}\n`);
   if (file !== undefined) return 0;

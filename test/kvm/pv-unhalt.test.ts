@@ -43,8 +43,9 @@ function freshWithoutHltExits(kit: Kit): Vcpu {
 }
 
 /** Returns PV_UNHALT of the leaf of KVM's features at a base: 0 or 1. */
-function unhaltAt(vcpu: Vcpu, base: number = BASE): number {
-  return ((tableOf(vcpu).find(base + 1)?.eax ?? 0) & PV_UNHALT) >>> 7;
+function unhaltAt(vcpu: Vcpu, base: number = BASE): number | undefined {
+  const entry = tableOf(vcpu).find(base + 1);
+  return entry === undefined ? undefined : (entry.eax & PV_UNHALT) >>> 7;
 }
 
 claim(

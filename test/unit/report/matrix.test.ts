@@ -225,3 +225,32 @@ describe("a printed matrix", () => {
     expect(page).not.toContain("claims <first>");
   });
 });
+
+describe("a page of hostile reports", () => {
+  /** Returns a page of 20 columns, each with 32 failed claims. */
+  const page = (more: (id: string) => object): string => {
+    const columns = Array.from({ length: 20 }, (_, i) => {
+      const hostile = column(
+        `k${i}`,
+        Object.fromEntries(Array.from({ length: 32 }, (_, n) => [`c${n}`, "fail"])),
+      );
+      const results = hostile.report?.results.map((result) => ({ ...result, ...more(result.id) }));
+      return { ...hostile, report: { kernel: "k", vendor: "v", results: results ?? [] } };
+    });
+    return toHtml(toMatrix(columns), "today");
+  };
+
+  test("has at most 8 Mi characters of reasons, and says where the other reasons are", () => {
+    const reason = "r".repeat(2 ** 16);
+    const html = page(() => ({ reason }));
+    expect(html.split(`<pre>${reason}</pre>`)).toHaveLength(2 ** 23 / reason.length + 1);
+    expect(html).toContain("<pre>The page has no room for it; the JSON report has it.</pre>");
+  });
+
+  test("has at most 64 Mi characters of evidence, and says where the other evidence is", () => {
+    const c = "x".repeat(2 ** 18);
+    const html = page(() => ({ evidence: { calls: [], earlierCalls: 0, c } }));
+    expect(html.split(c)).toHaveLength(Math.floor(2 ** 26 / c.length));
+    expect(html).toContain("Calls and C file: The page has no room for it");
+  });
+});

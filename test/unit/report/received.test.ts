@@ -57,7 +57,19 @@ const MALFORMED: readonly (readonly [sent: string, why: string])[] = [
   ...[null, 5, {}, ["x"]].map((reason) => [one({ reason }), TEXT] as const),
   [one({ id: "a".repeat(201) }), TEXT],
   [one({ title: "a".repeat(2001) }), TEXT],
-  [one({ reason: "a".repeat(2 ** 20 + 1) }), TEXT],
+  [one({ reason: "a".repeat(2 ** 16 + 1) }), TEXT],
+  [
+    text({
+      results: Array.from({ length: 33 }, (_, i) => ({
+        ...{ ...RESULT, id: `c${i}` },
+        reason: "a".repeat(2 ** 16),
+      })),
+    }),
+    "its reasons have 2162688 characters; at most 2097152 are allowed",
+  ],
+  [one({ number: 1.5 }), "results[0].number is 1.5, not a whole number"],
+  [evidence({ earlierCalls: 1.5 }), "earlierCalls is 1.5, not a whole number"],
+  [tables({ more: 1e300 }), "more is 1e+300, not a whole number"],
   ...["1", null, {}, -1].map(
     (number) => [one({ number }), `number is ${shape(number)}, ${NUMBER}`] as const,
   ),
