@@ -2,7 +2,7 @@
  * Reads C initialisers of `struct kvm_cpuid_entry2`: arrays, single structs, and `struct kvm_cpuid2` around an array.
  */
 import { KVM_CPUID_FLAG_SIGNIFCANT_INDEX } from "../../abi/generated/constants.ts";
-import { suggestion } from "../../options.ts";
+import { quoted, suggestion } from "../../options.ts";
 import { CPUID_REGISTERS, type CpuidEntry2, type CpuidEntry2Input } from "../entry.ts";
 import { type CToken, tokensOf } from "./c-tokens.ts";
 import { TableCollector } from "./collect.ts";
@@ -177,10 +177,7 @@ class Reader {
         continue;
       }
       if (!MEMBERS.includes(member) && !(member === "nent" && name !== undefined)) {
-        throw new Fault(
-          at,
-          `unknown member ${JSON.stringify(member)}${suggestion(member, MEMBERS)}`,
-        );
+        throw new Fault(at, `unknown member ${quoted(member)}${suggestion(member, MEMBERS)}`);
       }
       if (numbers.has(member) || (member === "padding" && padding)) {
         throw new Fault(at, `the member ${member} occurs twice`);
@@ -293,8 +290,7 @@ class Reader {
     const { kind, text } = this.#token;
     if (kind === "end") return new Fault(this.#token, `the file ends, and ${thing} is missing`);
     if (kind === "fault") return new Fault(this.#token, text);
-    const found =
-      kind === "directive" ? "a line of the preprocessor" : JSON.stringify(text.slice(0, 60));
+    const found = kind === "directive" ? "a line of the preprocessor" : quoted(text.slice(0, 60));
     return new Fault(this.#token, `expected ${thing}, found ${found}`);
   }
 
@@ -309,7 +305,7 @@ class Reader {
   }
 
   #take(text: string): void {
-    if (!this.#skips(text)) throw this.#expected(JSON.stringify(text));
+    if (!this.#skips(text)) throw this.#expected(quoted(text));
   }
 
   #next(): void {

@@ -134,3 +134,25 @@ describe.each(DUMPS)("a repeated entry in a dump of the format $name", ({ name, 
     expect(silent.map((place) => lines[place - 1])).toEqual([]);
   });
 });
+
+describe.each([
+  ...written.map(({ name, bytes }) => ({
+    name: `${name}`,
+    text: new TextDecoder("latin1").decode(bytes),
+  })),
+  ...Object.entries(SAMPLES).map(([name, text]) => ({ name, text })),
+])("a file of the format $name with characters that cannot be printed", ({ name, text }) => {
+  const parse = CPUID_FORMATS.find((format) => format.name === name)?.parse;
+  /** DEL, the C1 control that begins an escape sequence, a line separator, and the start of text from right to left. */
+  const odd = "\u007f\u009b\u2028\u202e";
+
+  test("has faults and notes without such characters", () => {
+    const shown: string[] = [];
+    for (let at = 0; at < text.length; at += 7) {
+      const damaged = `${text.slice(0, at)}${odd}${text.slice(at)}`;
+      const dump = parse?.(new TextEncoder().encode(damaged));
+      shown.push(...(dump?.problems ?? []).map(({ message }) => message), ...(dump?.notes ?? []));
+    }
+    expect(shown.filter((message) => /[\p{C}\p{Zl}\p{Zp}]/u.test(message))).toEqual([]);
+  });
+});
