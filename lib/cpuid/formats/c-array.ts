@@ -26,6 +26,8 @@ const CONSTANTS: ReadonlyMap<string, number> = new Map([
 
 /** The maximum depth of braces: kvm_cpuid2, its entries, and one entry. The braces of the padding do not count. */
 const DEEPEST = 3;
+/** The maximum number of tokens that are skipped after faults, because a faulty array may have no closing brace. */
+const MOST_SKIPPED = 200_000;
 
 /** A fault at a token; the parser skips the innermost braced element around it. */
 class Fault extends Error {
@@ -57,6 +59,8 @@ class Reader {
   #depth = 0;
   /** Whether the list of faults already contains that the file ends too early. */
   #hasEnd = false;
+  /** The number of tokens that were skipped after faults. */
+  #skipped = 0;
   /** Whether the parser has stopped before the end of the file. */
   #isStopped: boolean = false;
   /** Whether a table was begun for the entries outside of an array. */
@@ -283,7 +287,11 @@ class Reader {
     const isEnd = error.token.kind === "end";
     if (!(isEnd && this.#hasEnd)) this.#problem(error.token, error.message);
     this.#hasEnd ||= isEnd;
-    while (this.#depth > depth && this.#token.kind !== "end") this.#next();
+    while (this.#depth > depth && this.#token.kind !== "end") {
+      this.#skipped += 1;
+      if (this.#skipped > MOST_SKIPPED) this.#stop(this.#token, "long faulty parts");
+      else this.#next();
+    }
   }
 
   #expected(thing: string): Fault {
@@ -314,14 +322,14 @@ class Reader {
     this.#before = this.#token.text;
     const { value } = this.#tokens.next();
     if (value !== undefined) this.#token = value;
-    if (this.#into.problems > MOST_PROBLEMS) this.#stop(this.#token);
+    if (this.#into.problems > MOST_PROBLEMS) this.#stop(this.#token, "many faults");
   }
 
   /** Stops the parser at a token, because each further fault costs as much time as many entries. */
-  #stop({ line, column }: CToken): void {
+  #stop({ line, column }: CToken, why: string): void {
     this.#token = { kind: "end", text: "", line, column };
     if (this.#isStopped) return;
-    this.#into.note(`the file has many faults, and is read up to line ${line}`);
+    this.#into.note(`the file has ${why}, and is read up to line ${line}`);
     this.#isStopped = true;
     this.#hasEnd = true;
   }
