@@ -151,7 +151,10 @@ const { values: options, positionals } = parseArgs({
   options: { all: { type: "boolean", default: false } },
   allowPositionals: true,
 });
-if (positionals.length === 0) throw new Error("usage: node scripts/cpuid-program.js FILE...");
+if (positionals.length === 0) {
+  process.stderr.write("usage: node scripts/cpuid-program.js [--all] FILE...\n");
+  process.exit(2);
+}
 /** @type {Map<string, number>} */
 const total = new Map();
 /** @type {Map<string, Set<string>>} */

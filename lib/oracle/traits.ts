@@ -27,7 +27,16 @@ export type Trait =
   | "without-emulated-bits"
   | "unchecked-wrmsr"
   | "shows-invtsc"
-  | "hides-nested-leaf";
+  | "hides-nested-leaf"
+  | "never-frozen"
+  | "compares-every-index"
+  | "accepts-any-cr0"
+  | "sets-bsp-flag"
+  | "clears-misc-enable"
+  | "hides-base-msrs"
+  | "keeps-wide-tsc-aux"
+  | "keeps-wide-sysenter"
+  | "fills-xen-leaf";
 
 /** A difference in behaviour between KVMs. */
 export interface TraitFacts {
@@ -209,5 +218,63 @@ export const TRAITS: Readonly<Record<Trait, TraitFacts>> = {
     source:
       "arch/x86/kvm/hyperv.c:kvm_get_hv_cpuid; changed by the commit that implements the enlightened MSR bitmap for " +
       "nSVM; observed on 5.10",
+  },
+  "never-frozen": {
+    behaviour:
+      "KVM_SET_CPUID2 replaces the table of a vCPU that has run, so the guest's CPUID can change while it runs",
+    where: "before Linux 5.16",
+    source: "arch/x86/kvm/cpuid.c:kvm_set_cpuid; observed on 5.10",
+    fix: "feb627e8d6f6 (Linux 5.16)",
+  },
+  "compares-every-index": {
+    behaviour:
+      "KVM compares the index of each entry in a look-up, so it does not find a leaf without sub-leaves whose entry " +
+      "has an index",
+    where: "observed on Linux 5.10, not on 6.1",
+    source: "arch/x86/kvm/cpuid.c:cpuid_entry2_find",
+  },
+  "accepts-any-cr0": {
+    behaviour:
+      "KVM_SET_SREGS accepts values of CR0 that MOV CR0 refuses: bits 32 to 63, NW without CD, PG without PE",
+    where: "observed on Linux 5.10, not on 6.1.0-57, which has the check as a stable update",
+    source: "arch/x86/kvm/x86.c:kvm_is_valid_sregs",
+    fix: "26a0652cb453 (Linux 6.5)",
+  },
+  "sets-bsp-flag": {
+    behaviour:
+      "without a local APIC in the kernel, KVM sets the flag of the bootstrap processor in each value of APIC_BASE",
+    where: "observed on Linux 5.10, not on 6.1",
+    source: "arch/x86/kvm/lapic.c:kvm_lapic_set_base",
+  },
+  "clears-misc-enable": {
+    behaviour:
+      "IA32_MISC_ENABLE of a new vCPU is 0; newer kernels set its bits FAST_STRING, BTS_UNAVAIL and PEBS_UNAVAIL",
+    where: "observed on Linux 5.10, not on 6.1",
+    source: "arch/x86/kvm/x86.c:kvm_arch_vcpu_create, kvm_vcpu_reset",
+  },
+  "hides-base-msrs": {
+    behaviour:
+      "KVM_GET_MSRS cannot read FS_BASE and GS_BASE, although a guest can; KVM_GET_SREGS has both values",
+    where: "kvm_amd, observed on Linux 5.10, not on 6.1",
+    source: "arch/x86/kvm/svm/svm.c:svm_get_msr",
+  },
+  "keeps-wide-tsc-aux": {
+    behaviour: "a guest of vendor AMD keeps the bits 32 to 63 of a value that it writes to TSC_AUX",
+    where: "observed on Linux 5.10, not on 6.1",
+    source: "arch/x86/kvm/svm/svm.c:svm_set_msr; x86.c:__kvm_set_msr in newer kernels",
+  },
+  "keeps-wide-sysenter": {
+    behaviour:
+      "a vCPU of vendor AMD keeps the bits 32 to 63 of values that user space writes to SYSENTER_ESP and SYSENTER_EIP",
+    where: "observed on Linux 5.10, not on 6.1; and kvm_pvm, observed on Linux 6.18",
+    source: "arch/x86/kvm/svm/svm.c:svm_set_msr",
+  },
+  "fills-xen-leaf": {
+    behaviour:
+      "a guest in a VM with Xen hypercalls reads KVM's scale of the TSC and the TSC's frequency in the Xen leaf " +
+      "instead of the values of its table",
+    where: "observed on 6.12 to 7.2, not on 7.3.4; 6.1 has no Xen support in Debian's kernels",
+    source:
+      "arch/x86/kvm/cpuid.c:kvm_cpuid, xen.h:kvm_xen_is_tsc_leaf; before 6.17 xen.c:kvm_xen_update_tsc_info",
   },
 };

@@ -2,6 +2,7 @@
  * The kit of a claim: it creates VMs and vCPUs in the usual states, checks the claim's requirements, and closes all its
  * handles at the end of the claim.
  */
+import { readFileSync } from "node:fs";
 import type { CpuidFieldName } from "../cpuid/index.ts";
 import { guest, type Program } from "../guest/index.ts";
 import { type Capability, CpuidTable, fromSupported, Kvm, type Vcpu, type Vm } from "../index.ts";
@@ -125,6 +126,21 @@ export class Kit {
    */
   requireCpuFlag(flag: string): void {
     this.require(hasCpuFlag(flag), `this CPU has no ${flag}`);
+  }
+
+  /**
+   * Skips the claim if KVM ignores accesses to MSRs that it refuses otherwise: the module parameter kvm.ignore_msrs is
+   * on, or cannot be read.
+   */
+  requireStrictMsrs(): void {
+    let ignores: string | undefined;
+    try {
+      ignores = readFileSync("/sys/module/kvm/parameters/ignore_msrs", "utf8").trim();
+    } catch {
+      // `node --permission` may hide the parameter.
+    }
+    this.require(ignores !== undefined, "the module parameter kvm.ignore_msrs cannot be read");
+    this.require(ignores === "N", "the module parameter kvm.ignore_msrs is on");
   }
 
   /** Skips the claim if a vCPU with the host's supported CPUID table does not have all of these CPUID features. */

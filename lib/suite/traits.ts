@@ -5,11 +5,13 @@
  */
 import {
   Cpuid2,
+  type CpuidEntry2Input,
   encode,
   KVM_GET_CPUID2,
   KVM_GET_SUPPORTED_HV_CPUID,
   KVM_X86_DISABLE_EXITS_HLT,
   KVM_X86_DISABLE_EXITS_PAUSE,
+  KVM_XEN_HVM_CONFIG_INTERCEPT_HCALL,
   MSR_KVM_POLL_CONTROL,
   MSRS,
   msrName,
@@ -22,6 +24,7 @@ import {
   type Kvm,
   KvmError,
   type Vcpu,
+  type Vm,
   vendorModule,
 } from "../index.ts";
 import { Sandbox } from "../machine/index.ts";
@@ -34,10 +37,17 @@ const CR4_OSXSAVE = 1n << 18n;
 const CR4_VMXE = 1n << 13n;
 const EFER_LME = 1n << 8n;
 const SYSENTER_ESP = 0x175;
+/** "Auth" of "AuthenticAMD" in EBX of leaf 0. */
+const VENDOR_AMD = 0x6874_7541;
+/** The MSR for the hypercall page. KVM emulates Xen only in a VM with such an MSR. */
+const XEN_MSR = 0x4000_0200;
 /** The first base at which KVM searches the leaves of Xen. */
 const XEN_BASE = 0x4000_0000;
 
 const APIC_BASE_ENABLE = 1n << 11n;
+const APIC_BASE_BSP = 1n << 8n;
+const CR0_NW = 1n << 29n;
+const CR0_CD = 1n << 30n;
 const CPUID_APIC = 1 << 9;
 
 /** The first leaf of KVM in a table, its signature "KVMKVMKVM", and a bit of the leaf that follows. */
@@ -94,11 +104,20 @@ const PROBES: Readonly<Record<TraitName, (kvm: Kvm) => TraitVerdict>> = {
   "rewrites-xen-leaf": rewritesXenLeaf,
   // The release that added the bits also made KVM refuse CR4.OSXSAVE on a vCPU without a CPUID table.
   "without-emulated-bits": (kvm) => vendorModule() !== "kvm_pvm" && takesCr4WithoutTable(kvm),
-  "unchecked-wrmsr": (kvm) => vendorModule() === "kvm_amd" && keepsWideSysenter(kvm),
+  "unchecked-wrmsr": (kvm) => vendorModule() === "kvm_amd" && guestKeepsWide(kvm, SYSENTER_ESP),
   // The patch series that removed this trait also made KVM refuse CR4.OSXSAVE on a vCPU without a CPUID table.
   "shows-invtsc": (kvm) =>
     vendorModule() !== "kvm_pvm" && !hasCpuFlag("constant_tsc") && takesCr4WithoutTable(kvm),
   "hides-nested-leaf": hidesNestedLeaf,
+  "never-frozen": (kvm) => !isFrozenByRun(kvm),
+  "compares-every-index": comparesEveryIndex,
+  "accepts-any-cr0": acceptsAnyCr0,
+  "sets-bsp-flag": setsBspFlag,
+  "clears-misc-enable": (kvm) => msrOfNew(kvm, MSRS.MSR_IA32_MISC_ENABLE) === 0n,
+  "hides-base-msrs": (kvm) => msrOfNew(kvm, MSRS.MSR_FS_BASE) === undefined,
+  "keeps-wide-tsc-aux": keepsWideTscAux,
+  "keeps-wide-sysenter": keepsWideSysenter,
+  "fills-xen-leaf": fillsXenLeaf,
 };
 
 const seen = new Map<KvmTrait, boolean>();
@@ -204,27 +223,107 @@ function hidesNestedLeaf(kvm: Kvm): TraitVerdict {
     : accepted.includes(9);
 }
 
-/** Returns whether a guest reads the high half of a value that it has written to SYSENTER_ESP; AMD's CPUs drop it. */
-function keepsWideSysenter(kvm: Kvm): boolean {
-  const value = 0x1234_5678_9000n;
+const WIDE = 0x1234_5678_9000n;
+
+/** Returns whether a guest reads the high half of a value that it has written to an MSR; AMD's CPUs drop it. */
+function guestKeepsWide(kvm: Kvm, index: number): boolean {
   const program = guest("long", (g) =>
-    g.wrmsr(SYSENTER_ESP, value).rdmsr(SYSENTER_ESP).sync().done(),
+    g
+      .attempt((a) => a.wrmsr(index, WIDE))
+      .rdmsr(index)
+      .sync()
+      .done(),
   );
   using box = new Sandbox(kvm, { program, cpuid: fromSupported(kvm.getSupportedCpuid()) });
-  return box.syncs()[0]?.[0] === value;
+  return box.syncs()[0]?.[1] === WIDE;
+}
+
+function keepsWideTscAux(kvm: Kvm): TraitVerdict {
+  const cpuid = fromSupported(kvm.getSupportedCpuid());
+  if (cpuid.get("cpu_vendorid_0") !== VENDOR_AMD) return "the vendor is not AMD";
+  if (!cpuid.has("rdtscp")) return "a vCPU has no RDTSCP here";
+  return guestKeepsWide(kvm, MSRS.MSR_TSC_AUX);
+}
+
+function keepsWideSysenter(kvm: Kvm): TraitVerdict {
+  const cpuid = fromSupported(kvm.getSupportedCpuid());
+  if (cpuid.get("cpu_vendorid_0") !== VENDOR_AMD) return "the vendor is not AMD";
+  using vm = kvm.createVm();
+  using vcpu = vm.createVcpu(0);
+  vcpu.setCpuid2(cpuid);
+  return (
+    vcpu.setMsrs([{ index: SYSENTER_ESP, data: WIDE }]) === 1 &&
+    currentMsr(vcpu, SYSENTER_ESP) === WIDE
+  );
+}
+
+/** Returns the value of an MSR in a new vCPU with the supported table; `undefined` if KVM_GET_MSRS cannot read it. */
+function msrOfNew(kvm: Kvm, index: number): bigint | undefined {
+  using vm = kvm.createVm();
+  using vcpu = vm.createVcpu(0);
+  vcpu.setCpuid2(kvm.getSupportedCpuid());
+  return vcpu.getMsrs([index])[0]?.data;
+}
+
+/** Returns whether KVM adds the flag of the bootstrap processor to a value of APIC_BASE. */
+function setsBspFlag(kvm: Kvm): boolean {
+  using vm = kvm.createVm();
+  using vcpu = vm.createVcpu(0);
+  vcpu.setCpuid2(kvm.getSupportedCpuid());
+  const sregs = { ...vcpu.getSregs(), apicBase: APIC_BASE_ENABLE };
+  return (
+    accepts(() => vcpu.setSregs(sregs)) &&
+    vcpu.getSregs().apicBase === (APIC_BASE_ENABLE | APIC_BASE_BSP)
+  );
+}
+
+/** Returns whether KVM_SET_SREGS accepts CR0.NW without CR0.CD. */
+function acceptsAnyCr0(kvm: Kvm): boolean {
+  using vm = kvm.createVm();
+  using vcpu = vm.createVcpu(0);
+  vcpu.setCpuid2(kvm.getSupportedCpuid());
+  const sregs = vcpu.getSregs();
+  return accepts(() => vcpu.setSregs({ ...sregs, cr0: (sregs.cr0 & ~CR0_CD) | CR0_NW }));
+}
+
+/** Returns whether KVM accepts a wrong width of virtual addresses in an entry with an index that no leaf needs. */
+function comparesEveryIndex(kvm: Kvm): boolean {
+  using vm = kvm.createVm();
+  using vcpu = vm.createVcpu(0);
+  return accepts(() =>
+    vcpu.setCpuid2([{ function: 0x8000_0008, index: 7, flags: 1, eax: 49 << 8 }]),
+  );
 }
 
 /** Returns whether a run changes the time leaf in a table that has only Xen leaves. */
 function rewritesXenLeaf(kvm: Kvm): TraitVerdict {
   if (kvm.checkExtension("KVM_CAP_XEN_HVM") === 0) return "KVM_CAP_XEN_HVM is 0";
+  const program = guest("protected", (g) => g.done());
+  using box = new Sandbox(kvm, { program, cpuid: xenLeaves() });
+  box.next();
+  return box.vcpu.getCpuid2().some((entry) => entry.function === XEN_BASE + 3 && entry.eax !== 0);
+}
+
+/** Returns a table that has only the Xen leaves, with 0 as the frequency of the TSC. */
+function xenLeaves(): readonly CpuidEntry2Input[] {
   const leaf = XEN_BASE + 3;
-  const cpuid = [
+  return [
     { function: XEN_BASE, eax: leaf, ebx: 0x566e_6558, ecx: 0x6558_4d4d, edx: 0x4d4d_566e },
     { function: leaf, index: 2, flags: 1 },
   ];
-  using box = new Sandbox(kvm, { program: guest("protected", (g) => g.done()), cpuid });
-  box.next();
-  return box.vcpu.getCpuid2().some((entry) => entry.function === leaf && entry.eax !== 0);
+}
+
+/** Returns whether a guest in a VM with Xen hypercalls reads another frequency in the Xen leaf than its table has. */
+function fillsXenLeaf(kvm: Kvm): TraitVerdict {
+  if ((kvm.checkExtension("KVM_CAP_XEN_HVM") & KVM_XEN_HVM_CONFIG_INTERCEPT_HCALL) === 0) {
+    return "KVM_CAP_XEN_HVM lacks KVM_XEN_HVM_CONFIG_INTERCEPT_HCALL";
+  }
+  const leaf = XEN_BASE + 3;
+  const program = guest("protected", (g) => g.cpuid(leaf, 2).sync().done());
+  const prepare = (vm: Vm): void =>
+    vm.xenHvmConfig({ msr: XEN_MSR, flags: KVM_XEN_HVM_CONFIG_INTERCEPT_HCALL });
+  using box = new Sandbox(kvm, { program, cpuid: xenLeaves(), prepare });
+  return box.syncs()[0]?.[0] !== 0n;
 }
 
 function isFrozenByRun(kvm: Kvm): boolean {

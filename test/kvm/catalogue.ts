@@ -731,9 +731,9 @@ const OTHER_INTERFACES: CatalogueArea = {
     },
     103: {
       rule:
-        "In a VM with a Xen hypercall MSR, the guest reads the scale of its TSC in ECX and EDX of" +
-        " index 1 of the Xen leaf base + 3, and its frequency in EAX of index 2, if the leaf is " +
-        "not above the limit in the base leaf.",
+        "The guest reads the Xen leaf base + 3 as it is in the table. Before Linux 7.3, in a VM with a Xen hypercall " +
+        "MSR, KVM replaces ECX and EDX of index 1 by its scale of the TSC, and EAX of index 2 by the frequency, if the " +
+        "leaf is not above the limit in the base leaf.",
       source: "arch/x86/kvm/cpuid.c:kvm_cpuid; xen.h:kvm_xen_is_tsc_leaf",
       needs: "KVM_CAP_XEN_HVM",
     },

@@ -2,7 +2,6 @@
  * Claims about architectural MSRs: the value in a new vCPU, reads and writes of the guest and of user space, reserved
  * values, the CPUID feature on which an MSR depends, and KVM's list of MSRs. feature-msrs.test.ts has feature MSRs.
  */
-import { readFileSync } from "node:fs";
 import type { Vcpu } from "node-kvm";
 import { KVM_REG_GUEST_SSP, KVM_X86_REG_KVM, KVM_X86_REG_MSR, MSRS } from "node-kvm/abi";
 import type { CpuidFieldName, CpuidTable } from "node-kvm/cpuid";
@@ -82,17 +81,6 @@ function requireMsr(kit: Kit, { features }: MsrCase): void {
   kit.require(exists(features, stored), `a vCPU has no ${features.join(" and no ")} here`);
 }
 
-/** Skips the claim if KVM ignores accesses to unknown MSRs. `node --permission` may hide the parameter. */
-function requireStrictMsrs(kit: Kit): void {
-  let ignores = "N";
-  try {
-    ignores = readFileSync("/sys/module/kvm/parameters/ignore_msrs", "utf8").trim();
-  } catch {
-    kit.require(false, "the module parameter kvm.ignore_msrs cannot be read");
-  }
-  kit.require(ignores === "N", "the module parameter kvm.ignore_msrs is on");
-}
-
 const read = (vcpu: Vcpu, index: number): bigint | undefined => vcpu.getMsrs([index])[0]?.data;
 
 /** A guest that reads the MSR, writes and reads it, waits for the host, and reads it again. */
@@ -148,7 +136,7 @@ for (const msr of CASES) {
     `a guest gets #GP for a reserved value of the MSR ${name}`,
     { number: 138 },
     (kit) => {
-      requireStrictMsrs(kit);
+      kit.requireStrictMsrs();
       requireMsr(kit, msr);
       const program = guest("long", (g) =>
         g
@@ -206,7 +194,7 @@ for (const [name, id, text] of CET_CLAIMS) {
     `a guest gets #GP for reserved values of ${text}`,
     { number: 138 },
     (kit) => {
-      requireStrictMsrs(kit);
+      kit.requireStrictMsrs();
       kit.requireVcpuHas(feature);
       const program = guest("long", (g) => {
         for (const { index, reserved = 0n } of cases) g.attempt((a) => a.wrmsr(index, reserved));
@@ -222,7 +210,7 @@ for (const [name, id, text] of CET_CLAIMS) {
     `a guest gets #GP for ${text} if the table lacks the feature`,
     { number: 139 },
     (kit) => {
-      requireStrictMsrs(kit);
+      kit.requireStrictMsrs();
       const program = guest("long", (g) => {
         for (const { index, value } of cases) {
           g.attempt((a) => a.rdmsr(index)).attempt((a) => a.wrmsr(index, value));
@@ -250,7 +238,7 @@ claim(
   "a guest gets #GP for the MSR TSC_AUX if the table has neither RDTSCP nor RDPID",
   { number: 139 },
   (kit) => {
-    requireStrictMsrs(kit);
+    kit.requireStrictMsrs();
     const { box, stored } = kit.configured({
       table: tscAux(kit.supported, 0, 0),
       program: access(MSRS.MSR_TSC_AUX, 0x1234_5678n),
@@ -315,7 +303,7 @@ claim(
   "a guest of vendor Intel gets #GP for a value of the MSR TSC_AUX with a bit above 31",
   { number: 138 },
   (kit) => {
-    requireStrictMsrs(kit);
+    kit.requireStrictMsrs();
     kit.requireVcpuHas("rdtscp");
     kit.require(kit.supported.get("cpu_vendorid_0") !== AMD, "the vendor is AMD here");
     const program = guest("long", (g) =>

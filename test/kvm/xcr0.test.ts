@@ -180,6 +180,7 @@ claim(
   "KVM_SET_MSRS refuses each bit of IA32_XSS if the table lacks XSAVES",
   { number: 133 },
   (kit) => {
+    kit.requireStrictMsrs();
     const { supported } = kit;
     const table = supported.has("xsaves") ? supported.with({ xsaves: 0 }) : supported;
     const { vcpu, stored } = kit.configured({ table });

@@ -40,13 +40,7 @@ export const KERNEL_ROWS: Readonly<Record<KernelRowName, KernelRowFacts>> = {
   "leaves-osxsave": { ...TRAITS["leaves-osxsave"], changes: { leaves: ["leaves-osxsave"] } },
   "leaves-ospke": { ...TRAITS["leaves-ospke"], changes: { leaves: ["leaves-ospke"] } },
   "cr4-before-cpuid": { ...TRAITS["cr4-before-cpuid"], changes: { freshCr4: "host" } },
-  "never-frozen": {
-    behaviour: "KVM_SET_CPUID2 replaces the table of a vCPU that has run",
-    where: "before Linux 5.16",
-    source: "arch/x86/kvm/cpuid.c:kvm_set_cpuid; observed on 5.10",
-    fix: "feb627e8d6f6 (Linux 5.16)",
-    changes: { frozen: "replaces" },
-  },
+  "never-frozen": { ...TRAITS["never-frozen"], changes: { frozen: "replaces" } },
   "compares-incoming": { ...TRAITS["compares-incoming"], changes: { accepted: "old" } },
   "disables-exits-late": {
     ...TRAITS["disables-exits-late"],
