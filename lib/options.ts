@@ -65,9 +65,22 @@ export function suggestion(
   return names.length === 0 || names.length > most ? "" : `; known are ${names.join(", ")}`;
 }
 
-/** Quotes a name that the caller has passed, and shortens the name so that it fits a message. */
-export function quoted(name: string): string {
-  return JSON.stringify(name.length > LONGEST_NAME ? `${name.slice(0, LONGEST_NAME)}…` : name);
+/**
+ * The characters that a terminal does not print or that change the order of others: control, format, private and
+ * unassigned characters, lone surrogates, line and paragraph separators. JSON.stringify() escapes only those below
+ * U+0020 and lone surrogates.
+ */
+const UNPRINTABLE = /[\p{C}\p{Zl}\p{Zp}]/gu;
+
+/**
+ * Quotes a text as JSON, in which characters that cannot be printed are escaped. A text of more than `most` characters
+ * is shortened.
+ */
+export function quoted(name: string, most: number = LONGEST_NAME): string {
+  const text = JSON.stringify(name.length > most ? `${name.slice(0, most)}…` : name);
+  const escaped = (unit: string): string =>
+    `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`;
+  return text.replaceAll(UNPRINTABLE, (found) => found.split("").map(escaped).join(""));
 }
 
 /** Describes a value for the end of a message: `null`, `an array`, `5n`, `"rip"`. */

@@ -275,12 +275,26 @@ function readUpTo(fd: number, most: number): Uint8Array {
   const parts: Uint8Array[] = [];
   for (let left = most; left > 0; ) {
     const part = new Uint8Array(Math.min(CHUNK, left));
-    const count = readSome(fd, part);
-    if (count === 0) break;
+    const count = fill(fd, part);
     parts.push(part.subarray(0, count));
+    if (count < part.length) break;
     left -= count;
   }
   return joined(parts);
+}
+
+/**
+ * Reads until an array is full or the file ends, and returns the number of bytes. A pipe may return few bytes for each
+ * read, so an array for each read would need more memory than the file.
+ */
+function fill(fd: number, part: Uint8Array): number {
+  let filled = 0;
+  while (filled < part.length) {
+    const count = readSome(fd, part.subarray(filled));
+    if (count === 0) break;
+    filled += count;
+  }
+  return filled;
 }
 
 /** Reads some bytes; standard input may be a terminal or a pipe that is not ready yet. */

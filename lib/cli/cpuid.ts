@@ -456,6 +456,7 @@ export function cpuidNeeds(
   source: string,
   { section, json }: PrintedAs & { readonly section?: string },
 ): number {
+  refuseStdinTwice(program, source);
   const bytes = readProgram(program);
   const all = attempt(() => elfCode(bytes), program);
   const parts = section === undefined ? all : all.filter(({ name }) => name === section);

@@ -7,12 +7,12 @@ import { describe, nearestName, quoted, refuseMissing, refuseUnknown, toList } f
 import { findField, suggestFields } from "./aliases.ts";
 import { type CpuidBuildChange, type CpuidBuildDifference, differences } from "./build-change.ts";
 import { type CpuidCacheInput, withCaches, writeCaches } from "./caches.ts";
-import { closeFeatures, dependentFeatures } from "./dependencies.ts";
-import type { CpuidEntry2Input } from "./entry.ts";
-import { withFeatures, withField } from "./feature-edits.ts";
+import { closeFeatures } from "./dependencies.ts";
+import type { CpuidEntry2Input, CpuidRegister } from "./entry.ts";
+import { leafDependents, leafFeature, withFeatures, withField } from "./feature-edits.ts";
 import { type CpuidFieldName, field, formatBits } from "./field.ts";
 import { type CpuidHypervisor, writeHypervisors } from "./hypervisor.ts";
-import { layoutOf, packed, withLeaf, withMaximum } from "./leaf.ts";
+import { layoutOf, packed, withAddressSizes, withLeaf, withMaximum } from "./leaf.ts";
 import { findModel } from "./models/lookup.ts";
 import { modelTable } from "./models/table.ts";
 import { type CpuidFieldValuesInput, CpuidTable } from "./table.ts";
@@ -87,6 +87,10 @@ function parseEdits(edits: readonly unknown[]): {
   return { add, remove };
 }
 
+/** Whether a register describes XSAVE components, which follow from the features: leaf 0xD except for 0xD.1:eax. */
+const describesComponents = (fn: number, index: number, register: CpuidRegister): boolean =>
+  fn === 0xd && (index !== 1 || register !== "eax");
+
 function featureOf(word: string): CpuidFieldName {
   const found = findField(word);
   if (found === undefined) {
@@ -95,9 +99,14 @@ function featureOf(word: string): CpuidFieldName {
     throw new RangeError(`features(): unknown feature ${quoted(word)}${hint}`);
   }
   const { name, low, high, function: fn, register, index } = found;
-  if (low === high) return name;
   const at = typeof index === "number" ? index : index.first;
   const place = formatBits({ function: fn, index: at, register, low, high });
+  if (low === high && found.space === "native" && describesComponents(fn, at, register)) {
+    throw new RangeError(
+      `features(): ${name} (${place}) describes XSAVE components, which follow from the features; set() writes it alone`,
+    );
+  }
+  if (low === high) return name;
   throw new RangeError(`features(): ${name} (${place}) is a number, not a feature; use set()`);
 }
 
@@ -120,6 +129,21 @@ function following(
     for (const name of reach([cause])) if (!reasons.has(name)) reasons.set(name, words(cause));
   }
   return reasons;
+}
+
+/**
+ * Adds the features that the given features need: those of dependencies.ts, and the feature whose leaf contains a given
+ * feature, such as amx_tile for a bit of leaf 0x1e.
+ */
+function closeWithLeaves(
+  table: CpuidTable,
+  names: readonly CpuidFieldName[],
+): readonly CpuidFieldName[] {
+  const closed = closeFeatures(names);
+  const missing = closed.flatMap(
+    (name) => leafFeature(name, (one) => closed.includes(one) || table.has(one)) ?? [],
+  );
+  return missing.length === 0 ? closed : closeWithLeaves(table, [...closed, ...missing]);
 }
 
 function refuseConflict(add: Reasons, remove: readonly CpuidFieldName[]): void {
@@ -254,9 +278,11 @@ export class CpuidBuilder {
       );
     }
     const asked = parseEdits(hasOptions ? edits.slice(0, -1) : edits);
-    const add = following(asked.add, closeFeatures, (cause) => `${cause} needs it`);
+    const close = (names: readonly CpuidFieldName[]): readonly CpuidFieldName[] =>
+      closeWithLeaves(this.#table, names);
+    const add = following(asked.add, close, (cause) => `${cause} needs it`);
     refuseConflict(add, asked.remove);
-    const remove = following(asked.remove, dependentFeatures, (cause) => `it needs ${cause}`);
+    const remove = following(asked.remove, leafDependents, (cause) => `it needs ${cause}`);
     if (dependencies === "refuse") refuseUnclosed(this.#table, add, remove);
     const changed = withFeatures(this.#table, add.keys(), remove.keys());
     const isSameXsave = xsaveFeatures(this.#table) === xsaveFeatures(changed);
@@ -346,11 +372,7 @@ export class CpuidBuilder {
         `physicalBits(): expected an integer from 32 to 52, got ${describe(bits)}`,
       );
     }
-    const narrow = withField(this.#table, "phys_addr_bits", bits);
-    // A new leaf 0x80000008 needs both widths; without la57, virtual addresses have 48 bits.
-    const sized = narrow.has("virt_addr_bits")
-      ? narrow
-      : narrow.with({ virt_addr_bits: narrow.has("la57") ? 57 : 48 });
+    const sized = withAddressSizes(withField(this.#table, "phys_addr_bits", bits));
     const isWider = (sized.get("guest_phys_addr_bits") ?? 0) > bits;
     const made = isWider ? sized.with({ guest_phys_addr_bits: bits }) : sized;
     return this.#next("physicalBits", made, ({ name }) =>
@@ -360,7 +382,7 @@ export class CpuidBuilder {
 
   /**
    * Sets the width of virtual addresses, 0x80000008:eax[15:8], and sets la57 if the width is 57. KVM rejects other
-   * widths.
+   * widths. If the table has no width of physical addresses, it becomes 36, which KVM assumes for such a table.
    *
    * @throws RangeError for anything but 48 and 57.
    */
@@ -368,7 +390,8 @@ export class CpuidBuilder {
     if (bits !== 48 && bits !== 57) {
       throw new RangeError(`virtualBits(): expected 48 or 57, got ${describe(bits)}`);
     }
-    const sized = withField(this.#table, "virt_addr_bits", bits);
+    const wide = withField(this.#table, "virt_addr_bits", bits);
+    const sized = withAddressSizes(wide);
     const made =
       bits === 57
         ? withFeatures(sized, closeFeatures(["la57"]), [])

@@ -1,7 +1,8 @@
 /** Writes the caches of a table: leaves 2 and 4 for Intel; 0x8000001d, 0x80000005 and 0x80000006 for AMD. */
 import { describe, refuseMissing, refuseUnknown, toList } from "../options.ts";
 import type { CpuidCache } from "./cache-values.ts";
-import { readField } from "./field.ts";
+import { CPUID_REGISTERS, type CpuidRegister } from "./entry.ts";
+import { readField, writeField } from "./field.ts";
 import { layoutOf, packed, reaches, withLeaf, withMaximum } from "./leaf.ts";
 import { type CpuidTable, refuseNonTable } from "./table.ts";
 import { domainsOf } from "./topology.ts";
@@ -280,11 +281,26 @@ function refersToLeaf4(table: CpuidTable): boolean {
   return [8, 16, 24].some((low) => readField(leaf?.eax ?? 0, low, low + 7) === 0xff);
 }
 
+/** Replaces each descriptor 0xff of leaf 2 with the null descriptor, because leaf 4 has no cache. */
+function withoutReference(table: CpuidTable): CpuidTable {
+  return table.map((e) => {
+    if (e.function !== 2) return e;
+    const without = (register: CpuidRegister): number =>
+      // AL contains the number 1, and bit 31 of a register without descriptors is 1.
+      (register === "eax" ? [8, 16, 24] : e[register] >>> 31 === 1 ? [] : [0, 8, 16, 24])
+        .filter((low) => readField(e[register], low, low + 7) === 0xff)
+        .reduce((word, low) => writeField(word, low, low + 7, 0), e[register]);
+    const registers = CPUID_REGISTERS.map((register) => [register, without(register)] as const);
+    return { ...e, ...Object.fromEntries(registers) };
+  });
+}
+
 /**
  * Replaces the caches of a table with `caches`, ordered by level and type.
  *
  * For Intel, the function writes leaf 4, raises the maximum to include leaf 4, and writes the second level to leaf
- * 0x80000006. If leaf 2 does not contain the descriptor 0xff ("see leaf 4"), leaf 2 becomes this descriptor. For AMD
+ * 0x80000006. If leaf 2 does not contain the descriptor 0xff ("see leaf 4"), leaf 2 becomes this descriptor. If
+ * `caches` is empty, this descriptor is removed from leaf 2. For AMD
  * and Hygon, the function writes leaves 0x80000005, 0x80000006 and, if topoext is 1, 0x8000001d; leaves above the
  * extended maximum are not written. TLB fields in these leaves keep their values. `sharedBy` depends on the table's
  * topology, so write the topology first.
@@ -320,6 +336,9 @@ export function writeCaches(
   const { core, package: whole } = domainsOf(table);
   const coreIds = Math.min(64, 2 ** Math.max(0, whole.shift - core.shift));
   let made = withLeaf(withMaximum(table, 4), 4, cacheEntries(all, coreIds));
-  if (!refersToLeaf4(made)) made = withLeaf(made, 2, [{ eax: 0xff01, ebx: 0, ecx: 0, edx: 0 }]);
+  if (all.length === 0) made = withoutReference(made);
+  else if (!refersToLeaf4(made)) {
+    made = withLeaf(made, 2, [{ eax: 0xff01, ebx: 0, ecx: 0, edx: 0 }]);
+  }
   return withOldLeaves(where, made, all, vendor);
 }

@@ -121,6 +121,23 @@ function segmentsOf(file: File): readonly ElfCode[] {
 }
 
 /**
+ * Rejects parts that share bytes of the file: their instructions would be counted twice, and a small file could have an
+ * unlimited amount of code.
+ */
+function refuseOverlap(code: readonly ElfCode[]): void {
+  const parts = code
+    .filter(({ bytes }) => bytes.length > 0)
+    .sort((a, b) => a.bytes.byteOffset - b.bytes.byteOffset);
+  for (const [i, { name, bytes }] of parts.entries()) {
+    const next = parts[i + 1];
+    if (next === undefined || bytes.byteOffset + bytes.length <= next.bytes.byteOffset) continue;
+    throw fault(
+      `the executable parts ${JSON.stringify(name)} and ${JSON.stringify(next.name)} overlap`,
+    );
+  }
+}
+
+/**
  * Lists the executable sections of an ELF file for x86-64 (64 bits, little endian); for a file without section headers,
  * lists the executable segments. The bytes are views of the file.
  *
@@ -140,10 +157,6 @@ export function elfCode(file: Uint8Array): readonly ElfCode[] {
   const parts = { bytes, view };
   const sections = sectionsOf(parts);
   const code = sections.length > 0 ? sections : segmentsOf(parts);
-  const total = code.reduce((sum, part) => sum + part.bytes.length, 0);
-  // Overlapping sections are rejected, because they could give a small file an unlimited amount of code.
-  if (total > bytes.length) {
-    throw fault(`the executable parts overlap: ${total} bytes in a file of ${bytes.length}`);
-  }
+  refuseOverlap(code);
   return code;
 }

@@ -2,8 +2,9 @@
  * Turns features of a table on and off, and updates the rest of the table: the leaves of the features, the maxima,
  * AMD's repeated bits, and the width of virtual addresses. dependencies.ts lists the dependencies between features.
  */
-import { type CpuidFieldName, field } from "./field.ts";
-import { layoutOf, withLeaf, withMaximum, withSubleaf } from "./leaf.ts";
+import { dependentFeatures } from "./dependencies.ts";
+import { type CpuidFieldName, field, fields } from "./field.ts";
+import { layoutOf, withAddressSizes, withLeaf, withMaximum, withSubleaf } from "./leaf.ts";
 import type { CpuidFieldValuesInput, CpuidTable } from "./table.ts";
 
 /** A leaf that describes features. */
@@ -60,6 +61,53 @@ const FEATURE_LEAVES: readonly FeatureLeaf[] = [
   { function: 0x8000001f, features: ["sme", "sev"] },
   { function: 0x80000022, features: ["perfmon_v2"] },
 ];
+
+/**
+ * Returns the feature that a table needs for the leaf of a field; undefined if the leaf needs no feature, or if
+ * `isOn` returns true for one of its features. Of several features, the last is returned: most bits of leaf 0x8000001f
+ * belong to sev.
+ */
+export function leafFeature(
+  name: CpuidFieldName,
+  isOn: (feature: CpuidFieldName) => boolean,
+): CpuidFieldName | undefined {
+  const { space, function: fn } = field(name);
+  if (space !== "native") return undefined;
+  const leaf = FEATURE_LEAVES.find((one) => one.function === fn && one.isShared === undefined);
+  return leaf === undefined || leaf.features.some(isOn) ? undefined : leaf.features.at(-1);
+}
+
+/** The one-bit fields of each leaf that describes one feature, by this feature. */
+let contents: ReadonlyMap<CpuidFieldName, readonly CpuidFieldName[]> | undefined;
+
+function contentsOf(feature: CpuidFieldName): readonly CpuidFieldName[] {
+  contents ??= new Map(
+    FEATURE_LEAVES.filter((leaf) => leaf.features.length === 1 && leaf.isShared === undefined).map(
+      ({ function: fn, features: [one = feature] }) => [
+        one,
+        fields()
+          .filter((it) => it.space === "native" && it.function === fn && it.low === it.high)
+          .map(({ name }) => name),
+      ],
+    ),
+  );
+  return contents.get(feature) ?? [];
+}
+
+/**
+ * Adds every feature that needs one of the given features, as dependentFeatures() does, and every feature that needs a
+ * bit of a leaf that is cleared with them: without rdt_a, leaf 0x10 is zeros, and sdciae needs cat_l3 of this leaf. The
+ * bits of these leaves are not in the list.
+ */
+export function leafDependents(off: Iterable<CpuidFieldName>): readonly CpuidFieldName[] {
+  const found = new Set(dependentFeatures(off));
+  // The iteration of a Set includes elements that are added during the iteration.
+  for (const name of found) {
+    const inside = contentsOf(name);
+    for (const one of dependentFeatures(inside)) if (!inside.includes(one)) found.add(one);
+  }
+  return [...found];
+}
 
 /** Leaves whose highest sub-leaf is EAX of sub-leaf 0 (SDM volume 2). */
 const COUNTED: ReadonlySet<number> = new Set([0x7, 0x14, 0x1d, 0x1e, 0x24]);
@@ -130,10 +178,11 @@ function withFeatureLeaves(before: CpuidTable, made: CpuidTable): CpuidTable {
   }, made);
 }
 
-/** Copies the changed bits of 1.edx to 0x80000001.edx, if the vendor is AMD or Hygon. */
+/** Copies the changed bits of 1.edx, or all bits to a new leaf, to 0x80000001.edx, if the vendor is AMD or Hygon. */
 function withRepeats(before: CpuidTable, made: CpuidTable): CpuidTable {
   const [old, now] = [before.find(1, 0)?.edx ?? 0, made.find(1, 0)?.edx ?? 0];
-  const changed = ((old ^ now) & AMD_REPEATS) >>> 0;
+  const isNew = before.find(0x80000001, 0) === undefined;
+  const changed = (isNew ? AMD_REPEATS : (old ^ now) & AMD_REPEATS) >>> 0;
   const ext = made.find(0x80000001, 0);
   if (changed === 0 || ext === undefined || layoutOf(made) !== "amd") return made;
   const edx = ((ext.edx & ~changed) | (now & changed)) >>> 0;
@@ -149,7 +198,7 @@ function withVirtualBits(before: CpuidTable, made: CpuidTable): CpuidTable {
 
 /**
  * Sets one-bit fields to 1 or 0, and updates the rest of the table: the leaves that describe a feature, the maxima,
- * AMD's repeated bits, and the width of virtual addresses.
+ * AMD's repeated bits, and the width of virtual addresses. A new leaf 0x80000008 gets the widths 36 and 48.
  */
 export function withFeatures(
   table: CpuidTable,
@@ -159,5 +208,6 @@ export function withFeatures(
   let made = table;
   for (const name of add) made = withField(made, name, 1);
   for (const name of remove) made = withField(made, name, 0);
-  return withVirtualBits(table, withRepeats(table, withFeatureLeaves(table, made)));
+  made = withVirtualBits(table, withRepeats(table, withFeatureLeaves(table, made)));
+  return table.get("phys_addr_bits") === undefined ? withAddressSizes(made) : made;
 }

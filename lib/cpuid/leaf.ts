@@ -6,8 +6,15 @@ import { type CpuidEntry2Input, isIndexed, KVM_CPUID_FLAG_SIGNIFCANT_INDEX } fro
 import { readField, writeField } from "./field.ts";
 import { CpuidTable } from "./table.ts";
 
-/** The range of leaves that one maximum covers: basic, hypervisor, extended, Centaur. */
-const rangeOf = (fn: number): number => fn >>> 28;
+/** The first leaf of Transmeta's range, which is inside of the extended leaves' numbers. */
+const TRANSMETA = 0x80860000;
+
+/**
+ * Returns the first leaf of the range that one maximum covers: basic, hypervisor, extended, Transmeta, Centaur. EAX of
+ * this leaf is the maximum.
+ */
+const rangeOf = (fn: number): number =>
+  fn >>> 16 === TRANSMETA >>> 16 ? TRANSMETA : (fn & 0xf0000000) >>> 0;
 
 type Placed = Pick<CpuidEntry2Input, "function" | "index">;
 
@@ -60,7 +67,7 @@ export function leafEntries(table: CpuidTable, fn: number): readonly CpuidEntry2
 
 /** Whether a leaf is within the maximum of its range: eax of leaf 0, 0x40000000, 0x80000000 and so on. */
 export function reaches(table: CpuidTable, fn: number): boolean {
-  return (table.find((fn & 0xf0000000) >>> 0, 0)?.eax ?? 0) >= fn;
+  return (table.find(rangeOf(fn), 0)?.eax ?? 0) >= fn;
 }
 
 /**
@@ -69,7 +76,7 @@ export function reaches(table: CpuidTable, fn: number): boolean {
  */
 export function withMaximum(table: CpuidTable, fn: number): CpuidTable {
   if (reaches(table, fn)) return table;
-  const raised = withLeaf(table, (fn & 0xf0000000) >>> 0, [{ eax: fn }]);
+  const raised = withLeaf(table, rangeOf(fn), [{ eax: fn }]);
   return withSubleaf(raised, fn, 0);
 }
 
@@ -78,6 +85,19 @@ export function withSubleaf(table: CpuidTable, fn: number, index: number): Cpuid
   const own = leafEntries(table, fn).map((e) => ({ index: e.index ?? 0 }));
   if (own.some((e) => e.index === index)) return table;
   return withLeaf(table, fn, [...own, { index }]);
+}
+
+/** The width of physical addresses without leaf 0x80000008 (SDM volume 2A; KVM's cpuid_query_maxphyaddr). */
+const ASSUMED_PHYSICAL_BITS = 36;
+
+/** Sets the widths that are 0 in leaf 0x80000008: a CPU with this leaf has both. */
+export function withAddressSizes(table: CpuidTable): CpuidTable {
+  const [physical, virtual] = [table.get("phys_addr_bits"), table.get("virt_addr_bits")];
+  if (physical === undefined) return table;
+  return table.with({
+    phys_addr_bits: physical || ASSUMED_PHYSICAL_BITS,
+    virt_addr_bits: virtual || (table.has("la57") ? 57 : 48),
+  });
 }
 
 /** Returns the vendor whose rules a table follows: AMD for AMD and Hygon, Intel for all others. */

@@ -6,7 +6,15 @@ import { describe, refuseUnknown } from "../options.ts";
 import { checkApicId } from "./apic-id.ts";
 import { fromSupported } from "./builder.ts";
 import { readField } from "./field.ts";
-import { layoutOf, leafEntries, packed, reaches, withLeaf, withMaximum } from "./leaf.ts";
+import {
+  layoutOf,
+  leafEntries,
+  packed,
+  reaches,
+  withAddressSizes,
+  withLeaf,
+  withMaximum,
+} from "./leaf.ts";
 import { type CpuidTable, refuseNonTable } from "./table.ts";
 
 /**
@@ -221,6 +229,7 @@ function withAmdLeaves(table: CpuidTable, topology: Topology): CpuidTable {
     ] as const;
     const old = made.find(0x80000008, 0)?.ecx;
     made = withLeaf(made, 0x80000008, [{ ecx: packed(fields, old) }]);
+    if (old === undefined) made = withAddressSizes(made);
   }
   if (reaches(made, 0x8000001e) && made.has("topoext")) {
     const nodes = NODE_COUNTS.includes(dies) ? dies : 1;

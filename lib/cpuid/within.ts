@@ -1,8 +1,7 @@
 /** Reduces a table to the features that KVM supports on a host. check.ts lists the registers with feature bits. */
 import { FEATURE_REGISTERS, UNREPORTED } from "./check.ts";
-import { dependentFeatures } from "./dependencies.ts";
 import { CPUID_REGISTERS, type CpuidEntry2, formatLeaf, isIndexed, locate } from "./entry.ts";
-import { withFeatures } from "./feature-edits.ts";
+import { leafDependents, withFeatures } from "./feature-edits.ts";
 import { baseOf, type CpuidFieldName, type CpuidSpace, fieldsOf, spaceOf } from "./field.ts";
 import { leafEntries, withLeaf } from "./leaf.ts";
 import { CpuidTable } from "./table.ts";
@@ -135,7 +134,10 @@ function withHostLayout(table: CpuidTable, supported: CpuidTable): CpuidTable {
     const { eax = 0, ebx = 0, ecx = 0 } = theirs;
     return { index, eax, ebx, ecx };
   });
-  return withXsave(withLeaf(table, 0xd, laidOut));
+  // withXsave() adds the sub-leaves of enabled components that the table lacks, and removes those of all others.
+  const has = new Set(own.map(({ index = 0 }) => index));
+  const others = [...host.values()].filter(({ index = 0 }) => index >= 2 && !has.has(index));
+  return withXsave(withLeaf(table, 0xd, [...laidOut, ...others]));
 }
 
 /**
@@ -151,7 +153,7 @@ export function withinSupported(table: CpuidTable, supported: CpuidTable): Withi
     roots.map((name) => [name, "KVM does not support it"]),
   );
   for (const root of roots) {
-    for (const name of dependentFeatures([root])) {
+    for (const name of leafDependents([root])) {
       if (dropped.has(name) || !table.has(name)) continue;
       dropped.set(name, `it needs ${root}, which KVM does not support`);
     }

@@ -69,6 +69,7 @@ const ALLOWED: Readonly<Record<string, readonly (readonly [text: RegExp, reason:
   "cpuid/caches.ts": [
     [/^(TYPES\[type\]|domainsOf\(table\)\[sharedBy\])$/, GUARDED],
     [/^OTHER_CODE\[vendor\]$/, TABLE],
+    [/^e\[register\]$/, REGISTER],
   ],
   "cpuid/check.ts": [[/^(e|supported\[locate\(.*\)\]\?\.)\[register\]$/, TABLE]],
   "cpuid/compare.ts": [

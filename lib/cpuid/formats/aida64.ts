@@ -121,8 +121,7 @@ class Report {
         return `the leaf ${fn.toString(16)} occurs again without a sub-leaf`;
       }
     }
-    this.#into.add({ function: fn, index, eax, ebx, ecx, edx }, line.number);
-    return undefined;
+    return this.#into.addOnce({ function: fn, index, eax, ebx, ecx, edx }, line.number);
   }
 }
 

@@ -2,7 +2,7 @@
  * Reads C initialisers of `struct kvm_cpuid_entry2`: arrays, single structs, and `struct kvm_cpuid2` around an array.
  */
 import { KVM_CPUID_FLAG_SIGNIFCANT_INDEX } from "../../abi/generated/constants.ts";
-import { suggestion } from "../../options.ts";
+import { quoted, suggestion } from "../../options.ts";
 import { CPUID_REGISTERS, type CpuidEntry2, type CpuidEntry2Input } from "../entry.ts";
 import { type CToken, tokensOf } from "./c-tokens.ts";
 import { TableCollector } from "./collect.ts";
@@ -26,6 +26,8 @@ const CONSTANTS: ReadonlyMap<string, number> = new Map([
 
 /** The maximum depth of braces: kvm_cpuid2, its entries, and one entry. The braces of the padding do not count. */
 const DEEPEST = 3;
+/** The maximum number of tokens that are skipped after faults, because a faulty array may have no closing brace. */
+const MOST_SKIPPED = 200_000;
 
 /** A fault at a token; the parser skips the innermost braced element around it. */
 class Fault extends Error {
@@ -57,6 +59,8 @@ class Reader {
   #depth = 0;
   /** Whether the list of faults already contains that the file ends too early. */
   #hasEnd = false;
+  /** The number of tokens that were skipped after faults. */
+  #skipped = 0;
   /** Whether the parser has stopped before the end of the file. */
   #isStopped: boolean = false;
   /** Whether a table was begun for the entries outside of an array. */
@@ -177,10 +181,7 @@ class Reader {
         continue;
       }
       if (!MEMBERS.includes(member) && !(member === "nent" && name !== undefined)) {
-        throw new Fault(
-          at,
-          `unknown member ${JSON.stringify(member)}${suggestion(member, MEMBERS)}`,
-        );
+        throw new Fault(at, `unknown member ${quoted(member)}${suggestion(member, MEMBERS)}`);
       }
       if (numbers.has(member) || (member === "padding" && padding)) {
         throw new Fault(at, `the member ${member} occurs twice`);
@@ -286,15 +287,18 @@ class Reader {
     const isEnd = error.token.kind === "end";
     if (!(isEnd && this.#hasEnd)) this.#problem(error.token, error.message);
     this.#hasEnd ||= isEnd;
-    while (this.#depth > depth && this.#token.kind !== "end") this.#next();
+    while (this.#depth > depth && this.#token.kind !== "end") {
+      this.#skipped += 1;
+      if (this.#skipped > MOST_SKIPPED) this.#stop(this.#token, "long faulty parts");
+      else this.#next();
+    }
   }
 
   #expected(thing: string): Fault {
     const { kind, text } = this.#token;
     if (kind === "end") return new Fault(this.#token, `the file ends, and ${thing} is missing`);
     if (kind === "fault") return new Fault(this.#token, text);
-    const found =
-      kind === "directive" ? "a line of the preprocessor" : JSON.stringify(text.slice(0, 60));
+    const found = kind === "directive" ? "a line of the preprocessor" : quoted(text.slice(0, 60));
     return new Fault(this.#token, `expected ${thing}, found ${found}`);
   }
 
@@ -309,7 +313,7 @@ class Reader {
   }
 
   #take(text: string): void {
-    if (!this.#skips(text)) throw this.#expected(JSON.stringify(text));
+    if (!this.#skips(text)) throw this.#expected(quoted(text));
   }
 
   #next(): void {
@@ -318,14 +322,14 @@ class Reader {
     this.#before = this.#token.text;
     const { value } = this.#tokens.next();
     if (value !== undefined) this.#token = value;
-    if (this.#into.problems > MOST_PROBLEMS) this.#stop(this.#token);
+    if (this.#into.problems > MOST_PROBLEMS) this.#stop(this.#token, "many faults");
   }
 
   /** Stops the parser at a token, because each further fault costs as much time as many entries. */
-  #stop({ line, column }: CToken): void {
+  #stop({ line, column }: CToken, why: string): void {
     this.#token = { kind: "end", text: "", line, column };
     if (this.#isStopped) return;
-    this.#into.note(`the file has many faults, and is read up to line ${line}`);
+    this.#into.note(`the file has ${why}, and is read up to line ${line}`);
     this.#isStopped = true;
     this.#hasEnd = true;
   }

@@ -29,6 +29,16 @@ const LINE_COMMENT = /\/\/[^\n]*/y;
 /** A line of the preprocessor, with its continuation lines. */
 const DIRECTIVE = /#[^\n]*/y;
 
+/** Characters that begin no token. A run of them is one fault, because a binary file can have millions. */
+const REST = /[^\w\s!-/:-@[-^`{-~]+/y;
+
+const isBlank = (character: string): boolean =>
+  character === " " ||
+  character === "\t" ||
+  character === "\r" ||
+  character === "\f" ||
+  character === "\v";
+
 /** Iterates over the tokens of a text; the last one has the kind "end". */
 export function* tokensOf(text: string): Generator<CToken> {
   let [at, line, start] = [0, 1, 0];
@@ -52,32 +62,38 @@ export function* tokensOf(text: string): Generator<CToken> {
       at += 1;
       continue;
     }
-    const blank = match(SPACE) ?? match(LINE_COMMENT);
+    const blank = isBlank(character)
+      ? match(SPACE)
+      : character === "/"
+        ? match(LINE_COMMENT)
+        : undefined;
     if (blank !== undefined) {
       at += blank.length;
       continue;
     }
-    if (text.startsWith("/*", at)) {
+    if (character === "/" && text.startsWith("/*", at)) {
       const end = text.indexOf("*/", at + 2);
       if (end < 0) {
         yield { kind: "fault", text: "the comment has no end", ...place() };
         break;
       }
-      for (let lf = text.indexOf("\n", at); lf >= 0 && lf < end; lf = text.indexOf("\n", lf + 1)) {
-        [line, start] = [line + 1, lf + 1];
+      // A search in the whole text would read the rest of the file for each comment.
+      const comment = text.slice(at, end);
+      for (let lf = comment.indexOf("\n"); lf >= 0; lf = comment.indexOf("\n", lf + 1)) {
+        [line, start] = [line + 1, at + lf + 1];
       }
       at = end + 2;
       continue;
     }
-    const directive = match(DIRECTIVE);
+    const directive = character === "#" ? match(DIRECTIVE) : undefined;
     if (directive !== undefined) {
       yield { kind: "directive", text: directive, ...place() };
       at += directive.length;
       continue;
     }
-    const token = tokenAt(match);
-    yield { ...token, ...place() };
-    at += token.length;
+    const { kind, text: found, length } = tokenAt(match);
+    yield { kind, text: found, line, column: at - start + 1 };
+    at += length;
   }
   yield { kind: "end", text: "", ...place() };
 }
@@ -89,5 +105,6 @@ function tokenAt(
     const text = match(pattern);
     if (text !== undefined) return { kind, text, length: text.length };
   }
-  return { kind: "fault", text: "this character is not part of an array", length: 1 };
+  const { length } = match(REST) ?? " ";
+  return { kind: "fault", text: "this character is not part of an array", length };
 }

@@ -49,6 +49,7 @@ function* unwrapped(lines: Iterable<TextLine>): Generator<TextLine & { readonly 
   let flags: (TextLine & { readonly count: number }) | undefined;
   for (const line of lines) {
     const { text } = line;
+    if (flags === undefined && text === "") continue;
     if (flags !== undefined && hasMoreFlags(line)) {
       // A later check rejects the joined line if it is too long.
       const joined =

@@ -3,6 +3,7 @@
  * table of a guest. The rules come from Firecracker 1.16 (src/vmm/src/cpu_config: templates.rs,
  * x86_64/custom_cpu_template.rs).
  */
+import { quoted } from "../../options.ts";
 import {
   CPUID_REGISTERS,
   type CpuidRegister,
@@ -60,7 +61,7 @@ function parseBitmap(text: string, width: number): Bitmap | string {
     if (bit === width) return `it is longer than ${width} bits`;
     if (digit === "_") continue;
     if (digit !== "0" && digit !== "1" && digit !== "x") {
-      return `${JSON.stringify(digit)} is not one of 0, 1, x and _`;
+      return `${quoted(digit)} is not one of 0, 1, x and _`;
     }
     if (digit !== "x") mask |= 1n << BigInt(bit);
     if (digit === "1") value |= 1n << BigInt(bit);
@@ -249,7 +250,7 @@ function parseFingerprint(bytes: Uint8Array): CpuidDump {
   }
   for (const name of FACTS) {
     const text = fields.text(members?.get(name), name);
-    if (text !== undefined) into.note(`${name}: ${JSON.stringify(text.slice(0, 200))}`);
+    if (text !== undefined) into.note(`${name}: ${quoted(text, 200)}`);
   }
   return { ...into.finish(), msrs: template?.msrs ?? [] };
 }

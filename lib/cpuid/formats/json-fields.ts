@@ -2,7 +2,7 @@
  * Reads the members of JSON values for formats of other programs; each wrong member is a fault with its path, line and
  * column.
  */
-import { suggestion } from "../../options.ts";
+import { quoted, suggestion } from "../../options.ts";
 import type { TableCollector } from "./collect.ts";
 import { describeJson, type JsonValue, readJson } from "./json-text.ts";
 import { TextPlaces } from "./problems.ts";
@@ -94,7 +94,7 @@ export class JsonFields {
     const known = [...required, ...(optional ?? [])];
     for (const { name, offset } of optional === undefined ? [] : value.members) {
       if (known.includes(name)) continue;
-      const shown = JSON.stringify(name.slice(0, 60));
+      const shown = quoted(name.slice(0, 60));
       this.problem(offset, `${where}unknown member ${shown}${suggestion(name, known)}`);
     }
     return missing.length > 0 ? undefined : members;

@@ -2,6 +2,7 @@
  * Parses JSON and stores the place of each value, because a fault in a file is reported with line and column. Never
  * throws.
  */
+import { quoted } from "../../options.ts";
 
 /** The members that all values have. */
 interface JsonBase {
@@ -89,7 +90,7 @@ class Reader {
 
   #expected(what: string): Fault {
     const next = this.#text[this.#at];
-    const found = next === undefined ? "the file ends" : `found ${JSON.stringify(next)}`;
+    const found = next === undefined ? "the file ends" : `found ${quoted(next)}`;
     return new Fault(this.#at, `the JSON is broken: expected ${what}, ${found}`);
   }
 
@@ -141,10 +142,7 @@ class Reader {
       if (!this.#takes(":")) throw this.#expected('":"');
       const member = { name, offset, value: this.#value(depth + 1) };
       if (names.has(member.name)) {
-        throw new Fault(
-          offset,
-          `the member ${JSON.stringify(shortened(member.name))} occurs twice`,
-        );
+        throw new Fault(offset, `the member ${quoted(shortened(member.name))} occurs twice`);
       }
       names.add(member.name);
       members.push(member);
@@ -204,7 +202,7 @@ export function describeJson(value: JsonValue): string {
     case "array":
       return "an array";
     case "string":
-      return JSON.stringify(shortened(value.text));
+      return quoted(shortened(value.text));
     case "number":
       return shortened(value.text);
     case "literal":

@@ -3,7 +3,7 @@
  * as CpuidTable.toJSON() returns it, or `{ tables: [...] }`. An array of entries and a saved state are also read: their
  * entries have the same members, with numbers instead of text.
  */
-import { suggestion } from "../../options.ts";
+import { quoted, suggestion } from "../../options.ts";
 import { CPUID_REGISTERS, type CpuidEntry2Input } from "../entry.ts";
 import type { CpuidEntryJson } from "../table.ts";
 import { TableCollector } from "./collect.ts";
@@ -168,7 +168,7 @@ class DocumentReader {
   #refuseOthers(members: readonly JsonMember[], known: readonly string[]): void {
     for (const { name, offset } of members) {
       if (known.includes(name)) continue;
-      const shown = JSON.stringify(name.slice(0, 60));
+      const shown = quoted(name.slice(0, 60));
       this.problem(offset, `unknown member ${shown}${suggestion(name, known)}`);
     }
   }

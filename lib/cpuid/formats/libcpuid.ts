@@ -46,6 +46,8 @@ type Row = Cpu["rows"][number];
 class RawData {
   readonly #into = new TableCollector(libcpuid.name, { contents: "dump", canBeComplete: false });
   readonly #rows: Row[] = [];
+  /** The line of each element of the arrays of the current CPU. */
+  readonly #elements = new Map<string, number>();
   #armRows = 0;
   #rowsAbove = 0;
 
@@ -95,6 +97,9 @@ class RawData {
     }
     const at = Number(element);
     if (at >= LEAVES) return `${name} has at most ${LEAVES} elements, and this is number ${at}`;
+    const first = this.#elements.get(`${name}[${at}]`);
+    if (first !== undefined) return `${name}[${at}] occurs again; the first is in line ${first}`;
+    this.#elements.set(`${name}[${at}]`, number);
     const isLeaf = "first" in array;
     const [fn, index] = isLeaf ? [array.first + at, 0] : [array.of, at];
     const [eax = 0, ebx = 0, ecx = 0, edx = 0] = digits.map((one) => Number.parseInt(one, 16));
@@ -108,6 +113,7 @@ class RawData {
    * omitted, and a sub-leaf 0 that is in two arrays is added once. In the file, the sub-leaves follow all leaves.
    */
   #flush(): void {
+    this.#elements.clear();
     const rows = this.#rows
       .splice(0)
       .sort((a, b) => a.input.function - b.input.function || a.input.index - b.input.index);

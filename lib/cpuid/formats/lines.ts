@@ -1,6 +1,7 @@
 /**
  * Decodes the text of a file and splits it into lines, for the formats that are read by line. json-text.ts parses JSON.
  */
+import { quoted } from "../../options.ts";
 import { CPUID_FILE_HEAD } from "./limits.ts";
 
 /** One line of a text. */
@@ -63,6 +64,5 @@ export function* linesOf(text: string): Generator<TextLine> {
 
 /** Quotes the beginning of a line for a message: at most 60 characters, without control characters. */
 export function shownLine(text: string): string {
-  const part = text.trim();
-  return JSON.stringify(part.length > 60 ? `${part.slice(0, 60)}…` : part);
+  return quoted(text.trim(), 60);
 }

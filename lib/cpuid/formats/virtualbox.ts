@@ -51,7 +51,9 @@ function parse(bytes: Uint8Array): CpuidDump {
     }
     const registers = CPUID_REGISTERS.map((name, i) => [name, Number.parseInt(rest[i] ?? "", 16)]);
     const { function: fn, index } = place;
-    sides[side].add({ function: fn, index, ...Object.fromEntries(registers) }, number);
+    const input = { function: fn, index, ...Object.fromEntries(registers) };
+    const fault = sides[side].addOnce(input, number);
+    if (fault !== undefined) problems.add(number, 1, `${side}: ${fault}`);
     if (leaf === undefined) place = undefined;
   }
   const notes: string[] = [];
@@ -66,7 +68,10 @@ function parse(bytes: Uint8Array): CpuidDump {
   }
   if (tables.length === 0) problems.add(0, 1, "the log has no CPUID entry that can be read");
   if (tables.length > 1) {
-    notes.unshift('the file has two tables, "guest" and "host"; choose one of them by its label');
+    const count = tables.length === 2 ? "two" : tables.length;
+    const kinds = new Set(tables.map(({ label }) => `"${label}"`));
+    const labels = [...kinds].join(" and ");
+    notes.unshift(`the file has ${count} tables, ${labels}; choose one of them by its label`);
   }
   if (others > 0) notes.push(`${others} lines without CPUID are skipped`);
   return { kind: "tables", format: NAME, tables, problems: problems.toArray(), notes, msrs: [] };

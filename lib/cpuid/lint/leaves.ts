@@ -56,6 +56,11 @@ const ALL: readonly LeafNeed[] = [
 /** The features that a leaf describes. */
 export const LEAF_FEATURES: readonly CpuidFieldName[] = ALL.map(({ feature }) => feature);
 
+/** The highest basic leaf that the manuals define (SDM volume 2A, APX). */
+export const LAST_DEFINED_LEAF: number = 0x29;
+/** The highest extended leaf that a maximum can name. */
+const LAST_EXTENDED_LEAF = 0x8000_00ff;
+
 const hex = (value: number): string => `0x${value.toString(16)}`;
 
 const isExtended = (fn: number): boolean => fn >= 0x8000_0000;
@@ -81,10 +86,27 @@ export function needyLeaves(table: LintTable): ReadonlySet<number> {
   });
 }
 
+/**
+ * Returns the highest leaf of a range that has data or that a feature needs. Every fix
+ * of a maximum writes this leaf, so that the fixes of several findings agree.
+ */
+export function highestLeaf(
+  table: LintTable,
+  isInRange: (fn: number) => boolean,
+): number | undefined {
+  const needed = ALL.flatMap(({ feature, leaves }) => (table.has(feature) ? leaves : []));
+  return table.functions.findLast(
+    (fn) => isInRange(fn) && (table.hasData(fn) || needed.includes(fn)),
+  );
+}
+
 /** Returns an edit that raises the maximum, if the table has the leaf. */
 function raise(table: LintTable, fn: number): readonly CpuidLintEdit[] | undefined {
   if (table.positions(fn).length === 0) return undefined;
-  return table.set(isExtended(fn) ? "max_ext_leaf" : "max_std_leaf", fn);
+  const isPeer = (other: number): boolean =>
+    isExtended(fn) ? isExtended(other) && other <= LAST_EXTENDED_LEAF : other <= LAST_DEFINED_LEAF;
+  const highest = highestLeaf(table, isPeer) ?? fn;
+  return table.set(isExtended(fn) ? "max_ext_leaf" : "max_std_leaf", Math.max(fn, highest));
 }
 
 function missing(table: LintTable, needs: readonly LeafNeed[]): readonly LintFault[] {

@@ -11,7 +11,7 @@ import {
 import { type CpuidFieldName, type CpuidSpace, fieldsOf, readField } from "../field.ts";
 import { XSAVE_COMPONENTS } from "../xsave.ts";
 import { isKnownBlock } from "./hypervisor.ts";
-import { needyLeaves } from "./leaves.ts";
+import { highestLeaf, LAST_DEFINED_LEAF, needyLeaves } from "./leaves.ts";
 import type { CpuidLintEdit, LintFault, LintRule } from "./rule.ts";
 import { isFlagged, isZero, type LintTable, setBits } from "./table.ts";
 
@@ -19,9 +19,6 @@ const FIRST_HYPERVISOR = 0x4000_0000;
 const LAST_BASE = 0x4000_ff00;
 const END_OF_HYPERVISOR = 0x5000_0000;
 const FIRST_EXTENDED = 0x8000_0000;
-
-/** The highest basic leaf that the manuals define (SDM volume 2A, APX). */
-const LAST_DEFINED_LEAF = 0x29;
 
 /** The leaves whose EAX in sub-leaf 0 is the highest sub-leaf. Source: SDM volume 2A, CPUID. */
 const MAX_SUBLEAF: readonly number[] = [0x14, 0x17, 0x18, 0x1d, 0x1e, 0x20, 0x24, 0x29];
@@ -63,9 +60,7 @@ function above(
     const { function: fn } = e;
     const isFault = isInRange(fn) && fn > max.value && !isZero(e);
     if (!isFault || reported.has(fn) || table.isRedirected(position)) return undefined;
-    const highest = table.functions.findLast(
-      (f) => isInRange(f) && f <= max.last && table.hasData(f),
-    );
+    const highest = highestLeaf(table, (f) => isInRange(f) && f <= max.last);
     const fix: readonly CpuidLintEdit[] =
       fn <= max.last && highest !== undefined
         ? table.set(max.name, highest)
@@ -339,7 +334,9 @@ export const STRUCTURE_RULES: readonly LintRule[] = [
           {
             place: table.place("max_ext_leaf"),
             words: `is ${hex(max)}, which is not a leaf from 0x80000000 to 0x800000ff`,
-            fix: isPlausible ? table.set("max_ext_leaf", highest) : undefined,
+            fix: isPlausible
+              ? table.set("max_ext_leaf", highestLeaf(table, isExtended) ?? highest)
+              : undefined,
           },
         ];
       }

@@ -157,6 +157,11 @@ describe("node-kvm cpuid ends with status 2 and prints one line about", () => {
       /standard input contains one file: name "-" only once$/,
     ],
     [
+      "standard input as program and as table",
+      ["needs", "-", "-"],
+      /standard input contains one file: name "-" only once$/,
+    ],
+    [
       "two forms of show",
       ["show", "table.raw", "--json", "--raw"],
       /--json and --raw exclude each other$/,

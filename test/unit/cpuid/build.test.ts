@@ -8,6 +8,7 @@ import {
   CpuidTable,
   cpuid,
   cpuidDependencies,
+  fields,
   formatBuildChange,
   lint,
   missingDependencies,
@@ -322,6 +323,64 @@ describe("features()", () => {
     expect(made.features("-mpx", "+apx_f").table.has("apx_f")).toBe(true);
   });
 
+  test.each([
+    ["an empty Intel table", intel],
+    ["an empty AMD table", amd],
+    ["a model of Intel", cpuid.model("SapphireRapids")],
+    ["a model of AMD", cpuid.model("EPYC-Milan")],
+  ])("adds no lint error to %s if any one-bit field is turned on or off", (_, start) => {
+    const errors = (table: CpuidTable): readonly string[] =>
+      lint(table)
+        .findings.filter(({ severity }) => severity === "error")
+        .map(({ message }) => message);
+    const before = errors(start.topology({ cores: 2 }).table);
+    const found = fields()
+      .filter(
+        ({ space, low, high, function: fn }) => space === "native" && low === high && fn !== 0xd,
+      )
+      // A bit of leaf 0xa reports that an event is absent, and the leaf needs the number of a version.
+      .filter(({ function: fn }) => fn !== 0xa)
+      .flatMap(({ name }) => [`+${name}`, `-${name}`] as const)
+      .flatMap((edit) => {
+        const after = errors(start.features(edit).topology({ cores: 2 }).table);
+        return after
+          .filter((message) => !before.includes(message))
+          .map((text) => `${edit}: ${text}`);
+      });
+    expect(found).toEqual([]);
+  });
+
+  test("also turns on the feature whose leaf contains a feature", () => {
+    const made = cpuid.model("EPYC-Milan").features("+avx10_256", "+amx_avx512");
+    expect([made.table.has("avx10"), made.table.has("amx_tile")]).toEqual([true, true]);
+    expect(made.changes.find(({ name }) => name === "avx10")?.reason).toBe("avx10_256 needs it");
+  });
+
+  test("also turns off the features that need a bit of a leaf that is cleared", () => {
+    const made = amd.features("+sdciae").features("-rdt_a").table;
+    expect([made.has("cat_l3"), made.has("sdciae")]).toEqual([false, false]);
+  });
+
+  test("copies 0x1:edx to a new leaf 0x80000001 on AMD", () => {
+    const { table } = amd.features("+pae").features("+lm");
+    expect([table.has("pae"), table.has("pae_80000001")]).toEqual([true, true]);
+  });
+
+  test("raises the maximum of Transmeta's leaves for a feature of them, and no other", () => {
+    const { table } = cpuid.model("EPYC-Milan").features("+longrun");
+    expect(table.find(0x80860000)?.eax).toBe(0x80860001);
+    expect(table.find(0x80000000)?.eax).toBeLessThan(0x80000100);
+  });
+
+  test.each(["+xcr0_pkru", "-xcr0_sse", "+xss_cet_u", "+is_xss_bit"] as const)(
+    "refuses %s, which follows from the features",
+    (edit) => {
+      expect(() => intel.features("+xsave").features(edit)).toThrow(
+        "describes XSAVE components, which follow from the features; set() writes it alone",
+      );
+    },
+  );
+
   test("leaves no missing dependency for any set of features", () => {
     fc.assert(
       fc.property(someFeatures, someFeatures, (on, off) => {
@@ -400,6 +459,22 @@ describe("the address width", () => {
     ]);
     const back = intel.virtualBits(57).virtualBits(48).table;
     expect([back.get("virt_addr_bits"), back.has("la57")]).toEqual([48, false]);
+  });
+
+  test.each([
+    ["virtualBits(48)", (built: CpuidBuilder) => built.virtualBits(48), [36, 48]],
+    ["virtualBits(57)", (built: CpuidBuilder) => built.virtualBits(57), [36, 57]],
+    ["physicalBits(40)", (built: CpuidBuilder) => built.physicalBits(40), [40, 48]],
+    ["a feature of leaf 0x80000008", (built: CpuidBuilder) => built.features("+rdpru"), [36, 48]],
+    [
+      "topology()",
+      (built: CpuidBuilder) => built.features("+svm").topology({ cores: 2 }),
+      [36, 48],
+    ],
+  ])("has both widths after %s in a table without leaf 0x80000008", (_, step, widths) => {
+    const { table } = step(amd);
+    expect([table.get("phys_addr_bits"), table.get("virt_addr_bits")]).toEqual(widths);
+    expect(lint(table).findings.map(({ rule }) => rule)).not.toContain("F05");
   });
 
   test("is refused outside of its range", () => {
@@ -519,6 +594,20 @@ describe("within()", () => {
     const made = full.within(zen2).table;
     expect(made.find(0xd, 9)).toMatchObject({ eax: 64, ebx: 832 });
     expect(made.get("xsave_sz_max")).toBe(896);
+  });
+
+  test("copies the size and the offset of a component that only the CPU's table has", () => {
+    const built = intel.features("+avx").set({ pku: 1 });
+    const supported = amd.features("+avx", "+pku", "+lm").table;
+    const made = built.within(supported);
+    expect(made.table.find(0xd, 9)).toMatchObject({ eax: 8, ebx: 2432 });
+    expect(made.within(supported).table.toString()).toBe(made.table.toString());
+  });
+
+  test("drops a feature that needs a bit of a leaf that KVM does not support", () => {
+    const wanted = amd.features("+sdciae");
+    const supported = wanted.table.with({ rdt_a: 0 });
+    expect(wanted.within(supported).table.has("sdciae")).toBe(false);
   });
 
   test("drops features whose XSAVE component KVM does not have", () => {

@@ -6,6 +6,7 @@ import {
   CpuidTable,
   cachesOf,
   cpuid,
+  lint,
   namedModels,
   withCaches,
   withTopology,
@@ -248,6 +249,21 @@ describe("withCaches()", () => {
   ])("refuses a cache with %j", (part, message) => {
     const wrong = { level: 2, type: "unified", size: 524288, ways: 8, ...part } as CpuidCacheInput;
     expect(() => withCaches(intel, [wrong])).toThrow(message);
+  });
+
+  test.each(["Skylake-Server", "x86-64-v3", "EPYC-Milan"])(
+    "leaves no reference to absent caches in the table of %s if there are none",
+    (name) => {
+      const { table } = cpuid.model(name).caches([]);
+      expect(cachesOf(table)).toEqual([]);
+      expect(lint(table).findings.map(({ rule }) => rule)).not.toContain("F11");
+    },
+  );
+
+  test("keeps the TLB descriptors of leaf 2 if there are no caches", () => {
+    const leaf2 = { function: 2, eax: 0x00feff01, ebx: 0xf0, ecx: 0, edx: 0x80ff00ff };
+    const table = withCaches(intel.withEntry(leaf2), []);
+    expect(table.find(2)).toMatchObject({ eax: 0x00fe0001, ebx: 0xf0, edx: 0x80ff00ff });
   });
 
   test("refuses a cache without ways", () => {

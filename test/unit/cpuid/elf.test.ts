@@ -100,7 +100,22 @@ describe("elfCode() refuses", () => {
     [
       "sections that share their bytes",
       build([nothing, names, ...Array<Part>(100).fill({ ...text, offset: 0, size: 6000 })]),
-      "the executable parts overlap: 600000 bytes in a file of 6656",
+      'the executable parts ".text" and ".text" overlap',
+    ],
+    [
+      "sections that share one byte in a larger file",
+      build([
+        nothing,
+        names,
+        { ...text, size: 9 },
+        { ...text, name: 7, offset: CODE_AT + 8, size: 8 },
+      ]),
+      'the executable parts ".text" and ".data" overlap',
+    ],
+    [
+      "a section inside of another one",
+      build([nothing, names, { ...text, offset: CODE_AT + 4, size: 2 }, { ...text, name: 7 }]),
+      'the executable parts ".data" and ".text" overlap',
     ],
     ["a section beyond the end", patched(TEXT + 32, 0, 4), 'section ".text" is at 0x60 with 0x400'],
     [
@@ -121,6 +136,17 @@ describe("elfCode() refuses", () => {
   test("a value that is not bytes", () => {
     expect(() => elfCode("file" as never)).toThrow(TypeError);
   });
+});
+
+test("sections that follow each other, and a section without bytes inside of another one, do not overlap", () => {
+  const parts = [
+    { ...text, size: 8 },
+    { ...text, offset: CODE_AT + 8, size: 8 },
+    { ...text, offset: CODE_AT + 4, size: 0 },
+  ];
+  expect(elfCode(build([nothing, names, ...parts])).map(({ bytes }) => bytes.length)).toEqual([
+    8, 8, 0,
+  ]);
 });
 
 test("a name beyond the string table is empty, and the section is still found", () => {

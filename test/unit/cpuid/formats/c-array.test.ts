@@ -1,5 +1,6 @@
 /** Tests of C arrays of struct kvm_cpuid_entry2: forms of initialisers, values, and faults. */
 import { describe, expect, test } from "vitest";
+import { tokensOf } from "../../../../lib/cpuid/formats/c-tokens.ts";
 import { CpuidTable, detectFormat, formatCpuid, readCpuid } from "../../../../lib/cpuid/index.ts";
 import { readFile, tablesOf } from "./read-table.ts";
 
@@ -91,6 +92,21 @@ describe("a C array of struct kvm_cpuid_entry2", () => {
     expect(read.problems).toEqual([
       expect.stringMatching(/^1: the file ends, and "=" is missing$/),
     ]);
+  });
+
+  test("of 2 million comments is read, in a time in proportion to its size", () => {
+    const read = readFile(`${"/**/".repeat(2_000_000)}${array(NAMED)}`, "c");
+    expect(read.tables).toEqual([[LEAF_7]]);
+  });
+
+  test("without a closing brace is read up to the 200,000th token after the fault", () => {
+    const read = readFile(`struct kvm_cpuid_entry2 t[] = {\n${":\n".repeat(300_000)}`, "c");
+    expect(read.problems[0]).toMatch(/^2: expected /);
+    expect(read.notes).toEqual(["the file has long faulty parts, and is read up to line 200002"]);
+  });
+
+  test("with a run of characters that C does not have has one fault for the run", () => {
+    expect([...tokensOf("\0".repeat(1000))].map(({ kind }) => kind)).toEqual(["fault", "end"]);
   });
 
   test.each([["wrong entries", "{ x },\n", "102"]])(

@@ -8,6 +8,8 @@ import {
   formatLintAnnotations,
   formatLintSarif,
   lint,
+  modelTable,
+  namedModels,
 } from "../../../../lib/cpuid/index.ts";
 import { ruleOfPair } from "../../../../lib/cpuid/lint/dependencies.ts";
 import { AMD, INTEL } from "./bases.ts";
@@ -108,6 +110,20 @@ describe("lint()", () => {
     expect(findings.filter(({ rule }) => rule === "S08")).toHaveLength(64);
     expect(omitted).toBe(35);
   });
+
+  test.each([0, 0xfe, 0x8000_0000, 0x8000_0004, 0x8000_001d, 0xffff_ffff])(
+    "fixes a table whose highest extended leaf is %i so that no finding about it is left",
+    (max) => {
+      const left = namedModels().flatMap(({ name }) => {
+        const table = modelTable(name).with({ max_ext_leaf: max });
+        const { findings } = lint(fixTable(table, lint(table).findings));
+        return findings
+          .filter(({ rule }) => /^(S0[1-5]|L0[1-7])$/.test(rule))
+          .map(({ message }) => `${name}: ${message}`);
+      });
+      expect(left).toEqual([]);
+    },
+  );
 
   test("accepts 1,000 tables of random bytes, and their fixes", () => {
     let state = 1;
