@@ -27,7 +27,8 @@ export type Trait =
   | "without-emulated-bits"
   | "unchecked-wrmsr"
   | "shows-invtsc"
-  | "hides-nested-leaf";
+  | "hides-nested-leaf"
+  | "feat-ctl-needs-table";
 
 /** A difference in behaviour between KVMs. */
 export interface TraitFacts {
@@ -209,5 +210,13 @@ export const TRAITS: Readonly<Record<Trait, TraitFacts>> = {
     source:
       "arch/x86/kvm/hyperv.c:kvm_get_hv_cpuid; changed by the commit that implements the enlightened MSR bitmap for " +
       "nSVM; observed on 5.10",
+  },
+  "feat-ctl-needs-table": {
+    behaviour:
+      "kvm_intel before 6.2 refuses bits of MSR_IA32_FEAT_CTL from user space if the CPUID table lacks their features, " +
+      "so user space must set the table first",
+    where: "kvm_intel before Linux 6.2",
+    source: "arch/x86/kvm/vmx/vmx.c:vmx_feature_control_msr_valid; observed on 6.1, not on 7.2",
+    fix: "d2a00af2061d (Linux 6.2)",
   },
 };

@@ -122,12 +122,16 @@ const REGISTER_BYTES: Readonly<Record<string, readonly number[]>> = {
   KVM_GET_XCRS: [offsetOf(Xcrs, "xcrs") + offsetOf(Xcr, "value")],
 };
 
-/** Inverts features that KVM reports on every host, or on none, and one component of each group of XCR0. */
+/**
+ * Inverts features that KVM reports on every host, or on none, one component of each group of XCR0, and the component of
+ * IA32_XSS for the CET state of user mode.
+ */
 function flipFeatures(entry: DataView): void {
   const [leaf, index] = [entry.getUint32(FUNCTION, true), entry.getUint32(INDEX, true)];
   if (leaf === 1) flip(entry, ECX, (1 << 3) | (1 << 24) | (1 << 27) | (1 << 31));
   if (leaf === 7 && index === 0) flip(entry, ECX, 1 << 4);
   if (leaf === 0xd && index === 0) flip(entry, EAX, 1 | (1 << 1) | (1 << 3) | (1 << 5) | (1 << 17));
+  if (leaf === 0xd && index === 1) flip(entry, ECX, 1 << 11);
 }
 
 const FAULTS_BY_NAME: ReadonlyMap<string, InjectedFault> = new Map(

@@ -34,6 +34,8 @@ const CR4_OSXSAVE = 1n << 18n;
 const CR4_VMXE = 1n << 13n;
 const EFER_LME = 1n << 8n;
 const SYSENTER_ESP = 0x175;
+/** MSR_IA32_FEAT_CTL: the lock, and VMX outside of SMX. */
+const FEAT_CTL_VMX = 5n;
 /** The first base at which KVM searches the leaves of Xen. */
 const XEN_BASE = 0x4000_0000;
 
@@ -99,6 +101,7 @@ const PROBES: Readonly<Record<TraitName, (kvm: Kvm) => TraitVerdict>> = {
   "shows-invtsc": (kvm) =>
     vendorModule() !== "kvm_pvm" && !hasCpuFlag("constant_tsc") && takesCr4WithoutTable(kvm),
   "hides-nested-leaf": hidesNestedLeaf,
+  "feat-ctl-needs-table": (kvm) => takesFeatCtl(kvm, 1) && !takesFeatCtl(kvm, 0),
 };
 
 const seen = new Map<KvmTrait, boolean>();
@@ -202,6 +205,14 @@ function hidesNestedLeaf(kvm: Kvm): TraitVerdict {
   return accepted.length === 0
     ? "KVM_GET_SUPPORTED_HV_CPUID also refuses room for 10 leaves"
     : accepted.includes(9);
+}
+
+/** Returns whether user space may enable VMX in MSR_IA32_FEAT_CTL of a vCPU whose table has VMX or lacks it. */
+function takesFeatCtl(kvm: Kvm, vmx: 0 | 1): boolean {
+  using vm = kvm.createVm();
+  using vcpu = vm.createVcpu(0);
+  vcpu.setCpuid2(fromSupported(kvm.getSupportedCpuid()).with({ vmx }));
+  return vcpu.setMsrs([{ index: MSRS.MSR_IA32_FEAT_CTL, data: FEAT_CTL_VMX }]) === 1;
 }
 
 /** Returns whether a guest reads the high half of a value that it has written to SYSENTER_ESP; AMD's CPUs drop it. */
