@@ -36,7 +36,8 @@ export type Trait =
   | "hides-base-msrs"
   | "keeps-wide-tsc-aux"
   | "keeps-wide-sysenter"
-  | "fills-xen-leaf";
+  | "fills-xen-leaf"
+  | "feat-ctl-needs-table";
 
 /** A difference in behaviour between KVMs. */
 export interface TraitFacts {
@@ -276,5 +277,13 @@ export const TRAITS: Readonly<Record<Trait, TraitFacts>> = {
     where: "observed on 6.12 to 7.2, not on 7.3.4; 6.1 has no Xen support in Debian's kernels",
     source:
       "arch/x86/kvm/cpuid.c:kvm_cpuid, xen.h:kvm_xen_is_tsc_leaf; before 6.17 xen.c:kvm_xen_update_tsc_info",
+  },
+  "feat-ctl-needs-table": {
+    behaviour:
+      "kvm_intel before 6.2 refuses bits of MSR_IA32_FEAT_CTL from user space if the CPUID table lacks their features, " +
+      "so user space must set the table first",
+    where: "kvm_intel before Linux 6.2",
+    source: "arch/x86/kvm/vmx/vmx.c:vmx_feature_control_msr_valid; observed on 6.1, not on 7.2",
+    fix: "d2a00af2061d (Linux 6.2)",
   },
 };

@@ -2,6 +2,7 @@
  * The evidence of a claim that does not hold: its last calls as text, the fields of CPUID tables that differ, and its C
  * file. reproducer.ts records the calls.
  */
+import { isDeepStrictEqual } from "node:util";
 import { Cpuid2, read } from "../abi/index.ts";
 import { type CpuidEntry2, CpuidTable, diff, formatChange } from "../cpuid/index.ts";
 import {
@@ -75,8 +76,18 @@ function isOnSame(step: IoctlStep, other: IoctlStep): boolean {
 
 /** Returns the vCPU's table after a successful call, if the call shows the table. */
 function storedBy(step: IoctlStep): CpuidTable | undefined {
-  if (step.name === "KVM_GET_CPUID2") return tableIn(step.after);
+  if (step.name === "KVM_GET_CPUID2") return tableRead(step);
   return step.name === "KVM_SET_CPUID2" ? tableIn(step.before) : undefined;
+}
+
+/**
+ * Returns the entries that KVM_GET_CPUID2 has written. Linux before 6.5 does not write their count; the other entries
+ * of the buffer are then as before the call.
+ */
+function tableRead({ before, after }: IoctlStep): CpuidTable | undefined {
+  const [room, table] = [tableIn(before), tableIn(after)];
+  if (room === undefined || table === undefined || table.length < room.length) return table;
+  return table.filter((entry, at) => !isDeepStrictEqual(entry, room.at(at)));
 }
 
 function tableIn(bytes: bigint | Uint8Array | undefined): CpuidTable | undefined {

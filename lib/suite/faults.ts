@@ -111,6 +111,12 @@ function repeatEntry(bytes: Uint8Array): void {
 const MSR_DATA = offsetOf(Msrs, "entries") + offsetOf(MsrEntry, "data");
 const MSR_INDICES = offsetOf(MsrList, "indices");
 
+/** The bits of an MSR that the fault "misreads-msrs" changes: 0, and 20, which is SMEP in MSR_IA32_VMX_CR4_FIXED1. */
+const MISREAD: readonly (readonly [at: number, mask: number])[] = [
+  [MSR_DATA, 1],
+  [MSR_DATA + 2, 1 << 4],
+];
+
 /** The bytes of registers that the fault "misreads-registers" changes: CR4, EFER and APIC_BASE; XCR0. */
 const REGISTER_BYTES: Readonly<Record<string, readonly number[]>> = {
   KVM_GET_SREGS: [
@@ -122,12 +128,16 @@ const REGISTER_BYTES: Readonly<Record<string, readonly number[]>> = {
   KVM_GET_XCRS: [offsetOf(Xcrs, "xcrs") + offsetOf(Xcr, "value")],
 };
 
-/** Inverts features that KVM reports on every host, or on none, and one component of each group of XCR0. */
+/**
+ * Inverts features that KVM reports on every host, or on none, one component of each group of XCR0, and the component of
+ * IA32_XSS for the CET state of user mode.
+ */
 function flipFeatures(entry: DataView): void {
   const [leaf, index] = [entry.getUint32(FUNCTION, true), entry.getUint32(INDEX, true)];
   if (leaf === 1) flip(entry, ECX, (1 << 3) | (1 << 24) | (1 << 27) | (1 << 31));
   if (leaf === 7 && index === 0) flip(entry, ECX, 1 << 4);
   if (leaf === 0xd && index === 0) flip(entry, EAX, 1 | (1 << 1) | (1 << 3) | (1 << 5) | (1 << 17));
+  if (leaf === 0xd && index === 1) flip(entry, ECX, 1 << 11);
 }
 
 const FAULTS_BY_NAME: ReadonlyMap<string, InjectedFault> = new Map(
@@ -235,7 +245,7 @@ const FAULTS_BY_NAME: ReadonlyMap<string, InjectedFault> = new Map(
       const result = call(ioctl, argument);
       if (ioctl.name !== "KVM_GET_MSRS" || !types.isUint8Array(argument)) return result;
       if (handle instanceof Kvm) return 0;
-      argument[MSR_DATA] = (argument[MSR_DATA] ?? 0) ^ 1;
+      for (const [at, mask] of MISREAD) argument[at] = (argument[at] ?? 0) ^ mask;
       return result;
     },
     // The fault returns other registers than KVM has, except from the first call for a vCPU.

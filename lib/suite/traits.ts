@@ -41,6 +41,8 @@ const SYSENTER_ESP = 0x175;
 const VENDOR_AMD = 0x6874_7541;
 /** The MSR for the hypercall page. KVM emulates Xen only in a VM with such an MSR. */
 const XEN_MSR = 0x4000_0200;
+/** MSR_IA32_FEAT_CTL: the lock, and VMX outside of SMX. */
+const FEAT_CTL_VMX = 5n;
 /** The first base at which KVM searches the leaves of Xen. */
 const XEN_BASE = 0x4000_0000;
 
@@ -118,6 +120,7 @@ const PROBES: Readonly<Record<TraitName, (kvm: Kvm) => TraitVerdict>> = {
   "keeps-wide-tsc-aux": keepsWideTscAux,
   "keeps-wide-sysenter": keepsWideSysenter,
   "fills-xen-leaf": fillsXenLeaf,
+  "feat-ctl-needs-table": (kvm) => takesFeatCtl(kvm, 1) && !takesFeatCtl(kvm, 0),
 };
 
 const seen = new Map<KvmTrait, boolean>();
@@ -236,6 +239,14 @@ function guestKeepsWide(kvm: Kvm, index: number): boolean {
   );
   using box = new Sandbox(kvm, { program, cpuid: fromSupported(kvm.getSupportedCpuid()) });
   return box.syncs()[0]?.[1] === WIDE;
+}
+
+/** Returns whether user space may enable VMX in MSR_IA32_FEAT_CTL of a vCPU whose table has VMX or lacks it. */
+function takesFeatCtl(kvm: Kvm, vmx: 0 | 1): boolean {
+  using vm = kvm.createVm();
+  using vcpu = vm.createVcpu(0);
+  vcpu.setCpuid2(fromSupported(kvm.getSupportedCpuid()).with({ vmx }));
+  return vcpu.setMsrs([{ index: MSRS.MSR_IA32_FEAT_CTL, data: FEAT_CTL_VMX }]) === 1;
 }
 
 function keepsWideTscAux(kvm: Kvm): TraitVerdict {

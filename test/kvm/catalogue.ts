@@ -805,8 +805,11 @@ const OTHER_INTERFACES: CatalogueArea = {
       needs: "KVM_CAP_MSR_PLATFORM_INFO",
     },
     114: {
-      rule: "MSR_IA32_VMX_CR4_FIXED1 and the valid bits of MSR_IA32_FEAT_CTL follow the CPUID table.",
-      source: "arch/x86/kvm/vmx/vmx.c:vmx_vcpu_after_set_cpuid",
+      rule:
+        "MSR_IA32_VMX_CR4_FIXED1, and the bits of MSR_IA32_FEAT_CTL that a guest can write, follow the CPUID table. " +
+        "User space can write each bit of MSR_IA32_FEAT_CTL that KVM supports, whatever the table has.",
+      source:
+        "arch/x86/kvm/vmx/vmx.c:vmx_vcpu_after_set_cpuid, is_vmx_feature_control_msr_valid; selftest vmx_msrs_test",
       needs: "KVM supports VMX in guests",
     },
     115: {
@@ -902,8 +905,8 @@ const SELFTESTS: CatalogueArea = {
     133: {
       rule:
         "IA32_XSS of a new vCPU is 0. KVM_SET_MSRS writes exactly the bits of leaf 0xD.1, and no " +
-        "bit without XSAVES. The list of MSRs has IA32_XSS if KVM supports XSAVES.",
-      source: "arch/x86/kvm/x86.c:kvm_set_msr_common; selftest xss_msr_test",
+        "bit without XSAVES. The list of MSRs has IA32_XSS exactly if KVM supports one of its bits.",
+      source: "arch/x86/kvm/x86.c:kvm_set_msr_common, kvm_probe_msr_to_save; selftest xss_msr_test",
       needs: "XSAVES in guests, except for one claim",
     },
     134: {

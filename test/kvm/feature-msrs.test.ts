@@ -12,7 +12,7 @@ import {
   MsrList,
   read,
 } from "node-kvm/abi";
-import { guest } from "node-kvm/guest";
+import { guest, NO_FAULT } from "node-kvm/guest";
 import { claim, expect, type Kit } from "node-kvm/test";
 
 const MSR_IA32_UCODE_REV = 0x8b;
@@ -230,18 +230,49 @@ claim(
 
 const FEAT_CTL_LOCKED = 1n;
 const FEAT_CTL_VMX = 4n;
+/** Bit 63 of MSR_IA32_FEAT_CTL is reserved. */
+const FEAT_CTL_RESERVED = 1n << 63n;
 
 claim(
   "vmx-feat-ctl",
-  "KVM_SET_MSRS writes the VMX bit of MSR_IA32_FEAT_CTL only if the table has VMX",
+  "KVM_SET_MSRS writes the VMX bit of MSR_IA32_FEAT_CTL even if the table lacks VMX, but no reserved bit",
   { number: 114 },
   (kit) => {
     kit.require(kit.supported.has("vmx"), "KVM does not support VMX in guests here");
     const written = ([0, 1] as const).map((vmx) => {
       const { vcpu } = kit.configured({ table: kit.supported.with({ vmx }) });
-      const data = FEAT_CTL_LOCKED | FEAT_CTL_VMX;
-      return vcpu.setMsrs([{ index: MSRS.MSR_IA32_FEAT_CTL, data }]);
+      return [FEAT_CTL_VMX, FEAT_CTL_RESERVED].map((bit) =>
+        vcpu.setMsrs([{ index: MSRS.MSR_IA32_FEAT_CTL, data: FEAT_CTL_LOCKED | bit }]),
+      );
     });
-    expect(written).toEqual([0, 1]);
+    expect(written).toEqual([
+      [1, 0],
+      [1, 0],
+    ]);
+  },
+);
+
+claim(
+  "vmx-feat-ctl-guest",
+  "a guest can write the VMX bit of MSR_IA32_FEAT_CTL only if the table has VMX",
+  { number: 114 },
+  (kit) => {
+    kit.require(kit.supported.has("vmx"), "KVM does not support VMX in guests here");
+    const data = FEAT_CTL_LOCKED | FEAT_CTL_VMX;
+    const program = guest("long", (g) =>
+      g
+        .attempt((a) => a.wrmsr(MSRS.MSR_IA32_FEAT_CTL, data))
+        .rdmsr(MSRS.MSR_IA32_FEAT_CTL)
+        .sync()
+        .done(),
+    );
+    const seen = ([0, 1] as const).map((vmx) => {
+      const { box } = kit.configured({ table: kit.supported.with({ vmx }), program });
+      return box.next();
+    });
+    expect(seen).toEqual([
+      { kind: "sync", values: [GP, 0n] },
+      { kind: "sync", values: [NO_FAULT, data] },
+    ]);
   },
 );

@@ -31,7 +31,10 @@ interface Ran {
  * Runs a program and returns the output of both streams; the default environment is a user's, without npm's variables.
  */
 function run(cwd: string, path: string, command: string, ...args: readonly string[]): Ran {
-  const own = Object.entries(process.env).filter(([name]) => !/^(npm_|NODE_|VITEST)/i.test(name));
+  // The certificates of a network belong to the system; npm cannot fetch a package without them.
+  const own = Object.entries(process.env).filter(
+    ([name]) => name === "NODE_EXTRA_CA_CERTS" || !/^(npm_|NODE_|VITEST)/i.test(name),
+  );
   const env = { ...Object.fromEntries(own), PATH: path };
   const { status, stdout, stderr } = spawnSync(command, args, { cwd, env, encoding: "utf8" });
   return { status, output: `${stdout}${stderr}` };

@@ -1,6 +1,6 @@
 /**
- * Builds Bochs into the cache from Debian's source package. The only code of Bochs in this package is four changed
- * source lines, without which KVM does not work.
+ * Builds Bochs into the cache from Debian's source package. The only code of Bochs in this package is five changed
+ * places of its source, without which KVM or its guests do not work.
  */
 import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { availableParallelism } from "node:os";
@@ -74,6 +74,14 @@ export const FIXES: readonly SourceFix[] = [
     find: /! IsValidPageAlignedPhyAddr\(vm->pid_addr\)/,
     put: "! IsValidPhyAddr(vm->pid_addr) || (vm->pid_addr & 0x3f)",
     why: "the posted-interrupt descriptor is aligned to 64 bytes, not to a page",
+  },
+  {
+    file: "cpu/xsave.cc",
+    find: /^ {8}if \(format & feature_mask\)\n {10}(offset \+= xsave_restore\[feature\]\.len;)\n {6}\}$/m,
+    put: "      }\n\n      if (format & feature_mask)\n        $1",
+    why:
+      "XRSTORS reads a component from a wrong place if the area also has a lower component that is not restored, " +
+      "such as PKRU: a guest then loses its CET state",
   },
 ];
 

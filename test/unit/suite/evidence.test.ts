@@ -26,9 +26,14 @@ const set = (table: typeof TABLE, fd = VCPU, result = 0): IoctlStep =>
   ioctl(fd, "KVM_SET_CPUID2", {
     ...{ request: KVM_SET_CPUID2.request, before: bytes(table), result },
   });
-const get = (table: typeof TABLE): IoctlStep =>
+/** The empty entries of a buffer. */
+const room = (length: number): readonly unknown[] =>
+  Array.from({ length }, () => ({ function: 0x5a5a_5a5a, eax: 0x5a5a_5a5a }));
+/** A call of KVM_GET_CPUID2 with a buffer for 256 entries; `rest` are the entries after the table that KVM counts. */
+const get = (table: typeof TABLE, rest: readonly unknown[] = []): IoctlStep =>
   ioctl(VCPU, "KVM_GET_CPUID2", {
-    ...{ request: KVM_GET_CPUID2.request, before: bytes(TABLE), after: bytes(table) },
+    ...{ request: KVM_GET_CPUID2.request, before: bytes(room(256)) },
+    after: bytes([...table, ...rest]),
   });
 const CREATED: readonly Step[] = [
   OPEN,
@@ -77,6 +82,7 @@ describe("the tables of the evidence", () => {
   test.each([
     ["accepted by an earlier KVM_SET_CPUID2", set(TABLE)],
     ["returned by an earlier KVM_GET_CPUID2", get(TABLE)],
+    ["returned without its count (Linux before 6.5)", get(TABLE, room(256 - TABLE.length))],
   ])("compare the table of the last call with the vCPU's table, %s", (_, stored) => {
     const steps = [...CREATED, stored, set(CHANGED, OTHER), set(CHANGED, VCPU, -22), CLOSED];
     expect(evidence(steps, REFUSED).tables).toEqual({

@@ -12,6 +12,7 @@ import {
 import { dirname, join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { applyFix, buildBochs, FIXES } from "../../../../lib/lab/bochs/build.ts";
+import { BUILT } from "../../../../lib/lab/bochs/parts.ts";
 import { LabCache } from "../../../../lib/lab/cache/cache.ts";
 import { temporaryFolder } from "../temporary.ts";
 
@@ -30,6 +31,15 @@ const SOURCE: Readonly<Record<string, string>> = {
     "     mask_event(BX_EVENT_SVM_VIRQ_PENDING);",
     "  }",
     "     mask_event(BX_EVENT_SVM_VIRQ_PENDING);",
+    "",
+  ].join("\n"),
+  "cpu/xsave.cc": [
+    "      if ((requested_feature_bitmap & feature_mask) != 0)",
+    "      {",
+    "        if (format & feature_mask)",
+    "          offset += xsave_restore[feature].len;",
+    "      }",
+    "    }",
     "",
   ].join("\n"),
 };
@@ -52,15 +62,29 @@ const FIXED: Readonly<Record<string, string>> = {
     "     mask_event(BX_EVENT_SVM_VIRQ_PENDING);",
     "",
   ].join("\n"),
+  "cpu/xsave.cc": [
+    "      if ((requested_feature_bitmap & feature_mask) != 0)",
+    "      {",
+    "      }",
+    "",
+    "      if (format & feature_mask)",
+    "        offset += xsave_restore[feature].len;",
+    "    }",
+    "",
+  ].join("\n"),
 };
 
 describe("the fixes to the source of Bochs", () => {
-  test("change four places in three files", () => {
+  test("have their number in the name of the cache entry", () => {
+    expect(BUILT.name).toBe(`bochs-3.0-fixed-${FIXES.length}`);
+  });
+
+  test("change five places in four files", () => {
     const fixed = Object.entries(SOURCE).map(([file, text]) => {
       const fixes = FIXES.filter((fix) => fix.file === file);
       return [file, fixes.reduce(applyFix, text)];
     });
-    expect(FIXES).toHaveLength(4);
+    expect(FIXES).toHaveLength(5);
     expect(Object.fromEntries(fixed)).toEqual(FIXED);
   });
 
@@ -127,7 +151,8 @@ const mirror = "http://mirror.test/debian";
 describe("the build of Bochs", () => {
   test("stores only the fixed program in the cache", async () => {
     const path = await buildBochs(cache, { mirror, source: publish(SOURCE) });
-    const all = ["cpu/flag_ctrl_pro.cc", "cpu/svm.cc", "cpu/vmx.cc"].map((name) => FIXED[name]);
+    const names = ["cpu/flag_ctrl_pro.cc", "cpu/svm.cc", "cpu/vmx.cc", "cpu/xsave.cc"];
+    const all = names.map((name) => FIXED[name]);
     expect(readFileSync(path, "utf8")).toBe(all.join(""));
     expect(readdirSync(dirname(path)).toSorted()).toEqual(["bochs", "manifest.json"]);
     expect(readdirSync(join(cache.root, "building"))).toEqual([]);

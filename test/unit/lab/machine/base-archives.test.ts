@@ -4,7 +4,7 @@ import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "n
 import { join } from "node:path";
 import { afterEach, expect, test, vi } from "vitest";
 import { unpackedPackage } from "../../../../lib/lab/archive/debian-package.ts";
-import { findBochs } from "../../../../lib/lab/bochs/parts.ts";
+import { BUILT, findBochs } from "../../../../lib/lab/bochs/parts.ts";
 import { LabCache } from "../../../../lib/lab/cache/cache.ts";
 import { LabError } from "../../../../lib/lab/error.ts";
 import { baseArchives } from "../../../../lib/lab/machine/guest.ts";
@@ -61,7 +61,7 @@ test("a Bochs program is not started if it was changed in the cache", async () =
     writeFileSync(join(folder, "bochs"), "a program");
     return {};
   };
-  const { path } = await cache.build("tools", "bochs-3.0-fixed", fill);
+  const { path } = await cache.build(BUILT.kind, BUILT.name, fill);
   damage(join(path, "bochs"));
   expect(existsSync(join(path, "bochs"))).toBe(true);
   await expect(findBochs(cache)).rejects.toMatchObject({
