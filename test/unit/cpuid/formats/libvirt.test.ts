@@ -233,7 +233,7 @@ describe("libvirt's <cpu>", () => {
       '<cpu> has no place for the property "level"',
     );
     expect(() => libvirtCpu.formatFeatures?.({ ...empty, on: ["a\0"], properties: {} })).toThrow(
-      "has a character that XML cannot contain",
+      "has a control character, or a character that XML cannot contain",
     );
   });
 });
