@@ -172,6 +172,15 @@ function readValue(
   for (const name of minus) collector.switch(name, "off");
 }
 
+/** The properties of libvirt's <cpu> that no property of QEMU's CPUs has as its name. */
+const LIBVIRT: ReadonlySet<string> = new Set(["mode", "match", "fallback", "vendor_id"]);
+
+/** Whether a property is from libvirt's <cpu>; QEMU's properties have no dots, except for names of features. */
+const isLibvirts = ([name, value]: readonly [string, string]): boolean =>
+  LIBVIRT.has(name) ||
+  (name === "check" && !BOOLEANS.has(value)) ||
+  /^(?:topology|maxphysaddr|cache|signature|policy)\./.test(name);
+
 /** Writes the value of `-cpu` with a line break. */
 function formatString(features: CpuidFeatureList): Uint8Array {
   const { model, vendor, on, off, properties } = features;
@@ -182,6 +191,8 @@ function formatString(features: CpuidFeatureList): Uint8Array {
   }
   const values = Object.entries(properties);
   if (vendor !== undefined) values.unshift(["vendor", vendor]);
+  const [foreign] = Object.entries(properties).find(isLibvirts) ?? [];
+  if (foreign !== undefined) throw wrong(`it has no place for the property ${quoted(foreign)}`);
   for (const [name, value] of values) {
     if (/[,\s"'\\]/.test(value)) throw wrong(`${name}: ${quoted(value)} has a comma or a space`);
   }
