@@ -61,6 +61,19 @@ export function count(results: readonly Result[]): Counts {
   return counts;
 }
 
+/** Groups the deviations by their reasons, in the order of the first claim with each reason. */
+export function deviationsByReason(
+  results: Iterable<Pick<Result, "id" | "verdict" | "reason"> | undefined>,
+): ReadonlyMap<string, readonly string[]> {
+  const groups = new Map<string, string[]>();
+  for (const result of results) {
+    if (result?.verdict !== "deviation") continue;
+    const { id, reason = "" } = result;
+    groups.set(reason, [...(groups.get(reason) ?? []), id]);
+  }
+  return groups;
+}
+
 /** Returns the number of results that are a verdict on the kernel; skipped claims are not. */
 export function judged(report: Report): number {
   return report.results.length - count(report.results).skip;

@@ -2,8 +2,8 @@
 import { commandLines, cut, DEFAULT_WIDTH, wrap } from "./lines.ts";
 import { complaints, differences, fails, type Matrix, type Row } from "./matrix.ts";
 import { printable } from "./printable.ts";
-import type { Result, Verdict } from "./result.ts";
-import { counted, type Paint, patternOf } from "./text.ts";
+import { deviationsByReason, type Result, type Verdict } from "./result.ts";
+import { counted, deviationLines, type Paint, patternOf } from "./text.ts";
 
 const MARKS: Readonly<Record<Verdict | "missing", string>> = {
   pass: "ok",
@@ -121,11 +121,10 @@ function notes(matrix: Matrix, p: Paint, width: number): readonly string[] {
     const failed = fails(matrix, position);
     const again = (...pattern: readonly string[]): readonly string[] =>
       command === undefined ? [] : commandLines([...command, ...pattern], width, "    ");
-    const deviations = matrix.rows.flatMap(({ id, cells }) => {
-      const cell = cells[position];
-      if (cell?.verdict !== "deviation") return [];
-      return below(`${p.yellow(printable(id))}: ${printable(cell.reason ?? "")}`);
-    });
+    const groups = deviationsByReason(matrix.rows.map(({ cells }) => cells[position]));
+    const deviations = Array.from(groups).flatMap(([reason, ids]) =>
+      deviationLines(ids, reason, p, width),
+    );
     const state = wrong.length === 0 ? p.green("as expected") : p.red(`${wrong.length} unexpected`);
     const vendor = printable(report?.vendor ?? "no report");
     // The claims that fail are listed after the other complaints.

@@ -2,7 +2,14 @@
 import { styleText } from "node:util";
 import { commandLines, wrap } from "./lines.ts";
 import { printable, printableLines } from "./printable.ts";
-import { count, judged, type Report, type Result, type Verdict } from "./result.ts";
+import {
+  count,
+  deviationsByReason,
+  judged,
+  type Report,
+  type Result,
+  type Verdict,
+} from "./result.ts";
 
 /** Functions that colour text; without colours each returns it unchanged. */
 export interface Paint {
@@ -84,7 +91,7 @@ export function counted(number: number, noun: string, plural: string = `${noun}s
 /** Formats the last lines of a report: the kernel, the deviations by name, the counts. */
 export function summary(report: Report, p: Paint, { width = Infinity }: TextOptions = {}): string {
   const counts = count(report.results);
-  const deviations = report.results.filter(({ verdict }) => verdict === "deviation");
+  const deviations = deviationsByReason(report.results);
   const vendor = printable(report.vendor);
   const numbers = [
     p.green(`${counts.pass} hold`),
@@ -94,12 +101,20 @@ export function summary(report: Report, p: Paint, { width = Infinity }: TextOpti
   ];
   const kernel = `${counted(judged(report), "claim")} judged on Linux ${printable(report.kernel)}, ${vendor}`;
   const lines = [...wrap(`${kernel}: ${numbers.join(", ")}`, width, { rest: "  " })];
-  if (deviations.length > 0) {
+  if (deviations.size > 0) {
     lines.push("", `Known deviations of ${vendor}:`);
-    for (const { id, reason } of deviations) {
-      const text = `${p.yellow(printable(id))}: ${printable(reason ?? "")}`;
-      lines.push(...wrap(text, width, { first: "  ", rest: "    " }));
-    }
+    for (const [reason, ids] of deviations) lines.push(...deviationLines(ids, reason, p, width));
   }
   return lines.join("\n");
+}
+
+/** Formats the names of claims that deviate for the same reason, and the reason. */
+export function deviationLines(
+  ids: readonly string[],
+  reason: string,
+  p: Paint,
+  width: number,
+): readonly string[] {
+  const names = ids.map((id) => p.yellow(printable(id))).join(", ");
+  return wrap(`${names}: ${printable(reason)}`, width, { first: "  ", rest: "    " });
 }

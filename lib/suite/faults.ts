@@ -222,6 +222,14 @@ const FAULTS_BY_NAME: ReadonlyMap<string, InjectedFault> = new Map(
       if (ioctl.name !== "KVM_SET_MSRS") return result;
       return result === 0 ? 1 : 0;
     },
+    // The fault returns another value of the first MSR of a vCPU; the MSRs of /dev/kvm remain.
+    "misreads-vcpu-msrs": (handle, call) => (ioctl, argument) => {
+      const result = call(ioctl, argument);
+      const isRead = ioctl.name === "KVM_GET_MSRS" && !(handle instanceof Kvm);
+      if (isRead && types.isUint8Array(argument))
+        argument[MSR_DATA] = (argument[MSR_DATA] ?? 0) ^ 1;
+      return result;
+    },
     // The fault returns another value of the first MSR, and no MSR of /dev/kvm.
     "misreads-msrs": (handle, call) => (ioctl, argument) => {
       const result = call(ioctl, argument);

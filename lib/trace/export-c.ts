@@ -10,7 +10,7 @@ import { addFileStep } from "./c/files.ts";
 import { comment, exactText, result } from "./c/literal.ts";
 import { prelude } from "./c/prelude.ts";
 import { addRun, addSignalled, addWrites, immediateExit, isSignalled } from "./c/runs.ts";
-import type { About, MapStep, PermissionStep, RunStep, Step, Trace } from "./record.ts";
+import type { About, MapStep, OpenStep, PermissionStep, RunStep, Step, Trace } from "./record.ts";
 
 const HEADERS = [
   "errno.h",
@@ -110,12 +110,13 @@ function programText(file: CFile, { about, steps }: Trace): string {
 
 function selftestText(file: CFile, { about }: Trace): string {
   const hasResult = file.lines.some((line) => /\br = /.test(line));
+  const { declared, lines } = withoutUnused(file.declared(), file.lines);
   const main = [
     "int main(int argc, char *argv[])",
     "{",
-    ...[...file.declared(), ...(hasResult ? ["int r;"] : [])].map((line) => `\t${line}`),
+    ...[...declared, ...(hasResult ? ["int r;"] : [])].map((line) => `\t${line}`),
     "",
-    ...withoutBlanks(file.lines),
+    ...withoutBlanks(lines),
     "",
     "\treturn 0;",
     "}",
@@ -133,6 +134,30 @@ function selftestText(file: CFile, { about }: Trace): string {
   ];
   return `${parts.join("\n\n")}\n`;
 }
+
+/** Removes the variables that are only assigned, such as a vCPU without further calls: the selftests have -Wall. */
+function withoutUnused(declared: readonly string[], lines: readonly string[]) {
+  const uses = (name: string): readonly string[] =>
+    lines.filter((line) => new RegExp(`\\b${name}\\b`).test(line));
+  const unused = declared.filter((line) => {
+    const name = nameIn(line);
+    const [first, ...more] = uses(name);
+    return first?.startsWith(`\t${name} = `) && more.length === 0;
+  });
+  const names = unused.map(nameIn);
+  const assigned = (line: string): string | undefined =>
+    names.find((name) => line.startsWith(`\t${name} = `));
+  return {
+    declared: declared.filter((line) => !unused.includes(line)),
+    lines: lines.map((line) => {
+      const name = assigned(line);
+      return name === undefined ? line : `\t${line.slice(`\t${name} = `.length)}`;
+    }),
+  };
+}
+
+/** Returns the variable that a line declares. */
+const nameIn = (declaration: string): string => /(\w+);$/.exec(declaration)?.[1] ?? "";
 
 /** Removes blank lines at the beginning and repeated blank lines. */
 function withoutBlanks(lines: readonly string[]): readonly string[] {
@@ -153,7 +178,7 @@ class Steps {
     const file = this.#file;
     switch (step.kind) {
       case "open":
-        this.#open(step.path, step.made && file.make(step.made));
+        this.#open(step, at);
         break;
       case "ioctl":
         addIoctl(file, step, at);
@@ -193,9 +218,15 @@ class Steps {
     this.#file.add(`${name} = ${mapped};`);
   }
 
-  #open(path: string, name: string | undefined): void {
+  #open({ path, result: recorded, made }: OpenStep, at: number): void {
+    const file = this.#file;
+    if (recorded < 0) {
+      const opened = `open(${exactText(path)}, O_RDWR | O_CLOEXEC) < 0 ? -errno : 0`;
+      file.add(`check_result(${at}, "open", ${opened}, ${result(recorded)});`);
+      return;
+    }
     const device = `argc > 1 ? argv[1] : ${exactText(path)}`;
-    this.#file.add(this.#file.dialect.open(name, device));
+    file.add(file.dialect.open(made && file.make(made), device));
   }
 
   #run(step: RunStep, at: number): void {

@@ -681,7 +681,7 @@ const OTHER_INTERFACES: CatalogueArea = {
   rules: {
     96: {
       rule:
-        'A guest may use Hyper-V\'s MSRs exactly if leaf 0x40000001 of its table has "Hv#1" in EAX. VP_INDEX is the ' +
+        'A guest may use Hyper-V\'s MSRs if and only if leaf 0x40000001 of its table has "Hv#1" in EAX. VP_INDEX is the ' +
         "index of the vCPU in the order of creation. Without KVM_CAP_HYPERV_ENFORCE_CPUID, the feature bits do not " +
         "restrict the guest.",
       source: "hyperv.c:kvm_hv_get_msr_common, kvm_hv_set_cpuid, cpuid.c:kvm_cpuid_has_hyperv",
@@ -746,14 +746,14 @@ const OTHER_INTERFACES: CatalogueArea = {
     },
     105: {
       rule:
-        "KVM_SET_SREGS accepts a CR4 bit that needs a CPUID feature exactly if the table has the " +
+        "KVM_SET_SREGS accepts a CR4 bit that needs a CPUID feature if and only if the table has the " +
         "feature. A later table does not change CR4, but KVM_SET_SREGS then refuses the old " +
         "value.",
       source: "arch/x86/kvm/regs.c:kvm_is_valid_sregs; selftest set_sregs_test",
     },
     106: {
       rule:
-        "KVM_SET_SREGS accepts a bit of EFER that needs a CPUID feature exactly if the table has " +
+        "KVM_SET_SREGS accepts a bit of EFER that needs a CPUID feature if and only if the table has " +
         "the feature.",
       source: "arch/x86/kvm/regs.c:kvm_is_valid_sregs; selftest set_sregs_test",
     },
@@ -824,7 +824,7 @@ const SELFTESTS: CatalogueArea = {
   rules: {
     120: {
       rule:
-        "With KVM_CAP_HYPERV_ENFORCE_CPUID, a guest can access a Hyper-V MSR exactly if it has the feature of the MSR, " +
+        "With KVM_CAP_HYPERV_ENFORCE_CPUID, a guest can access a Hyper-V MSR if and only if it has the feature of the MSR, " +
         "whatever other Hyper-V features it has. Without the feature, RDMSR and WRMSR raise #GP.",
       source:
         "hyperv.c:hv_check_msr_access, kvm_hv_set_msr, kvm_hv_set_msr_pw; api.rst KVM_CAP_HYPERV_ENFORCE_CPUID; " +
@@ -833,7 +833,7 @@ const SELFTESTS: CatalogueArea = {
     },
     121: {
       rule:
-        "With KVM_CAP_HYPERV_ENFORCE_CPUID, a guest can read a read-only Hyper-V MSR exactly if it has the feature of " +
+        "With KVM_CAP_HYPERV_ENFORCE_CPUID, a guest can read a read-only Hyper-V MSR if and only if it has the feature of " +
         "the MSR. WRMSR raises #GP even if the guest has the feature.",
       source: "hyperv.c:hv_check_msr_access, kvm_hv_set_msr; selftest hyperv_features",
       needs: ENFORCED,
@@ -951,7 +951,7 @@ const SELFTESTS: CatalogueArea = {
       source: "selftest msrs_test",
     },
     141: {
-      rule: "KVM_GET_MSR_INDEX_LIST has an MSR exactly if KVM supports a feature of the MSR.",
+      rule: "KVM_GET_MSR_INDEX_LIST has an MSR if and only if KVM supports a feature of the MSR.",
       source: "arch/x86/kvm/x86.c:kvm_probe_msr_to_save; selftest msrs_test",
     },
     142: {
@@ -961,7 +961,7 @@ const SELFTESTS: CatalogueArea = {
     },
     143: {
       rule:
-        "The guest's SSP is a register for KVM_GET_ONE_REG and KVM_SET_ONE_REG exactly if the " +
+        "The guest's SSP is a register for KVM_GET_ONE_REG and KVM_SET_ONE_REG if and only if the " +
         "table has shadow stacks.",
       source: "arch/x86/kvm/x86.c:kvm_get_reg_list, kvm_translate_kvm_reg; selftest msrs_test",
       needs: "KVM_CAP_ONE_REG",
@@ -978,7 +978,7 @@ const SELFTESTS: CatalogueArea = {
     },
     146: {
       rule:
-        "MONITOR and MWAIT do nothing in a guest. They raise #UD exactly if " +
+        "MONITOR and MWAIT do nothing in a guest. They raise #UD if and only if " +
         "KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS is off and the CPUID bit MWAIT is 0. The bit is that" +
         " of the table, or that of MISC_ENABLE if KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT is off.",
       source:

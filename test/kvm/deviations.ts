@@ -7,15 +7,21 @@ import { type Kvm, KvmError, vendorModule } from "node-kvm";
 import { TRAITS, type Trait } from "node-kvm/oracle";
 import type { ClaimDeviation } from "node-kvm/test";
 
-const NO_PKU = TRAITS["leaves-ospke"].behaviour;
-const NO_XSAVE = TRAITS["leaves-osxsave"].behaviour;
+/** Returns the reason of a deviation: what a KVM with the trait does, which kernels have the trait, and what fixes it. */
+function known(trait: Trait): string {
+  const { behaviour, where, fix } = TRAITS[trait];
+  return `${behaviour}; kernels: ${where}${fix === undefined ? "" : `; fixed by ${fix}`}`;
+}
+
+const NO_PKU = known("leaves-ospke");
+const NO_XSAVE = known("leaves-osxsave");
 const OVERLAY = TRAITS.kvm_pvm.behaviour;
 const NO_MWAIT =
   "kvm_pvm stores MISC_ENABLE[18], but without the quirk the MWAIT bit of its tables is always 0 " +
   "(observed on Linux 6.18)";
 const NO_MONITOR =
   "kvm_pvm cannot emulate MONITOR in ring 0: KVM_RUN returns KVM_EXIT_INTERNAL_ERROR (observed on Linux 6.18)";
-const STALE_BASE = TRAITS["stale-base"].behaviour;
+const STALE_BASE = known("stale-base");
 
 const REFUSED = "expected KVM to accept, but: KVM_SET_CPUID2 (vcpu 0): EINVAL";
 const ACCEPTED = "expected KVM to refuse with EINVAL, but: it accepted";
@@ -145,13 +151,13 @@ export const deviations: readonly ClaimDeviation[] = [
     claim: "padding-free",
     on: "compares-incoming",
     shows: "expected [ +0, +0, +0 ] to deeply equal [ 1, 2, 3 ]",
-    reason: TRAITS["compares-incoming"].behaviour,
+    reason: known("compares-incoming"),
   },
   {
     claim: "xtile-eperm",
     on: "without-xsave2",
     shows: "expected KVM to refuse with EPERM, but: it accepted",
-    reason: TRAITS["without-xsave2"].behaviour,
+    reason: known("without-xsave2"),
   },
   {
     claim: "owned-bits-good",
@@ -181,25 +187,25 @@ export const deviations: readonly ClaimDeviation[] = [
     claim: "get-count",
     on: "leaves-get-count",
     shows: "to be 3",
-    reason: TRAITS["leaves-get-count"].behaviour,
+    reason: known("leaves-get-count"),
   },
   {
     claim: "rollback-first-caps",
     on: "cr4-before-cpuid",
     shows: ACCEPTED,
-    reason: TRAITS["cr4-before-cpuid"].behaviour,
+    reason: known("cr4-before-cpuid"),
   },
   {
     claim: "rollback-eperm",
     on: "without-xsave2",
     shows: "expected KVM to refuse with EPERM, but: it accepted",
-    reason: TRAITS["without-xsave2"].behaviour,
+    reason: known("without-xsave2"),
   },
   {
     claim: "sgx-attributes",
     on: "masks-sgx-attributes",
     shows: "0x12.1:ecx",
-    reason: TRAITS["masks-sgx-attributes"].behaviour,
+    reason: known("masks-sgx-attributes"),
   },
   {
     claim: "xsave-size-max",
@@ -290,24 +296,24 @@ export const deviations: readonly ClaimDeviation[] = [
       claim,
       on: "never-frozen",
       shows: ACCEPTED,
-      reason: TRAITS["never-frozen"].behaviour,
+      reason: known("never-frozen"),
     }),
   ),
   ...OLD_KERNELS.flatMap(([on, shows, ...claims]) =>
-    claims.map((claim): ClaimDeviation => ({ claim, on, shows, reason: TRAITS[on].behaviour })),
+    claims.map((claim): ClaimDeviation => ({ claim, on, shows, reason: known(on) })),
   ),
   {
     claim: "xen-time-leaf",
     on: "fills-xen-leaf",
     shows: "expected [ 4369n, 8738n, ",
-    reason: TRAITS["fills-xen-leaf"].behaviour,
+    reason: known("fills-xen-leaf"),
   },
   ...LOST_UPDATES.map(
     ([claim, shows]): ClaimDeviation => ({
       claim,
       on: "lazy-updates-lost",
       shows,
-      reason: TRAITS["lazy-updates-lost"].behaviour,
+      reason: known("lazy-updates-lost"),
     }),
   ),
   ...STALE_BASES.map(
@@ -318,7 +324,7 @@ export const deviations: readonly ClaimDeviation[] = [
       claim,
       on: "fixed-base",
       shows,
-      reason: TRAITS["fixed-base"].behaviour,
+      reason: known("fixed-base"),
     }),
   ),
   ...["pv-stale-leaf", "pv-stale-signature", "pv-stale-table"].map(
@@ -326,40 +332,40 @@ export const deviations: readonly ClaimDeviation[] = [
       claim,
       on: "keeps-pv-features",
       shows: NO_GP,
-      reason: TRAITS["keeps-pv-features"].behaviour,
+      reason: known("keeps-pv-features"),
     }),
   ),
   {
     claim: "disable-exits-late",
     on: "disables-exits-late",
     shows: ACCEPTED,
-    reason: TRAITS["disables-exits-late"].behaviour,
+    reason: known("disables-exits-late"),
   },
   ...["frozen-msr-arch-capabilities-changed", "frozen-msr-de-cfg-changed"].map(
     (claim): ClaimDeviation => ({
       claim,
       on: "writable-feature-msrs",
       shows: "expected 1 to be +0",
-      reason: TRAITS["writable-feature-msrs"].behaviour,
+      reason: known("writable-feature-msrs"),
     }),
   ),
   {
     claim: "frozen-msr-platform-info-changed",
     on: "writable-platform-info",
     shows: "expected 1 to be +0",
-    reason: TRAITS["writable-platform-info"].behaviour,
+    reason: known("writable-platform-info"),
   },
   {
     claim: "nested-change",
     on: "open-in-nested-guest",
     shows: ACCEPTED,
-    reason: TRAITS["open-in-nested-guest"].behaviour,
+    reason: known("open-in-nested-guest"),
   },
   {
     claim: "fresh-cr4",
     on: "cr4-before-cpuid",
     shows: ACCEPTED,
-    reason: TRAITS["cr4-before-cpuid"].behaviour,
+    reason: known("cr4-before-cpuid"),
   },
   ...Object.entries(CR4_OF_PVM).map(
     ([name, bit]): ClaimDeviation => ({
@@ -381,14 +387,14 @@ export const deviations: readonly ClaimDeviation[] = [
       claim: `efer-${name}-needs-feature`,
       on: "efer-before-cpuid",
       shows: ACCEPTED,
-      reason: TRAITS["efer-before-cpuid"].behaviour,
+      reason: known("efer-before-cpuid"),
     }),
   ),
   {
     claim: "efer-fresh",
     on: "efer-before-cpuid",
     shows: ACCEPTED,
-    reason: TRAITS["efer-before-cpuid"].behaviour,
+    reason: known("efer-before-cpuid"),
   },
   ...["xcr0-beyond-table", "xcr0-needs-leaf"].map(
     (claim): ClaimDeviation => ({
@@ -403,20 +409,20 @@ export const deviations: readonly ClaimDeviation[] = [
     claim: "xen-table",
     on: "rewrites-xen-leaf",
     shows: "expected the tables to be equal",
-    reason: TRAITS["rewrites-xen-leaf"].behaviour,
+    reason: known("rewrites-xen-leaf"),
   },
   {
     claim: "xen-resend",
     on: "rewrites-xen-leaf",
     shows: "KVM_SET_CPUID2 (vcpu 0): EINVAL",
-    reason: TRAITS["rewrites-xen-leaf"].behaviour,
+    reason: known("rewrites-xen-leaf"),
   },
   ...["hypervisor", "tsc-deadline"].map(
     (name): ClaimDeviation => ({
       claim: `supported-emulated-${name}`,
       on: "without-emulated-bits",
       shows: "expected +0 to be 1",
-      reason: TRAITS["without-emulated-bits"].behaviour,
+      reason: known("without-emulated-bits"),
     }),
   ),
   {
@@ -430,7 +436,7 @@ export const deviations: readonly ClaimDeviation[] = [
       claim: `msr-reserved-${name}`,
       on: "unchecked-wrmsr",
       shows: "expected 255n to be 13n",
-      reason: TRAITS["unchecked-wrmsr"].behaviour,
+      reason: known("unchecked-wrmsr"),
     }),
   ),
   {
@@ -468,18 +474,18 @@ export const deviations: readonly ClaimDeviation[] = [
     claim: "hv-invtsc-hidden",
     on: "shows-invtsc",
     shows: "expected [ 256n, 255n, 256n ] to deeply equal",
-    reason: TRAITS["shows-invtsc"].behaviour,
+    reason: known("shows-invtsc"),
   },
   {
     claim: "hv-cpuid-msr-bitmap-vcpu",
     on: "hides-nested-leaf",
     shows: "expected undefined to be 1",
-    reason: TRAITS["hides-nested-leaf"].behaviour,
+    reason: known("hides-nested-leaf"),
   },
   {
     claim: "hv-cpuid-msr-bitmap-system",
     on: "hides-nested-leaf",
     shows: "expected undefined to be 1",
-    reason: TRAITS["hides-nested-leaf"].behaviour,
+    reason: known("hides-nested-leaf"),
   },
 ];

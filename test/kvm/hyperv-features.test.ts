@@ -102,7 +102,7 @@ const number = (value: number | bigint): string => `0x${value.toString(16)}`;
 for (const { name, msr, value, sends = written(value), ...gate } of WRITABLE) {
   claim(
     `hv-msr-${name}`,
-    `a guest can access MSR ${number(msr)} exactly if it has the Hyper-V feature ${gate.features[0]}`,
+    `a guest can access MSR ${number(msr)} if and only if it has the Hyper-V feature ${gate.features[0]}`,
     { number: 120 },
     (kit) => {
       const { lacking, having } = compareMsr(kit, msr, value, gate);
@@ -125,7 +125,7 @@ const READ_ONLY: readonly GatedMsr[] = [
 for (const { name, msr, ...gate } of READ_ONLY) {
   claim(
     `hv-msr-${name}-read-only`,
-    `a guest can read MSR ${number(msr)} exactly if it has the Hyper-V feature ${gate.features[0]}, and can never write 1`,
+    `a guest can read MSR ${number(msr)} if and only if it has the Hyper-V feature ${gate.features[0]}, and can never write 1`,
     { number: 121 },
     (kit) => {
       const { lacking, having } = compareMsr(kit, msr, 1n, gate);
@@ -172,7 +172,7 @@ const DIRECT_MODE = 1n << 12n;
 
 claim(
   "hv-stimer-direct",
-  "a guest can set a timer to direct mode exactly if it has the Hyper-V feature hv_stimer_direct",
+  "a guest can set a timer to direct mode if and only if it has the Hyper-V feature hv_stimer_direct",
   { number: 123 },
   (kit) => {
     const { lacking, having } = compareMsr(kit, STIMER0_CONFIG, DIRECT_MODE, {
@@ -260,7 +260,7 @@ const CALLS: readonly GatedCall[] = [
 for (const { name, control, status, ...gate } of CALLS) {
   claim(
     `hv-call-${name}`,
-    `KVM denies hypercall ${number(control & 0xffffn)} exactly if the guest lacks the Hyper-V feature ${gate.features[0]}`,
+    `KVM denies hypercall ${number(control & 0xffffn)} if and only if the guest lacks the Hyper-V feature ${gate.features[0]}`,
     { number: 125 },
     (kit) => {
       const { lacking, having } = compareCall(kit, control, gate);
@@ -292,7 +292,7 @@ claim(
 
 claim(
   "hv-xmm-call",
-  "a guest gets #UD from a hypercall with input in XMM registers exactly if it lacks the Hyper-V feature hv_xmm_input",
+  "a guest gets #UD from a hypercall with input in XMM registers if and only if it lacks the Hyper-V feature hv_xmm_input",
   { number: 127 },
   (kit) => {
     const { lacking, having } = compareCall(kit, 0x2n | FAST, {

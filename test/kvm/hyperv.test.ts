@@ -284,7 +284,7 @@ for (const { name, title, capability, handleOf } of SOURCES) {
 
   claim(
     `hv-cpuid-core-sharing-${name}`,
-    `KVM_GET_SUPPORTED_HV_CPUID ${title} returns the feature hv_no_nonarch_coreshare exactly if SMT is impossible`,
+    `KVM_GET_SUPPORTED_HV_CPUID ${title} returns the feature hv_no_nonarch_coreshare if and only if SMT is impossible`,
     { number: 128 },
     (kit) => {
       kit.requireCapability(capability);

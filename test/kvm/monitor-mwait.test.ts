@@ -61,7 +61,7 @@ for (const [quirks, id, text, byMsr] of CLAIMS) {
   const raises = (quirks & KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS) !== 0;
   const owner = byMsr ? "MISC_ENABLE" : "the table";
   const effect = raises
-    ? `a guest gets #UD from MONITOR and MWAIT exactly if ${owner} lacks MWAIT`
+    ? `a guest gets #UD from MONITOR and MWAIT if and only if ${owner} lacks MWAIT`
     : "a guest gets no exception from MONITOR and MWAIT";
   claim(
     `monitor-${id}`,

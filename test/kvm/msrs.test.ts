@@ -389,7 +389,7 @@ claim(
 
 claim(
   "msrs-listed",
-  "KVM_GET_MSR_INDEX_LIST has an MSR exactly if KVM_GET_SUPPORTED_CPUID has a feature of the MSR",
+  "KVM_GET_MSR_INDEX_LIST has an MSR if and only if KVM_GET_SUPPORTED_CPUID has a feature of the MSR",
   { number: 141 },
   (kit) => {
     const listed = kit.kvm.getMsrIndexList();

@@ -82,7 +82,7 @@ describe("the kinds of an ioctl's argument", () => {
     expect([decodeRequest(request).size, kind, size]).toEqual([0, "plain", 32]);
   });
 
-  test('an ioctl is "tailed" exactly if its struct counts the elements that follow', () => {
+  test('an ioctl is "tailed" if and only if its struct counts the elements that follow', () => {
     const counted = IOCTLS.filter(({ struct }) => struct?.tail?.count !== undefined);
     expect(namesOf("tailed")).toEqual(counted.map(({ name }) => name));
   });

@@ -207,17 +207,17 @@ describe("node-kvm cpuid ends with status 2 and prints one line about", () => {
     [
       "a leaf that is no number",
       ["query", "table.raw", "seven"],
-      /leaf seven is not a number of 32 b/,
+      /leaf: expected a 32-bit number such as 7 or 0x80000008, got seven/,
     ],
     [
       "a sub-leaf over 32 bits",
       ["query", "table.raw", "7", "4294967296"],
-      /index 4294967296 is not/,
+      /index: expected a 32-bit number such as 7 or 0x80000008, got 4294967296/,
     ],
     [
       "a CR4 that is no number",
       ["query", "table.raw", "1", "--cr4", "x"],
-      /--cr4 x is not a number of/,
+      /--cr4: expected a 64-bit number such as 0x40000, got x/,
     ],
     ["a vendor of three letters", ["query", "table.raw", "1", "--vendor", "abc"], /12 characters/],
     [

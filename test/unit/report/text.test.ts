@@ -113,6 +113,19 @@ describe("the summary of a report", () => {
     );
   });
 
+  test("names the claims that deviate for the same reason together", () => {
+    const deviates = (id: string, reason: string): Result =>
+      result({ id, verdict: "deviation", reason });
+    const text = summary(
+      report(deviates("a", "why"), deviates("b", "other"), result(), deviates("c", "why")),
+      plain,
+    );
+    expect(text.split("\n").slice(1)).toEqual([
+      ...["", "Known deviations of kvm_pvm:"],
+      ...["  a, c: why", "  b: other"],
+    ]);
+  });
+
   test("is one line if no claim deviates", () => {
     expect(summary(report(result()), plain)).toBe(
       "1 claim judged on Linux 6.12.95, kvm_pvm: 1 hold, 0 fail, 0 deviate, 0 skipped",

@@ -17,6 +17,7 @@ import {
   UserspaceMemoryRegion,
 } from "../../../lib/abi/generated/structs.ts";
 import { encode, offsetOf } from "../../../lib/abi/struct.ts";
+import { Kvm } from "../../../lib/index.ts";
 import {
   type About,
   type ExportOptions,
@@ -313,4 +314,42 @@ test("this system can compile the C files of the test if it has the header linux
 }) => {
   skip(!existsSync("/usr/include/linux/kvm.h"), "there is no linux/kvm.h");
   expect(problem).toBeUndefined();
+});
+
+describe("a recording of an open call that fails", () => {
+  /** Records the failed open call, and then the creation of a vCPU without further calls. */
+  function failedOpen(path: string, options: ExportOptions = {}): string {
+    recording = record();
+    expect(() => Kvm.open(path)).toThrow("ENOENT");
+    const kvm = open();
+    make(make(kvm, ioctls.KVM_CREATE_VM, 0, "vm"), ioctls.KVM_CREATE_VCPU, 0, "vcpu");
+    return exportC(recording.stop(ABOUT), options);
+  }
+
+  test.each([
+    ["/nowhere/kvm", { status: 0, lines: ["ok 51 change-feature # every value is as recorded"] }],
+    [
+      "/dev/null",
+      {
+        status: 1,
+        lines: [
+          "not as recorded: 1: open is 0, recorded -ENOENT",
+          "not ok 51 change-feature # 1 values are not as recorded",
+        ],
+      },
+    ],
+  ])("compares the result when the program opens %s", (path, ended) => {
+    const text = failedOpen("/nowhere/kvm").replace('"/nowhere/kvm"', `"${path}"`);
+    expect(run(compile({ "a.c": text, "fake.c": FAKE_KERNEL }, WRAP))).toEqual(ended);
+  });
+
+  test("is asserted by a selftest, which does not store the vCPU without further calls", () => {
+    const text = failedOpen("/nowhere/kvm", { style: "selftest" });
+    expect(text).toContain(
+      'check_result(1, "open", open("/nowhere/kvm", O_RDWR | O_CLOEXEC) < 0 ? -errno : 0, -ENOENT);',
+    );
+    expect(text).toContain("\n\t__vm_vcpu_add(vm, 0);\n");
+    expect(text).not.toContain("*vcpu0;");
+    compile({ "a.c": text }, SELFTEST);
+  });
 });
