@@ -158,8 +158,9 @@ export interface CpuidFormat {
 
 /** Rejects the result of readCpuid() where a list of features is expected. */
 export function refuseDump(where: string, features: unknown): void {
-  if (typeof features !== "object" || features === null || !("problems" in features)) return;
-  if ("features" in features) {
+  if (typeof features !== "object" || features === null) return;
+  if (!Object.hasOwn(features, "problems")) return;
+  if (Object.hasOwn(features, "features")) {
     throw new TypeError(`${where}: this is the result of readCpuid(); pass its member features`);
   }
   throw new TypeError(

@@ -210,8 +210,6 @@ function toFileTable(
   );
 }
 
-const KINDS = { features: "a list of features", mask: "a mask" } as const;
-
 /** Returns the reason why a format cannot contain written tables, with the function that writes the format. */
 function noTables({ name, kind, formatMask, formatFeatures }: CpuidFormat): string {
   const write = formatFeatures
@@ -220,7 +218,7 @@ function noTables({ name, kind, formatMask, formatFeatures }: CpuidFormat): stri
       ? "formatCpuidMask()"
       : undefined;
   if (kind === "tables" || write === undefined) return `the format "${name}" is only read`;
-  return `the format "${name}" is ${KINDS[kind]}, not a table; ${write} writes it`;
+  return `the format "${name}" is ${kind === "mask" ? "a mask" : "a list of features"}, not a table; ${write} writes it`;
 }
 
 /**
