@@ -148,7 +148,12 @@ export function addCpuid(program: Command): void {
     .action((table: string, options: LintOptions) => {
       process.exitCode = cpuidLint(table, options);
     });
-  add("convert", "write a table in another format", commonStatuses("the table was written"))
+  add(
+    "convert",
+    "write a table in another format: the tables of all CPUs of a dump, and of tables with labels only the first, or the one that FILE#LABEL names",
+    commonStatuses("the table was written"),
+    "write a table in another format",
+  )
     .argument("<table>", TABLE_SOURCES)
     .requiredOption("--to <format>", TO)
     .option("--output <file>", "the file that is written, instead of standard output")

@@ -4,8 +4,6 @@
  */
 import { closeSync, existsSync, fstatSync, openSync, readSync } from "node:fs";
 import { isatty } from "node:tty";
-import { decodeText } from "../cpuid/formats/lines.ts";
-import { TextPlaces } from "../cpuid/formats/problems.ts";
 import {
   applyMask,
   CPUID_FILE_HEAD,
@@ -16,19 +14,15 @@ import {
   type CpuidFileTable,
   type CpuidFormatName,
   CpuidTable,
-  cpuid,
   detectFormat,
-  type ImportedCpuidModel,
-  importedModelTable,
   modelTable,
   readCpuid,
-  resolveFeatures,
 } from "../cpuid/index.ts";
-import { importQemuFeatures } from "../cpuid/models/qemu.ts";
 import { hostCpuid } from "../kvm/host-cpuid.ts";
 import { Kvm } from "../kvm/kvm.ts";
 import { printable } from "../report/printable.ts";
 import { STATE_FORMAT, stateFromBytes, stateFromJson, type VmState } from "../state/index.ts";
+import { featureTable, formatTitle, plainReason } from "./cpuid-features.ts";
 import { CommandError, reasonOf } from "./failure.ts";
 
 /** The names of tables that are not read from a file. */
@@ -54,8 +48,9 @@ export const WRITTEN_NAMES: string = CPUID_FORMATS.filter(({ format }) => format
 /** The description of the words that name a table, for --help. */
 export const TABLE_SOURCES: string =
   "host (this CPU), supported, emulated or hyperv (of this host's KVM), model:NAME, a file, " +
-  "or - for standard input; a file is a CPUID dump of any format or a saved state; FILE#N is its CPU N, " +
-  "and FILE#LABEL its table with that label";
+  "or - for standard input; a file is a CPUID dump of any format, a saved state, or a -cpu option or domain XML, of " +
+  "which the table of its model with its features is made; FILE#N is its CPU N, and FILE#LABEL its table with that " +
+  "label (without one, the first)";
 
 function ofKvm(read: (kvm: Kvm) => Iterable<CpuidEntry2Input>): CpuidTable {
   using kvm = Kvm.open();
@@ -97,9 +92,35 @@ const plain = (source: string, table: CpuidTable): LoadedTable => ({
 const keyOf = ({ cpu, label }: CpuidFileTable, position: number): string =>
   `${cpu ?? label ?? position}`;
 
+/** Whether a table has a label but no CPU number; the tables of its file are then not the CPUs of one machine. */
+const isAlternative = ({ cpu, label }: CpuidFileTable): boolean =>
+  cpu === undefined && label !== undefined;
+
+/** Reports on standard error which of the tables of a file is used. */
+function noteFirst(source: string, tables: readonly LoadedTable[]): void {
+  const [first, other] = tables;
+  if (first === undefined || other === undefined) return;
+  const key = isAlternative(other) ? other.label : "N";
+  note(
+    `${source} has ${tables.length} tables; this is ${first.label ?? `CPU ${first.cpu ?? 0}`}, and ${source}#${key} names another`,
+  );
+}
+
+/** Returns only the first of tables with labels, and all tables of a dump of several CPUs. */
+function firstOfAlternatives(
+  source: string,
+  tables: readonly LoadedTable[],
+): readonly LoadedTable[] {
+  const [first, ...others] = tables;
+  if (first === undefined || others.length === 0 || !isAlternative(first)) return tables;
+  noteFirst(source, tables);
+  return [first];
+}
+
 /**
  * Loads the tables that a word names: the tables of all CPUs of a dump, or the table whose CPU number or label follows
- * `#`.
+ * `#`. If the tables of a file have labels, as guest and host, the function uses the first and reports this on standard
+ * error.
  */
 export function loadTables(source: string): readonly LoadedTable[] {
   const named = Object.hasOwn(NAMED, source) ? NAMED[source] : undefined;
@@ -107,7 +128,7 @@ export function loadTables(source: string): readonly LoadedTable[] {
   if (source.startsWith(MODEL)) return [plain(source, modelOf(source.slice(MODEL.length)))];
   const { bytes, file, wanted } = readSource(source);
   const tables = tablesOf(source, file, bytes);
-  if (wanted === undefined) return tables;
+  if (wanted === undefined) return firstOfAlternatives(source, tables);
   const found = tables.filter(({ cpu, label }, i) => `${cpu ?? i}` === wanted || label === wanted);
   if (found.length > 0) return found;
   const what = tables.some(({ cpu, label }) => cpu === undefined && label !== undefined)
@@ -122,15 +143,10 @@ export function loadTables(source: string): readonly LoadedTable[] {
  * standard error.
  */
 export function loadTable(source: string): LoadedTable {
-  const [first, ...others] = loadTables(source);
-  const [other] = others;
+  const tables = loadTables(source);
+  const [first] = tables;
   if (first === undefined) throw new CommandError(`${source} contains no CPUID table`);
-  if (other !== undefined) {
-    const key = other.cpu === undefined && other.label !== undefined ? other.label : "N";
-    note(
-      `${source} has ${others.length + 1} tables; this is ${first.label ?? `CPU ${first.cpu ?? 0}`}, and ${source}#${key} names another`,
-    );
-  }
+  noteFirst(source, tables);
   return first;
 }
 
@@ -163,13 +179,6 @@ function modelOf(name: string): CpuidTable {
   } catch (cause) {
     throw new CommandError(plainReason(cause), { cause });
   }
-}
-
-/** Returns the reason of a failed call, with the terms of the command line instead of the terms of the API. */
-export function plainReason(cause: unknown): string {
-  return reasonOf(cause)
-    .replace(/^\w+\(\): /, "")
-    .replace("models() lists the names", "`node-kvm cpuid model` lists the names");
 }
 
 /** The contents of a file, or only their beginning if the format needs no more. */
@@ -328,6 +337,9 @@ function joined(parts: readonly Uint8Array[]): Uint8Array {
 /** The format name of contents that fit no format. */
 const UNKNOWN = "unknown";
 
+/** Whether a note of a format is about the choice of a table; loadTables() reports the table that it chooses. */
+const isAboutLabels = (text: string): boolean => text.endsWith("choose one of them by its label");
+
 /** Reads the contents of a file about CPUID, and reports its faults and notes on standard error. */
 export function readDump(file: string, bytes: Uint8Array): CpuidDump {
   if (bytes.length > CPUID_FILE_LIMIT) {
@@ -341,7 +353,7 @@ export function readDump(file: string, bytes: Uint8Array): CpuidDump {
   for (const { line, column, message } of dump.problems) {
     note(line === 0 ? `${file}: ${message}` : `${file}:${line}:${column}: ${message}`);
   }
-  for (const text of dump.notes) note(`${file}: ${text}`);
+  for (const text of dump.notes) if (!isAboutLabels(text)) note(`${file}: ${text}`);
   return dump;
 }
 
@@ -363,97 +375,13 @@ function tablesOf(source: string, file: string, bytes: Uint8Array): readonly Loa
       if (dump.problems.length > 0) refusePartial(`${file} is damaged`);
       return dump.tables.map((table) => ({ ...table, source, file }));
     case "features":
-      return [{ ...plain(source, featureTable(file, bytes, dump)), file }];
+      return [{ ...plain(source, featureTable(file, bytes, dump, note)), file }];
     case "mask":
       throw new CommandError(
-        `${file} is a mask (${titleOf(dump)}), which changes a table; give it with --mask`,
+        `${file} is a mask (${formatTitle(dump)}), which changes a table; give it with --mask`,
       );
     default:
       return dump satisfies never;
-  }
-}
-
-const titleOf = ({ format }: CpuidDump): string =>
-  CPUID_FORMATS.find(({ name }) => name === format)?.title ?? format;
-
-/** The source of the feature names in each format with feature lists. */
-const NAME_SOURCES: Readonly<Record<string, "qemu" | "libvirt" | "linux">> = {
-  "qemu-cpu": "qemu",
-  "qemu-qmp": "qemu",
-  "libvirt-cpu": "libvirt",
-  cpuinfo: "linux",
-};
-
-type FeatureDump = CpuidDump & { readonly kind: "features" };
-
-/** The meaning of the modes of a libvirt domain that names no CPU model. */
-const MODES: Readonly<Record<string, string>> = {
-  "host-passthrough": "the domain uses the host's CPU",
-  "host-model": "the domain uses the host's CPU",
-  maximum: "the domain uses every feature that the host can give",
-};
-
-/** Rejects a list of features without a model. */
-function refuseModelless(file: string, dump: FeatureDump): never {
-  const properties: Readonly<Record<string, string | undefined>> = dump.features.properties;
-  const { mode = "" } = properties;
-  const meaning = Object.hasOwn(MODES, mode) ? MODES[mode] : undefined;
-  if (dump.format === "libvirt-cpu" && meaning !== undefined) {
-    throw new CommandError(
-      `${file}: ${meaning} (mode ${mode}), so the file names no CPU model; the table host is this CPU`,
-    );
-  }
-  throw new CommandError(`${file} is a list of features without a model (${titleOf(dump)})`);
-}
-
-/** QEMU's model without features; a reply with this name lists all facts in its properties. */
-const BASE = "base";
-
-/** Makes the table of QEMU's model "base" with the properties of a reply to query-cpu-model-expansion. */
-function baseTable(file: string, bytes: Uint8Array, { features }: FeatureDump): CpuidTable {
-  const meaning = `${BASE} is QEMU's model without features`;
-  let model: ImportedCpuidModel;
-  try {
-    model = importQemuFeatures("base()", features);
-  } catch (cause) {
-    const text = decodeText(bytes);
-    const name = /"name"\s*:\s*(?="base")/.exec(text);
-    const { line, column } = new TextPlaces(text).at(name ? name.index + name[0].length : 0);
-    throw new CommandError(
-      `${file}:${line}:${column}: ${meaning}, so a table needs every property: ${plainReason(cause)}`,
-      { cause },
-    );
-  }
-  const bits = model.assumed.includes("physicalBits")
-    ? `${model.physicalBits} physical address bits, which the file lacks, and `
-    : "and ";
-  note(
-    `${file}: ${meaning}; the table has the file's properties, ${bits}no caches, topology or hypervisor leaves`,
-  );
-  return importedModelTable(model);
-}
-
-/** Makes a table from a list of features: the table of the model, with the features turned on and off. */
-function featureTable(file: string, bytes: Uint8Array, dump: FeatureDump): CpuidTable {
-  const { features } = dump;
-  if (features.model === undefined) return refuseModelless(file, dump);
-  const { on, off, unknown } = resolveFeatures(features, NAME_SOURCES[dump.format]);
-  for (const { name, suggestions } of unknown) {
-    const near = suggestions.length > 0 ? `; near names are ${suggestions.join(", ")}` : "";
-    note(`${file}: ${name} is not a CPUID field, so it is left out${near}`);
-  }
-  if (dump.format === "qemu-qmp" && features.model === BASE) return baseTable(file, bytes, dump);
-  const edits = [
-    ...on.map(({ name }) => `+${name}` as const),
-    ...off.map(({ name }) => `-${name}` as const),
-  ];
-  try {
-    return cpuid
-      .model(features.model)
-      .features(...edits)
-      .xsave().table;
-  } catch (cause) {
-    throw new CommandError(`${file}: ${plainReason(cause)}`, { cause });
   }
 }
 

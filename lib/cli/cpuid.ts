@@ -50,6 +50,7 @@ import { nearestName, quoted } from "../options.ts";
 import { packageFolder } from "../package.ts";
 import { wrap } from "../report/lines.ts";
 import { printable, printableLines } from "../report/printable.ts";
+import { plainReason } from "./cpuid-features.ts";
 import {
   type LoadedTable,
   loadEach,
@@ -58,7 +59,6 @@ import {
   loadTables,
   masked,
   note,
-  plainReason,
   readProgram,
   toFormatName,
 } from "./cpuid-source.ts";

@@ -3,7 +3,8 @@
  * gen/facts/cpuid-aliases.csv lists the names.
  */
 import { describe, suggestion } from "../options.ts";
-import { type CpuidField, field, unknownField } from "./field.ts";
+import { CPUID_REGISTERS } from "./entry.ts";
+import { type CpuidField, field, fieldsOf, unknownField } from "./field.ts";
 import type { CpuidFieldName } from "./generated/fields.ts";
 import {
   CPUID_NAME_SOURCES,
@@ -21,10 +22,46 @@ function toName(where: string, name: unknown): string {
   throw new TypeError(`${where}: expected a name, got ${describe(name)}`);
 }
 
+/** A place as this package writes it: `0x7.0:ebx[5]`, `0x1.0:ebx[31:24]`. */
+const PLACE = /^(0x[0-9a-f]{1,8})(?:\.(\d{1,9}))?:(e[abcd]x)\[(\d\d?)(?::(\d\d?))?\]$/i;
+/** A name with its place as the manuals of Intel and AMD write it, without spaces, as `CPUID.07H.0:EBX.AVX2[bit5]`. */
+const IN_MANUAL =
+  /^CPUID\.?(?:\((?:EAX=)?([0-9A-F]{1,8})H?(?:,(?:ECX=)?([0-9A-F]{1,2})H?)?\)|([0-9A-F]{1,8})H(?:\.([0-9A-F]{1,2})H?)?):(E[ABCD]X)\.([\w.-]+)(?:\[.*\])?$/i;
+
+/** The maximum length of a name with its place. */
+const LONGEST_PLACE = 128;
+
+/** Finds the native field that has exactly the bits of a place. */
+function fieldAt(name: string): CpuidField | undefined {
+  const [, fn = "", index = "0", word = "", high = "", low = high] = PLACE.exec(name) ?? [];
+  const register = CPUID_REGISTERS.find((one) => one === word.toLowerCase());
+  if (register === undefined) return undefined;
+  return fieldsOf("native", Number(fn), Number(index), register).find(
+    (one) => one.low === Number(low) && one.high === Number(high),
+  );
+}
+
+/** Finds a field by a name with its place in the manuals; a name at another place finds nothing. */
+function fieldInManual(name: string): CpuidField | undefined {
+  const match = IN_MANUAL.exec(name.replaceAll(/\s/g, ""));
+  if (match === null) return undefined;
+  const [, first, firstIndex, second, secondIndex, word = "", short = ""] = match;
+  const found = lookUp(short);
+  const known = found === undefined ? undefined : field(found);
+  const number = (text: string | undefined): number => Number.parseInt(text ?? "0", 16);
+  const [fn, index] = [number(first ?? second), number(firstIndex ?? secondIndex)];
+  const register = CPUID_REGISTERS.find((one) => one === word.toLowerCase());
+  if (known === undefined || register === undefined) return undefined;
+  return fieldsOf("native", fn, index, register).find((one) => one === known);
+}
+
 /**
  * Finds a field by its name in any source; case, `-`, `_` and `.` do not matter. If two fields share a name, the
  * sources are searched in this order: the database, Linux, QEMU, libvirt, manuals, kernel constants. With the argument
  * `source`, only the names in that source are searched; the database's names are not searched.
+ *
+ * Without a source, the function also finds the X86_FEATURE_ constants with their prefix, a place such as
+ * `0x7.0:ebx[5]`, and a name with its place in the manuals, such as `CPUID.(EAX=07H,ECX=0):EBX.AVX2[bit 5]`.
  *
  * @returns undefined for an unknown name.
  * @throws TypeError for anything but a string, and for an unknown source.
@@ -46,7 +83,9 @@ export function findField(name: string, source?: CpuidNameSource): CpuidField | 
     throw new TypeError(`findField(): unknown source ${describe(source)}${hint}`);
   }
   const found = lookUp(toName("findField()", name), source);
-  return found === undefined ? undefined : field(found);
+  if (found !== undefined) return field(found);
+  const isPlain = source !== undefined || name.length > LONGEST_PLACE;
+  return isPlain ? undefined : (fieldAt(name) ?? fieldInManual(name));
 }
 
 /**

@@ -348,7 +348,15 @@ const EMPTY: CpuidEntry2 = Object.freeze({
 });
 
 /** Formats one loss of a host; `first` is the baseline's value and `second` the host's. */
-function formatLoss({ where, name, low, high, first, second, order }: CpuidDifference): string {
+export function formatLoss({
+  where,
+  name,
+  low,
+  high,
+  first,
+  second,
+  order,
+}: CpuidDifference): string {
   const [own, host] = [first, second].map((value) => formatValue(value, low, high));
   const remark = order === "inverted-bits" ? " (1 reports that the CPU lacks a function)" : "";
   return `${where} ${name ?? "reserved"}: the host has ${host}, the baseline ${own}${remark}`;

@@ -211,6 +211,24 @@ function packSignature(where: string, wanted: Required<CpuidSignatureInput>): nu
   ]);
 }
 
+/** Formats rising ids as ranges: `0-5, 8-13`. */
+function rangesOf(ids: readonly number[]): string {
+  const found: { first: number; last: number }[] = [];
+  for (const id of ids) {
+    const range = found.at(-1);
+    if (range?.last === id - 1) range.last = id;
+    else found.push({ first: id, last: id });
+  }
+  const shown = found
+    .slice(0, MOST_RANGES)
+    .map(({ first, last }) => (first === last ? `${first}` : `${first}-${last}`));
+  const more = found.length - MOST_RANGES;
+  return `${shown.join(", ")}${more > 0 ? ` and ${more} more ranges` : ""}`;
+}
+
+/** The maximum number of ranges that a message lists. */
+const MOST_RANGES = 8;
+
 const LONGEST_BRAND = 47;
 
 /**
@@ -482,10 +500,8 @@ export class CpuidBuilder {
     const made = forVcpu(this.#table, apicId);
     const ids = this.#ids;
     if (ids !== undefined && !ids.includes(apicId)) {
-      const range = `${ids.length === 1 ? "id" : `${ids.length} ids, from`} ${ids.at(0)}`;
-      const last = ids.length === 1 ? "" : ` to ${ids.at(-1)}`;
       throw new RangeError(
-        `forVcpu(): apicId ${apicId} is outside of the topology's ${range}${last}`,
+        `forVcpu(): apicId ${apicId} is not an id of the topology; apicIds() lists them: ${rangesOf(ids)}`,
       );
     }
     return made;

@@ -76,6 +76,8 @@ export interface CpuidEntryChange {
   readonly copy: number;
   /** The position of the entry in the table that has the entry. */
   readonly position: number;
+  /** The space of the leaf, by the signatures in the table that has the entry. */
+  readonly space: CpuidSpace;
   readonly entry: CpuidEntry2;
 }
 
@@ -335,7 +337,8 @@ function allChanges(a: readonly CpuidEntry2[], b: readonly CpuidEntry2[]): reado
     if (!e) return;
     const { function: fn, index } = e;
     const where = formatCopy(e, copy);
-    changes.push({ kind, where, function: fn, index, copy, position, entry: e });
+    const space = spaceOf(kind === "added" ? b : a, fn);
+    changes.push({ kind, where, function: fn, index, copy, position, space, entry: e });
   };
   if (a.length !== b.length) {
     const nowhere = { function: undefined, index: undefined, position: undefined };
@@ -386,9 +389,9 @@ const entryWords = ({ copy }: CpuidEntryChange): string =>
 const MOST_NAMES = 12;
 
 /** Lists the fields of an entry that are not 0 as ` (avx2, bmi1)`; returns an empty text if all are 0. */
-function fieldWords(e: CpuidEntry2): string {
-  const space = spaceOf([e], e.function);
-  const relative = e.function - (baseOf([e], space) ?? 0);
+function fieldWords({ entry: e, space = "native" }: CpuidEntryChange): string {
+  // The leaves of an interface are relative to its base, which is a multiple of 0x100.
+  const relative = space === "native" ? e.function : e.function & 0xff;
   const names = CPUID_REGISTERS.flatMap((register) =>
     fieldsOf(space, relative, e.index, register)
       .filter(({ low, high }) => readField(e[register], low, high) !== 0)
@@ -407,17 +410,9 @@ function parts(change: CpuidChange): readonly [subject: string, before: string, 
       return [subject, formatValue(before, low, high), formatValue(after, low, high)];
     }
     case "added":
-      return [
-        `${change.where} ${entryWords(change)}`,
-        "absent",
-        `present${fieldWords(change.entry)}`,
-      ];
+      return [`${change.where} ${entryWords(change)}`, "absent", `present${fieldWords(change)}`];
     case "removed":
-      return [
-        `${change.where} ${entryWords(change)}`,
-        `present${fieldWords(change.entry)}`,
-        "absent",
-      ];
+      return [`${change.where} ${entryWords(change)}`, `present${fieldWords(change)}`, "absent"];
     case "flags":
     case "index":
     case "order":

@@ -2,7 +2,7 @@
 import { describe, refuseMissing, toList } from "../options.ts";
 import { type CpuidNameSource, findField, suggestFields } from "./aliases.ts";
 import type { CpuidField } from "./field.ts";
-import type { CpuidFeatureList } from "./formats/dump.ts";
+import { type CpuidFeatureList, refuseDump } from "./formats/dump.ts";
 import type { CpuidFieldName } from "./generated/fields.ts";
 
 /**
@@ -64,6 +64,7 @@ export function resolveFeatures(
   source?: CpuidNameSource,
 ): ResolvedFeatures {
   const where = "resolveFeatures()";
+  refuseDump(where, features);
   refuseMissing(where, features, ["on", "off"]);
   // An unknown source is an error even if the list is empty.
   if (source !== undefined) findField("", source);

@@ -164,6 +164,12 @@ export function hasSubleaves(space: CpuidSpace, fn: number): boolean {
   return isNative || open().families.has(`${space}:${fn}`);
 }
 
+/**
+ * Leaves of which every sub-leaf has the level's number and type in ECX and the x2APIC id in EDX, also after the last
+ * level (SDM volume 2A, CPUID). The database names them only in the sub-leaves of known levels.
+ */
+const LEVEL_LEAVES: ReadonlySet<number> = new Set([0xb, 0x1f]);
+
 /** Lists the fields of one register, lowest bit first. `fn` is relative to the base of `space`. */
 export function fieldsOf(
   space: CpuidSpace,
@@ -173,9 +179,11 @@ export function fieldsOf(
 ): readonly CpuidField[] {
   const wanted = hasSubleaves(space, fn) ? index : 0;
   const peers = open().byRegister.get(`${space}:${fn}:${register}`) ?? [];
-  return peers.filter(({ index: own }) =>
+  const found = peers.filter(({ index: own }) =>
     typeof own === "number" ? own === wanted : own.first <= wanted && wanted <= own.last,
   );
+  const isLevel = space === "native" && LEVEL_LEAVES.has(fn) && /^e[cd]x$/.test(register);
+  return isLevel && found.length === 0 ? peers : found;
 }
 
 /** Lists the name spaces; if two have the same base, the earlier one is used. */

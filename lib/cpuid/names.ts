@@ -88,7 +88,8 @@ export function namesOf(name: CpuidFieldName): CpuidFieldAliases {
 /** Finds the field for a name, in one source or in all: first among the database's names, then in each source. */
 export function lookUp(name: string, source?: CpuidNameSource): CpuidFieldName | undefined {
   if (name.length > LONGEST) return undefined;
-  const key = normalize(name);
+  const isConstant = source === undefined || source === "kernel";
+  const key = normalize(isConstant ? name.replace(/^X86_FEATURE_/i, "") : name);
   const order = source === undefined ? (["own", ...CPUID_NAME_SOURCES] as const) : [source];
   for (const each of order) {
     const found = open().bySource.get(each)?.get(key);

@@ -1,5 +1,6 @@
 /** Makes the lines of the page's results: the faults of one table, and the comparisons of several tables. */
 
+import { formatLoss } from "../cpuid/baseline.ts";
 import type { CpuidFileTable } from "../cpuid/formats/dump.ts";
 import {
   baseline,
@@ -10,12 +11,12 @@ import {
   compare,
   diff,
   formatChange,
-  formatDifference,
   lint,
   portable,
 } from "../cpuid/index.ts";
 import { LINT_PROFILES } from "../cpuid/lint/profiles.ts";
 import type { Lines, Offer, ResultLine } from "./protocol.ts";
+import { counted } from "./words.ts";
 
 const TONES: Readonly<Record<CpuidLintFinding["severity"], ResultLine["tone"]>> = {
   error: "bad",
@@ -35,11 +36,9 @@ function toProfile(name: string): CpuidLintProfile {
   return found.name as CpuidLintProfile;
 }
 
-const counted = (count: number, one: string): string => `${count} ${one}${count === 1 ? "" : "s"}`;
-
-/** Splits a sentence that begins with a place into the place and the remaining words. */
+/** Returns the words after the place with which a sentence begins. */
 function afterPlace(where: string, message: string): string {
-  return message.startsWith(`${where}: `) ? message.slice(where.length + 2) : message;
+  return message.startsWith(where) ? message.slice(where.length).replace(/^:? /, "") : message;
 }
 
 /** Lists the faults of a table. */
@@ -100,12 +99,32 @@ const RELATIONS = {
   incompatible: "incompatible with",
 } as const;
 
+/** The label of the list in which the user chooses {@link TSC_CHOICES}. */
+export const TSC_LABEL = "TSC frequency there";
+
+/** The values of the option `tsc` of portable(), with their texts. */
+export const TSC_CHOICES: Offer["tsc"] = [
+  { name: "unknown", title: "unknown" },
+  { name: "same", title: "the same" },
+  { name: "scaled", title: "scaled by KVM" },
+];
+
+function toTsc(name: string): "same" | "scaled" | "unknown" {
+  const found = (["same", "scaled", "unknown"] as const).find((one) => one === name);
+  if (found === undefined) throw new Error(`there is no TSC frequency ${name}`);
+  return found;
+}
+
 /** Lists the reasons why a guest that started with the first table can or cannot continue on the second. */
-export function portableLines(from: CpuidFileTable, to: CpuidFileTable): Lines {
-  const { isPortable, reasons, notes } = portable(from.table, to.table);
+export function portableLines(from: CpuidFileTable, to: CpuidFileTable, tsc: string): Lines {
+  const { isPortable, reasons, notes } = portable(from.table, to.table, { tsc: toTsc(tsc) });
   const blocking = reasons.map(({ kind, difference, message }): ResultLine => {
     const where = difference?.where ?? "";
-    const text = message.startsWith(`${where} `) ? message.slice(where.length + 1) : message;
+    // The rest of the reason about the TSC is for programs and the command line; the page has a list for it.
+    const text = afterPlace(where, message).replace(
+      /; pass \{ tsc: .*/,
+      `; choose it under "${TSC_LABEL}"`,
+    );
     return { kind, tone: "bad", where, text, more: "", line: 0 };
   });
   const guest = "A guest that started with the first table";
@@ -155,6 +174,6 @@ export function baselineLines(
 
 function lossLine(loss: CpuidDifference): ResultLine {
   const { where } = loss;
-  const text = formatDifference(loss).slice(where.length + 1);
+  const text = afterPlace(where, formatLoss(loss));
   return { kind: "lost", tone: "quiet", where, text, more: "", line: 0 };
 }

@@ -13,7 +13,15 @@ import {
   formatLeaf,
 } from "../cpuid/entry.ts";
 import { describeValue } from "../cpuid/enumerations.ts";
-import { baseOf, fieldsOf, formatValue, readField, spaceOf, writeField } from "../cpuid/field.ts";
+import {
+  baseOf,
+  fieldsOf,
+  formatBits,
+  formatValue,
+  readField,
+  spaceOf,
+  writeField,
+} from "../cpuid/field.ts";
 import type { CpuidDump, CpuidFileTable } from "../cpuid/formats/dump.ts";
 import {
   CPUID_FORMATS,
@@ -23,7 +31,15 @@ import {
 } from "../cpuid/formats/index.ts";
 import { decodeText } from "../cpuid/formats/lines.ts";
 import { brandOf, signatureOf, vendorOf } from "../cpuid/values.ts";
-import { baselineLines, diffLines, lintLines, PROFILES, portableLines } from "./comparisons.ts";
+import {
+  baselineLines,
+  diffLines,
+  lintLines,
+  PROFILES,
+  portableLines,
+  TSC_CHOICES,
+  TSC_LABEL,
+} from "./comparisons.ts";
 import { underKvm } from "./kvm.ts";
 import type {
   Answers,
@@ -56,6 +72,8 @@ export function offer(): Offer {
       ({ name, title, isLossless }) => ({ name, title, isLossless }),
     ),
     profiles: PROFILES,
+    tsc: TSC_CHOICES,
+    tscLabel: TSC_LABEL,
   };
 }
 
@@ -99,7 +117,7 @@ export function createEngine(): PageEngine {
     convert: ({ tables, format }) => convert(tables.map(tableOf), format),
     lint: ({ table, profile }) => lintLines(tableOf(table), profile),
     diff: ({ before, after }) => diffLines(tableOf(before), tableOf(after)),
-    portable: ({ from, to }) => portableLines(tableOf(from), tableOf(to)),
+    portable: ({ from, to, tsc }) => portableLines(tableOf(from), tableOf(to), tsc),
     baseline: ({ tables }) => {
       const hosts = tables.map((ref) => ({ label: labelOfRef(ref), table: tableOf(ref).table }));
       const { table, ...lines } = baselineLines(hosts);
@@ -239,6 +257,7 @@ function decodeRegister(
       name,
       aliases: Object.values(aliasesOf(name)).flat(),
       bits: low === high ? `[${low}]` : `[${high}:${low}]`,
+      place: formatBits({ function: entry.function, index: entry.index, register, low, high }),
       value: formatValue(value, low, high),
       meaning: describeValue(name, value) ?? "",
       description,

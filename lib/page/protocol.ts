@@ -16,7 +16,12 @@ export type Ask =
   | { readonly op: "decode"; readonly table: TableRef }
   | { readonly op: "lint"; readonly table: TableRef; readonly profile: string }
   | { readonly op: "diff"; readonly before: TableRef; readonly after: TableRef }
-  | { readonly op: "portable"; readonly from: TableRef; readonly to: TableRef }
+  | {
+      readonly op: "portable";
+      readonly from: TableRef;
+      readonly to: TableRef;
+      readonly tsc: string;
+    }
   | { readonly op: "baseline"; readonly tables: readonly TableRef[] }
   | { readonly op: "convert"; readonly tables: readonly TableRef[]; readonly format: string }
   | { readonly op: "kvm"; readonly table: TableRef }
@@ -60,6 +65,8 @@ export interface FieldView {
   /** Other names of the field, for the search. */
   readonly aliases: readonly string[];
   readonly bits: string;
+  /** The place, such as `0x7.0:ebx[5]`, for the search. */
+  readonly place: string;
   readonly value: string;
   /** The name of the value; an empty text if it has none. */
   readonly meaning: string;
@@ -153,4 +160,7 @@ export interface Offer {
     readonly isLossless: boolean;
   }[];
   readonly profiles: readonly { readonly name: string; readonly title: string }[];
+  /** The assumptions about the TSC frequency of the other host, and the label of their list. */
+  readonly tsc: readonly { readonly name: string; readonly title: string }[];
+  readonly tscLabel: string;
 }

@@ -47,7 +47,11 @@ const INTRODUCTION = `# Lint rules of CPUID tables
 
 \`lint()\` of \`node-kvm/cpuid\` judges a table by these rules. An id never changes its meaning. A finding may have another
 severity than its rule, if only a part of the rule is broken. A rule that lacks an input is not judged, and the result
-lists it with the reason. This file is generated: \`npx vitest run --project house test/house/cpuid-lint-doc -u\`.
+lists it with the reason. In the column "judged", \`needs several\` means a list with the table of each vCPU as the
+first argument, as in \`lint([first, second])\`, and \`needs complete\` means that the option \`isComplete\` is true, which
+is the default. Each other input is an option of the same name, as in
+\`lint(table, { supported, before, vm: { hasKernelApic: true } })\`. The guide [Building and checking CPUID tables](guides/cpuid-toolkit.md#checking) has an
+example. This file is generated: \`npx vitest run --project house test/house/cpuid-lint-doc -u\`.
 `;
 
 test("docs/cpuid-lint.md lists every lint rule exactly as the code defines it", async () => {

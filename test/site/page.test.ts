@@ -113,6 +113,14 @@ describe("the page", () => {
     expect(await page.locator("#decoded h3").count()).toBeLessThan(6);
   });
 
+  test("finds a field by its place", async () => {
+    const { page } = await open();
+    await paste(page, text(MILAN, "json"));
+    await page.fill("#panel input[type=search]", "0x7.0:ebx[5]");
+    await page.locator("#decoded", { hasText: "avx2" }).waitFor();
+    expect(await page.locator("#decoded .fields li").count()).toBe(1);
+  });
+
   test("shows the line of a fault in the pasted text", async () => {
     const { page } = await open();
     const lines = text(MILAN, "cpuid-r").split("\n");
@@ -154,6 +162,18 @@ describe("the page", () => {
     await page.waitForSelector("#panel .lines li");
     expect(await page.textContent("#panel")).toContain("cannot continue");
     expect(await page.textContent("#panel")).toContain("vendor");
+  });
+
+  test("has a list for the TSC frequency on the other host", async () => {
+    const { page } = await open();
+    await paste(page, text(MILAN.with({ constant_tsc: 1 }), "json"));
+    await paste(page, text(MILAN.with({ constant_tsc: 1, brand_id: 1 }), "json"));
+    await page.locator("#documents > li").nth(1).waitFor();
+    await page.click("#tab-portable");
+    await page.locator("#panel", { hasText: "if the TSC frequency is the same" }).waitFor();
+    await page.getByLabel("TSC frequency there").selectOption("same");
+    await page.locator("#panel", { hasText: "can continue on the second." }).waitFor();
+    expect(await page.locator("#panel .lines .bad").count()).toBe(0);
   });
 
   test("opens a link whose fragment contains a table", async () => {

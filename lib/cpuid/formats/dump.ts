@@ -155,3 +155,15 @@ export interface CpuidFormat {
   /** Writes features; absent if the format has none. @throws RangeError for a name that it cannot contain. */
   readonly formatFeatures?: (features: CpuidFeatureList) => Uint8Array;
 }
+
+/** Rejects the result of readCpuid() where a list of features is expected. */
+export function refuseDump(where: string, features: unknown): void {
+  if (typeof features !== "object" || features === null) return;
+  if (!Object.hasOwn(features, "problems")) return;
+  if (Object.hasOwn(features, "features")) {
+    throw new TypeError(`${where}: this is the result of readCpuid(); pass its member features`);
+  }
+  throw new TypeError(
+    `${where}: this is the result of readCpuid() for a file without a list of features; its kind is not "features"`,
+  );
+}

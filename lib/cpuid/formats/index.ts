@@ -27,6 +27,7 @@ import type {
   CpuidFormat,
   CpuidMask,
 } from "./dump.ts";
+import { refuseDump } from "./dump.ts";
 import { firecrackerFingerprint, firecrackerTemplate } from "./firecracker.ts";
 import { gitLfs } from "./git-lfs.ts";
 import { json } from "./json.ts";
@@ -209,6 +210,17 @@ function toFileTable(
   );
 }
 
+/** Returns the reason why a format cannot contain written tables, with the function that writes the format. */
+function noTables({ name, kind, formatMask, formatFeatures }: CpuidFormat): string {
+  const write = formatFeatures
+    ? "formatCpuidFeatures()"
+    : formatMask
+      ? "formatCpuidMask()"
+      : undefined;
+  if (kind === "tables" || write === undefined) return `the format "${name}" is only read`;
+  return `the format "${name}" is ${kind === "mask" ? "a mask" : "a list of features"}, not a table; ${write} writes it`;
+}
+
 /**
  * Writes tables as a file of a format: one table, or the tables of several CPUs. If there are several tables, a table
  * without a number gets its position as the number.
@@ -221,8 +233,9 @@ export function formatCpuid(
   format: CpuidFormatName,
 ): Uint8Array {
   const where = "formatCpuid()";
-  const { name, format: write } = refuseUnknownFormat(where, format);
-  if (write === undefined) throw new TypeError(`${where}: the format "${name}" is only read`);
+  const found = refuseUnknownFormat(where, format);
+  const { format: write } = found;
+  if (write === undefined) throw new TypeError(`${where}: ${noTables(found)}`);
   const list = tables instanceof CpuidTable ? [tables] : toList<unknown>(where, tables);
   return write(list.map((table, i) => toFileTable(where, table, i, list.length)));
 }
@@ -269,10 +282,12 @@ export function formatCpuidFeatures(
   format: CpuidFormatName,
 ): Uint8Array {
   const where = "formatCpuidFeatures()";
-  const { name, formatFeatures } = refuseUnknownFormat(where, format);
+  const { name, kind, formatFeatures } = refuseUnknownFormat(where, format);
   if (formatFeatures === undefined) {
-    throw new TypeError(`${where}: the format "${name}" has no features that can be written`);
+    const why = kind === "features" ? "is only read" : "has no features that can be written";
+    throw new TypeError(`${where}: the format "${name}" ${why}`);
   }
+  refuseDump(where, features);
   const optional = ["model", "vendor"];
   refuseMisfit(where, features, ["on", "off", "properties"], optional);
   const { on, off, properties, model, vendor } = features;

@@ -270,6 +270,8 @@ function parseCpu(bytes: Uint8Array): CpuidDump {
     cpu && !isOther
       ? featuresOf(cpu, (at, message) => problems.add(at.line, at.column, message), note)
       : NO_FEATURES;
+  const hyperv = root && xmlElements(root).find(({ name }) => name === "hyperv");
+  if (cpu && hyperv) note(`<hyperv> of line ${hyperv.line} is outside of <cpu>, so it is not read`);
   if (cpu && others.length > 0) {
     const lines = others.slice(0, MOST_NOTES).map(({ line }) => line);
     note(`the <cpu> of line ${cpu.line} is read; others are in line ${lines.join(", ")}`);

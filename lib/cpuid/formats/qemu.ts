@@ -8,6 +8,7 @@ import { JsonFields, type JsonMembers } from "./json-fields.ts";
 import { describeJson, type JsonValue, readJson } from "./json-text.ts";
 import { decodeText, headText, linesOf, type TextLine } from "./lines.ts";
 import { ProblemList, TextPlaces } from "./problems.ts";
+import { readShellWord, type ShellWord } from "./shell-word.ts";
 
 const STRING = "qemu-cpu";
 const QMP = "qemu-qmp";
@@ -78,21 +79,27 @@ class FeatureCollector {
  */
 const OPTION =
   /(?:^|[\s"'[,])--?cpu(?:["',]*(?:[ \t]|\\\r?\n)+["']?|["']\s*,\s*["'])(?=[A-Za-z0-9_])/g;
-/** A file that contains only the value of the option. */
-const BARE = /^\s*["']?[A-Za-z0-9_][^\s"'\\]*["']?\s*$/;
+/** A file that contains only the value of the option, with the quotes of a shell. */
+const BARE =
+  /^\s*["']?[A-Za-z0-9_](?:[^\s"'\\]|'[^'\r\n]*'|"(?:[^"\\\r\n]|\\.)*"|\\(?:\r?\n|.))*["']?\s*$/;
 
-/** Finds the values of `-cpu` with their offsets; a file of one line without the option is read as the value. */
-function valuesIn(text: string): readonly { readonly value: string; readonly offset: number }[] {
-  const found = Array.from(text.matchAll(OPTION), (match) => match.index + match[0].length);
-  const isBare = found.length === 0 && text.length <= 65_536 && BARE.test(text);
-  const bare = text.search(/[A-Za-z0-9_]/);
-  return (isBare && bare >= 0 ? [bare] : found).map((offset) => {
-    const isQuoted = /["']/.test(text.charAt(offset - 1));
-    const end = (isQuoted ? /["'\r\n]/g : /[\s"'\\]/g) as RegExp;
-    end.lastIndex = offset;
-    const to = end.exec(text)?.index ?? text.length;
-    return { value: text.slice(offset, to), offset };
-  });
+/** A place where the value of `-cpu` begins. */
+interface ValueStart {
+  readonly offset: number;
+  /** Whether the option is in a list of texts, as in JSON or Python; otherwise, it is in a shell's command. */
+  readonly isList: boolean;
+  readonly isBare: boolean;
+}
+
+/** Finds the values of `-cpu`; a file of one value without the option is read as the value. */
+function valuesIn(text: string): readonly ValueStart[] {
+  const found = Array.from(text.matchAll(OPTION), (match) => ({
+    offset: match.index + match[0].length,
+    isList: match[0].includes(",", 1),
+    isBare: false,
+  }));
+  if (found.length > 0 || text.length > 65_536 || !BARE.test(text)) return found;
+  return [{ offset: text.search(/[A-Za-z0-9_]/), isList: false, isBare: true }];
 }
 
 function parseString(bytes: Uint8Array): CpuidDump {
@@ -106,8 +113,16 @@ function parseString(bytes: Uint8Array): CpuidDump {
   };
   const [first, ...others] = valuesIn(text);
   const collector = new FeatureCollector();
-  if (first) readValue(first.value, first.offset, collector, complain, notes);
-  else problems.add(0, 1, "there is no -cpu option");
+  if (first) {
+    const word = readShellWord(text, first.offset, first.isList);
+    if (word.fault) complain(word.fault.offset, word.fault.message);
+    readValue(word, collector, complain, notes);
+    if (!first.isBare && !first.isList && word.text.endsWith(",")) {
+      notes.push(
+        "the value of -cpu ends with a comma; a word behind it is another argument of the command",
+      );
+    }
+  } else problems.add(0, 1, "there is no -cpu option");
   if (first && others.length > 0) {
     const { line } = places.at(first.offset);
     notes.push(`the -cpu option of line ${line} is read; there are ${others.length} others`);
@@ -124,25 +139,24 @@ function parseString(bytes: Uint8Array): CpuidDump {
 
 /** Reads the value of `-cpu`. `+name` takes effect after all `name=value`, and `-name` after all `+name`. */
 function readValue(
-  value: string,
-  start: number,
+  { text, offsetOf }: ShellWord,
   collector: FeatureCollector,
   complain: (offset: number, message: string) => void,
   notes: string[],
 ): void {
   const plus: string[] = [];
   const minus: string[] = [];
-  let offset = start;
-  for (const [i, part] of value.split(",").entries()) {
-    const at = offset;
-    offset += part.length + 1;
+  let position = 0;
+  for (const [i, part] of text.split(",").entries()) {
+    const at = position;
+    position += part.length + 1;
     // Empty items are skipped, because QEMU splits the text at commas with strtok().
     if (part === "") continue;
     const sign = /^[+-]/.exec(part)?.[0];
     const equals = part.indexOf("=");
     const name = sign ? part.slice(1) : equals < 0 ? part : part.slice(0, equals);
     if (!NAME.test(name) || (sign && equals >= 0)) {
-      complain(at, `${quoted(part)} is not a feature: write +name, -name or name=value`);
+      complain(offsetOf(at), `${quoted(part)} is not a feature: write +name, -name or name=value`);
     } else if (i === 0 && sign === undefined && equals < 0) {
       collector.model = part;
     } else if (sign) {
@@ -158,6 +172,15 @@ function readValue(
   for (const name of minus) collector.switch(name, "off");
 }
 
+/** The properties of libvirt's <cpu> that no property of QEMU's CPUs has as its name. */
+const LIBVIRT: ReadonlySet<string> = new Set(["mode", "match", "fallback", "vendor_id"]);
+
+/** Whether a property is from libvirt's <cpu>; QEMU's properties have no dots, except for names of features. */
+const isLibvirts = ([name, value]: readonly [string, string]): boolean =>
+  LIBVIRT.has(name) ||
+  (name === "check" && !BOOLEANS.has(value)) ||
+  /^(?:topology|maxphysaddr|cache|signature|policy)\./.test(name);
+
 /** Writes the value of `-cpu` with a line break. */
 function formatString(features: CpuidFeatureList): Uint8Array {
   const { model, vendor, on, off, properties } = features;
@@ -168,6 +191,8 @@ function formatString(features: CpuidFeatureList): Uint8Array {
   }
   const values = Object.entries(properties);
   if (vendor !== undefined) values.unshift(["vendor", vendor]);
+  const [foreign] = Object.entries(properties).find(isLibvirts) ?? [];
+  if (foreign !== undefined) throw wrong(`it has no place for the property ${quoted(foreign)}`);
   for (const [name, value] of values) {
     if (/[,\s"'\\]/.test(value)) throw wrong(`${name}: ${quoted(value)} has a comma or a space`);
   }
@@ -267,8 +292,10 @@ export const qemuCpu: CpuidFormat = {
     const isOption = text.search(OPTION) >= 0;
     if (isOption) return /qemu|kvm|-machine|-M /.test(text) ? 0.85 : 0.7;
     const value = text.trim();
-    if (value.length > 16_384 || !BARE.test(value)) return 0;
-    return /^["']?[A-Za-z0-9_][\w.-]*(?:,\+?[\w.-]+(?:=[^,\s]*)?)+["']?$/.test(value) ? 0.75 : 0;
+    const [only] = value.length > 16_384 ? [] : valuesIn(value);
+    if (only === undefined) return 0;
+    const word = readShellWord(value, only.offset, only.isList).text;
+    return /^[A-Za-z0-9_][\w.-]*(?:,\+?[\w.-]+(?:=[^,]*)?)+$/.test(word) ? 0.75 : 0;
   },
   parse: parseString,
   format: undefined,

@@ -3,7 +3,7 @@
  * field by them is aliases.ts.
  *
  * Source, with the version of each program:
- *   gen/facts/cpuid-aliases.csv sha256 fe93151ee11df5bfe653ffedc42ae732a52713ba1bf286c2900f940c6ef126fe
+ *   gen/facts/cpuid-aliases.csv sha256 e497a7914f38d3234b42ece3a1c535007eefdc4567fc8699fa93e143835dd8e2
  */
 /**
  * The fields that have a name in another source, as text. Each line is a field: its name, and its names in Linux, QEMU,
@@ -435,21 +435,34 @@ kvm_hc_map_gpa_range;;;;KVM_FEATURE_HC_MAP_GPA_RANGE;
 kvm_migration_control;;;;KVM_FEATURE_MIGRATION_CONTROL;
 kvm_clocksource_stable;;kvmclock-stable-bit;;KVM_FEATURE_CLOCKSOURCE_STABLE_BIT;
 kvm_hint_realtime;;kvm-hint-dedicated;;KVM_HINTS_REALTIME;
-hv_vp_runtime;;;;AccessVpRunTimeReg;
-hv_time_ref_count;;;;AccessPartitionReferenceCounter;
-hv_synic;;;;AccessSynicRegs;
-hv_stimer;;;;AccessSyntheticTimerRegs;
-hv_apic_access;;;;AccessIntrCtrlRegs;
+hv_vp_runtime;;hv-runtime;;AccessVpRunTimeReg;
+hv_time_ref_count;;hv-time;;AccessPartitionReferenceCounter;
+hv_synic;;hv-synic;;AccessSynicRegs;
+hv_stimer;;hv-stimer;;AccessSyntheticTimerRegs;
+hv_apic_access;;hv-vapic;;AccessIntrCtrlRegs;
 hv_hypercall_msrs;;;;AccessHypercallMsrs;
-hv_vp_index;;;;AccessVpIndex;
-hv_reset;;;;AccessResetReg;
+hv_vp_index;;hv-vpindex;;AccessVpIndex;
+hv_reset;;hv-reset;;AccessResetReg;
 hv_stat_pages;;;;AccessStatsReg;
 hv_reference_tsc;;;;AccessPartitionReferenceTsc;
 hv_guest_idle;;;;AccessGuestIdleReg;
-hv_frequency_msrs;;;;AccessFrequencyRegs;
-hv_reenlightenment;;;;AccessReenlightenmentControls;
+hv_frequency_msrs;;hv-frequencies;;AccessFrequencyRegs;
+hv_reenlightenment;;hv-reenlightenment;;AccessReenlightenmentControls;
 hv_tsc_invariant;;;;AccessTscInvariantControls;
 hv_create_partitions;;;;CreatePartitions;
 hv_post_messages;;;;PostMessages;
 hv_signal_events;;;;SignalEvents;
-hv_isolation;;;;Isolation;`;
+hv_isolation;;;;Isolation;
+hv_xmm_input;;hv-xmm-input;;;
+hv_crash_msrs;;hv-crash;;;
+hv_ext_gva_flush;;hv-tlbflush-ext;;;
+hv_stimer_direct;;hv-stimer-direct;;;
+hv_hint_remote_flush;;hv-tlbflush;;;
+hv_hint_relaxed_timing;;hv-relaxed;;;
+hv_hint_no_auto_eoi;;hv-avic hv-apicv;;;
+hv_hint_cluster_ipi;;hv-ipi;;;
+hv_hint_evmcs;;hv-evmcs;;;
+hv_no_nonarch_coreshare;;hv-no-nonarch-coresharing;;;
+hv_spinlock_retries;;hv-spinlocks;;;
+hv_nested_direct_flush;;hv-tlbflush-direct;;;
+hv_nested_msr_bitmap;;hv-emsr-bitmap;;;`;

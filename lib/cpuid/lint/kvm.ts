@@ -1,7 +1,13 @@
 /** Lint rules about KVM: its own leaves, its lookup, and the bits that it supports, writes or rejects. */
 import { UNREPORTED } from "../check.ts";
-import { CPUID_REGISTERS, type CpuidRegister, formatLeaf, sameEntry } from "../entry.ts";
-import type { CpuidFieldName } from "../field.ts";
+import {
+  CPUID_REGISTERS,
+  type CpuidEntry2,
+  type CpuidRegister,
+  formatLeaf,
+  sameEntry,
+} from "../entry.ts";
+import { baseOf, type CpuidFieldName, fieldsOf, readField, spaceOf, writeField } from "../field.ts";
 import { pairFaults } from "./dependencies.ts";
 import type { LintFault, LintInput, LintPlace, LintRule } from "./rule.ts";
 import { missingFeatures } from "./supported.ts";
@@ -68,6 +74,29 @@ function ownMask(fn: number, index: number, register: CpuidRegister): number {
   );
 }
 
+/** The maximum number of fields that a finding names. */
+const MOST_NAMES = 12;
+
+/** Names the fields that have differing bits, as ` (bmi1, avx2)`; bits without a field are called reserved. */
+function differingFields(
+  entries: readonly CpuidEntry2[],
+  { function: fn, index }: CpuidEntry2,
+  register: CpuidRegister,
+  differing: number,
+): string {
+  const space = spaceOf(entries, fn);
+  const relative = fn - (baseOf(entries, space) ?? 0);
+  let unnamed = differing;
+  const names: string[] = [];
+  for (const { name, low, high } of fieldsOf(space, relative, index, register)) {
+    if (readField(differing, low, high) !== 0) names.push(name);
+    unnamed = writeField(unnamed, low, high, 0);
+  }
+  if (unnamed !== 0) names.push("reserved bits");
+  const more = names.length - MOST_NAMES;
+  return ` (${names.slice(0, MOST_NAMES).join(", ")}${more > 0 ? ` and ${more} more` : ""})`;
+}
+
 function differences(table: LintTable, first: LintTable): readonly LintFault[] {
   const faults: LintFault[] = [];
   const isHybrid = first.has("hybrid_cpu");
@@ -82,8 +111,10 @@ function differences(table: LintTable, first: LintTable): readonly LintFault[] {
     for (const register of CPUID_REGISTERS) {
       if (isLevelCount && register === "ebx") continue;
       const own = ownMask(e.function, e.index, register);
-      if (((e[register] ^ other[register]) & ~own) === 0) continue;
-      const words = `is ${hex(e[register])}, but CPU 0 has ${hex(other[register])}`;
+      const differing = ((e[register] ^ other[register]) & ~own) >>> 0;
+      if (differing === 0) continue;
+      const names = differingFields(table.entries, e, register, differing);
+      const words = `is ${hex(e[register])}, but CPU 0 has ${hex(other[register])}${names}`;
       faults.push({ place: table.bitsPlace(position, register), words });
     }
   }

@@ -2,6 +2,7 @@
  * The page: the user adds documents on the left, and the right side shows views of them. views.ts contains the views.
  */
 import type { DocumentView, Offer, TableLabel } from "../protocol.ts";
+import { counted } from "../words.ts";
 import { type Engine, startEngine } from "./client.ts";
 import { button, byId, make } from "./elements.ts";
 import { openSource } from "./source.ts";
@@ -85,7 +86,7 @@ function documentItem(engine: Engine, one: DocumentView): HTMLLIElement {
       ...(one.kind === "tables" ? [] : [make("li", { class: "soft" }, NO_TABLE)]),
       ...one.notes.map((note) => make("li", { class: "soft" }, note)),
       ...problems,
-      ...(rest > 0 ? [make("li", { class: "soft" }, `${rest} more faults`)] : []),
+      ...(rest > 0 ? [make("li", { class: "soft" }, counted(rest, "more fault"))] : []),
     ),
     make(
       "div",
@@ -103,7 +104,7 @@ function documentItem(engine: Engine, one: DocumentView): HTMLLIElement {
   );
 }
 
-let offered: Offer = { reads: [], formats: [], profiles: [] };
+let offered: Offer = { reads: [], formats: [], profiles: [], tsc: [], tscLabel: "" };
 
 function showView(engine: Engine): void {
   const all = tables();
@@ -174,7 +175,9 @@ function accept(engine: Engine, one: DocumentView): void {
   documents.push(one);
   const faults = one.problems.length;
   const found = one.tables.length === 1 ? "1 table" : `${one.tables.length} tables`;
-  announce(`${one.name}: ${one.format}, ${found}${faults === 0 ? "" : `, ${faults} faults`}`);
+  announce(
+    `${one.name}: ${one.format}, ${found}${faults === 0 ? "" : `, ${counted(faults, "fault")}`}`,
+  );
   view ??= VIEWS[0];
   showDocuments(engine);
   showView(engine);

@@ -8,6 +8,7 @@ import type {
   TableLabel,
   TableRef,
 } from "../protocol.ts";
+import { matchesField } from "../words.ts";
 import type { Engine } from "./client.ts";
 import { button, type Child, choice, make } from "./elements.ts";
 
@@ -118,11 +119,6 @@ function listOf(room: Room, document: number | undefined, lines: Lines["lines"])
   return make("ul", { class: "lines" }, ...items);
 }
 
-const matches = (field: FieldView, wanted: string): boolean =>
-  [field.name, field.bits, field.description, ...field.aliases].some((text) =>
-    text.toLowerCase().includes(wanted),
-  );
-
 function fieldItem({ name, aliases, bits, value, meaning, description, isSet }: FieldView): Child {
   const title = [description, ...(aliases.length > 0 ? [`also: ${aliases.join(", ")}`] : [])];
   return make(
@@ -173,11 +169,11 @@ const decode: View = {
       chosen.set("search", search.value);
       const isShown = (field: FieldView): boolean =>
         (wanted !== "" || unset.checked || field.isSet) &&
-        (wanted === "" || matches(field, wanted));
+        (wanted === "" || matchesField(field, wanted));
       const sections = entries
         .map((one) => entrySection(room, table.ref.document, one, isShown, wanted === ""))
         .filter((one) => one !== undefined);
-      const none = `no field of this table has ${wanted} in its names or its description`;
+      const none = `no field of this table has ${wanted} in its names, its place or its description`;
       result.replaceChildren(...(sections.length > 0 ? sections : [make("p", {}, none)]));
     };
     search.addEventListener("input", refresh);
@@ -186,7 +182,7 @@ const decode: View = {
       room,
       [
         picker,
-        make("label", {}, "Search by any name ", search),
+        make("label", {}, "Search by name or place ", search),
         make("label", {}, unset, " fields that are 0"),
       ],
       result,
@@ -240,8 +236,23 @@ const portable: View = {
     if (room.tables.length < 2) return fill(room, [], ADD_ANOTHER);
     const from = tableChoice(room, portable, "A guest started with");
     const to = tableChoice(room, portable, "continues on", 1);
-    const lines = await room.engine({ op: "portable", from: from.table.ref, to: to.table.ref });
-    fill(room, [from.picker, to.picker], linesOf(room, undefined, lines));
+    const tsc = chosen.get("tsc") ?? room.offer.tsc[0]?.name ?? "";
+    const frequencies = choice(
+      room.offer.tscLabel,
+      room.offer.tsc.map(({ name, title }) => [name, title]),
+      tsc,
+      (value) => {
+        chosen.set("tsc", value);
+        again(room, portable);
+      },
+    );
+    const lines = await room.engine({
+      op: "portable",
+      from: from.table.ref,
+      to: to.table.ref,
+      tsc,
+    });
+    fill(room, [from.picker, to.picker, frequencies], linesOf(room, undefined, lines));
   },
 };
 

@@ -709,15 +709,26 @@ test("the constructor of CpuidBuilder accepts a list of entries and returns a fr
   expect([made.table.length, Object.isFrozen(made)]).toEqual([1, true]);
 });
 
+test("forVcpu() names the ids of a topology with gaps as at most 8 ranges", () => {
+  const start = cpuid.model("EPYC-Milan");
+  const guest = start.topology({ packages: 2, cores: 3, threads: 2 });
+  expect(() => guest.forVcpu(6)).toThrow(
+    "apicId 6 is not an id of the topology; apicIds() lists them: 0-5, 8-13",
+  );
+  expect(() => start.topology({ packages: 10, cores: 3 }).forVcpu(3)).toThrow(
+    "0-2, 4-6, 8-10, 12-14, 16-18, 20-22, 24-26, 28-30 and 2 more ranges",
+  );
+});
+
 test("forVcpu() accepts only APIC ids of the topology, but accepts any id if no topology was set", () => {
   const start = cpuid.model("EPYC-Milan");
   const guest = start.topology({ packages: 2, cores: 3 }).brand("guest");
   expect(guest.forVcpu(6).get("local_apic_id")).toBe(6);
   for (const id of [3, 7]) {
-    const line = `forVcpu(): apicId ${id} is outside of the topology's 6 ids, from 0 to 6`;
+    const line = `forVcpu(): apicId ${id} is not an id of the topology; apicIds() lists them: 0-2, 4-6`;
     expect(() => guest.forVcpu(id)).toThrow(new RangeError(line));
   }
-  const line = "forVcpu(): apicId 1 is outside of the topology's id 0";
+  const line = "forVcpu(): apicId 1 is not an id of the topology; apicIds() lists them: 0";
   expect(() => start.topology({}).forVcpu(1)).toThrow(new RangeError(line));
   expect(start.forVcpu(7).get("local_apic_id")).toBe(7);
 });

@@ -59,3 +59,11 @@ describe("resolveFeatures", () => {
     expect(() => resolveFeatures(given, source as "qemu")).toThrow(message);
   });
 });
+
+test("resolveFeatures() names the member that has the list if it gets the result of readCpuid()", () => {
+  const dump: unknown = readCpuid("EPYC,+avx2");
+  const given = dump as Parameters<typeof resolveFeatures>[0];
+  expect(() => resolveFeatures(given)).toThrow(
+    "resolveFeatures(): this is the result of readCpuid(); pass its member features",
+  );
+});

@@ -33,6 +33,23 @@ test("the fields form names features, wide fields and reserved bits", () => {
   );
 });
 
+test("the number of a level and the x2APIC id are named in every sub-leaf of 0xb and 0x1f", () => {
+  const levels = CpuidTable.from([
+    { function: 0xb, index: 2, flags: 1, ecx: 2, edx: 5 },
+    { function: 0x1f, index: 6, flags: 1, ecx: 6, edx: 5 },
+  ]);
+  expect(printTable(levels, { format: "fields" })).toBe(
+    [
+      "0xb.2 flags=1",
+      "  ecx 0x00000002  domain_nr = 2, domain_type = 0",
+      "  edx 0x00000005  x2apic_id = 0x5",
+      "0x1f.6 flags=1",
+      "  ecx 0x00000006  domain_level = 6, domain_type_1f = 0",
+      "  edx 0x00000005  x2apic_id_1f = 0x5",
+    ].join("\n"),
+  );
+});
+
 test("reserved bits are printed as ranges and single bits, separated by spaces", () => {
   const reserved = CpuidTable.from([{ function: 1, eax: 0xf000c000 }]);
   expect(printTable(reserved, { format: "fields" }).split("\n")[1]).toMatch(

@@ -3,6 +3,7 @@ import { describe, expect, test } from "vitest";
 import { type CpuidTable, formatCpuid, modelTable } from "../../../lib/cpuid/index.ts";
 import { createEngine, offer } from "../../../lib/page/engine.ts";
 import type { Answers, Ask } from "../../../lib/page/protocol.ts";
+import { counted, matchesField } from "../../../lib/page/words.ts";
 
 const MILAN = modelTable("EPYC-Milan");
 const json = (...tables: readonly CpuidTable[]): Uint8Array => formatCpuid(tables, "json");
@@ -88,6 +89,31 @@ describe("createEngine()", () => {
     expect(folded?.lines.find(({ kind }) => kind === "K08")?.text).toContain("supported");
   });
 
+  test("does not repeat the place of a fault in its text", () => {
+    const ask = started();
+    ask({ op: "add", name: "t", bytes: json(MILAN.with({ osxsave: 1, sse2: 0 })) });
+    const { lines } = ask({ op: "lint", table: first, profile: "guest" });
+    expect(lines.find(({ where }) => where === "0x1.0:ecx[27]")?.text).toMatch(/^osxsave: /);
+    expect(lines.filter(({ where, text }) => text.startsWith(where))).toEqual([]);
+  });
+
+  test("gives each field the names and the place with which a search finds it", () => {
+    const ask = started();
+    ask({ op: "add", name: "t", bytes: json(MILAN) });
+    const fields = ask({ op: "decode", table: first }).flatMap(({ registers }) =>
+      registers.flatMap((one) => one.fields),
+    );
+    const found = (wanted: string): readonly string[] =>
+      fields.filter((one) => matchesField(one, wanted)).map(({ name }) => name);
+    expect(found("0x7.0:ebx[5]")).toEqual(["avx2"]);
+    expect(found("kvmclock")).toEqual([]);
+    expect(found("xmm3")).toEqual(["pni"]);
+  });
+
+  test("counts nouns in the singular and in the plural", () => {
+    expect([counted(1, "fault"), counted(0, "fault")]).toEqual(["1 fault", "0 faults"]);
+  });
+
   test("refuses a lint profile that has no rules", () => {
     const ask = started();
     ask({ op: "add", name: "t", bytes: json(MILAN) });
@@ -110,7 +136,7 @@ describe("createEngine()", () => {
     const ask = started();
     ask({ op: "add", name: "a", bytes: json(MILAN) });
     ask({ op: "add", name: "b", bytes: json(MILAN.with({ avx2: 0 })) });
-    const there = ask({ op: "portable", from: first, to: second });
+    const there = ask({ op: "portable", from: first, to: second, tsc: "same" });
     expect(there.title).toContain("cannot continue");
     expect(there.lines.some(({ where }) => where === "0x7.0:ebx[5]")).toBe(true);
   });
@@ -118,9 +144,17 @@ describe("createEngine()", () => {
   test("states the TSC frequency as the condition if nothing else prevents the guest from continuing", () => {
     const ask = started();
     ask({ op: "add", name: "a", bytes: json(MILAN.with({ constant_tsc: 1 })) });
-    expect(ask({ op: "portable", from: first, to: first }).title).toMatch(
+    const portable = (tsc: string): Answers["portable"] =>
+      ask({ op: "portable", from: first, to: first, tsc });
+    expect(portable("unknown").title).toMatch(
       /can continue on the second, if the TSC frequency is the same\.$/,
     );
+    expect(portable("unknown").lines[0]?.text).toMatch(
+      /do not contain; choose it under "TSC frequency there"$/,
+    );
+    for (const tsc of ["same", "scaled"])
+      expect(portable(tsc).title).toMatch(/can continue on the second\.$/);
+    expect(() => portable("faster")).toThrow("there is no TSC frequency faster");
   });
 
   test("adds the baseline as a document, and the baseline is a subset of each host", () => {
@@ -128,6 +162,10 @@ describe("createEngine()", () => {
     ask({ op: "add", name: "a", bytes: json(MILAN) });
     ask({ op: "add", name: "b", bytes: json(MILAN.with({ avx2: 0 })) });
     const { added, title } = ask({ op: "baseline", tables: [first, second] });
+    const { lines } = ask({ op: "baseline", tables: [first, second] });
+    expect(lines.find(({ where }) => where === "0x7.0:ebx[5]")?.text).toBe(
+      "avx2: the host has 1, the baseline 0",
+    );
     expect(title).toMatch(/^The baseline of 2 tables has \d+ entries\.$/);
     expect(added?.tables[0]?.ref).toEqual({ document: 3, table: 0 });
     const entries = ask({ op: "decode", table: { document: 3, table: 0 } });

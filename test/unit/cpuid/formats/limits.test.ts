@@ -165,6 +165,18 @@ describe("formatCpuid", () => {
     ["an unknown format", oneCpu, "jsn", 'unknown format "jsn"; did you mean "json"?'],
     ["no format", oneCpu, undefined, "format: expected a name, got undefined"],
     ["a format that is only read", oneCpu, "cpuinfo", 'the format "cpuinfo" is only read'],
+    [
+      "a format of features",
+      oneCpu,
+      "qemu-cpu",
+      'the format "qemu-cpu" is a list of features, not a table; formatCpuidFeatures() writes it',
+    ],
+    [
+      "a format of masks",
+      oneCpu,
+      "xen-cpuid",
+      'the format "xen-cpuid" is a mask, not a table; formatCpuidMask() writes it',
+    ],
     ["a number", 5, "json", "formatCpuid(): expected an array or another iterable, got 5"],
     ["an entry", [{ function: 1 }], "json", "[0]: expected a CpuidTable or an object with one"],
     [

@@ -48,6 +48,9 @@ describe("a -cpu option", () => {
     ["qemu -cpu 'EPYC,+avx2' -m 5", { model: "EPYC", on: ["avx2"] }],
     ["-cpu \\\n EPYC,+avx2 \\\n", { model: "EPYC", on: ["avx2"] }],
     ['["-cpu", "EPYC,+avx2", "-m"]', { model: "EPYC", on: ["avx2"] }],
+    ["EPYC,\\\n+avx2", { model: "EPYC", on: ["avx2"] }],
+    ['qemu -cpu EPYC,model-id="a\\"b\\c"', { properties: { "model-id": 'a"b\\c' } }],
+    ['["-cpu", "EPYC,model-id=\\"a\\""]', { properties: { "model-id": '"a"' } }],
     [
       "EPYC,__proto__=1,constructor=on",
       { on: ["constructor"], properties: JSON.parse('{"__proto__":"1"}') },
@@ -58,11 +61,41 @@ describe("a -cpu option", () => {
     expect(featuresOf(dump)).toMatchObject(features);
   });
 
+  // The quotes of a shell may be in the middle of a word, and a backslash joins lines.
+  test.each([
+    "EPYC-Milan,model-id='My CPU',+invtsc,-avx2",
+    'qemu -cpu EPYC-Milan,model-id="My CPU",+invtsc,-avx2 -smp 4',
+    'qemu -cpu "EPYC-Milan",model-id=My\\ CPU,+invtsc,-avx2;',
+    "qemu -cpu 'EPYC-Milan,model-id=My'\" CPU\",+invtsc,-avx2",
+    "qemu -cpu EPYC-Milan,\\\nmodel-id='My CPU',+invtsc,\\\r\n-avx2 \\\n -smp 4",
+    "sh -c \"qemu -cpu EPYC-Milan,model-id='My CPU',+invtsc,-avx2\"",
+    '["-cpu","EPYC-Milan,model-id=My CPU,+invtsc,-avx2","-m"]',
+  ])("with quotes is read as a shell reads it: %j", (text) => {
+    const dump = read(text);
+    expect(dump.problems).toEqual([]);
+    expect(featuresOf(dump)).toEqual({
+      model: "EPYC-Milan",
+      vendor: undefined,
+      on: ["invtsc"],
+      off: ["avx2"],
+      properties: { "model-id": "My CPU" },
+    });
+  });
+
   test.each([
     ["qemu -cpu EPYC,+,-m", '1:16 "+" is not a feature: write +name, -name or name=value'],
     ["EPYC,+avx2=on", '1:6 "+avx2=on" is not a feature: write +name, -name or name=value'],
     ["qemu\n -cpu EPYC,=on", '2:12 "=on" is not a feature: write +name, -name or name=value'],
     ["qemu -m 512", "0:1 there is no -cpu option"],
+    ["qemu -cpu EPYC,model-id='a b\n+avx2", "1:25 the quote is not closed in its line"],
+    [
+      "don't: qemu -cpu EPYC,model-id='a b'",
+      "1:32 the quote ends the command, so the text behind it is not read",
+    ],
+    [
+      "qemu -cpu EPYC,a='b c',\\\n+x=y",
+      '2:1 "+x=y" is not a feature: write +name, -name or name=value',
+    ],
   ])("refuses %j", (text, fault) => {
     expect(faults(read(text))).toEqual([fault]);
   });
@@ -71,6 +104,18 @@ describe("a -cpu option", () => {
     const dump = read("qemu -cpu A\nqemu -cpu B\n");
     expect(featuresOf(dump).model).toBe("A");
     expect(dump.notes).toEqual(["the -cpu option of line 1 is read; there are 1 others"]);
+  });
+
+  test("that ends with a comma has a note, because a shell ends the word there", () => {
+    expect(read("qemu -cpu EPYC,\\\n  -avx2").notes).toEqual([
+      "the value of -cpu ends with a comma; a word behind it is another argument of the command",
+    ]);
+  });
+
+  test("with quotes and joined lines is detected", () => {
+    for (const text of ["EPYC,model-id='My CPU',+invtsc", "EPYC,\\\n-avx2"]) {
+      expect(qemuCpu.likelihood(bytes(text))).toBeGreaterThan(0.5);
+    }
   });
 
   const name = fc

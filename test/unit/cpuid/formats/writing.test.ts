@@ -69,7 +69,14 @@ describe("formatCpuidFeatures", () => {
   });
 
   test.each([
-    ["cpuinfo", features, 'the format "cpuinfo" has no features that can be written'],
+    ["cpuinfo", features, 'the format "cpuinfo" is only read'],
+    ["json", features, 'the format "json" has no features that can be written'],
+    [
+      "qemu-cpu",
+      readCpuid("EPYC,+avx2"),
+      "formatCpuidFeatures(): this is the result of readCpuid(); pass its member features",
+    ],
+    ["qemu-cpu", readCpuid("[]"), 'its kind is not "features"'],
     ["qemu-cpu", { ...features, no: [] }, 'unknown member "no"; did you mean "on"?'],
     ["qemu-cpu", { ...features, on: "avx2" }, "on: expected an array or another iterable"],
     ["qemu-cpu", { ...features, off: [1] }, "expected a string, got 1"],
@@ -78,5 +85,19 @@ describe("formatCpuidFeatures", () => {
   ])("refuses a wrong argument for the format %s", (format, contents, message) => {
     const given = contents as CpuidFeatureList;
     expect(() => formatCpuidFeatures(given, format as CpuidFormatName)).toThrow(message);
+  });
+
+  test.each([
+    ["mode", "custom"],
+    ["match", "exact"],
+    ["fallback", "allow"],
+    ["check", "partial"],
+    ["topology.sockets", "2"],
+    ["policy.avx2", "force"],
+  ])("refuses to write libvirt's property %s for QEMU", (name, value) => {
+    const given = { ...features, properties: { [name]: value } };
+    expect(() => formatCpuidFeatures(given, "qemu-cpu")).toThrow(
+      `a -cpu option: it has no place for the property "${name}"`,
+    );
   });
 });

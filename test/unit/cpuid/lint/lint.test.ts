@@ -81,6 +81,14 @@ describe("lint()", () => {
     expect(findings.map(({ rule, cpus }) => [rule, cpus])).toEqual([["F10", [0, 1]]]);
   });
 
+  test("names the fields in which the tables of two vCPUs differ", () => {
+    const other = INTEL.with({ bmi1: 0, avx2: 0 });
+    const { findings } = lint([INTEL, other], { ignore: ["T11"] });
+    expect(findings.find(({ rule }) => rule === "K18")?.message).toMatch(
+      /^0x7\.0:ebx\[31:0\]: is 0x[0-9a-f]+, but CPU 0 has 0x[0-9a-f]+ \(bmi1, avx2\)$/,
+    );
+  });
+
   test("names the CPUs of the findings by the numbers that the caller gives", () => {
     const result = lint([FAULTY, FAULTY, INTEL, INTEL], { cpus: [4, 6, 0, 9], ignore: ["K18"] });
     const text = formatLint(result);
