@@ -465,7 +465,7 @@ export class CpuidBuilder {
     );
     return this.#next("hypervisor", made, ({ where }) =>
       where.startsWith("0x1.")
-        ? "it is 1 exactly if there is a hypervisor leaf"
+        ? "it is 1 if and only if there is a hypervisor leaf"
         : "it belongs to the hypervisor interfaces",
     );
   }

@@ -299,7 +299,7 @@ function toIgnored(where: string, options: DiffOptions): ReadonlySet<string> {
 }
 
 /**
- * Compares two tables and names the differences. Without `ignore`, the list is empty exactly if KVM treats the tables
+ * Compares two tables and names the differences. Without `ignore`, the list is empty if and only if KVM treats the tables
  * as equal after KVM_RUN. Entries are paired by function and index; duplicates are paired in their order and named with
  * their number (`0x7.0#2`). The remaining entries of one function are paired as a change of index.
  *

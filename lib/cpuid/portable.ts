@@ -22,7 +22,7 @@ export interface PortableOptions {
  * guest's table does not report as missing. `size`: a number of the destination is smaller. `xsave`: the destination
  * lacks a component of the XSAVE area, or has another layout. `layout`: a fixed value differs. `vendor`: the vendors
  * are different. `tsc`: the guest has an invariant TSC, and its frequency may change. If this is the only reason, the
- * guest can continue exactly if the frequency stays the same; the option `tsc` passes this fact.
+ * guest can continue if and only if the frequency stays the same; the option `tsc` passes this fact.
  */
 export type PortabilityReasonKind =
   | "feature"

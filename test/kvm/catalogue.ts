@@ -905,7 +905,7 @@ const SELFTESTS: CatalogueArea = {
     133: {
       rule:
         "IA32_XSS of a new vCPU is 0. KVM_SET_MSRS writes exactly the bits of leaf 0xD.1, and no " +
-        "bit without XSAVES. The list of MSRs has IA32_XSS exactly if KVM supports one of its bits.",
+        "bit without XSAVES. The list of MSRs has IA32_XSS if and only if KVM supports one of its bits.",
       source: "arch/x86/kvm/x86.c:kvm_set_msr_common, kvm_probe_msr_to_save; selftest xss_msr_test",
       needs: "XSAVES in guests, except for one claim",
     },

@@ -206,7 +206,7 @@ claim(
 
 claim(
   "xss-listed",
-  "KVM_GET_MSR_INDEX_LIST has IA32_XSS exactly if KVM supports a component of IA32_XSS in guests",
+  "KVM_GET_MSR_INDEX_LIST has IA32_XSS if and only if KVM supports a component of IA32_XSS in guests",
   { number: 133 },
   (kit) => {
     kit.require(kit.supported.has("xsaves"), "KVM does not support XSAVES in guests here");
