@@ -7,7 +7,7 @@ import { release } from "node:os";
 import { defaultDevice, Kvm, KvmError, vendorModule } from "../index.ts";
 import { describe, quoted, refuseUnknown } from "../options.ts";
 import type { Evidence } from "../report/evidence.ts";
-import { type Deviation, findDeviation } from "./deviations.ts";
+import { type Deviation, findDeviation, refuseWrongDeviations } from "./deviations.ts";
 import { registerClaim } from "./framework.ts";
 import { Kit, Unmet } from "./kit.ts";
 import { recordClaim } from "./reproducer.ts";
@@ -102,6 +102,8 @@ export function claim(
 }
 
 const WHERE = "claim()";
+/** The longest time of a timer in Node. */
+const LONGEST_MS = 2 ** 31 - 1;
 
 function refuseWrong(id: unknown, sentence: unknown, options: unknown, check: unknown): void {
   if (typeof id !== "string" || !ID.test(id)) {
@@ -113,6 +115,17 @@ function refuseWrong(id: unknown, sentence: unknown, options: unknown, check: un
     throw new TypeError(`${where}: sentence must be one line of text, got ${describe(sentence)}`);
   }
   refuseUnknown(where, options, ["number", "deviations", "timeout"]);
+  const { number, deviations, timeout } = options as ClaimOptions;
+  if (number !== undefined && !(Number.isSafeInteger(number) && number >= 0)) {
+    throw new TypeError(`${where}: number must be a whole number, got ${describe(number)}`);
+  }
+  const isTime = typeof timeout === "number" && timeout > 0 && timeout <= LONGEST_MS;
+  if (timeout !== undefined && !isTime) {
+    throw new TypeError(
+      `${where}: timeout must be milliseconds from 1 to ${LONGEST_MS}, got ${describe(timeout)}`,
+    );
+  }
+  if (deviations !== undefined) refuseWrongDeviations(`${where}: deviations`, deviations);
   if (typeof check !== "function") {
     throw new TypeError(`${where}: check must be a function, got ${describe(check)}`);
   }

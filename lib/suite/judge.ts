@@ -96,11 +96,13 @@ async function judgeClaim(
   const late = await stray.take();
   const failure = thrown instanceof Skipped ? (late ?? thrown) : (thrown ?? late);
   const duration = performance.now() - started;
-  const { claim, deviation, evidence } = notes as {
+  const { claim, evidence, ...noted } = notes as {
     readonly claim?: number;
     readonly deviation?: string;
     readonly evidence?: Evidence;
   };
+  // A deviation describes the failure of the check alone.
+  const deviation = late === undefined ? noted.deviation : undefined;
   const verdict = verdictOf(failure, deviation);
   const reason = deviation ?? (failure === undefined ? undefined : messageOf(failure));
   return {

@@ -2,12 +2,11 @@
  * The kit of a claim: it creates VMs and vCPUs in the usual states, checks the claim's requirements, and closes all its
  * handles at the end of the claim.
  */
-import { readFileSync } from "node:fs";
 import type { CpuidFieldName } from "../cpuid/index.ts";
 import { guest, type Program } from "../guest/index.ts";
 import { type Capability, CpuidTable, fromSupported, Kvm, type Vcpu, type Vm } from "../index.ts";
 import { Sandbox } from "../machine/index.ts";
-import { hasCpuFlag } from "./cpuinfo.ts";
+import { hasCpuFlag, ignoredMsrsReason } from "./cpuinfo.ts";
 
 /**
  * Reports a requirement of a claim that this host does not meet. The claim is skipped, and the error's message is the
@@ -133,14 +132,8 @@ export class Kit {
    * on, or cannot be read.
    */
   requireStrictMsrs(): void {
-    let ignores: string | undefined;
-    try {
-      ignores = readFileSync("/sys/module/kvm/parameters/ignore_msrs", "utf8").trim();
-    } catch {
-      // `node --permission` may hide the parameter.
-    }
-    this.require(ignores !== undefined, "the module parameter kvm.ignore_msrs cannot be read");
-    this.require(ignores === "N", "the module parameter kvm.ignore_msrs is on");
+    const reason = ignoredMsrsReason();
+    this.require(reason === undefined, reason ?? "");
   }
 
   /** Skips the claim if a vCPU with the host's supported CPUID table does not have all of these CPUID features. */

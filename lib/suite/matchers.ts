@@ -1,6 +1,7 @@
 /** The matchers for claims: KVM accepts a call, KVM rejects it with an errno, a CPUID table equals another. */
 import { type CpuidEntry2, CpuidTable, diff, printDiff } from "../cpuid/index.ts";
 import { KvmError } from "../index.ts";
+import { describe } from "../options.ts";
 
 /** The matchers that importing `node-kvm/test` adds to vitest's `expect`. */
 export interface ClaimMatchers {
@@ -56,6 +57,9 @@ export const matchers: {
     };
   },
   toFailWith(call, code) {
+    if (typeof code !== "string") {
+      throw new TypeError(`toFailWith(): expected the name of an errno, got ${describe(code)}`);
+    }
     const refusal = refusalOf(call);
     return {
       pass: refusal?.code === code,

@@ -29,7 +29,7 @@ import {
 } from "../index.ts";
 import { Sandbox } from "../machine/index.ts";
 import { KVM_OWNED, type Trait as TraitName } from "../oracle/index.ts";
-import { hasCpuFlag } from "./cpuinfo.ts";
+import { hasCpuFlag, ignoredMsrsReason } from "./cpuinfo.ts";
 import { enterNestedGuest } from "./nested-state.ts";
 
 /** Bits of CR4 that require a CPUID feature; KVM refuses the bit on a vCPU without the feature. */
@@ -381,6 +381,8 @@ function keepsPvFeatures(kvm: Kvm): TraitVerdict {
   if (kvm.checkExtension("KVM_CAP_ENFORCE_PV_FEATURE_CPUID") === 0) {
     return "KVM_CAP_ENFORCE_PV_FEATURE_CPUID is 0";
   }
+  const ignored = ignoredMsrsReason();
+  if (ignored !== undefined) return ignored;
   const cpuid = fromSupported(kvm.getSupportedCpuid());
   const readsWith = (second: CpuidTable): boolean => readsPollControl(kvm, cpuid, second);
   if (!readsWith(cpuid)) return "the guest cannot read MSR_KVM_POLL_CONTROL also with KVM's leaves";

@@ -196,6 +196,7 @@ for (const [name, what, later] of LATER_TABLES) {
     `a table ${what} takes KVM's MSRs from a guest whose previous table had them`,
     { number: 94 },
     (kit) => {
+      kit.requireStrictMsrs();
       kit.requireVcpuHas("kvm_clocksource2");
       const { box, vcpu, sent } = enforcing(kit, { program: READ_CLOCK });
       vcpu.setCpuid2(later(sent));

@@ -1,5 +1,15 @@
 /** Tests of `claim()` in vitest: its arguments, the kit as a fixture, and the names of faults. */
-import { claim, FAULTS, fixtures, injectFault, Kit, matchers, tableOf, Unmet } from "node-kvm/test";
+import {
+  claim,
+  FAULTS,
+  fixtures,
+  injectFault,
+  Kit,
+  matchers,
+  registerDeviations,
+  tableOf,
+  Unmet,
+} from "node-kvm/test";
 import { test as base, describe, expect, test } from "vitest";
 import { problemOf } from "../examples/program.ts";
 
@@ -66,7 +76,42 @@ const WRONG: readonly (readonly [args: readonly unknown[], message: string])[] =
   [["a", "KVM", 7, () => undefined], 'claim("a"): expected an object'],
   [["a", "KVM", "check"], 'claim("a"): check must be a function'],
   [["a", "KVM"], 'claim("a"): check must be a function'],
+  ...[1.5, -1, "1", {}, NaN].map(
+    (number) =>
+      [["a", "KVM", { number }, () => undefined], "number must be a whole number"] as const,
+  ),
+  ...[0, -1, NaN, Infinity, "9"].map(
+    (timeout) => [["a", "KVM", { timeout }, () => undefined], "timeout must be"] as const,
+  ),
+  [["a", "KVM", { deviations: {} }, () => undefined], "expected an array of deviations"],
 ];
+
+const ROW = { claim: "a", on: "kvm_pvm", shows: "x", reason: "y" };
+
+test.each([
+  [null, "[0]: expected an object"],
+  [{ ...ROW, claim: "" }, "[0].claim: expected a string that is not empty"],
+  [
+    { ...ROW, on: "nonsense" },
+    '[0].on: expected the name of a trait or a function, got "nonsense"',
+  ],
+  [{ ...ROW, on: "toString" }, "[0].on: expected the name of a trait or a function"],
+  [{ ...ROW, shows: "" }, "[0].shows: expected a string that is not empty"],
+  [{ ...ROW, shows: undefined }, "[0].shows: expected a string that is not empty"],
+  [{ ...ROW, shows: /x/ }, "[0].shows: expected a string that is not empty"],
+  [{ ...ROW, reason: undefined }, "[0].reason: expected a string that is not empty"],
+  [{ ...ROW, reason: 5 }, "[0].reason: expected a string that is not empty, got 5"],
+  [{ ...ROW, show: "x" }, '[0]: unknown member "show"; did you mean "shows"?'],
+])("registerDeviations([%o]) throws a TypeError", (row, message) => {
+  const register = registerDeviations as unknown as Loose;
+  expect(() => register([row])).toThrow(`registerDeviations(): ${message}`);
+});
+
+test("toFailWith() refuses an errno that is no string, with which every accepted call would hold", () => {
+  expect(() => matchers.toFailWith(() => undefined, undefined as never)).toThrow(
+    "toFailWith(): expected the name of an errno, got undefined",
+  );
+});
 
 test.each(WRONG)("claim(...%j) throws a TypeError", (args, message) => {
   expect(() => (claim as unknown as Loose)(...args)).toThrow(message);

@@ -76,6 +76,9 @@ claim("async", "the result is awaited", async () => { expect(Promise.resolve(1))
 claim("run", "the run is awaited", (kit) => {
   kit.configured().vcpu.run().then((exit) => expect(exit.kind).toBe("shutdown"));
 });
+claim("deviates", "a deviation does not hide the promise", { deviations: [
+  { on: () => true, shows: "known", reason: "known" },
+] }, () => { void Promise.reject(new Error("stray")); throw new Error("known"); });
 claim("callback", "the callback is awaited", () => { setImmediate(() => { throw new Error("late"); }); });
 `,
     );
@@ -85,6 +88,7 @@ claim("callback", "the callback is awaited", () => { setImmediate(() => { throw 
       "holds pass",
       "async fail",
       "run fail",
+      "deviates fail",
       "callback fail",
     ]);
     const reasons = results.flatMap(({ reason }) => reason ?? []);
