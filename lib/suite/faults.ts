@@ -80,11 +80,15 @@ const FEATURE_IOCTLS = [
   "KVM_GET_SUPPORTED_HV_CPUID",
 ];
 
-/** The bits of Hyper-V features that depend on the local APIC: direct synthetic timers and cluster IPIs. */
+/**
+ * Inverts bits of Hyper-V's leaves: those that depend on the local APIC (direct synthetic timers, cluster IPIs), the
+ * highest leaf, and the bit about cores that virtual CPUs do not share.
+ */
 function flipHyperv(entry: DataView): void {
   const leaf = entry.getUint32(FUNCTION, true);
+  if (leaf === 0x4000_0000) flip(entry, EAX, 1);
   if (leaf === 0x4000_0003) flip(entry, EDX, 1 << 19);
-  if (leaf === 0x4000_0004) flip(entry, EAX, 1 << 10);
+  if (leaf === 0x4000_0004) flip(entry, EAX, (1 << 10) | (1 << 18));
 }
 
 /** The smallest count of entries with which a handle reads a list of unknown length. */
