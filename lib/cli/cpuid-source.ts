@@ -293,8 +293,8 @@ function readUpTo(fd: number, most: number): Uint8Array {
 }
 
 /**
- * Reads until an array is full or the file ends, and returns the number of bytes. A pipe may return few bytes for each
- * read, so an array for each read would need more memory than the file.
+ * Reads until an array is full or the file ends, and returns the number of bytes. A read of a pipe may return a few
+ * bytes only; with a new array for each read, the arrays would need more memory than the file.
  */
 function fill(fd: number, part: Uint8Array): number {
   let filled = 0;

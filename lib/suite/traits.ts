@@ -5,6 +5,7 @@
  */
 import {
   Cpuid2,
+  type CpuidEntry2,
   type CpuidEntry2Input,
   encode,
   KVM_GET_CPUID2,
@@ -243,10 +244,21 @@ function guestKeepsWide(kvm: Kvm, index: number): boolean {
 
 /** Returns whether user space may enable VMX in MSR_IA32_FEAT_CTL of a vCPU whose table has VMX or lacks it. */
 function takesFeatCtl(kvm: Kvm, vmx: 0 | 1): boolean {
+  const table = fromSupported(kvm.getSupportedCpuid()).with({ vmx });
+  const entry = { index: MSRS.MSR_IA32_FEAT_CTL, data: FEAT_CTL_VMX };
+  return onVcpu(kvm, table, (vcpu) => vcpu.setMsrs([entry]) === 1);
+}
+
+/** Calls a function with a new vCPU that has a table, in a VM of its own; returns the function's result. */
+function onVcpu<T>(
+  kvm: Kvm,
+  table: readonly CpuidEntry2[] | CpuidTable,
+  use: (vcpu: Vcpu) => T,
+): T {
   using vm = kvm.createVm();
   using vcpu = vm.createVcpu(0);
-  vcpu.setCpuid2(fromSupported(kvm.getSupportedCpuid()).with({ vmx }));
-  return vcpu.setMsrs([{ index: MSRS.MSR_IA32_FEAT_CTL, data: FEAT_CTL_VMX }]) === 1;
+  vcpu.setCpuid2(table);
+  return use(vcpu);
 }
 
 function keepsWideTscAux(kvm: Kvm): TraitVerdict {
@@ -259,42 +271,37 @@ function keepsWideTscAux(kvm: Kvm): TraitVerdict {
 function keepsWideSysenter(kvm: Kvm): TraitVerdict {
   const cpuid = fromSupported(kvm.getSupportedCpuid());
   if (cpuid.get("cpu_vendorid_0") !== VENDOR_AMD) return "the vendor is not AMD";
-  using vm = kvm.createVm();
-  using vcpu = vm.createVcpu(0);
-  vcpu.setCpuid2(cpuid);
-  return (
-    vcpu.setMsrs([{ index: SYSENTER_ESP, data: WIDE }]) === 1 &&
-    currentMsr(vcpu, SYSENTER_ESP) === WIDE
+  return onVcpu(
+    kvm,
+    cpuid,
+    (vcpu) =>
+      vcpu.setMsrs([{ index: SYSENTER_ESP, data: WIDE }]) === 1 &&
+      currentMsr(vcpu, SYSENTER_ESP) === WIDE,
   );
 }
 
 /** Returns the value of an MSR in a new vCPU with the supported table; `undefined` if KVM_GET_MSRS cannot read it. */
 function msrOfNew(kvm: Kvm, index: number): bigint | undefined {
-  using vm = kvm.createVm();
-  using vcpu = vm.createVcpu(0);
-  vcpu.setCpuid2(kvm.getSupportedCpuid());
-  return vcpu.getMsrs([index])[0]?.data;
+  return onVcpu(kvm, kvm.getSupportedCpuid(), (vcpu) => vcpu.getMsrs([index])[0]?.data);
 }
 
 /** Returns whether KVM adds the flag of the bootstrap processor to a value of APIC_BASE. */
 function setsBspFlag(kvm: Kvm): boolean {
-  using vm = kvm.createVm();
-  using vcpu = vm.createVcpu(0);
-  vcpu.setCpuid2(kvm.getSupportedCpuid());
-  const sregs = { ...vcpu.getSregs(), apicBase: APIC_BASE_ENABLE };
-  return (
-    accepts(() => vcpu.setSregs(sregs)) &&
-    vcpu.getSregs().apicBase === (APIC_BASE_ENABLE | APIC_BASE_BSP)
-  );
+  return onVcpu(kvm, kvm.getSupportedCpuid(), (vcpu) => {
+    const sregs = { ...vcpu.getSregs(), apicBase: APIC_BASE_ENABLE };
+    return (
+      accepts(() => vcpu.setSregs(sregs)) &&
+      vcpu.getSregs().apicBase === (APIC_BASE_ENABLE | APIC_BASE_BSP)
+    );
+  });
 }
 
 /** Returns whether KVM_SET_SREGS accepts CR0.NW without CR0.CD. */
 function acceptsAnyCr0(kvm: Kvm): boolean {
-  using vm = kvm.createVm();
-  using vcpu = vm.createVcpu(0);
-  vcpu.setCpuid2(kvm.getSupportedCpuid());
-  const sregs = vcpu.getSregs();
-  return accepts(() => vcpu.setSregs({ ...sregs, cr0: (sregs.cr0 & ~CR0_CD) | CR0_NW }));
+  return onVcpu(kvm, kvm.getSupportedCpuid(), (vcpu) => {
+    const sregs = vcpu.getSregs();
+    return accepts(() => vcpu.setSregs({ ...sregs, cr0: (sregs.cr0 & ~CR0_CD) | CR0_NW }));
+  });
 }
 
 /** Returns whether KVM accepts a wrong width of virtual addresses in an entry with an index that no leaf needs. */

@@ -54,7 +54,7 @@ const FOLLOWS_COMMAND = /[\s,;|&)\]}.]/;
  * Reads a word.
  *
  * @param offset - the place of its first character, behind the quote with which the word may begin.
- * @param isList - whether the word is a text of a list, which ends at its quote; otherwise, it may continue behind it.
+ * @param isList - whether the word is a text of a list. Such a word ends at its closing quote.
  */
 export function readShellWord(text: string, offset: number, isList: boolean): ShellWord {
   const outer = outerQuote(text, offset);

@@ -42,7 +42,10 @@ const PROPERTIES: ReadonlyMap<string, readonly CpuidFieldName[]> = new Map<
   ["hv-no-nonarch-coresharing", ["hv_no_nonarch_coreshare"]],
 ]);
 
-/** The property for the number of attempts, and its default, with which a guest never notifies the hypervisor. */
+/**
+ * hv-spinlocks is the number of attempts after which a guest notifies the hypervisor of a spinlock that it waits for.
+ * With the default, a guest never notifies the hypervisor.
+ */
 const SPINLOCKS = "hv-spinlocks";
 const NEVER_NOTIFY = 0xffff_ffff;
 
@@ -77,7 +80,7 @@ function bitFields(): readonly CpuidFieldName[] {
 /**
  * Replaces the hypervisor interfaces of a table with Hyper-V's, as QEMU does if an `hv-` property is on.
  *
- * @param on - names that are on; names of other features are skipped.
+ * @param on - the names of the features that are on; only the names of Hyper-V features are used.
  * @param properties - other properties, of which hv-spinlocks and hv-vendor-id are applied.
  * @returns the unchanged table if no `hv-` property is on.
  * @throws RangeError for a value of hv-spinlocks that is not a u32, and for an hv-vendor-id that is not at most twelve

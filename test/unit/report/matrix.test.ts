@@ -240,14 +240,14 @@ describe("a page of hostile reports", () => {
     return toHtml(toMatrix(columns), "today");
   };
 
-  test("has at most 8 Mi characters of reasons, and names the report with the other reasons", () => {
+  test("has at most 8 Mi characters of reasons; a sentence replaces each further reason", () => {
     const reason = "r".repeat(2 ** 16);
     const html = page(() => ({ reason }));
     expect(html.split(`<pre>${reason}</pre>`)).toHaveLength(2 ** 23 / reason.length + 1);
     expect(html).toContain("<pre>The page has no room for it; the JSON report has it.</pre>");
   });
 
-  test("has at most 64 Mi characters of evidence, and names the report with the other evidence", () => {
+  test("has at most 64 Mi characters of evidence; a sentence replaces all further evidence", () => {
     const c = "x".repeat(2 ** 18);
     const html = page(() => ({ evidence: { calls: [], earlierCalls: 0, c } }));
     expect(html.split(c)).toHaveLength(Math.floor(2 ** 26 / c.length));
